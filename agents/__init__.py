@@ -1,0 +1,1 @@
+"""Policy-gradient learners in PyTorch, and anything else that can take a seat."""

@@ -1,0 +1,1 @@
+"""Few-shot evaluation on held-out tasks and opponents, with honest statistics."""

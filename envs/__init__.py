@@ -1,0 +1,1 @@
+"""The task distribution: parameterised two-player games, their tasks, opponents and adapters."""

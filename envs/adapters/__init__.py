@@ -1,0 +1,1 @@
+"""One core, every interface: Gymnasium, native vector, PettingZoo, Stable-Baselines3."""

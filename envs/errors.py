@@ -1,0 +1,18 @@
+"""The one error that means 'what you passed cannot work': the command line prints it in one line and exits with 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InvalidInputError(ValueError):
+    """Bad input: the message names the argument, the value, and what would be right."""
+
+
+def unknown(what: str, value: object, known: Iterable[str]) -> InvalidInputError:
+    """Make the error for a name that is not in ``known``, with the nearest valid one."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return InvalidInputError(f"unknown {what} {value!r}{hint}; known: {', '.join(names) or 'none'}")

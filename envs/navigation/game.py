@@ -1,0 +1,61 @@
+"""Navigation's rules. See the package's docstring for the tables."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaduel.envs.core import Game, Outcome, Pair
+
+STRIDE = 0.1  # m that the protagonist's action of 1 moves in a step
+GOAL_BOX = 0.01  # m: half the side of the box that ends the episode
+
+
+class Params(NamedTuple):
+    """A task, one row per episode."""
+
+    goal_x: Tensor  # [B] m
+    goal_y: Tensor  # [B] m
+    push: Tensor  # [B] m per step
+
+    @property
+    def goal(self) -> Tensor:
+        """[B, 2] m."""
+        return torch.stack([self.goal_x, self.goal_y], 1)
+
+
+class State(NamedTuple):
+    """Where the walker is."""
+
+    position: Tensor  # [B, 2] m
+
+
+class Navigation(Game[Params, State]):
+    """Walk to a hidden goal while an adversary pushes."""
+
+    params_type = Params
+
+    def init(self, params: Params, noise: Tensor) -> State:
+        """Start at the origin."""
+        return State(torch.zeros_like(params.goal))
+
+    def observe(self, params: Params, state: State) -> Pair:
+        """Both see the position alone."""
+        return state.position, state.position
+
+    def step(self, params: Params, state: State, actions: Pair, noise: Tensor) -> tuple[State, Outcome]:
+        """Move, be pushed, pay the distance."""
+        move, push = actions
+        position = state.position + STRIDE * move + params.push.unsqueeze(1) * unit_disc(push)
+        gap = position - params.goal
+        distance = torch.sqrt(gap[:, 0] * gap[:, 0] + gap[:, 1] * gap[:, 1])
+        arrived = gap.abs().amax(1) < GOAL_BOX
+        return State(position), Outcome(torch.stack([-distance, distance], 1), arrived)
+
+
+def unit_disc(vector: Tensor) -> Tensor:
+    """Cut vectors [B, 2] to length 1."""
+    length = torch.sqrt(vector[:, 0] * vector[:, 0] + vector[:, 1] * vector[:, 1])
+    return vector / length.clamp(min=1.0).unsqueeze(1)

@@ -1,0 +1,115 @@
+"""Navigation's scripted players: walkers that know the goal or search for it, pushers of different kinds."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from metaduel.envs.core import View
+from metaduel.envs.navigation.game import STRIDE, Params, State
+from metaduel.envs.opponents import Scripted
+
+Choice = tuple[Tensor, Tensor]
+
+
+def _toward(view: View, target: Tensor, speed: float) -> Tensor:
+    """Step towards ``target`` [B, 2], at most ``speed`` per axis and never past it."""
+    state: State = view.state
+    return ((target - state.position) / STRIDE).clamp(-speed, speed)
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return vector / torch.sqrt((vector * vector).sum(1, keepdim=True)).clamp(min=1e-6)
+
+
+def _polar(angle: Tensor) -> Tensor:
+    angle = angle.contiguous()
+    return torch.stack([torch.cos(angle), torch.sin(angle)], 1)
+
+
+def _goal(view: View) -> Tensor:
+    params: Params = view.params
+    return params.goal
+
+
+def _seeker(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return _toward(view, _goal(view), 1.0), memory
+
+
+def _lazy_seeker(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return _toward(view, _goal(view), 0.25), memory
+
+
+def _wanderer(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return noise * 2 - 1, memory
+
+
+def _spiral(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    turn = view.step.to(noise.dtype) * 0.45
+    return _toward(view, _polar(turn) * (0.007 * view.step.to(noise.dtype)).unsqueeze(1), 1.0), memory
+
+
+def _zigzag(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    gap = _goal(view) - view.state.position
+    side = torch.stack([-gap[:, 1], gap[:, 0]], 1) * torch.where(view.step % 8 < 4, 1.0, -1.0).unsqueeze(1)
+    return ((gap + 0.8 * side) / STRIDE).clamp(-0.6, 0.6), memory
+
+
+def _scanner(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    step = view.step.to(noise.dtype)
+    row = torch.floor(step / 12)
+    across = torch.where(row.long() % 2 == 0, 1.0, -1.0) * 0.5
+    return _toward(view, torch.stack([across, -0.5 + row * 0.125], 1), 1.0), memory
+
+
+def _idle(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return torch.zeros_like(view.state.position), memory
+
+
+def _repel(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return _unit(view.state.position - _goal(view)), memory
+
+
+def _wind(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # The direction is drawn at the first step and kept for the episode.
+    angle = torch.where((view.step == 0).unsqueeze(1), noise * (2 * math.pi), memory)
+    return _polar(angle[:, 0]), angle
+
+
+def _swirl(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    out = _unit(view.state.position - _goal(view))
+    return torch.stack([-out[:, 1], out[:, 0]], 1), memory
+
+
+def _gusts(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    fresh = torch.cat([noise[:, :1] * (2 * math.pi), noise[:, 1:]], 1)
+    gust = torch.where((view.step % 10 == 0).unsqueeze(1), fresh, memory)
+    return _polar(gust[:, 0]) * (gust[:, 1:] > 0.4), gust
+
+
+def _block(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Pushes against the last displacement, whatever its aim.
+    moved = view.state.position - memory
+    return -_unit(moved), view.state.position
+
+
+PLAYERS = (
+    Scripted("seeker", "protagonist", "train", "knows the goal and walks there", _seeker),
+    Scripted("wanderer", "protagonist", "train", "moves at random", _wanderer, noise=2),
+    Scripted("spiral", "protagonist", "train", "searches outwards along a spiral, blind to the goal", _spiral),
+    Scripted("zigzag", "protagonist", "held_out", "knows the goal and tacks towards it", _zigzag),
+    Scripted(
+        "lazy_seeker", "protagonist", "held_out", "knows the goal and walks at a quarter of the speed", _lazy_seeker
+    ),
+    Scripted("scanner", "protagonist", "held_out", "searches row by row, blind to the goal", _scanner),
+    Scripted("idle", "adversary", "train", "never pushes", _idle),
+    Scripted("repel", "adversary", "train", "pushes away from the goal", _repel),
+    Scripted("wind", "adversary", "train", "pushes in one direction, drawn for each episode", _wind, memory=1, noise=1),
+    Scripted("swirl", "adversary", "held_out", "pushes around the goal", _swirl),
+    Scripted(
+        "gusts", "adversary", "held_out", "pushes in bursts of ten steps, some of them calm", _gusts, memory=2, noise=2
+    ),
+    Scripted("block", "adversary", "held_out", "pushes against the last movement", _block, memory=2),
+)

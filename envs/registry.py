@@ -1,0 +1,34 @@
+"""Which families there are, by discovery: every package in ``envs/`` that has ``SPECS``. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import lru_cache
+
+import metaduel.envs
+from metaduel.envs.errors import unknown
+from metaduel.envs.spec import GameSpec
+
+
+@lru_cache(maxsize=1)
+def specs() -> dict[str, GameSpec]:
+    """All families by name, in alphabetical order."""
+    found: dict[str, GameSpec] = {}
+    for module in pkgutil.iter_modules(metaduel.envs.__path__):
+        if module.ispkg:
+            package = importlib.import_module(f"metaduel.envs.{module.name}")
+            for spec in getattr(package, "SPECS", ()):
+                found[spec.name] = spec
+    return dict(sorted(found.items()))
+
+
+def find(game: str | GameSpec) -> GameSpec:
+    """The spec of a family, by its name (``Pursuit``) or id (``metaduel/Pursuit-v0``)."""
+    if isinstance(game, GameSpec):
+        return game
+    known = specs()
+    for spec in known.values():
+        if game in (spec.name, spec.id):
+            return spec
+    raise unknown("game", game, known)

@@ -1,0 +1,1 @@
+"""Meta-learners around both players, and the trainer."""

@@ -1,0 +1,1 @@
+"""metaduel: learning to adapt to adversaries."""
