@@ -1,7 +1,7 @@
 """The batched core: a game is three pure functions over tensors whose first dimension is the row (one episode each).
 
-A family writes a ``Params`` (one field per context), a ``State`` (both NamedTuples of tensors with leading dimension B)
-and a ``Game``. ``Duel`` adds what every game needs once: counter-based noise, the clock, the contexts a role may see. Every
+A family writes a ``Params`` (one field per context), a ``State`` (both NamedTuples of tensors with leading dimension
+B) and a ``Game``. ``Duel`` adds what every game needs once: counter-based noise, the clock, the contexts a role may see.
 adapter and every rollout is built on ``Duel``; none of them knows a family.
 """
 

@@ -1,7 +1,7 @@
 """Counter-based random numbers: a row's numbers depend on (seed, episode, step, channel) and on nothing else.
 
-Not on the batch that the row sits in, not on the device, not on how many numbers were drawn before. The generator is the
-finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) applied to ``key + counter * gamma``: a key is mixed once
+Not on the batch that the row sits in, not on the device, not on how many numbers were drawn before. The generator is
+the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) applied to ``key + counter * gamma``: a key is mixed once
 per episode, and a number once.
 """
 
