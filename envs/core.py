@@ -1,8 +1,8 @@
 """The batched core: a game is three pure functions over tensors whose first dimension is the row (one episode each).
 
 A family writes a ``Params`` (one field per context), a ``State`` (both NamedTuples of tensors with leading dimension
-B) and a ``Game``. ``Duel`` adds what every game needs once: counter-based noise, the clock, the contexts a role may see.
-adapter and every rollout is built on ``Duel``; none of them knows a family.
+B) and a ``Game``. ``Duel`` adds what every game needs once: counter-based noise, the clock, the contexts that a role
+may see. Every adapter and every rollout is built on ``Duel``; none of them knows a family.
 """
 
 from __future__ import annotations

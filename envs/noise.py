@@ -1,8 +1,8 @@
 """Counter-based random numbers: a row's numbers depend on (seed, episode, step, channel) and on nothing else.
 
 Not on the batch that the row sits in, not on the device, not on how many numbers were drawn before. The generator is
-the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) applied to ``key + counter * gamma``: a key is mixed once
-per episode, and a number once.
+the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) applied to ``key + counter * gamma``: a key is mixed
+once per episode, and a number once.
 """
 
 from __future__ import annotations
