@@ -81,6 +81,7 @@ class GameSpec:
         opponents: per role, per opponent split, the names of scripted players that can take that role's seat.
         zero_sum: whether the two rewards add up to zero at every step.
         options: further keyword arguments of the game class, as plain values.
+        fps: steps per second in a window or a video.
     """
 
     name: str
@@ -95,6 +96,7 @@ class GameSpec:
     opponents: Mapping[Role, Mapping[Split, tuple[str, ...]]]
     zero_sum: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+    fps: int = 20
 
     @property
     def id(self) -> str:
