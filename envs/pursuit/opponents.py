@@ -1,0 +1,205 @@
+"""Pursuit's scripted players: evaders and pursuers that know the gate, and some that don't."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from metaduel.envs.core import View
+from metaduel.envs.opponents import Scripted
+from metaduel.envs.pursuit.game import ARENA, Params, State, length, polar
+
+Choice = tuple[Tensor, Tensor]
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return vector / length(vector).clamp(min=1e-6).unsqueeze(1)
+
+
+def _left(vector: Tensor) -> Tensor:
+    return torch.stack([-vector[:, 1], vector[:, 0]], 1)
+
+
+def _steer(velocity: Tensor, direction: Tensor, speed: Tensor) -> Tensor:
+    """Thrust that brings the velocity to ``speed`` [B] m/s along ``direction``."""
+    return _in_disc(5.0 * (_unit(direction) * speed.unsqueeze(1) - velocity))
+
+
+def _evade(view: View, direction: Tensor, share: float = 1.0) -> Tensor:
+    """The evader's thrust towards ``share`` of its top speed along ``direction``."""
+    return _steer(view.state.evader_velocity, direction, share * view.params.evader_speed)
+
+
+def _hunt(view: View, direction: Tensor) -> Tensor:
+    """The pursuer's thrust towards its top speed along ``direction``."""
+    return _steer(view.state.pursuer_velocity, direction, view.params.pursuer_speed)
+
+
+def _park(position: Tensor, velocity: Tensor, target: Tensor) -> Tensor:
+    """Go to ``target`` and stop there."""
+    return 4.0 * (target - position) - 2.0 * velocity
+
+
+def _in_disc(vector: Tensor) -> Tensor:
+    return vector / length(vector).clamp(min=1.0).unsqueeze(1)
+
+
+def _gate(view: View) -> Tensor:
+    params: Params = view.params
+    return params.gate
+
+
+def _around(position: Tensor, radius: float) -> Tensor:
+    """Direction in which to circle around the centre at ``radius``, anticlockwise."""
+    out = _unit(position)
+    return _left(out) + 5.0 * (radius - length(position)).unsqueeze(1) * out
+
+
+# Evaders
+
+
+def _dash(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    s: State = view.state
+    return _evade(view, 1.1 * _gate(view) - s.evader), memory
+
+
+def _dodge(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Potential field: drawn to the gate, pushed from the pursuer, past it on the nearer side, kept off the wall.
+    s: State = view.state
+    to_gate = 1.1 * _gate(view) - s.evader
+    away = s.evader - s.pursuer
+    distance = length(away).unsqueeze(1)
+    side = torch.where(((_left(away) * to_gate).sum(1) >= 0).unsqueeze(1), _left(away), -_left(away))
+    push = (0.35 / distance.clamp(min=0.05)) ** 2
+    wall = torch.relu(length(s.evader) - 0.7).unsqueeze(1) * (length(to_gate) > 0.5).unsqueeze(1)
+    field = _unit(to_gate) + push * (0.6 * _unit(away) + _unit(side)) - 6.0 * wall * _unit(s.evader)
+    return _evade(view, field), memory
+
+
+def _feint(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Direction and length of the feint are drawn at the first step and kept for the episode.
+    s: State = view.state
+    drawn = torch.where((view.step == 0).unsqueeze(1), noise, memory)
+    feinting = view.step < 4 + 4 * drawn[:, 1]
+    direction = torch.where(feinting.unsqueeze(1), polar(2 * math.pi * drawn[:, 0]), 1.1 * _gate(view) - s.evader)
+    return _evade(view, direction), drawn
+
+
+def _sweep(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    s: State = view.state
+    return _evade(view, _around(s.evader, 0.75), 0.9), memory
+
+
+def _flee(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    s: State = view.state
+    wall = torch.relu(length(s.evader) - 0.5).unsqueeze(1)
+    return _evade(view, _unit(s.evader - s.pursuer) - 8.0 * wall * _unit(s.evader)), memory
+
+
+def _patient(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Keeps away until it is clearly nearer to the gate than the pursuer, then runs.
+    s: State = view.state
+    gate = _gate(view)
+    ahead = length(s.pursuer - gate) - length(s.evader - gate) > 0.15
+    wait, _ = _flee(view, memory, noise)
+    return torch.where(ahead.unsqueeze(1), _evade(view, 1.1 * gate - s.evader), wait), memory
+
+
+def _curve(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Comes in along an arc: its heading turns into the gate as it gets near.
+    s: State = view.state
+    to_gate = 1.1 * _gate(view) - s.evader
+    return _evade(view, to_gate + 1.2 * (length(to_gate) - 0.3).clamp(min=0).unsqueeze(1) * _left(to_gate)), memory
+
+
+def _creep(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Along a ring away from the pursuer's side, and out when it passes the gate.
+    s: State = view.state
+    out = _unit(s.evader)
+    to_gate = 1.1 * _gate(view) - s.evader
+    side = torch.where(((_left(out) * (s.pursuer - s.evader)).sum(1) > 0).unsqueeze(1), -_left(out), _left(out))
+    side = torch.where((view.step <= 8).unsqueeze(1), side, memory[:, :1] * _left(out))
+    sign = (side * _left(out)).sum(1, keepdim=True)
+    ring = side + 5.0 * (0.7 - length(s.evader)).unsqueeze(1) * out
+    near = length(to_gate) < 0.6
+    return _evade(view, torch.where(near.unsqueeze(1), to_gate, ring)), sign
+
+
+def _gambler(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    angle = torch.where((view.step == 0).unsqueeze(1), 2 * math.pi * noise, memory)
+    return _evade(view, polar(angle[:, 0])), angle
+
+
+# Pursuers
+
+
+def _chase(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    s: State = view.state
+    return _hunt(view, s.evader - s.pursuer), memory
+
+
+def _lead(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Aims at where the evader will be when it gets there, inside the wall.
+    s: State = view.state
+    params: Params = view.params
+    gap = s.evader - s.pursuer
+    ahead = (length(gap) / params.pursuer_speed).unsqueeze(1)
+    aim = s.evader + ahead * s.evader_velocity
+    aim = aim / (length(aim) / (0.95 * ARENA)).clamp(min=1.0).unsqueeze(1)
+    return _hunt(view, aim - s.pursuer), memory
+
+
+def _guard(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    s: State = view.state
+    return _in_disc(_park(s.pursuer, s.pursuer_velocity, 0.9 * _gate(view))), memory
+
+
+def _goalie(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # In front of the gate, on the line to the evader; leaves it to catch whoever comes close.
+    s: State = view.state
+    gate = _gate(view)
+    spot = gate + 0.2 * _unit(s.evader - gate)
+    near = length(s.evader - s.pursuer) < 0.35
+    target = torch.where(near.unsqueeze(1), s.evader + 0.2 * s.evader_velocity, spot)
+    return _in_disc(_park(s.pursuer, s.pursuer_velocity, target)), memory
+
+
+def _patrol(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    s: State = view.state
+    return _hunt(view, _around(s.pursuer, 0.8)), memory
+
+
+def _drift(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # A new random place to go to every ten steps.
+    s: State = view.state
+    drawn = torch.where((view.step % 10 == 0).unsqueeze(1), noise, memory)
+    place = 0.8 * torch.sqrt(drawn[:, 1:]) * polar(2 * math.pi * drawn[:, 0])
+    return _in_disc(_park(s.pursuer, s.pursuer_velocity, place)), drawn
+
+
+def _herd(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Stays between the evader and the wall, on the evader's side of the arena.
+    s: State = view.state
+    spot = 0.85 * _unit(s.evader + 0.5 * s.evader_velocity)
+    return _in_disc(_park(s.pursuer, s.pursuer_velocity, spot)), memory
+
+
+PLAYERS = (
+    Scripted("dash", "protagonist", "train", "knows the gate and runs straight there", _dash),
+    Scripted("dodge", "protagonist", "train", "knows the gate and passes around the pursuer", _dodge),
+    Scripted("feint", "protagonist", "train", "knows the gate and runs elsewhere first", _feint, memory=2, noise=2),
+    Scripted("sweep", "protagonist", "train", "circles along the wall, blind to the gate", _sweep),
+    Scripted("patient", "protagonist", "held_out", "knows the gate; waits until the pursuer is off it", _patient),
+    Scripted("curve", "protagonist", "held_out", "knows the gate and comes in along an arc", _curve),
+    Scripted("creep", "protagonist", "held_out", "knows the gate; follows the wall to it", _creep, memory=1),
+    Scripted("gambler", "protagonist", "held_out", "runs out in a random direction", _gambler, memory=1, noise=1),
+    Scripted("chase", "adversary", "train", "runs at the evader", _chase),
+    Scripted("guard", "adversary", "train", "knows the gate and stands in it", _guard),
+    Scripted("patrol", "adversary", "train", "circles along the wall, blind to both", _patrol),
+    Scripted("drift", "adversary", "train", "wanders between random places", _drift, memory=2, noise=2),
+    Scripted("lead", "adversary", "held_out", "runs at where the evader will be", _lead),
+    Scripted("goalie", "adversary", "held_out", "knows the gate; keeps goal and catches who comes near", _goalie),
+    Scripted("herd", "adversary", "held_out", "keeps between the evader and the wall nearest to it", _herd),
+)
