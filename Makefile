@@ -1,0 +1,45 @@
+# Two commands matter: `make demo` and `make test`. Each makes .venv first, if it is not there yet.
+# Needs Python >= 3.11, make and a package index, nothing else.
+
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
+	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# Waiting threads that spin starve the others on a small machine: ten times slower.
+export OMP_WAIT_POLICY = PASSIVE
+
+.PHONY: demo test lint types links bench-speed clean
+
+demo: $(STAMP)  ## train, evaluate and film a small run, in a few minutes
+	$(BIN)/metaduel demo
+
+test: $(STAMP)  ## one thread per worker: the workers share the cores
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4
+
+lint: $(STAMP) links
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	cd .types && ../$(BIN)/lint-imports --config ../pyproject.toml
+
+types: $(STAMP) links
+	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml metaduel
+
+bench-speed: $(STAMP)
+	$(BIN)/python -m metaduel.benchmarks.speed
+
+# mypy and import-linter don't follow setuptools' package-dir: show them the installed layout, made of links.
+links:
+	@mkdir -p .types/metaduel && find .types/metaduel -type l -exec rm {} +
+	@for file in metaduel/*.py metaduel/py.typed; do ln -s ../../$$file .types/metaduel/; done
+	@for room in envs agents meta benchmarks; do ln -s ../../$$room .types/metaduel/; done
+
+$(STAMP): pyproject.toml setup.py constraints.txt
+	@test -n "$(PYTHON)" || { echo "metaduel needs Python >= 3.11 with its venv module" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	touch $@
+
+clean:  ## everything that was made here, runs excepted
+	rm -rf .venv .types .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

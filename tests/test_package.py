@@ -1,0 +1,131 @@
+"""What gets installed: the wheel in a fresh environment, the direction of imports, and how light the import is."""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("envs", "agents", "meta", "benchmarks")
+FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
+_skip = shutil.ignore_patterns("__pycache__", "*.egg-info")
+
+
+def run(*command, cwd):
+    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def python(code, cwd, executable=sys.executable):
+    done = run(executable, "-c", code, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def wheel_python(tmp_path_factory):
+    """The interpreter of a fresh environment with the wheel, and the dependencies of this one."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for name in ("metaduel", *ROOMS):
+        shutil.copytree(ROOT / name, source / name, ignore=_skip)
+    for name in FILES:
+        shutil.copy(ROOT / name, source)
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    built = run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, source, cwd=folder)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = folder.glob("metaduel-*.whl")
+
+    venv.create(folder / "venv", with_pip=False)
+    fresh = folder / "venv" / "bin" / "python"
+    installed = run(*pip, "--python", fresh, "install", "--no-deps", "--no-index", wheel, cwd=folder)
+    assert installed.returncode == 0, installed.stderr
+    # A line in a .pth file adds this environment's packages, but not what its own .pth files add: not the checkout.
+    here = Path(sysconfig.get_paths()["purelib"])
+    there = Path(python("import sysconfig; print(sysconfig.get_paths()['purelib'])", folder, fresh))
+    (there / "dependencies.pth").write_text(f"{here}\n")
+    assert Path(python("import metaduel; print(metaduel.__file__)", folder, fresh)).is_relative_to(there)
+    return fresh
+
+
+def test_wheel_makes_every_registered_id(wheel_python, tmp_path):
+    code = """
+import sys, gymnasium, metaduel
+from metaduel.envs.registry import specs
+ids = {name for name in gymnasium.registry if name.startswith("metaduel/")}
+assert ids == {spec.id for spec in specs().values()} and "metaduel/Navigation-v0" in ids, ids
+for name in sorted(ids):
+    env = gymnasium.make(name)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+print(len(ids))
+"""
+    assert int(python(code, tmp_path, wheel_python)) >= 1
+
+
+def test_wheel_holds_task_lists_and_types(wheel_python, tmp_path):
+    code = """
+from importlib.resources import files
+from metaduel.envs.registry import specs
+from metaduel.envs.tasks import frozen_tasks
+for spec in specs().values():
+    for split in ("validation", "held_out", "extrapolation"):
+        assert len(frozen_tasks(spec, split)) == 100, (spec.name, split)
+for room in ("metaduel", "metaduel.envs"):
+    assert (files(room) / "py.typed").is_file(), room
+"""
+    python(code, tmp_path, wheel_python)
+
+
+def test_wheel_has_no_bare_rooms(wheel_python, tmp_path):
+    code = "import importlib.util as u; print([r for r in ('envs', 'agents', 'meta', 'benchmarks') if u.find_spec(r)])"
+    assert python(code, tmp_path, wheel_python) == "[]"
+
+
+def test_import_registers_twice_without_a_warning_and_without_torch(tmp_path):
+    code = """
+import importlib, sys, warnings
+warnings.simplefilter("error")
+import metaduel
+importlib.reload(metaduel)
+print("torch" in sys.modules)
+"""
+    assert python(code, tmp_path) == "False"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """The package as installed, in a folder of its own."""
+    package = tmp_path / "metaduel"
+    shutil.copytree(ROOT / "metaduel", package, ignore=_skip)
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, package / room, ignore=_skip)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def lint_imports(tree):
+    return run(Path(sys.executable).parent / "lint-imports", "--no-cache", cwd=tree)
+
+
+def test_imports_run_one_way(tree):
+    done = lint_imports(tree)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_import_in_the_wrong_direction_is_noticed(tree):
+    with (tree / "metaduel" / "envs" / "errors.py").open("a") as file:
+        file.write("\nimport metaduel.agents\n")
+    done = lint_imports(tree)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "metaduel.envs.errors -> metaduel.agents" in done.stdout
+
+
+def test_a_bare_import_of_a_room_is_noticed(tree):
+    (tree / "planted.py").write_text('"""Planted."""\n\nfrom envs import spec\n\nprint(spec)\n')
+    done = run(Path(sys.executable).parent / "ruff", "check", "--no-cache", "planted.py", cwd=tree)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "TID251" in done.stdout
