@@ -1,0 +1,368 @@
+"""Every registered family through PettingZoo: its own tests, and ours over whole episodes."""
+
+import importlib
+import types
+import warnings
+
+import numpy as np
+import pettingzoo
+import pytest
+import torch
+from pettingzoo.env_registry.registration import aec_registry, parallel_registry
+from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, render_test, seed_test
+from pettingzoo.test.state_test import state_test
+
+from metaduel.envs import tasks
+from metaduel.envs.adapters import pettingzoo as adapter
+from metaduel.envs.adapters.pettingzoo_registration import register
+from metaduel.envs.core import Duel
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.registry import specs
+from metaduel.envs.spec import ROLES
+
+SPECS = list(specs().values())
+every_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+every_api = pytest.mark.parametrize("api", ["parallel", "aec"])
+# PettingZoo's tests warn where a choice is unusual; these choices are ours.
+accepted = pytest.mark.filterwarnings(
+    "ignore:We recommend agents to be named", "ignore:.*space value is (-)?infinity", "ignore:Observation.*all zeros",
+    "ignore:Observations are different shapes", "ignore:Agents have different", "ignore:State numpy array is all zeros",
+    "ignore:Observation is a single number", "ignore:.*class of (action|observation) spaces is different",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    for spec in SPECS:
+        register(spec)
+
+
+def make(api, spec, **kwargs):
+    return pettingzoo.make(api, spec.id, **kwargs)
+
+
+def module(spec):
+    return importlib.import_module(f"{spec.package}.{adapter.module_name(spec)}")
+
+
+def chooser(spec, seed=0):
+    """Random actions by agent, the same for the same seed, as numpy arrays or ints."""
+    rng = np.random.default_rng(seed)
+
+    def choose(agent):
+        space = spec.action_spaces[agent]
+        if hasattr(space, "n"):
+            return int(rng.integers(space.n))
+        return rng.uniform(space.low, space.high).astype(np.float32)
+
+    return choose
+
+
+def episode(env, spec, seed=None, actions=0, **reset):
+    """Everything that a parallel environment says during one episode of random actions."""
+    choose = chooser(spec, actions)
+    said = [env.reset(seed=seed, **reset)]
+    while env.agents:
+        said.append(env.step({agent: choose(agent) for agent in ROLES}))
+    return said
+
+
+def same(one, other):
+    return len(one) == len(other) and all(
+        np.testing.assert_equal(a, b) is None for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_registering_twice_changes_nothing_and_warns_of_nothing():
+    before = (dict(aec_registry), dict(parallel_registry))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for spec in SPECS:
+            register(spec)
+    assert before == (dict(aec_registry), dict(parallel_registry))
+    assert {spec.id for spec in SPECS} <= set(aec_registry) & set(parallel_registry)
+
+
+@every_spec
+@accepted
+def test_pettingzoo_parallel_api(spec):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parallel_api_test(make("parallel", spec), num_cycles=30)
+
+
+@every_spec
+@accepted
+def test_pettingzoo_api(spec):
+    api_test(make("aec", spec), num_cycles=30)
+
+
+@every_spec
+def test_pettingzoo_seeds(spec):
+    parallel_seed_test(lambda: make("parallel", spec), num_cycles=20)
+    seed_test(lambda: make("aec", spec), num_cycles=20)
+
+
+@every_spec
+@accepted
+def test_pettingzoo_state(spec):
+    state_test(make("aec", spec), make("parallel", spec))
+
+
+@every_spec
+def test_pettingzoo_render(spec, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    render_test(lambda **kwargs: make("aec", spec, task={}, **kwargs))
+    env = make("parallel", spec, task={}, render_mode="rgb_array")
+    env.reset(seed=0)
+    first = env.render()
+    choose = chooser(spec)
+    for _ in range(3):
+        env.step({agent: choose(agent) for agent in ROLES})
+    assert not np.array_equal(first, env.render())
+    env.close()
+
+
+@every_spec
+def test_pettingzoo_max_cycles(spec):
+    """PettingZoo's test wants every episode of 4 random steps to last 4 steps: seeded, on the default task."""
+
+    def seeded(env):
+        for agent in ROLES:
+            env.action_space(agent).seed(1)
+        return env
+
+    style = module(spec)
+    early = []
+    for seed in range(20):
+        said = episode(style.parallel_env(task={}, max_cycles=4), spec, seed, actions=seed)
+        early.append(any(said[-1][2].values()))
+    if any(early):
+        pytest.skip(f"{spec.name} may end by its rules within 4 steps")
+    max_cycles_test(
+        types.SimpleNamespace(
+            parallel_env=lambda **kwargs: seeded(style.parallel_env(task={}, **kwargs)),
+            env=lambda **kwargs: seeded(style.env(task={}, **kwargs)),
+        )
+    )
+
+
+@every_spec
+def test_registry_and_module_style_make_the_same(spec):
+    style = module(spec)
+    assert same(episode(make("parallel", spec), spec, 3), episode(style.parallel_env(), spec, 3))
+    assert str(style.env()) == str(make("aec", spec)) == style.__name__.rpartition(".")[2]
+    assert make("parallel", spec).max_cycles == spec.horizon == parallel_registry[spec.id].max_cycles
+    assert make("parallel", spec, max_cycles=7).max_cycles == 7
+    assert style.raw_env(max_cycles=7).unwrapped.max_cycles == 7
+
+
+@every_spec
+def test_whole_episodes_reproduce_by_seed_and_episode(spec):
+    env = make("parallel", spec)
+    first, second = episode(env, spec, seed=5), episode(env, spec)
+    again = make("parallel", spec)
+    assert same(first, episode(again, spec, seed=5))
+    assert same(second, episode(again, spec))  # an unseeded reset goes on to the next episode
+    assert first[0][1] != second[0][1]  # with another task
+    unseeded = [make("parallel", spec) for _ in range(2)]
+    assert episode(unseeded[0], spec)[0][1] != episode(unseeded[1], spec)[0][1]
+
+
+@every_spec
+@pytest.mark.parametrize("seed", [0, 11])
+def test_parallel_equals_the_core_stepped_by_hand(spec, seed):
+    env = make("parallel", spec)
+    said = episode(env, spec, seed)
+    duel, choose = Duel(spec.make_game()), chooser(spec)
+    rows = duel.reset(duel.game.params([env.get_task()]), torch.tensor([seed]), torch.tensor([0]))
+    outcome = None
+    for step, (observations, *rest) in enumerate(said):
+        for agent, expected in zip(ROLES, duel.observe(rows), strict=True):
+            np.testing.assert_array_equal(observations[agent], expected[0].numpy())
+        if step:
+            rewards, terminated, truncated, _ = rest
+            assert [rewards[agent] for agent in ROLES] == outcome.reward[0].tolist()
+            assert set(terminated.values()) == {bool(outcome.terminated)}
+            assert set(truncated.values()) == {bool(outcome.truncated)}
+        actions = [torch.as_tensor(choose(agent)).unsqueeze(0) for agent in ROLES]
+        rows, outcome = duel.step(rows, (actions[0], actions[1]))
+
+
+@every_spec
+@pytest.mark.parametrize("seed", [0, 11])
+def test_aec_equals_parallel_for_whole_episodes(spec, seed):
+    said = episode(make("parallel", spec), spec, seed)
+    env, choose = make("aec", spec), chooser(spec)
+    env.reset(seed=seed)
+    heard = {agent: [] for agent in ROLES}
+    for agent in env.agent_iter():
+        last = env.last()
+        heard[agent].append(last)
+        env.step(None if last[2] or last[3] else choose(agent))
+    for agent in ROLES:
+        assert len(heard[agent]) == len(said)
+        for (observation, reward, terminated, truncated, info), (par, *rest) in zip(heard[agent], said, strict=True):
+            np.testing.assert_array_equal(observation, par[agent])
+            assert info == rest[-1][agent]
+            if len(rest) > 1:
+                assert (reward, terminated, truncated) == tuple(part[agent] for part in rest[:3])
+
+
+@every_spec
+def test_truncation_is_not_termination(spec):
+    """The clock truncates; the same step, with time left, is not an end."""
+    short, long = (episode(make("parallel", spec, task={}, max_cycles=n), spec, 0) for n in (1, 2))
+    if any(long[1][2].values()):
+        pytest.skip(f"{spec.name} ended by its rules at the first step")
+    assert short[1][2:4] == (dict.fromkeys(ROLES, False), dict.fromkeys(ROLES, True))
+    assert long[1][2:4] == (dict.fromkeys(ROLES, False), dict.fromkeys(ROLES, False))
+    for seed in range(10):
+        ends = episode(make("parallel", spec), spec, seed, actions=seed)[-1][2:4]
+        assert sum(any(end.values()) for end in ends) == 1
+
+
+@every_spec
+def test_state_holds_the_hidden_contexts_and_the_clock(spec):
+    env = make("parallel", spec)
+    choose = chooser(spec)
+    env.reset(seed=2)
+    for step in range(3):
+        state = env.state()
+        assert env.state_space.contains(state)
+        task = np.array(list(env.get_task().values()), np.float32)
+        np.testing.assert_array_equal(state[-1 - len(task) : -1], task)
+        assert state[-1] == np.float32(step / spec.horizon)
+        env.step({agent: choose(agent) for agent in ROLES})
+    assert not np.array_equal(env.state()[: -1 - len(task)], state[: -1 - len(task)])
+
+
+@every_spec
+def test_tasks(spec):
+    env = make("parallel", spec)
+    # A task given, for good, for one reset, by name.
+    chosen = tasks.sample_tasks(spec, 3, seed=9)
+    env.set_task(chosen[0])
+    assert env.get_task() == chosen[0]
+    assert env.reset(seed=1)[1] == {agent: {"task": tasks.task_id(chosen[0])} for agent in ROLES}
+    infos = env.reset(options={"task": chosen[1], "not": "ours"})[1]
+    assert infos["adversary"] == {"task": tasks.task_id(chosen[1])}
+    assert env.reset()[1]["adversary"] == {"task": tasks.task_id(chosen[0])}
+    env.set_task("held_out:3")
+    assert env.get_task() == tasks.frozen_tasks(spec, "held_out")[3]
+    env.set_task(None)
+    env.reset()
+    assert env.get_task() not in chosen
+    # Splits.
+    for split in ("validation", "held_out", "extrapolation"):
+        env = make("parallel", spec, split=split)
+        env.reset(seed=0)
+        assert env.get_task() in tasks.frozen_tasks(spec, split)
+        assert all(task in tasks.frozen_tasks(spec, split) for task in env.sample_tasks(5))
+    # Lists.
+    env, again = make("parallel", spec), make("parallel", spec)
+    env.reset(seed=4)
+    again.reset(seed=4)
+    first, second = env.sample_tasks(3), env.sample_tasks(3)
+    assert first != second
+    assert [first, second] == [again.sample_tasks(3), again.sample_tasks(3)]
+    assert env.sample_tasks(3, seed=9) == chosen
+
+
+@every_spec
+def test_informed_players_see_every_context(spec):
+    plain, informed = make("parallel", spec), make("parallel", spec, informed=["protagonist"])
+    seen, more = plain.reset(seed=3)[0], informed.reset(seed=3)[0]
+    hidden = len(spec.contexts) - len(spec.shown("protagonist"))
+    assert len(more["protagonist"]) == len(seen["protagonist"]) + hidden
+    np.testing.assert_array_equal(more["adversary"], seen["adversary"])
+    for env, observations in ((plain, seen), (informed, more)):
+        for agent in ROLES:
+            assert env.observation_space(agent).contains(observations[agent])
+
+
+@every_spec
+def test_bad_actions_are_refused_by_agent_value_and_space(spec):
+    for agent in ROLES:
+        space = spec.action_spaces[agent]
+        good = {role: chooser(spec)(role) for role in ROLES}
+        if hasattr(space, "n"):
+            bad = [int(space.n), -1, 0.5, None, True, "0", [0, 0], np.array([0])]
+        else:
+            low, bump = np.asarray(space.low), np.zeros(space.shape, np.float32)
+            bump[0] = 0.01
+            bad = [
+                low - bump,
+                low * np.nan,
+                low * np.float64(1e300),
+                np.append(low, 0),
+                low[0],
+                None,
+                "a",
+                low > 0,
+                [[1], [1, 2]],
+            ]
+        for action in bad:
+            for api in ("parallel", "aec"):
+                env = make(api, spec)
+                env.reset(seed=0)
+                if api == "parallel":
+                    argument = {**good, agent: action}
+                else:
+                    argument = action
+                    while env.agent_selection != agent:
+                        env.step(good[env.agent_selection])
+                with pytest.raises(InvalidInputError, match=f"^{agent}: action=.*must be in") as error:
+                    env.step(argument)
+                assert str(space) in str(error.value)
+                assert "\n" not in str(error.value)
+    if not hasattr(space, "n"):
+        env = make("parallel", spec)
+        env.reset(seed=0)
+        env.step({**good, agent: [float(x) for x in space.high]})  # a list of Python floats is fine
+
+
+@every_spec
+def test_bad_input_is_named(spec):
+    def refused(text):
+        return pytest.raises(InvalidInputError, match=text)
+
+    with refused("max_cycles=0 "):
+        make("parallel", spec, max_cycles=0)
+    with refused("split 'helt_out' .did you mean 'held_out'"):
+        make("parallel", spec, split="helt_out")
+    with refused("context of .* 'nothing'"):
+        make("parallel", spec, task={"nothing": 1.0})
+    with refused("task='held_out:100' must be"):
+        make("aec", spec, task="held_out:100")
+    with refused("role 'adverary'"):
+        make("parallel", spec, informed=["adverary"])
+    with refused("render_mode 'rgb'"):
+        make("parallel", spec, render_mode="rgb")
+    env = make("parallel", spec)
+    for call in (env.state, env.render, env.get_task, lambda: env.step({})):
+        with pytest.raises(InvalidInputError):
+            call()
+    for seed in (-1, 1.5, True, 1 << 63):
+        with refused("seed="):
+            env.reset(seed=seed)
+    env.reset(seed=0)
+    with refused("must have an action for 'adversary'"):
+        env.step({"protagonist": chooser(spec)("protagonist")})
+    with refused("agent in actions 'player_0'"):
+        env.step({"player_0": 0})
+    with refused("render_mode=None"):
+        env.render()
+    with refused("role 'player_0'"):
+        env.observation_space("player_0")
+
+
+def test_spaces_are_each_environments_own():
+    spec = SPECS[0]
+    one, other = make("parallel", spec), make("parallel", spec)
+    for agent in ROLES:
+        one.action_space(agent).seed(0)
+        expected = one.action_space(agent).sample()
+        one.action_space(agent).seed(0)
+        other.action_space(agent).sample()
+        np.testing.assert_array_equal(one.action_space(agent).sample(), expected)
