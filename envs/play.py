@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from metaduel.envs import noise
-from metaduel.envs.core import Duel, Player, View
+from metaduel.envs.core import Duel, Episode, Player, Transition, View
+from metaduel.envs.render import Frame, Screen
+from metaduel.envs.spec import Task
 
 
 class Played(NamedTuple):
@@ -17,6 +20,20 @@ class Played(NamedTuple):
     returns: Tensor  # [B, 2] undiscounted, (protagonist, adversary)
     length: Tensor  # [B] int64 steps until the end
     terminated: Tensor  # [B] bool: ended by the rules, not by the clock
+
+
+def steps(duel: Duel, players: tuple[Player, Player], rows: Episode) -> Iterator[tuple[Episode, Transition]]:
+    """Play on from ``rows`` until the clock ends, one step at a time; rows that the rules ended are played on, too."""
+    memory = [torch.zeros(rows.key.shape[0], p.memory, dtype=rows.params[0].dtype) for p in players]
+    for _ in range(duel.horizon):
+        actions = []
+        for seat, (player, observation) in enumerate(zip(players, duel.observe(rows), strict=True)):
+            numbers = noise.uniform(rows.key, rows.step, noise.SEAT[seat], player.noise, rows.params[0].dtype)
+            view = View(rows.params, rows.state, observation, rows.step)
+            action, memory[seat] = player.act(view, memory[seat], numbers)
+            actions.append(action)
+        rows, outcome = duel.step(rows, (actions[0], actions[1]))
+        yield rows, outcome
 
 
 @torch.no_grad()
@@ -31,19 +48,10 @@ def play(duel: Duel, players: tuple[Player, Player], params: Any, seed: Tensor, 
         episode: [B] int64.
     """
     rows = duel.reset(params, seed, episode)
-    dtype = params[0].dtype
-    memory = [torch.zeros(seed.shape[0], p.memory, dtype=dtype) for p in players]
-    returns = torch.zeros(seed.shape[0], 2, dtype=dtype)
+    returns = torch.zeros(seed.shape[0], 2, dtype=params[0].dtype)
     alive = torch.ones_like(seed, dtype=torch.bool)
     length, terminated = torch.zeros_like(seed), torch.zeros_like(alive)
-    for _ in range(duel.horizon):
-        actions = []
-        for seat, (player, observation) in enumerate(zip(players, duel.observe(rows), strict=True)):
-            numbers = noise.uniform(rows.key, rows.step, noise.SEAT[seat], player.noise, dtype)
-            view = View(rows.params, rows.state, observation, rows.step)
-            action, memory[seat] = player.act(view, memory[seat], numbers)
-            actions.append(action)
-        rows, outcome = duel.step(rows, (actions[0], actions[1]))
+    for _, outcome in steps(duel, players, rows):
         returns = returns + outcome.reward * alive.unsqueeze(1)
         length = length + alive
         terminated |= outcome.terminated & alive
@@ -51,3 +59,35 @@ def play(duel: Duel, players: tuple[Player, Player], params: Any, seed: Tensor, 
         if not alive.any():
             break
     return Played(returns, length, terminated)
+
+
+@torch.no_grad()
+def film(
+    duel: Duel,
+    players: tuple[Player, Player],
+    task: Task,
+    screen: Screen,
+    seed: int = 0,
+    episode: int = 0,
+    caption: str = "",
+) -> Iterator[Frame]:
+    """Play one episode and draw it: a frame for the start and one per step, and the last one held for a second.
+
+    Where the screen is a window, nothing is yielded, and the episode stops when a person closes it.
+    """
+    start = duel.reset(duel.game.params([task]), torch.tensor([seed]), torch.tensor([episode]))
+    states, returns = [start.state], torch.zeros(2)
+
+    def frame() -> list[Frame]:
+        picture = screen.frame(start.params, states, returns.tolist(), caption)
+        return [] if picture is None else [picture]
+
+    yield from frame()
+    for rows, outcome in steps(duel, players, start):
+        states.append(rows.state)
+        returns = returns + outcome.reward[0]
+        yield from frame()
+        if outcome.terminated[0] or screen.closed:
+            break
+    for _ in range(duel.spec.fps):
+        yield from frame()
