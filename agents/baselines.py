@@ -1,0 +1,44 @@
+"""The linear feature baseline (Duan et al., ICML 2016), fitted per task in one batched solve."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+RIDGE = 1e-5
+
+
+def features(observation: Tensor) -> Tensor:
+    """Observation, its square, time, its square and cube, and 1.
+
+    Args:
+        observation: [N, T, E, d].
+
+    Returns:
+        [N, T, E, 2 d + 4] float64.
+    """
+    x = observation.double().clamp(-10.0, 10.0)
+    time = (torch.arange(x.shape[1], dtype=torch.float64) / 100.0).view(1, -1, 1, 1).expand(*x.shape[:3], 1)
+    return torch.cat([x, x * x, time, time * time, time * time * time, torch.ones_like(time)], -1)
+
+
+def fit_linear(observation: Tensor, returns: Tensor, alive: Tensor) -> Tensor:
+    """Fit each task's returns by ridge regression on ``features`` and predict them.
+
+    Args:
+        observation: [N, T, E, d].
+        returns: [N, T, E] discounted reward-to-go.
+        alive: [N, T, E] 1 or 0; steps that were not played don't count.
+
+    Returns:
+        [N, T, E] predictions, 0 where not alive.
+    """
+    if returns.shape != observation.shape[:3] or alive.shape != returns.shape:
+        raise ValueError(f"returns {tuple(returns.shape)} and alive must match {tuple(observation.shape[:3])}")
+    n = observation.shape[0]
+    x = (features(observation) * alive.unsqueeze(-1)).view(n, -1, 2 * observation.shape[-1] + 4)
+    y = (returns.double() * alive).view(n, -1, 1)
+    gram = x.mT @ x + RIDGE * torch.eye(x.shape[-1], dtype=torch.float64)
+    coefficients = torch.linalg.solve(gram, x.mT @ y)
+    predicted: Tensor = (x @ coefficients).view_as(returns).to(returns.dtype)
+    return predicted

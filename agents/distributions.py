@@ -1,0 +1,65 @@
+"""The two action distributions, as NamedTuples of tensors: light enough for a rollout's inner loop, differentiable twice.
+
+Log-probabilities are summed over action dimensions, never averaged. Samples are made from given uniform numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Gaussian(NamedTuple):
+    """Independent normals."""
+
+    mean: Tensor  # [..., A]
+    log_std: Tensor  # broadcasts against mean
+
+    def sample(self, normals: Tensor) -> Tensor:
+        """Actions [..., A], not cut to any bounds; ``normals``: [..., A] standard normals."""
+        return self.mean + torch.exp(self.log_std) * normals
+
+    def mode(self) -> Tensor:
+        """The mean, [..., A]."""
+        return self.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-density [...] of the unbounded action [..., A]."""
+        z = (action - self.mean) * torch.exp(-self.log_std)
+        return (-0.5 * z * z - self.log_std - _LOG_SQRT_2PI).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """Entropy [...] in nats."""
+        return (self.log_std + 0.5 + _LOG_SQRT_2PI).expand_as(self.mean).sum(-1)
+
+
+class Categorical(NamedTuple):
+    """One of A actions."""
+
+    log_probs: Tensor  # [..., A], normalised
+
+    def sample(self, u: Tensor) -> Tensor:
+        """Actions [...] int64 by inverting the cumulative distribution; ``u``: [..., 1] uniforms."""
+        cumulative = torch.exp(self.log_probs).cumsum(-1)
+        # Rounding may leave the last sum below u: the last action takes the rest.
+        return (cumulative[..., :-1] <= u).sum(-1)
+
+    def mode(self) -> Tensor:
+        """The likeliest action, [...] int64."""
+        return self.log_probs.argmax(-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-probability [...] of actions [...] int64."""
+        return self.log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self) -> Tensor:
+        """Entropy [...] in nats."""
+        return -(torch.exp(self.log_probs) * self.log_probs).sum(-1)
+
+
+Distribution = Gaussian | Categorical

@@ -1,0 +1,175 @@
+"""Policies as functions of stacked weights: N tasks are one set of tensors with a leading dimension N, and no loop.
+
+``MLPPolicy`` takes stacked weights directly (one ``baddbmm`` per layer); ``ModulePolicy`` runs any ``nn.Module`` through
+``functional_call`` under ``vmap``.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from metaduel.agents.distributions import Categorical, Distribution, Gaussian
+from metaduel.envs import noise
+from metaduel.envs.errors import InvalidInputError
+
+Weights = dict[str, Tensor]  # name -> [...] for one player, [N, ...] when stacked
+ActionSpace = spaces.Box | spaces.Discrete
+
+MIN_LOG_STD = -3.0  # a standard deviation of 0.05: keeps the score function finite
+
+
+class Policy(ABC):
+    """A stochastic policy; stateless: weights are arguments.
+
+    Args:
+        observation_size: d.
+        action_space: a one-dimensional Box (Gaussian with state-independent standard deviation) or a Discrete.
+        initial_log_std: where the Gaussian's log standard deviation starts.
+    """
+
+    def __init__(self, observation_size: int, action_space: ActionSpace, initial_log_std: float = 0.0) -> None:
+        self.observation_size = observation_size
+        self.action_space = action_space
+        self.initial_log_std = initial_log_std
+        self.discrete = isinstance(action_space, spaces.Discrete)
+        if isinstance(action_space, spaces.Discrete):
+            self.action_size = int(action_space.n)
+            self.noise = 1
+        elif isinstance(action_space, spaces.Box) and len(action_space.shape) == 1:
+            self.action_size = int(action_space.shape[0])
+            self.noise = 2 * math.ceil(self.action_size / 2)
+            self._low, self._high = torch.as_tensor(action_space.low), torch.as_tensor(action_space.high)
+        else:
+            raise InvalidInputError(f"action_space={action_space} must be Discrete or a one-dimensional Box")
+
+    @abstractmethod
+    def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
+        """Fresh weights of one player."""
+
+    @abstractmethod
+    def outputs(self, weights: Weights, observation: Tensor) -> Tensor:
+        """Means or logits [N, M, A] for stacked weights and observations [N, M, d]."""
+
+    def __call__(self, weights: Weights, observation: Tensor) -> Distribution:
+        """The action distribution: stacked weights and observations [N, M, d] give a batch of shape [N, M]."""
+        out = self.outputs(weights, observation)
+        if self.discrete:
+            return Categorical(torch.log_softmax(out, -1))
+        return Gaussian(out, weights["log_std"].clamp(min=MIN_LOG_STD).unsqueeze(1))
+
+    def prepare_noise(self, uniforms: Tensor) -> Tensor:
+        """What ``Distribution.sample`` needs, from [..., self.noise] uniforms: do it once for a whole rollout."""
+        return uniforms if self.discrete else noise.normal(uniforms)[..., : self.action_size].contiguous()
+
+    def clip(self, action: Tensor) -> Tensor:
+        """Cut actions to the action space: what the game is given; the log-probability is of the uncut action."""
+        return action if self.discrete else torch.clamp(action, self._low, self._high)
+
+
+class MLPPolicy(Policy):
+    """A tanh network with orthogonal initialisation (gain 1; 0.1 at the output).
+
+    Args:
+        observation_size: d.
+        action_space: Box or Discrete.
+        hidden: widths.
+        initial_log_std: see ``Policy``.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_space: ActionSpace,
+        hidden: Sequence[int] = (64, 64),
+        initial_log_std: float = 0.0,
+    ) -> None:
+        super().__init__(observation_size, action_space, initial_log_std)
+        self.sizes = (observation_size, *hidden, self.action_size)
+
+    def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
+        """Fresh weights of one player."""
+        generator = torch.Generator().manual_seed(seed)
+        weights: Weights = {}
+        for i, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+            matrix = torch.empty(fan_in, fan_out, dtype=torch.float64)
+            gain = 0.1 if i == len(self.sizes) - 2 else 1.0
+            nn.init.orthogonal_(matrix, gain=gain, generator=generator)
+            weights[f"layer{i}.weight"] = matrix.to(dtype)
+            weights[f"layer{i}.bias"] = torch.zeros(fan_out, dtype=dtype)
+        if not self.discrete:
+            weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype)
+        return weights
+
+    def outputs(self, weights: Weights, observation: Tensor) -> Tensor:
+        """Means or logits [N, M, A]."""
+        x, last = observation, len(self.sizes) - 2
+        for i in range(last + 1):
+            x = torch.baddbmm(weights[f"layer{i}.bias"].unsqueeze(1), x, weights[f"layer{i}.weight"])
+            if i < last:
+                # tanh by way of sigmoid, which is several times faster on CPUs.
+                x = 2.0 * torch.sigmoid(2.0 * x) - 1.0
+        return x
+
+
+class ModulePolicy(Policy):
+    """Any ``nn.Module`` that maps observations [M, d] to means or logits [M, A].
+
+    Args:
+        build: makes the module; called once per ``init``, under the seed.
+        observation_size: d.
+        action_space: Box or Discrete.
+        initial_log_std: see ``Policy``.
+
+    Raises:
+        InvalidInputError: the module has buffers (such as batch statistics), which cannot be adapted per task, or its
+            output has another shape.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        observation_size: int,
+        action_space: ActionSpace,
+        initial_log_std: float = 0.0,
+    ) -> None:
+        super().__init__(observation_size, action_space, initial_log_std)
+        self._build = build
+        self._module = build()
+        if buffers := [name for name, _ in self._module.named_buffers()]:
+            raise InvalidInputError(
+                f"policy module has buffers {buffers}: a policy must be a function of its parameters"
+            )
+        with torch.no_grad():
+            shape = tuple(self._module(torch.zeros(3, observation_size)).shape)
+        if shape != (3, self.action_size):
+            raise InvalidInputError(
+                f"policy module maps [3, {observation_size}] to {list(shape)}; must be [3, {self.action_size}]"
+            )
+
+    def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
+        """Fresh weights of one player, as the module's own initialisation makes them."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = self._build()
+        weights = {name: value.detach().to(dtype).clone() for name, value in module.named_parameters()}
+        if not self.discrete:
+            weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype)
+        return weights
+
+    def outputs(self, weights: Weights, observation: Tensor) -> Tensor:
+        """Means or logits [N, M, A]."""
+        own = {name: value for name, value in weights.items() if name != "log_std"}
+        result: Tensor = vmap(lambda w, x: functional_call(self._module, w, (x,)))(own, observation)
+        return result
+
+
+def stack(weights: Weights, n: int) -> Weights:
+    """Repeat one player's weights for ``n`` tasks (a view: gradients add up)."""
+    return {name: value.unsqueeze(0).expand(n, *value.shape) for name, value in weights.items()}

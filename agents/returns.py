@@ -1,0 +1,63 @@
+"""Return and advantage estimation, over the time axis of [N, T, E] tensors (tasks, steps, episodes).
+
+``alive`` is 1 at steps that were played. What follows the last step is ``last_value``: 0 where the rules ended the
+episode. Where the clock did, it is the value of the state reached if the game is thought to go on (bootstrapping), or 0 if
+the return within the horizon is itself the objective, as for our meta-learners.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gae(
+    reward: Tensor,
+    value: Tensor,
+    alive: Tensor,
+    discount: float,
+    gae_lambda: float = 1.0,
+    last_value: Tensor | None = None,
+) -> Tensor:
+    """Generalised advantage estimates (Schulman et al., ICLR 2016).
+
+    Args:
+        reward: [N, T, E], 0 where not alive.
+        value: [N, T, E] baseline at each step.
+        alive: [N, T, E] 1 or 0; once 0, always 0.
+        discount: gamma.
+        gae_lambda: lambda; 1 gives discounted return minus baseline.
+        last_value: [N, E] value after each episode's last step; None: 0.
+
+    Returns:
+        [N, T, E], 0 where not alive.
+    """
+    after = torch.zeros_like(reward[:, 0]) if last_value is None else last_value
+    running = torch.zeros_like(after)
+    advantages = []
+    steps = (x.unbind(1) for x in (reward, value, alive))
+    for r, v, a in reversed(list(zip(*steps, strict=True))):
+        running = (r + discount * (after + gae_lambda * running) - v) * a
+        # Until the first step that was played (from the end), keep looking at last_value.
+        after = torch.where(a > 0, v, after)
+        advantages.append(running)
+    return torch.stack(advantages[::-1], 1)
+
+
+def discounted_returns(reward: Tensor, discount: float) -> Tensor:
+    """Discounted reward-to-go [N, T, E] of rewards [N, T, E] that are 0 after the end."""
+    running = torch.zeros_like(reward[:, 0])
+    returns = []
+    for r in reversed(reward.unbind(1)):
+        running = r + discount * running
+        returns.append(running)
+    return torch.stack(returns[::-1], 1)
+
+
+def normalise(advantage: Tensor, alive: Tensor) -> Tensor:
+    """Shift and scale advantages [N, T, E] to mean 0 and standard deviation 1 per task, over the steps that were played."""
+    count = alive.sum((1, 2), keepdim=True).clamp(min=1.0)
+    mean = (advantage * alive).sum((1, 2), keepdim=True) / count
+    centred = (advantage - mean) * alive
+    std = torch.sqrt((centred * centred).sum((1, 2), keepdim=True) / count)
+    return centred / (std + 1e-8)

@@ -1,0 +1,176 @@
+"""Joint rollouts of N tasks x E episodes: one Python loop over time, none over tasks, episodes or players' parameters.
+
+Rows are task-major: row ``n * E + e`` is episode ``e`` of task ``n``. Each seat is a list of contiguous row ranges with
+whoever acts there, so that a learned player may sit in some tasks and scripted ones in others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.policies import Policy, Weights
+from metaduel.envs import noise
+from metaduel.envs.core import Duel, Player, View, take_rows
+
+
+class Trajectories(NamedTuple):
+    """What one seat's learner saw, did and got."""
+
+    observation: Tensor  # [N, T, E, d]
+    action: Tensor  # [N, T, E, a] before clipping, or [N, T, E] int64
+    reward: Tensor  # [N, T, E], 0 after the end
+    alive: Tensor  # [N, T, E] 1 where the step was played, else 0
+
+    @property
+    def returns(self) -> Tensor:
+        """Undiscounted returns [N, E]."""
+        return self.reward.sum(1)
+
+
+class Learner(NamedTuple):
+    """A learned player: one set of weights per task."""
+
+    policy: Policy
+    weights: Weights  # each [n, ...], n tasks
+    deterministic: bool = False
+
+
+class Sitting(NamedTuple):
+    """Who acts in a contiguous range of tasks."""
+
+    tasks: slice
+    actor: Learner | Player
+
+
+def rollout(
+    duel: Duel,
+    params: Any,
+    seats: tuple[Sequence[Sitting], Sequence[Sitting]],
+    episodes: int,
+    seed: Tensor,
+    episode: Tensor,
+) -> tuple[Trajectories | None, Trajectories | None]:
+    """Play one episode in every row and record what the learners need.
+
+    Args:
+        duel: the game.
+        params: the tasks, one row per (task, episode).
+        seats: per seat, sittings that cover all tasks in order. At most one of a seat's sittings is a ``Learner``.
+        episodes: E.
+        seed: [N E] int64.
+        episode: [N E] int64.
+
+    Returns:
+        Per seat the learner's trajectories, over its tasks alone; None for a seat without a learner. T is the length of
+        the longest episode.
+    """
+    with torch.no_grad():
+        return _Rollout(duel, params, seats, episodes, seed, episode).run()
+
+
+class _Rollout:
+    """The state of one call of ``rollout``."""
+
+    def __init__(
+        self,
+        duel: Duel,
+        params: Any,
+        seats: tuple[Sequence[Sitting], Sequence[Sitting]],
+        episodes: int,
+        seed: Tensor,
+        episode: Tensor,
+    ) -> None:
+        self.duel, self.episodes = duel, episodes
+        self.rows = duel.reset(params, seed, episode)
+        self.dtype = params[0].dtype
+        time = torch.arange(duel.horizon).view(-1, 1)
+        self.numbers = duel.step_noise(self.rows.key, time, self.dtype).unbind(0) if duel.game.step_noise else None
+        self.actors = [
+            [self._actor(seat, sitting, time) for sitting in sittings] for seat, sittings in enumerate(seats)
+        ]
+
+    def _actor(self, seat: int, sitting: Sitting, time: Tensor) -> _LearnerRows | _PlayerRows:
+        rows = slice(sitting.tasks.start * self.episodes, sitting.tasks.stop * self.episodes)
+        uniforms = noise.uniform(self.rows.key[rows], time, noise.SEAT[seat], _noise(sitting.actor), self.dtype)
+        if isinstance(sitting.actor, Learner):
+            return _LearnerRows(rows, sitting.actor, uniforms, self.episodes, self.duel.horizon)
+        return _PlayerRows(rows, sitting.actor, uniforms)
+
+    def run(self) -> tuple[Trajectories | None, Trajectories | None]:
+        alive = torch.ones(self.rows.key.shape[0], dtype=self.dtype)
+        step = 0
+        for step in range(self.duel.horizon):
+            actions = []
+            for actors, observation in zip(self.actors, self.duel.observe(self.rows), strict=True):
+                parts = [actor.act(step, self.rows, observation) for actor in actors]
+                actions.append(parts[0] if len(parts) == 1 else torch.cat(parts))
+            numbers = self.numbers[step] if self.numbers is not None else None
+            self.rows, transition = self.duel.step(self.rows, (actions[0], actions[1]), numbers)
+            rewards = transition.reward.unbind(1)
+            for actors, reward in zip(self.actors, rewards, strict=True):
+                for actor in actors:
+                    actor.record(step, reward, alive)
+            alive = alive * ~transition.terminated
+            if not alive.any():
+                break
+        results = [next((r for actor in actors if (r := actor.result(step + 1))), None) for actors in self.actors]
+        return results[0], results[1]
+
+
+def _noise(actor: Learner | Player) -> int:
+    return actor.policy.noise if isinstance(actor, Learner) else actor.noise
+
+
+class _LearnerRows:
+    def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, episodes: int, horizon: int) -> None:
+        self.rows, self.policy, self.deterministic = rows, learner.policy, learner.deterministic
+        # Stacked weights may be views of one set; rollouts are faster on real copies.
+        self.weights = {name: value.detach().contiguous() for name, value in learner.weights.items()}
+        self.shape = (uniforms.shape[1] // episodes, episodes)
+        self.noise = self.policy.prepare_noise(uniforms).view(horizon, *self.shape, -1).unbind(0)
+        n, e = self.shape
+        tail = () if self.policy.discrete else (self.policy.action_size,)
+        self.observation = torch.zeros(n, horizon, e, self.policy.observation_size, dtype=uniforms.dtype)
+        kind = torch.int64 if self.policy.discrete else uniforms.dtype
+        self.action = torch.zeros(n, horizon, e, *tail, dtype=kind)
+        self.reward = torch.zeros(n, horizon, e, dtype=uniforms.dtype)
+        self.alive = torch.zeros(n, horizon, e, dtype=uniforms.dtype)
+
+    def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
+        own = observation[self.rows].view(*self.shape, -1)
+        distribution = self.policy(self.weights, own)
+        action = distribution.mode() if self.deterministic else distribution.sample(self.noise[step])
+        self.observation[:, step] = own
+        self.action[:, step] = action
+        return self.policy.clip(action).flatten(0, 1)
+
+    def record(self, step: int, reward: Tensor, alive: Tensor) -> None:
+        own = alive[self.rows]
+        self.reward[:, step] = torch.where(own > 0, reward[self.rows], 0.0).view(self.shape)
+        self.alive[:, step] = own.view(self.shape)
+
+    def result(self, steps: int) -> Trajectories | None:
+        parts = (self.observation, self.action, self.reward, self.alive)
+        return Trajectories(*(part[:, :steps].contiguous() for part in parts))
+
+
+class _PlayerRows:
+    def __init__(self, rows: slice, player: Player, uniforms: Tensor) -> None:
+        self.rows, self.player, self.noise = rows, player, uniforms.unbind(0)
+        self.memory = torch.zeros(uniforms.shape[1], player.memory, dtype=uniforms.dtype)
+
+    def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
+        params, state = take_rows(rows.params, self.rows), take_rows(rows.state, self.rows)
+        view = View(params, state, observation[self.rows], rows.step[self.rows])
+        action, self.memory = self.player.act(view, self.memory, self.noise[step])
+        return action
+
+    def record(self, step: int, reward: Tensor, alive: Tensor) -> None:
+        """Only learners record."""
+
+    def result(self, steps: int) -> Trajectories | None:
+        return None

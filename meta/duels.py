@@ -1,0 +1,188 @@
+"""Games as a ``Problem``: joint rollouts give each adapting player its policy-gradient loss on every task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.baselines import fit_linear
+from metaduel.agents.losses import SURROGATES, Surrogate, policy_gradient_loss
+from metaduel.agents.policies import Policy
+from metaduel.agents.returns import discounted_returns, gae, normalise
+from metaduel.agents.rollout import Learner, Sitting, Trajectories, rollout
+from metaduel.envs.core import Duel, Player
+from metaduel.envs.errors import InvalidInputError, unknown
+from metaduel.envs.spec import ROLES, Role
+from metaduel.meta.problem import Players
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How trajectories become a loss; the objective is the return within the horizon.
+
+    Attributes:
+        surrogate: see ``agents.losses``.
+        discount: gamma of the returns that advantages are made of.
+        gae_lambda: lambda of the advantages.
+        normalise: scale advantages to mean 0 and standard deviation 1 per task.
+    """
+
+    surrogate: Surrogate = "lvc"
+    discount: float = 0.99
+    gae_lambda: float = 1.0
+    normalise: bool = True
+
+    def __post_init__(self) -> None:
+        if self.surrogate not in SURROGATES:
+            raise unknown("surrogate", self.surrogate, SURROGATES)
+        for name in ("discount", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} must be in [0, 1]")
+
+    def advantages(self, data: Trajectories) -> Tensor:
+        """Advantages [N, T, E] over the linear baseline fitted per task."""
+        value = fit_linear(data.observation, discounted_returns(data.reward, self.discount), data.alive)
+        advantage = gae(data.reward, value, data.alive, self.discount, self.gae_lambda)
+        return normalise(advantage, data.alive) if self.normalise else advantage
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Who meets whom on which tasks. Rows of ``tasks`` in order: protagonist against scripted adversaries, learners
+    against each other, scripted protagonists against the adversary.
+
+    Attributes:
+        tasks: [M, number of contexts] context values.
+        against_adversaries: the protagonist's scripted opponents, with how many tasks each.
+        duels: how many tasks the two learners play against each other.
+        against_protagonists: the adversary's scripted opponents, with how many tasks each.
+    """
+
+    tasks: Tensor
+    against_adversaries: Sequence[tuple[Player, int]] = ()
+    duels: int = 0
+    against_protagonists: Sequence[tuple[Player, int]] = ()
+
+    def __post_init__(self) -> None:
+        if self.first + self.duels + self.last != self.tasks.shape[0]:
+            raise ValueError(f"{self.tasks.shape[0]} tasks for {self.first} + {self.duels} + {self.last} matches")
+
+    @property
+    def first(self) -> int:
+        """Tasks of the protagonist against scripted adversaries."""
+        return sum(n for _, n in self.against_adversaries)
+
+    @property
+    def last(self) -> int:
+        """Tasks of the adversary against scripted protagonists."""
+        return sum(n for _, n in self.against_protagonists)
+
+
+class DuelProblem:
+    """A batch of matches of one game.
+
+    Args:
+        duel: the game.
+        policies: per role.
+        matches: who meets whom on which tasks.
+        episodes: episodes per task and shot.
+        seed: of all noise; shot k is episode k of row seeds ``seed + row``.
+        loss: how trajectories become a loss.
+        deterministic: act with the distributions' modes.
+
+    Attributes:
+        returns: per shot that ``losses`` was asked for, per role, mean undiscounted returns [N_role].
+        environment_steps: steps played so far, both seats of a game counted once.
+    """
+
+    def __init__(
+        self,
+        duel: Duel,
+        policies: Mapping[Role, Policy],
+        matches: Matches,
+        episodes: int,
+        seed: int,
+        loss: LossConfig,
+        deterministic: bool = False,
+    ) -> None:
+        self.duel, self.policies, self.matches = duel, policies, matches
+        self.episodes, self.loss, self.deterministic = episodes, loss, deterministic
+        dtype = torch.get_default_dtype()
+        self._params = duel.game.params_from_rows(matches.tasks.repeat_interleave(episodes, 0), dtype)
+        # Row seeds wrap around like all arithmetic on keys.
+        self._seeds = torch.arange(matches.tasks.shape[0] * episodes) + seed
+        self.returns: list[dict[Role, Tensor]] = []
+        self.environment_steps = 0
+
+    @property
+    def tasks(self) -> dict[Role, int]:
+        """Number of tasks per learner."""
+        m = self.matches
+        counts: dict[Role, int] = {"protagonist": m.first + m.duels, "adversary": m.duels + m.last}
+        return {role: n for role, n in counts.items() if n}
+
+    def collect(self, players: Players, shot: int) -> dict[Role, Trajectories]:
+        """Play ``episodes`` episodes per task under the players' present weights."""
+        m, end = self.matches, self.matches.tasks.shape[0]
+        seats: tuple[list[Sitting], list[Sitting]] = ([], [])
+        if m.first + m.duels:
+            seats[0].append(Sitting(slice(0, m.first + m.duels), self._learner("protagonist", players)))
+        seats[0].extend(_sittings(m.against_protagonists, m.first + m.duels))
+        seats[1].extend(_sittings(m.against_adversaries, 0))
+        if m.duels + m.last:
+            seats[1].append(Sitting(slice(m.first, end), self._learner("adversary", players)))
+        episode = torch.full_like(self._seeds, shot)
+        results = rollout(self.duel, self._params, seats, self.episodes, self._seeds, episode)
+        data = {role: result for role, result in zip(ROLES, results, strict=True) if result is not None}
+        self.environment_steps += self._count(data)
+        return data
+
+    def _learner(self, role: Role, players: Players) -> Learner:
+        return Learner(self.policies[role], players[role], self.deterministic)
+
+    def _count(self, data: dict[Role, Trajectories]) -> int:
+        steps = 0
+        if "protagonist" in data:
+            steps += int(data["protagonist"].alive.sum())
+        if "adversary" in data:
+            steps += int(data["adversary"].alive[self.matches.duels if "protagonist" in data else 0 :].sum())
+        return steps
+
+    def losses(self, players: Players, shot: int, joint: bool = False) -> dict[Role, Tensor]:
+        """See ``Problem.losses``."""
+        data = self.collect(players, shot)
+        self.returns.append({role: d.returns.mean(1) for role, d in data.items()})
+        log_probs = {role: self._log_prob(role, players, d) for role, d in data.items()}
+        if joint:
+            log_probs = self._joint(log_probs)
+        return {
+            role: policy_gradient_loss(log_probs[role], self.loss.advantages(d), d.alive, self.loss.surrogate)
+            for role, d in data.items()
+        }
+
+    def _log_prob(self, role: Role, players: Players, data: Trajectories) -> Tensor:
+        n, steps, episodes = data.reward.shape
+        distribution = self.policies[role](players[role], data.observation.view(n, steps * episodes, -1))
+        log_prob: Tensor = distribution.log_prob(data.action.flatten(1, 2)).view(n, steps, episodes)
+        return log_prob
+
+    def _joint(self, log_probs: dict[Role, Tensor]) -> dict[Role, Tensor]:
+        """Add the other learner's log-probabilities where the two met."""
+        first, duels, last = self.matches.first, self.matches.duels, self.matches.last
+        if not duels:
+            return log_probs
+        own, other = log_probs["protagonist"], log_probs["adversary"]
+        protagonist = own + torch.nn.functional.pad(other[:duels], (0, 0, 0, 0, first, 0))
+        adversary = other + torch.nn.functional.pad(own[first:], (0, 0, 0, 0, 0, last))
+        return {"protagonist": protagonist, "adversary": adversary}
+
+
+def _sittings(groups: Sequence[tuple[Player, int]], start: int) -> list[Sitting]:
+    sittings = []
+    for player, n in groups:
+        sittings.append(Sitting(slice(start, start + n), player))
+        start += n
+    return sittings

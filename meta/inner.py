@@ -1,0 +1,87 @@
+"""The differentiable adaptation step, for every task and player at once.
+
+Tasks are independent rows of stacked weights, so the gradient of the summed loss holds every task's own gradient.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.spec import Role
+from metaduel.meta.problem import Players, Problem
+
+
+def adapt_step(
+    players: Players, losses: dict[Role, Tensor], rates: dict[Role, Tensor], create_graph: bool, joint: bool = False
+) -> Players:
+    """One simultaneous gradient step of every player on its own loss.
+
+    Args:
+        players: stacked weights.
+        losses: per role [N].
+        rates: per role, the step size (a scalar tensor, which may require a gradient).
+        create_graph: keep the graph through the gradients (second order) or treat them as constants (first order).
+        joint: the losses depend on both players' weights, so that their sum must not be differentiated as one.
+
+    Returns:
+        The weights after the step.
+
+    Raises:
+        InvalidInputError: a weight that the loss does not depend on.
+    """
+    if joint:
+        gradients = {role: _gradients(losses[role], players, (role,), create_graph)[role] for role in players}
+    else:
+        total = torch.stack([loss.sum() for loss in losses.values()]).sum()
+        gradients = _gradients(total, players, tuple(players), create_graph)
+    return {
+        role: {name: value - rates[role] * gradients[role][name] for name, value in weights.items()}
+        for role, weights in players.items()
+    }
+
+
+def _gradients(loss: Tensor, players: Players, roles: tuple[Role, ...], create_graph: bool) -> Players:
+    named = [(role, name) for role in roles for name in players[role]]
+    inputs = [players[role][name] for role, name in named]
+    flat = torch.autograd.grad(loss.sum(), inputs, create_graph=create_graph, retain_graph=True, allow_unused=True)
+    result: Players = {role: {} for role in roles}
+    for (role, name), gradient in zip(named, flat, strict=True):
+        if gradient is None:
+            raise InvalidInputError(f"the {role}'s loss does not depend on its weight {name!r}: nothing to adapt")
+        result[role][name] = gradient
+    return result
+
+
+def unroll(
+    problem: Problem,
+    players: Players,
+    rates: dict[Role, Tensor],
+    steps: int,
+    second_order: bool,
+    joint: bool = False,
+) -> list[dict[Role, Tensor]]:
+    """Adapt ``steps`` times and return the losses at every shot 0..steps.
+
+    The data of shot k serve twice: as the test of the k-th update and as the support of the next.
+
+    Args:
+        problem: the tasks.
+        players: stacked start.
+        rates: per role [steps].
+        steps: K.
+        second_order: differentiate through the updates.
+        joint: see ``Problem.losses``.
+
+    Returns:
+        K + 1 dictionaries, per role [N].
+    """
+    history = []
+    for shot in range(steps + 1):
+        losses = problem.losses(players, shot, joint)
+        history.append(losses)
+        if shot < steps:
+            now = {role: rates[role][shot] for role in players}
+            players = adapt_step(players, losses, now, second_order, joint)
+    return history

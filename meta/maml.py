@@ -1,0 +1,162 @@
+"""MAML for both players (Finn, Abbeel and Levine, ICML 2017), and its relatives that differ in a setting.
+
+    start        theta (protagonist), phi (adversary)
+    inner step   theta_i <- theta_i - a_k grad L_protagonist(theta_i, phi_i)     } at once, K times,
+                 phi_i   <- phi_i   - b_k grad L_adversary(theta_i, phi_i)       } for every task i
+    outer loss   mean over tasks and over shots 1..K of each player's loss after adaptation, against the adapted other
+
+In a zero-sum game this is the min over theta, max over phi, of the sum over tasks of L(theta_i, phi_i). What flows: by
+default each player's own learning (the other's adapted weights are constants); with ``peer`` the total derivative through
+both players' updates.
+
+Limits: second order differentiates through every update, so memory grows linearly with K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.policies import Weights, stack
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.spec import Role
+from metaduel.meta.inner import unroll
+from metaduel.meta.outer import OuterOptimiser
+from metaduel.meta.problem import Players, Problem
+
+
+@dataclass(frozen=True)
+class MAMLConfig:
+    """How to meta-learn.
+
+    Attributes:
+        steps: K, updates per task in training; 0 is joint training (no adaptation).
+        inner_lr: step size of every update at the start of training.
+        learn_inner_lr: meta-learn one step size per update and player (their logarithms).
+        second_order: differentiate through the updates; False is first-order MAML.
+        outer_shots: which losses after adaptation are averaged: of shots 1..K, or of the last alone.
+        peer: total derivative through the other player's updates too.
+        outer_lr: Adam's step size at the start; decays linearly to a tenth.
+        inner_lr_outer_lr: the same for the logarithms of the inner step sizes.
+        max_norm: bound on the outer gradient's global norm, per player.
+    """
+
+    steps: int = 3
+    inner_lr: float = 0.5
+    learn_inner_lr: bool = True
+    second_order: bool = True
+    outer_shots: Literal["all", "last"] = "all"
+    peer: bool = False
+    outer_lr: float = 3e-3
+    inner_lr_outer_lr: float = 1e-2
+    max_norm: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise InvalidInputError(f"steps={self.steps} must be at least 0")
+        for name in ("inner_lr", "outer_lr", "inner_lr_outer_lr", "max_norm"):
+            if not getattr(self, name) > 0:
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} must be above 0")
+        if self.peer and not self.second_order:
+            raise InvalidInputError("peer=True needs second_order=True: it is a derivative through the other's updates")
+
+
+class MAML:
+    """Meta-learned starts and step sizes of the adapting players.
+
+    Args:
+        start: initial weights per adapting player.
+        config: settings.
+
+    Attributes:
+        start: per role, leaves that ``update`` moves.
+        log_rates: per role, [K] leaf.
+    """
+
+    def __init__(self, start: Mapping[Role, Weights], config: MAMLConfig) -> None:
+        self.config = config
+        self.start: Players = {
+            role: {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
+            for role, weights in start.items()
+        }
+        first = {role: next(iter(weights.values())) for role, weights in self.start.items()}
+        self.log_rates = {
+            role: torch.full((config.steps,), config.inner_lr, dtype=value.dtype).log().requires_grad_()
+            for role, value in first.items()
+        }
+        optimistic = len(self.start) > 1
+        self._optimisers = {
+            role: OuterOptimiser(weights, config.outer_lr, optimistic, config.max_norm)
+            for role, weights in self.start.items()
+        }
+        learn = config.learn_inner_lr and config.steps > 0
+        self._rate_optimisers = {
+            role: OuterOptimiser({"log_rates": rates}, config.inner_lr_outer_lr, optimistic, config.max_norm)
+            for role, rates in self.log_rates.items()
+            if learn
+        }
+
+    def rates(self, role: Role) -> Tensor:
+        """The player's step sizes [K]."""
+        return torch.exp(self.log_rates[role])
+
+    def outer_losses(self, problem: Problem) -> dict[Role, Tensor]:
+        """Each player's scalar outer loss on a batch of tasks, with its graph to the starts and step sizes."""
+        config = self.config
+        players: Players = {role: stack(self.start[role], n) for role, n in problem.tasks.items()}
+        rates = {role: self.rates(role) for role in players}
+        history = unroll(problem, players, rates, config.steps, config.second_order, config.peer)
+        counted = history[-1:] if config.outer_shots == "last" or config.steps == 0 else history[1:]
+        return {role: torch.stack([losses[role].mean() for losses in counted]).mean() for role in players}
+
+    def gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
+        """Each player's outer gradient: with respect to its start and to its log step sizes [K]."""
+        losses = self.outer_losses(problem)
+        result: dict[Role, tuple[Weights, Tensor]] = {}
+        for i, (role, loss) in enumerate(losses.items()):
+            inputs = [*self.start[role].values(), self.log_rates[role]]
+            keep = i + 1 < len(losses)
+            flat = torch.autograd.grad(loss, inputs, retain_graph=keep, materialize_grads=True)
+            result[role] = (dict(zip(self.start[role], flat[:-1], strict=True)), flat[-1])
+        return result
+
+    def update(self, problem: Problem, lr_scale: float = 1.0) -> dict[str, float]:
+        """One outer step on a batch of tasks; returns metrics by name."""
+        metrics = {}
+        for role, (gradient, rate_gradient) in self.gradients(problem).items():
+            metrics[f"{role}/gradient_norm"] = self._optimisers[role].step(gradient, lr_scale)
+            if role in self._rate_optimisers:
+                self._rate_optimisers[role].step({"log_rates": rate_gradient}, lr_scale)
+            for k, rate in enumerate(self.rates(role).tolist()):
+                metrics[f"{role}/inner_lr_{k + 1}"] = rate
+        return metrics
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that ``load`` needs, by name."""
+        state: dict[str, Tensor] = {}
+        for role, weights in self.start.items():
+            state |= {f"{role}/start/{name}": value.detach() for name, value in weights.items()}
+            state[f"{role}/log_rates"] = self.log_rates[role].detach()
+            state |= {f"{role}/outer/{name}": value for name, value in self._optimisers[role].state().items()}
+        for role, optimiser in self._rate_optimisers.items():
+            state |= {f"{role}/rate_outer/{name}": value for name, value in optimiser.state().items()}
+        return state
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from ``state``."""
+        for role, weights in self.start.items():
+            for name, value in weights.items():
+                value.copy_(state[f"{role}/start/{name}"])
+            self.log_rates[role].copy_(state[f"{role}/log_rates"])
+            self._optimisers[role].load(_below(state, f"{role}/outer/"))
+        for role, optimiser in self._rate_optimisers.items():
+            optimiser.load(_below(state, f"{role}/rate_outer/"))
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -1,0 +1,56 @@
+"""The outer optimiser: Adam where one player learns, optimistic Adam where two do."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Named = dict[str, Tensor]
+
+
+class OuterOptimiser:
+    """Adam over named tensors, with its whole state as named tensors.
+
+    Simultaneous plain steps of two players cycle around an equilibrium. With ``optimistic`` Adam runs without momentum on
+    the extrapolated gradient 2 g_t - g_{t-1} (optimistic mirror descent; Daskalakis et al., ICLR 2018), which converges.
+
+    Args:
+        params: leaves that are updated in place.
+        lr: step size.
+        optimistic: extrapolate.
+        max_norm: gradients are scaled down to this global norm first.
+    """
+
+    def __init__(self, params: Named, lr: float, optimistic: bool, max_norm: float) -> None:
+        self.params, self.lr, self.optimistic, self.max_norm = params, lr, optimistic, max_norm
+        self._adam = torch.optim.Adam(list(params.values()), lr=lr, betas=(0.0 if optimistic else 0.9, 0.999))
+        self._previous: Named = {}
+
+    @torch.no_grad()
+    def step(self, gradients: Named, lr_scale: float = 1.0) -> float:
+        """Take a step and return the gradients' global norm before clipping."""
+        norm = float(torch.sqrt(torch.stack([(g * g).sum() for g in gradients.values()]).sum()))
+        shrink = min(1.0, self.max_norm / (norm + 1e-12))
+        for name, param in self.params.items():
+            gradient = gradients[name] * shrink
+            param.grad = 2.0 * gradient - self._previous.get(name, gradient) if self.optimistic else gradient
+            self._previous[name] = gradient
+        for group in self._adam.param_groups:
+            group["lr"] = self.lr * lr_scale
+        self._adam.step()
+        return norm
+
+    def state(self) -> Named:
+        """Everything that ``load`` needs, by name."""
+        state = {f"previous/{name}": value for name, value in self._previous.items()} if self.optimistic else {}
+        for name, param in self.params.items():
+            state |= {f"{key}/{name}": value for key, value in self._adam.state.get(param, {}).items()}
+        return state
+
+    def load(self, state: Named) -> None:
+        """Continue from ``state``."""
+        self._previous = {n: state[f"previous/{n}"].clone() for n in self.params if f"previous/{n}" in state}
+        for name, param in self.params.items():
+            if f"step/{name}" in state:
+                kept = {key: state[f"{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
+                self._adam.state[param] = kept
