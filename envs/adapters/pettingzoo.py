@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pettingzoo
 import torch
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from pettingzoo.utils.conversions import parallel_to_aec
 from pettingzoo.utils.wrappers import BaseWrapper, OrderEnforcingWrapper
 from torch import Tensor
@@ -115,10 +116,13 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
         return self._action_spaces[self._game_spec.check_role(agent)]
 
     def sample_tasks(self, n: int, seed: int | None = None) -> list[Task]:
-        """Draw ``n`` tasks of this environment's split: other ones at every call, or the ones that ``seed`` gives."""
+        """Draw ``n`` tasks of this environment's split: other ones at every call, or the ones that ``seed`` gives.
+
+        After a seeded reset the same calls give the same tasks again.
+        """
         if seed is None:
-            self._lists_sampled += 1
             seed = noise.derive_seed(self._current_seed(), self._lists_sampled)
+            self._lists_sampled += 1
         return tasks.sample_tasks(self._game_spec, n, self._split, check_seed(seed))
 
     def set_task(self, task: Mapping[str, float] | str | None) -> None:
@@ -129,11 +133,11 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
         """The task that was set, or else the one being played.
 
         Raises:
-            InvalidInputError: neither exists yet.
+            ResetNeeded: neither exists yet.
         """
         task = self._fixed_task or self._task
         if task is None:
-            raise InvalidInputError("no task yet: call reset() or set_task() first")
+            raise ResetNeeded(f"{self._game_spec.name}: no task yet: call reset() or set_task(task) before get_task()")
         return dict(task)
 
     def reset(
@@ -143,18 +147,16 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
 
         Args:
             seed: starts at the first episode of this seed; None goes on to the next episode of the last one.
-            options: ``task`` sets this one episode's task; other keys are left to wrappers.
+            options: ``task`` is as in ``set_task``, from this reset on; other keys are left to wrappers.
         """
+        if options and "task" in options:
+            self.set_task(options["task"])
         if seed is not None:
-            self._seed, self._episode = check_seed(seed), 0
+            self._seed, self._episode, self._lists_sampled = check_seed(seed), 0, 0
         elif self._seed is not None:
             self._episode += 1
         key = (torch.tensor([self._current_seed()]), torch.tensor([self._episode]))
-        wanted = (options or {}).get("task")
-        if wanted is not None:
-            self._task = resolve_task(self._duel, wanted)
-        else:
-            self._task = self._fixed_task or draw_task(self._game_spec, self._split, *key)
+        self._task = self._fixed_task or draw_task(self._game_spec, self._split, *key)
         self._rows = self._duel.reset(self._duel.game.params([self._task]), *key)
         self._states, self._returns = [self._rows.state], [0.0, 0.0]
         self.agents = list(self.possible_agents)
@@ -168,10 +170,10 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
         """Play one step; after an episode's end, five empty dictionaries.
 
         Raises:
-            InvalidInputError: no reset yet, an agent missing or unknown, or an action outside its space.
+            ResetNeeded: before the first reset.
+            InvalidInputError: an agent missing or unknown, or an action outside its space.
         """
-        if self._rows is None:
-            raise InvalidInputError("call reset() before step()")
+        rows = self._started("step")
         if not self.agents:
             return {}, {}, {}, {}, {}
         for agent in actions:
@@ -181,7 +183,7 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
         if missing:
             raise InvalidInputError(f"actions={dict(actions)!r} must have an action for {missing[0]!r}")
         pair = [check_action(agent, actions[agent], self.action_space(agent)) for agent in ROLES]
-        self._rows, outcome = self._duel.step(self._rows, (pair[0], pair[1]))
+        self._rows, outcome = self._duel.step(rows, (pair[0], pair[1]))
         rewards = outcome.reward[0].tolist()
         terminated, truncated = bool(outcome.terminated), bool(outcome.truncated)
         self._returns = [total + reward for total, reward in zip(self._returns, rewards, strict=True)]
@@ -207,25 +209,27 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
         The fields of the family's ``State`` in order, each flattened; then every context in its own unit, hidden ones
         included; then the fraction of ``max_cycles`` that has been played.
         """
-        if self._rows is None:
-            raise InvalidInputError("call reset() before state()")
-        return _flatten(self._rows, self._duel.horizon)
+        return _flatten(self._started("state"), self._duel.horizon)
 
     def render(self) -> npt.NDArray[np.uint8] | None:
         """Draw the newest step: [H, W, 3] for ``rgb_array``, None for ``human``."""
         if self.render_mode is None:
             raise InvalidInputError(f"render_mode=None draws nothing: construct with one of {', '.join(RENDER_MODES)}")
-        if self._rows is None:
-            raise InvalidInputError("call reset() before render()")
+        rows = self._started("render")
         if self._screen is None:
             self._screen = Screen(self._game_spec, self.render_mode)
-        return self._screen.frame(self._rows.params, self._states, self._returns)
+        return self._screen.frame(rows.params, self._states, self._returns)
 
     def close(self) -> None:
         """Close the window, if there is one."""
         if self._screen is not None:
             self._screen.close()
             self._screen = None
+
+    def _started(self, method: str) -> Episode:
+        if self._rows is None:
+            raise ResetNeeded(f"{self._game_spec.name}: call reset() before {method}()")
+        return self._rows
 
     def _current_seed(self) -> int:
         if self._seed is None:

@@ -8,6 +8,7 @@ import numpy as np
 import pettingzoo
 import pytest
 import torch
+from gymnasium.error import ResetNeeded
 from pettingzoo.env_registry.registration import aec_registry, parallel_registry
 from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, render_test, seed_test
 from pettingzoo.test.state_test import state_test
@@ -15,6 +16,7 @@ from pettingzoo.test.state_test import state_test
 from metaduel.envs import tasks
 from metaduel.envs.adapters import pettingzoo as adapter
 from metaduel.envs.adapters.pettingzoo_registration import register
+from metaduel.envs.adapters.seat import Seat
 from metaduel.envs.core import Duel
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.registry import specs
@@ -22,7 +24,6 @@ from metaduel.envs.spec import ROLES
 
 SPECS = list(specs().values())
 every_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-every_api = pytest.mark.parametrize("api", ["parallel", "aec"])
 # PettingZoo's tests warn where a choice is unusual; these choices are ours.
 accepted = pytest.mark.filterwarnings(
     "ignore:We recommend agents to be named", "ignore:.*space value is (-)?infinity", "ignore:Observation.*all zeros",
@@ -134,7 +135,7 @@ def test_pettingzoo_max_cycles(spec):
 
     style = module(spec)
     early = []
-    for seed in range(20):
+    for seed in range(10):
         said = episode(style.parallel_env(task={}, max_cycles=4), spec, seed, actions=seed)
         early.append(any(said[-1][2].values()))
     if any(early):
@@ -150,7 +151,8 @@ def test_pettingzoo_max_cycles(spec):
 @every_spec
 def test_registry_and_module_style_make_the_same(spec):
     style = module(spec)
-    assert same(episode(make("parallel", spec), spec, 3), episode(style.parallel_env(), spec, 3))
+    said = [episode(env, spec, 3) for env in (make("parallel", spec, max_cycles=9), style.parallel_env(max_cycles=9))]
+    assert same(*said)
     assert str(style.env()) == str(make("aec", spec)) == style.__name__.rpartition(".")[2]
     assert make("parallel", spec).max_cycles == spec.horizon == parallel_registry[spec.id].max_cycles
     assert make("parallel", spec, max_cycles=7).max_cycles == 7
@@ -165,17 +167,15 @@ def test_whole_episodes_reproduce_by_seed_and_episode(spec):
     assert same(first, episode(again, spec, seed=5))
     assert same(second, episode(again, spec))  # an unseeded reset goes on to the next episode
     assert first[0][1] != second[0][1]  # with another task
-    unseeded = [make("parallel", spec) for _ in range(2)]
-    assert episode(unseeded[0], spec)[0][1] != episode(unseeded[1], spec)[0][1]
+    assert make("parallel", spec).reset()[1] != make("parallel", spec).reset()[1]
 
 
 @every_spec
-@pytest.mark.parametrize("seed", [0, 11])
-def test_parallel_equals_the_core_stepped_by_hand(spec, seed):
+def test_parallel_equals_the_core_stepped_by_hand(spec):
     env = make("parallel", spec)
-    said = episode(env, spec, seed)
+    said = episode(env, spec, seed=11)
     duel, choose = Duel(spec.make_game()), chooser(spec)
-    rows = duel.reset(duel.game.params([env.get_task()]), torch.tensor([seed]), torch.tensor([0]))
+    rows = duel.reset(duel.game.params([env.get_task()]), torch.tensor([11]), torch.tensor([0]))
     outcome = None
     for step, (observations, *rest) in enumerate(said):
         for agent, expected in zip(ROLES, duel.observe(rows), strict=True):
@@ -190,11 +190,10 @@ def test_parallel_equals_the_core_stepped_by_hand(spec, seed):
 
 
 @every_spec
-@pytest.mark.parametrize("seed", [0, 11])
-def test_aec_equals_parallel_for_whole_episodes(spec, seed):
-    said = episode(make("parallel", spec), spec, seed)
+def test_aec_equals_parallel_for_whole_episodes(spec):
+    said = episode(make("parallel", spec), spec, seed=11)
     env, choose = make("aec", spec), chooser(spec)
-    env.reset(seed=seed)
+    env.reset(seed=11)
     heard = {agent: [] for agent in ROLES}
     for agent in env.agent_iter():
         last = env.last()
@@ -218,7 +217,7 @@ def test_truncation_is_not_termination(spec):
     assert short[1][2:4] == (dict.fromkeys(ROLES, False), dict.fromkeys(ROLES, True))
     assert long[1][2:4] == (dict.fromkeys(ROLES, False), dict.fromkeys(ROLES, False))
     for seed in range(10):
-        ends = episode(make("parallel", spec), spec, seed, actions=seed)[-1][2:4]
+        ends = episode(make("parallel", spec, max_cycles=20), spec, seed, actions=seed)[-1][2:4]
         assert sum(any(end.values()) for end in ends) == 1
 
 
@@ -240,18 +239,17 @@ def test_state_holds_the_hidden_contexts_and_the_clock(spec):
 @every_spec
 def test_tasks(spec):
     env = make("parallel", spec)
-    # A task given, for good, for one reset, by name.
+    # A task given by value, by name, or through reset's options; None goes back to drawing.
     chosen = tasks.sample_tasks(spec, 3, seed=9)
     env.set_task(chosen[0])
     assert env.get_task() == chosen[0]
     assert env.reset(seed=1)[1] == {agent: {"task": tasks.task_id(chosen[0])} for agent in ROLES}
     infos = env.reset(options={"task": chosen[1], "not": "ours"})[1]
     assert infos["adversary"] == {"task": tasks.task_id(chosen[1])}
-    assert env.reset()[1]["adversary"] == {"task": tasks.task_id(chosen[0])}
+    assert env.reset()[1] == infos
     env.set_task("held_out:3")
     assert env.get_task() == tasks.frozen_tasks(spec, "held_out")[3]
-    env.set_task(None)
-    env.reset()
+    env.reset(options={"task": None})
     assert env.get_task() not in chosen
     # Splits.
     for split in ("validation", "held_out", "extrapolation"):
@@ -262,11 +260,23 @@ def test_tasks(spec):
     # Lists.
     env, again = make("parallel", spec), make("parallel", spec)
     env.reset(seed=4)
+    again.sample_tasks(3)
     again.reset(seed=4)
     first, second = env.sample_tasks(3), env.sample_tasks(3)
     assert first != second
     assert [first, second] == [again.sample_tasks(3), again.sample_tasks(3)]
     assert env.sample_tasks(3, seed=9) == chosen
+
+
+@every_spec
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_a_seed_means_the_same_tasks_as_in_the_other_interfaces(spec, split):
+    env, seat = make("parallel", spec, split=split), Seat(spec, split=split)
+    seat.reseed(0, 6)
+    for seed in (6, None, None):
+        env.reset(seed=seed)
+        seat.reset()
+        assert env.get_task() == seat.task(0)
 
 
 @every_spec
@@ -340,8 +350,9 @@ def test_bad_input_is_named(spec):
     with refused("render_mode 'rgb'"):
         make("parallel", spec, render_mode="rgb")
     env = make("parallel", spec)
-    for call in (env.state, env.render, env.get_task, lambda: env.step({})):
-        with pytest.raises(InvalidInputError):
+    shown = make("parallel", spec, render_mode="rgb_array")
+    for call in (env.state, shown.render, env.get_task, lambda: env.step({})):
+        with pytest.raises(ResetNeeded, match=r"call reset\(\)"):
             call()
     for seed in (-1, 1.5, True, 1 << 63):
         with refused("seed="):
