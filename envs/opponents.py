@@ -13,9 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
+from metaduel.envs import registry
 from metaduel.envs.core import Duel, Player, View
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.envs.spec import OPPONENT_SPLITS, GameSpec, Role, Split
+from metaduel.envs.spec import GameSpec, Role, Split
 
 # Prefix -> function (duel, role, rest of the string) -> Player. As strings, because envs imports nothing of ours.
 LOADERS: dict[str, str] = {"run": "metaduel.meta.checkpoint:load_player", "sb3": "metaduel.agents.sb3:load_player"}
@@ -59,9 +60,7 @@ def scripted(spec: GameSpec, role: Role) -> dict[str, Scripted]:
 
 def names(spec: GameSpec, role: str, split: str) -> tuple[str, ...]:
     """Names of the scripted opponents that take ``role``'s seat, of one split."""
-    if split not in OPPONENT_SPLITS:
-        raise unknown("opponent split", split, OPPONENT_SPLITS)
-    return spec.opponents[spec.check_role(role)][split]  # type: ignore[index]
+    return registry.opponents(spec, role, split)
 
 
 def load_player(duel: Duel, role: str, name: str) -> Player:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import metaduel.envs
 from metaduel.envs.errors import unknown
-from metaduel.envs.spec import GameSpec
+from metaduel.envs.spec import OPPONENT_SPLITS, GameSpec
 
 
 @lru_cache(maxsize=1)
@@ -32,3 +32,25 @@ def find(game: str | GameSpec) -> GameSpec:
         if game in (spec.name, spec.id):
             return spec
     raise unknown("game", game, known)
+
+
+def games() -> tuple[str, ...]:
+    """Names of all families."""
+    return tuple(specs())
+
+
+def opponents(game: str | GameSpec, role: str = "adversary", split: str = "train") -> tuple[str, ...]:
+    """Names of a family's scripted players.
+
+    Args:
+        game: the family's name, id or spec.
+        role: whose seat they take.
+        split: ``train`` (may be met in training) or ``held_out``.
+
+    Raises:
+        InvalidInputError: an unknown game, role or split.
+    """
+    spec = find(game)
+    if split not in OPPONENT_SPLITS:
+        raise unknown("opponent split", split, OPPONENT_SPLITS)
+    return spec.opponents[spec.check_role(role)][split]  # type: ignore[index]

@@ -1,1 +1,51 @@
-"""metaduel: learning to adapt to adversaries."""
+"""metaduel: learning to adapt to adversaries.
+
+Importing it registers every family with Gymnasium and PettingZoo, and imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from metaduel.envs.adapters import gymnasium_registration, pettingzoo_registration
+from metaduel.envs.registry import find, games, opponents, specs
+from metaduel.envs.spec import GameSpec, Task
+from metaduel.envs.tasks import sample_tasks as _sample_tasks
+
+if TYPE_CHECKING:
+    from metaduel.envs.adapters.sb3 import make_sb3 as make_sb3
+
+__version__ = "0.1.0"
+
+# What needs torch is imported when it is first used: name -> where it is.
+_LAZY = {
+    "make_sb3": "metaduel.envs.adapters.sb3",
+}
+
+__all__ = ["games", "make_sb3", "opponents", "sample_tasks"]
+
+for _spec in specs().values():
+    gymnasium_registration.register(_spec)
+    pettingzoo_registration.register(_spec)
+
+
+def sample_tasks(game: str | GameSpec, n: int, split: str = "train", seed: int = 0) -> list[Task]:
+    """Sample ``n`` tasks of a family: fresh ones from ``train``, distinct ones of the list from a frozen split.
+
+    Raises:
+        InvalidInputError: an unknown game or split, or more tasks than the frozen list holds.
+    """
+    return _sample_tasks(find(game), n, split, seed)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'metaduel' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,118 @@
+"""The Gymnasium environment: one seat of a duel, an opponent in the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.error import ResetNeeded
+
+from metaduel.envs.adapters.seat import OpponentLike, Seat, TaskApi, TaskLike
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.render import RENDER_MODES
+
+Action = npt.NDArray[np.float32] | np.int64
+Observation = npt.NDArray[np.float32]
+
+
+class SeatEnv(TaskApi, gymnasium.Env[Observation, Action]):
+    """One seat of a duel as a Gymnasium environment: ``gymnasium.make("metaduel/Navigation-v0", seat="adversary")``.
+
+    ``info`` names the task by its id and the opponent by its name; neither holds a hidden value. The task interface of
+    meta-learning libraries (``sample_tasks``, ``set_task``, ``get_task``) is on ``env.unwrapped``. The clock is the
+    family's own: no ``TimeLimit`` is wrapped around, and ``truncated`` is never true where ``terminated`` is.
+
+    Args:
+        game: the family's name or id.
+        seat: ``protagonist`` or ``adversary``: whom the learner plays.
+        opponent: who takes the other seat: a scripted name, ``run:FOLDER`` or ``sb3:FILE`` (or a ``core.Player``); the
+            first training opponent by default.
+        task: a value for each context (the others take their defaults), ``SPLIT:INDEX`` of a frozen list, or ``None``:
+            a new task of ``split`` at every reset.
+        split: where sampled tasks come from.
+        informed: whether the learner sees every context, hidden ones included.
+        horizon: steps until truncation; the family's own by default.
+        render_mode: ``None``, ``rgb_array`` or ``human``.
+
+    Raises:
+        InvalidInputError: an argument that names something unknown or is out of range.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 20}  # noqa: RUF012
+
+    def __init__(
+        self,
+        game: str,
+        seat: str = "protagonist",
+        opponent: OpponentLike = None,
+        task: TaskLike = None,
+        split: str = "train",
+        informed: bool = False,
+        horizon: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        for name, value in (("task", task), ("opponent", opponent)):
+            if isinstance(value, (list, tuple)):
+                raise InvalidInputError(f"{name}: one environment takes one {name}, not a {type(value).__name__}")
+        self._seat, self._row = Seat(game, 1, seat, opponent, task, split, informed, horizon, render_mode), 0
+        self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": self._seat.spec.fps}
+        self.observation_space = self._seat.observation_space  # type: ignore[assignment]
+        self.action_space = self._seat.action_space  # type: ignore[assignment]
+
+    @property
+    def horizon(self) -> int:
+        """Steps until truncation."""
+        return self._seat.duel.horizon
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: starts the sequence of episodes that belongs to this seed; without it, the next one follows.
+            options: ``task`` and ``opponent`` as in the constructor; both stay until they are replaced.
+
+        Raises:
+            InvalidInputError: an unknown option or a bad value; the environment is as before then.
+        """
+        self._seat.configure(options)
+        super().reset(seed=seed)
+        if seed is not None:
+            self._seat.reseed(0, seed)
+        self._seat.reset()
+        self._show()
+        return self._seat.observation()[0], self._info()
+
+    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Play one step.
+
+        Raises:
+            ResetNeeded: the episode is over, or none was started.
+            InvalidInputError: an action of the wrong shape or type, NaN, or outside the space.
+        """
+        actions = self._seat.check_actions(action, batched=False)
+        if self._seat.done[0]:
+            raise ResetNeeded(f"{self._seat.spec.id}: the episode is over: call reset() before step()")
+        reward, terminated, truncated = self._seat.step(actions)
+        self._show()
+        return self._seat.observation()[0], float(reward), bool(terminated), bool(truncated), self._info()
+
+    def _info(self) -> dict[str, Any]:
+        return {"task": self._seat.task_ids()[0], "opponent": self._seat.opponents[0]}
+
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            self._seat.render(0)
+
+    def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
+        """The picture of the episode so far, [H, W, 3]; None for ``human``, which draws at every step by itself."""
+        return None if self.render_mode == "human" else self._seat.render(0)
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self._seat.close()
