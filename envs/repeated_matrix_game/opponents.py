@@ -1,0 +1,247 @@
+"""Scripted players of repeated matrix games: fixed memory-1 tables, players with more memory, some that know the payoffs,
+and personas by Meta-MAPG's recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metaduel.envs import noise as counter
+from metaduel.envs.core import View
+from metaduel.envs.errors import InvalidInputError, unknown
+from metaduel.envs.opponents import Scripted
+from metaduel.envs.registry import find
+from metaduel.envs.repeated_matrix_game import ACTIONS, PERSONAS
+from metaduel.envs.repeated_matrix_game.game import own_payoffs
+from metaduel.envs.spec import ROLES, GameSpec
+
+Choice = tuple[Tensor, Tensor]
+Rule = Callable[[View, Tensor, Tensor], Choice]
+
+
+@dataclass(frozen=True)
+class MemoryOne:
+    """A player with a fixed memory-1 policy.
+
+    Attributes:
+        table: [1 + n * n, n] probabilities, own action first, or [B, 1 + n * n, n] with one table per row.
+    """
+
+    table: Tensor
+    memory: int = 0
+    noise: int = 1
+
+    def act(self, view: View, memory: Tensor, noise: Tensor) -> Choice:
+        """Draw from the table's row; see ``core.Player.act``."""
+        state = _state(view, self.table.shape[-2])
+        table = self.table.to(view.observation)
+        rows = table[state] if table.dim() == 2 else table[torch.arange(table.shape[0]), state]
+        return _draw(rows, noise[:, 0]), memory
+
+
+def memory_one_tables(game: str | GameSpec) -> dict[str, Tensor]:
+    """The fixed memory-1 policies among a game's scripted players, by name: [1 + n * n, n] float64, own action first."""
+    spec = find(game)
+    actions = ACTIONS[spec.name]
+    n = len(actions)
+    one, uniform = torch.eye(n, dtype=torch.float64), torch.full((n,), 1 / n, dtype=torch.float64)
+    own, other = torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)
+
+    def follow(start: Tensor, after: Tensor) -> Tensor:
+        return torch.cat([start.unsqueeze(0), one[after]])
+
+    tables = {f"always_{name}": follow(one[i], torch.full_like(own, i)) for i, name in enumerate(actions)}
+    tables["random"] = uniform.repeat(1 + n * n, 1)
+    if spec.zero_sum:
+        tables["cycle"] = follow(one[0], (own + 1) % n)
+        tables["copy_last"] = follow(uniform, other)
+    else:  # two actions, of which 0 is the nice one
+        tables["alternate"] = follow(one[0], 1 - own)
+        tables["tit_for_tat"] = follow(one[0], other)
+        tables["pavlov"] = follow(one[0], torch.where(other == 0, own, 1 - own))
+        # Once it has played 1 it never sees (0, 0) again, so one step of memory is enough to hold a grudge.
+        tables["grim"] = follow(one[0], torch.maximum(own, other))
+    listed = {name for names in spec.opponents["protagonist"].values() for name in names}
+    return {name: table for name, table in tables.items() if name in listed}
+
+
+def sample_personas(game: str | GameSpec, n: int, seed: int, kind: str, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Draw memory-1 policies by the recipe of Meta-MAPG (Kim et al., ICML 2021).
+
+    In each state a persona plays its favourite action with a probability that is uniform in [1 / number of actions, 1];
+    the other actions share the rest. In the prisoner's dilemma this is P(cooperate) in [0.5, 1] for cooperative personas
+    and in [0, 0.5] for defecting ones, in rock-paper-scissors a favourite in [1/3, 1].
+
+    Args:
+        game: the id's stem, for example ``RockPaperScissors``, or its spec.
+        n: how many.
+        seed: the same seed gives the same personas, and the first of many are the few.
+        kind: which action they favour, for example ``cooperative`` or ``rock``.
+        dtype: floating type of the result.
+
+    Returns:
+        [n, 1 + number of actions ** 2, number of actions], own action first.
+
+    Raises:
+        InvalidInputError: an unknown game or kind, or ``n`` below 1.
+    """
+    spec = find(game)
+    if spec.name not in PERSONAS:
+        raise unknown("repeated matrix game", spec.name, PERSONAS)
+    if kind not in PERSONAS[spec.name]:
+        raise unknown(f"kind of persona of {spec.name}", kind, PERSONAS[spec.name])
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise InvalidInputError(f"n={n!r} must be a whole number of at least 1 persona")
+    favourite, actions = PERSONAS[spec.name].index(kind), len(ACTIONS[spec.name])
+    # A seed of their own, so that persona i has nothing to do with task i or episode i of the same seed.
+    key = counter.episode_key(
+        torch.full((n,), counter.derive_seed(seed, favourite, _PERSONA_SEED), dtype=torch.int64), torch.arange(n)
+    )
+    u = counter.uniform(key, torch.zeros_like(key), counter.PICK, 1 + actions**2, torch.float64)
+    return _persona_rows(u, favourite, actions).to(dtype)
+
+
+_PERSONA_SEED = 1_000_003
+
+
+def _persona_rows(u: Tensor, favourite: int, n: int) -> Tensor:
+    """Turn uniforms [...] into action probabilities [..., n]."""
+    liked = 1 / n + (1 - 1 / n) * u
+    rest = (1 - liked) / (n - 1)
+    return torch.stack([liked if action == favourite else rest for action in range(n)], -1)
+
+
+def _state(view: View, states: int) -> Tensor:
+    """Index of the observation's one-hot part; contexts that are shown come after it."""
+    return view.observation[:, :states].argmax(1)
+
+
+def _draw(probabilities: Tensor, u: Tensor) -> Tensor:
+    """Draw actions [B] by the rows of ``probabilities`` [B, n] with uniforms ``u`` [B]."""
+    total, action = torch.zeros_like(u), torch.zeros_like(u, dtype=torch.int64)
+    for column in probabilities.unbind(1)[:-1]:
+        total = total + column
+        action = action + (u >= total)
+    return action
+
+
+def _any(u: Tensor, n: int) -> Tensor:
+    return (u * n).long()
+
+
+def _persona(favourite: int, n: int) -> Rule:
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        # Its table is drawn at the first step and kept for the episode.
+        u = torch.where((view.step == 0).unsqueeze(1), noise[:, 1:], memory)
+        now = u.gather(1, _state(view, u.shape[1]).unsqueeze(1)).squeeze(1)
+        return _draw(_persona_rows(now, favourite, n), noise[:, 0]), u
+
+    return rule
+
+
+def _beat_last(seat: int, n: int) -> Rule:
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        other = view.state.last[:, 1 - seat].clamp(min=0)
+        table = own_payoffs(view.params, seat)
+        reply = table.gather(2, other.view(-1, 1, 1).expand(-1, n, 1)).squeeze(2).argmax(1)
+        return torch.where(view.step == 0, _any(noise[:, 0], n), reply), memory
+
+    return rule
+
+
+def _win_stay_lose_shift(seat: int, n: int) -> Rule:
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        own, other = view.state.last[:, seat].clamp(min=0), view.state.last[:, 1 - seat].clamp(min=0)
+        won = own_payoffs(view.params, seat).flatten(1).gather(1, (own * n + other).unsqueeze(1)).squeeze(1) > 0
+        return torch.where(view.step == 0, _any(noise[:, 0], n), torch.where(won, own, (own + 1) % n)), memory
+
+    return rule
+
+
+def _biased(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Cutting [0, 1) at n - 1 uniform places gives a strategy that is uniform on the simplex, drawn once per episode.
+    cuts = torch.where((view.step == 0).unsqueeze(1), noise[:, 1:], memory)
+    return (noise[:, :1] >= cuts).sum(1), cuts
+
+
+def _fictitious_play(seat: int, n: int) -> Rule:
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        other = view.state.last[:, 1 - seat]  # -1 at the start counts for nothing
+        counts = memory + (other.unsqueeze(1) == torch.arange(n, device=other.device)).to(memory.dtype)
+        table, points = own_payoffs(view.params, seat), torch.zeros_like(counts)
+        for action, seen in enumerate(counts.unbind(1)):
+            points = points + table[:, :, action] * seen.unsqueeze(1)
+        return torch.where(view.step == 0, _any(noise[:, 0], n), points.argmax(1)), counts
+
+    return rule
+
+
+def _equilibrium(seat: int) -> Rule:
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        return _draw(view.params.equilibrium[:, seat], noise[:, 0]), memory
+
+    return rule
+
+
+def _tit_for_two_tats(seat: int) -> Rule:
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        other = view.state.last[:, 1 - seat].clamp(min=0)
+        return ((other == 1) & (memory[:, 0] == 1)).long(), other.unsqueeze(1).to(memory.dtype)
+
+    return rule
+
+
+_TABLES = {
+    "random": "plays every action equally often",
+    "cycle": "plays its actions in turn",
+    "alternate": "plays its actions in turn",
+    "copy_last": "plays what the other played last",
+    "tit_for_tat": "starts nicely, then plays what the other played last",
+    "pavlov": "starts nicely, stays after a nice reply and shifts otherwise (win-stay, lose-shift)",
+    "grim": "is nice until the other is not, and never again",
+}
+
+
+def PLAYERS(spec: GameSpec) -> tuple[Scripted, ...]:
+    """The scripted players of one id, for both seats, in the splits that its spec lists."""
+    actions, kinds, tables = ACTIONS[spec.name], PERSONAS[spec.name], memory_one_tables(spec)
+    n, players = len(actions), []
+    for seat, role in enumerate(ROLES):
+        # name -> description, rule, memory, noise
+        known: dict[str, tuple[str, Rule, int, int]] = {
+            "beat_last": ("knows the payoffs and beats what the other played last", _beat_last(seat, n), 0, 1),
+            "win_stay_lose_shift": (
+                "repeats what won, takes the next action otherwise",
+                _win_stay_lose_shift(seat, n),
+                0,
+                1,
+            ),
+            "biased": ("keeps to one mixed strategy, drawn for each episode", _biased, n - 1, n),
+            "fictitious_play": (
+                "knows the payoffs and replies best to all that the other has played (Brown, 1951)",
+                _fictitious_play(seat, n),
+                n,
+                1,
+            ),
+            "equilibrium": ("knows the payoffs and plays the one-shot equilibrium", _equilibrium(seat), 0, 1),
+            "tit_for_two_tats": ("hits back only after two hits in a row", _tit_for_two_tats(seat), 1, 0),
+        }
+        for name, table in tables.items():
+            description = _TABLES.get(name, f"plays nothing but {name.removeprefix('always_')}")
+            known[name] = (description, MemoryOne(table).act, 0, 1)
+        for i, kind in enumerate(kinds):
+            known[f"{kind}_persona"] = (
+                f"a memory-1 policy that favours {actions[i]}, drawn for each episode (Meta-MAPG's recipe)",
+                _persona(i, n),
+                1 + n * n,
+                2 + n * n,
+            )
+        for split, names in spec.opponents[role].items():
+            for name in names:
+                description, rule, memory, draws = known[name]
+                players.append(Scripted(name, role, split, description, rule, memory, draws))
+    return tuple(players)
