@@ -1,4 +1,54 @@
-"""Pursuit: leave a round arena through a gate that nobody shows you, before the pursuer catches you."""
+"""Pursuit: leave a round arena through a gate that nobody shows you, before the pursuer catches you.
+
+An evader (protagonist) and a pursuer (adversary) start at rest on opposite sides of the centre of an arena of radius 1,
+in a direction that has nothing to do with the gate. The evader is fast and nimble, the pursuer slow and heavy: running
+after the evader does little, standing in the gate does a lot. Whoever reaches the wall beside the gate has lost, so
+the wall can't be searched. Both see everything but the gate; both can infer it from their rewards.
+
+Observation (each role from its own side; then the contexts that it sees, each scaled to [-1, 1] over its training range)
+
+| index | meaning | minimum | maximum | unit |
+|---|---|---|---|---|
+| 0, 1 | own position | -1.5 | 1.5 | m |
+| 2, 3 | own velocity | -2 | 2 | m/s |
+| 4, 5 | the other's position minus the own | -2.5 | 2.5 | m |
+| 6, 7 | the other's velocity | -2 | 2 | m/s |
+| 8 | share of the time that is left | 0 | 1 | |
+
+Action
+
+| role | index | meaning | minimum | maximum | unit |
+|---|---|---|---|---|---|
+| protagonist | 0, 1 | thrust along x, y, cut to the unit disc | -1 | 1 | ``evader_acceleration`` |
+| adversary | 0, 1 | thrust along x, y, cut to the unit disc | -1 | 1 | ``pursuer_acceleration`` |
+
+Reward of the protagonist (the adversary gets the negative: zero-sum)
+
+| when | reward |
+|---|---|
+| every step | 0.4 per m by which the evader's lead in the race to the gate grows: lead = the pursuer's distance to the middle of the gate minus the evader's |
+| the evader is outside, through the gate | +1, the episode ends |
+| the evader is outside, anywhere else | -1, the episode ends |
+| the two are closer than 0.15 m, outside or not | -1, the episode ends |
+| 40 steps of 0.1 s are over | 0, the episode is truncated |
+
+The race telescopes: over an episode it adds up to 0.4 x (lead at the end - lead at the start), wherever the two went.
+At a capture the lead is below 0.15 m, and no lead is below -2 m, so being caught is worse than surviving anywhere.
+
+Contexts
+
+| name | training range | extrapolation | unit | seen by | meaning |
+|---|---|---|---|---|---|
+| gate_angle | [-pi, pi] | the same | rad | nobody | where in the wall the gate is |
+| gate_width | [0.4, 0.6] | [0.3, 0.4] | m | both | its width, straight across |
+| evader_speed | [0.85, 0.95] | [0.75, 0.85] | m/s | both | the evader's top speed |
+| pursuer_speed | [0.6, 0.7] | [0.7, 0.8] | m/s | both | the pursuer's top speed |
+| evader_acceleration | [2.5, 3.5] | [2, 2.5] and [3.5, 4] | m/s^2 | both | the evader's thrust |
+| pursuer_acceleration | [0.8, 1.2] | [0.6, 0.8] and [1.2, 1.5] | m/s^2 | both | the pursuer's thrust |
+| drag | [0.1, 0.5] | [0.5, 0.8] | 1/s | both | share of the velocity lost to drag |
+
+Version history: v0: first release.
+"""
 
 import math
 
@@ -32,43 +82,45 @@ SPECS = (
                 (0.4, 0.6),
                 "the gate's width, straight across",
                 ((0.3, 0.4),),
-                (0.05, 1.0),
+                (0.1, 1.0),
                 _both,
             ),
             Context(
-                "evader_speed", "m/s", 0.8, (0.75, 0.85), "the evader's top speed", ((0.65, 0.75),), (0.05, 1.5), _both
+                "evader_speed", "m/s", 0.9, (0.85, 0.95), "the evader's top speed", ((0.75, 0.85),), (0.1, 1.5), _both
             ),
             Context(
-                "pursuer_speed", "m/s", 0.7, (0.6, 0.7), "the pursuer's top speed", ((0.7, 0.75),), (0.05, 1.5), _both
+                "pursuer_speed", "m/s", 0.65, (0.6, 0.7), "the pursuer's top speed", ((0.7, 0.8),), (0.1, 1.5), _both
             ),
             Context(
                 "evader_acceleration",
                 "m/s^2",
-                1.5,
-                (1.25, 1.75),
+                3.0,
+                (2.5, 3.5),
                 "the evader's thrust",
-                ((1.0, 1.25),),
+                ((2.0, 2.5), (3.5, 4.0)),
                 (0.1, 10.0),
                 _both,
             ),
             Context(
                 "pursuer_acceleration",
                 "m/s^2",
-                3.0,
-                (2.5, 3.5),
+                1.0,
+                (0.8, 1.2),
                 "the pursuer's thrust",
-                ((3.5, 4.0),),
+                ((0.6, 0.8), (1.2, 1.5)),
                 (0.1, 10.0),
                 _both,
             ),
-            Context("drag", "1/s", 0.4, (0.2, 0.6), "share of the velocity lost", ((0.6, 0.8),), (0.0, 5.0), _both),
+            Context(
+                "drag", "1/s", 0.3, (0.1, 0.5), "share of the velocity lost to drag", ((0.5, 0.8),), (0.0, 5.0), _both
+            ),
         ),
         observation_spaces={"protagonist": spaces.Box(_low, _edge), "adversary": spaces.Box(_low, _edge)},
         action_spaces={"protagonist": spaces.Box(*_thrust), "adversary": spaces.Box(*_thrust)},
         opponents={
             "protagonist": {
-                "train": ("dash", "dodge", "feint", "sweep"),
-                "held_out": ("patient", "curve", "creep", "gambler"),
+                "train": ("dash", "curve", "feint", "loiter", "sweep"),
+                "held_out": ("dodge", "patient", "creep", "flee", "gambler"),
             },
             "adversary": {"train": ("chase", "guard", "patrol", "drift"), "held_out": ("lead", "goalie", "herd")},
         },

@@ -13,9 +13,8 @@ from metaduel.envs.core import Game, Outcome, Pair
 DT = 0.1  # s per step
 ARENA = 1.0  # m: radius of the wall
 CAPTURE = 0.15  # m: closer than this, the evader is caught
-EVADER_START = 0.1  # m: the evader starts in a square of this half side around the centre
-PURSUER_START = 0.7  # m from the centre, at any angle
-RACE = 0.4  # reward per m of lead in the race to the gate; below 0.5, or being caught could beat surviving
+START = (0.3, 0.5)  # m from the centre: both start there, on opposite sides
+RACE = 0.4  # reward per m of lead in the race to the gate; from 0.5 on, being caught could beat surviving
 
 
 class Params(NamedTuple):
@@ -52,10 +51,11 @@ class Pursuit(Game[Params, State]):
     init_noise = 3
 
     def init(self, params: Params, noise: Tensor) -> State:
-        """Start at rest: the evader near the centre, the pursuer at any angle; neither depends on the gate."""
-        evader = EVADER_START * (2 * noise[:, :2] - 1)
-        pursuer = PURSUER_START * polar(2 * math.pi * noise[:, 2])
-        still = torch.zeros_like(pursuer)
+        """Start at rest, on opposite sides of the centre, in a direction that has nothing to do with the gate."""
+        side = polar(2 * math.pi * noise[:, 0])
+        radius = START[0] + (START[1] - START[0]) * noise[:, 1:]
+        evader, pursuer = side * radius[:, :1], -side * radius[:, 1:]
+        still = torch.zeros_like(side)
         return State(evader, still, pursuer, still, torch.zeros_like(params.drag))
 
     def observe(self, params: Params, state: State) -> Pair:

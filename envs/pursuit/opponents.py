@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metaduel.envs.core import View
 from metaduel.envs.opponents import Scripted
-from metaduel.envs.pursuit.game import ARENA, Params, State, length, polar
+from metaduel.envs.pursuit.game import ARENA, CAPTURE, Params, State, length, polar
 
 Choice = tuple[Tensor, Tensor]
 
@@ -35,6 +35,11 @@ def _evade(view: View, direction: Tensor, share: float = 1.0) -> Tensor:
 def _hunt(view: View, direction: Tensor) -> Tensor:
     """The pursuer's thrust towards its top speed along ``direction``."""
     return _steer(view.state.pursuer_velocity, direction, view.params.pursuer_speed)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """[B, 1]."""
+    return (a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1]).unsqueeze(1)
 
 
 def _park(position: Tensor, velocity: Tensor, target: Tensor) -> Tensor:
@@ -65,17 +70,19 @@ def _dash(view: View, memory: Tensor, noise: Tensor) -> Choice:
     return _evade(view, 1.1 * _gate(view) - s.evader), memory
 
 
-def _dodge(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    # Potential field: drawn to the gate, pushed from the pursuer, past it on the nearer side, kept off the wall.
+def _around_pursuer(view: View) -> Tensor:
+    """Potential field: drawn to the gate, pushed from the pursuer and past it on the nearer side, kept off the wall."""
     s: State = view.state
     to_gate = 1.1 * _gate(view) - s.evader
     away = s.evader - s.pursuer
-    distance = length(away).unsqueeze(1)
-    side = torch.where(((_left(away) * to_gate).sum(1) >= 0).unsqueeze(1), _left(away), -_left(away))
-    push = (0.35 / distance.clamp(min=0.05)) ** 2
-    wall = torch.relu(length(s.evader) - 0.7).unsqueeze(1) * (length(to_gate) > 0.5).unsqueeze(1)
-    field = _unit(to_gate) + push * (0.6 * _unit(away) + _unit(side)) - 6.0 * wall * _unit(s.evader)
-    return _evade(view, field), memory
+    side = torch.where(_dot(_left(away), to_gate) >= 0, _left(away), -_left(away))
+    push = (0.35 / length(away).clamp(min=0.05)).unsqueeze(1) ** 2
+    wall = ((length(s.evader) - 0.7).clamp(min=0) * (length(to_gate) > 0.5)).unsqueeze(1)
+    return _unit(to_gate) + push * (0.6 * _unit(away) + _unit(side)) - 6.0 * wall * _unit(s.evader)
+
+
+def _dodge(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return _evade(view, _around_pursuer(view)), memory
 
 
 def _feint(view: View, memory: Tensor, noise: Tensor) -> Choice:
@@ -92,19 +99,38 @@ def _sweep(view: View, memory: Tensor, noise: Tensor) -> Choice:
     return _evade(view, _around(s.evader, 0.75), 0.9), memory
 
 
-def _flee(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _away(view: View) -> Tensor:
+    """Direction away from the pursuer that bends along the wall before it gets there."""
     s: State = view.state
-    wall = torch.relu(length(s.evader) - 0.5).unsqueeze(1)
-    return _evade(view, _unit(s.evader - s.pursuer) - 8.0 * wall * _unit(s.evader)), memory
+    away, out = _unit(s.evader - s.pursuer), _unit(s.evader)
+    near_wall = ((length(s.evader + 0.3 * s.evader_velocity) - 0.55) * 2.5).clamp(0.0, 1.0).unsqueeze(1)
+    along = torch.where(_dot(_left(out), away + 0.5 * s.evader_velocity) >= 0, _left(out), -_left(out))
+    return away + near_wall * (0.5 * along - out)
+
+
+def _flee(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return _evade(view, _away(view)), memory
+
+
+def _wins_race(view: View) -> Tensor:
+    """[B, 1] whether a straight run to the gate gets there clearly before the pursuer can."""
+    s: State = view.state
+    params: Params = view.params
+    mine = length(s.evader - params.gate) / params.evader_speed
+    return (mine + 0.2 < (length(s.pursuer - params.gate) - CAPTURE) / params.pursuer_speed).unsqueeze(1)
 
 
 def _patient(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    # Keeps away until it is clearly nearer to the gate than the pursuer, then runs.
-    s: State = view.state
-    gate = _gate(view)
-    ahead = length(s.pursuer - gate) - length(s.evader - gate) > 0.15
-    wait, _ = _flee(view, memory, noise)
-    return torch.where(ahead.unsqueeze(1), _evade(view, 1.1 * gate - s.evader), wait), memory
+    # Keeps away until the race to the gate is won, then runs.
+    go = 1.1 * _gate(view) - view.state.evader
+    return _evade(view, torch.where(_wins_race(view), go, _away(view))), memory
+
+
+def _loiter(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Keeps away for 8 to 20 steps, drawn at the first step, then goes around the pursuer.
+    drawn = torch.where((view.step == 0).unsqueeze(1), noise, memory)
+    late = view.step.unsqueeze(1) > 8 + 12 * drawn
+    return _evade(view, torch.where(late, _around_pursuer(view), _away(view))), drawn
 
 
 def _curve(view: View, memory: Tensor, noise: Tensor) -> Choice:
@@ -188,11 +214,21 @@ def _herd(view: View, memory: Tensor, noise: Tensor) -> Choice:
 
 PLAYERS = (
     Scripted("dash", "protagonist", "train", "knows the gate and runs straight there", _dash),
-    Scripted("dodge", "protagonist", "train", "knows the gate and passes around the pursuer", _dodge),
     Scripted("feint", "protagonist", "train", "knows the gate and runs elsewhere first", _feint, memory=2, noise=2),
+    Scripted(
+        "loiter",
+        "protagonist",
+        "train",
+        "knows the gate; keeps away for a while, then goes",
+        _loiter,
+        memory=1,
+        noise=1,
+    ),
     Scripted("sweep", "protagonist", "train", "circles along the wall, blind to the gate", _sweep),
+    Scripted("dodge", "protagonist", "held_out", "knows the gate and passes around the pursuer", _dodge),
     Scripted("patient", "protagonist", "held_out", "knows the gate; waits until the pursuer is off it", _patient),
-    Scripted("curve", "protagonist", "held_out", "knows the gate and comes in along an arc", _curve),
+    Scripted("flee", "protagonist", "held_out", "keeps away from the pursuer, blind to the gate", _flee),
+    Scripted("curve", "protagonist", "train", "knows the gate and comes in along an arc", _curve),
     Scripted("creep", "protagonist", "held_out", "knows the gate; follows the wall to it", _creep, memory=1),
     Scripted("gambler", "protagonist", "held_out", "runs out in a random direction", _gambler, memory=1, noise=1),
     Scripted("chase", "adversary", "train", "runs at the evader", _chase),
