@@ -53,12 +53,20 @@ class Policy(ABC):
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
         """Fresh weights of one player."""
 
+    def prepare(self, weights: Weights) -> Weights:
+        """Whatever can be computed from stacked weights alone: done once where many observations follow."""
+        return weights
+
     @abstractmethod
-    def outputs(self, weights: Weights, observation: Tensor) -> Tensor:
-        """Means or logits [N, M, A] for stacked weights and observations [N, M, d]."""
+    def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
+        """Means or logits [N, M, A] for prepared stacked weights and observations [N, M, d]."""
 
     def __call__(self, weights: Weights, observation: Tensor) -> Distribution:
         """The action distribution: stacked weights and observations [N, M, d] give a batch of shape [N, M]."""
+        return self.distribution(self.prepare(weights), observation)
+
+    def distribution(self, weights: Weights, observation: Tensor) -> Distribution:
+        """As ``__call__``, for weights that went through ``prepare``."""
         out = self.outputs(weights, observation)
         if self.discrete:
             return Categorical(torch.log_softmax(out, -1))
@@ -107,14 +115,26 @@ class MLPPolicy(Policy):
             weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype)
         return weights
 
-    def outputs(self, weights: Weights, observation: Tensor) -> Tensor:
+    def prepare(self, weights: Weights) -> Weights:
+        """Fold tanh(x) = 2 sigmoid(2 x) - 1 into the layers around it: sigmoid is several times faster than tanh on CPUs,
+        and the two affine maps cost nothing once they are part of the weights.
+        """
+        prepared, last = dict(weights), len(self.sizes) - 2
+        for i in range(last + 1):
+            matrix, bias = weights[f"layer{i}.weight"], weights[f"layer{i}.bias"]
+            if i > 0:
+                matrix, bias = 2.0 * matrix, bias - matrix.sum(-2)
+            if i < last:
+                matrix, bias = 2.0 * matrix, 2.0 * bias
+            prepared[f"layer{i}.weight"], prepared[f"layer{i}.bias"] = matrix, bias
+        return prepared
+
+    def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, M, A]."""
         x, last = observation, len(self.sizes) - 2
         for i in range(last + 1):
-            x = torch.baddbmm(weights[f"layer{i}.bias"].unsqueeze(1), x, weights[f"layer{i}.weight"])
-            if i < last:
-                # tanh by way of sigmoid, which is several times faster on CPUs.
-                x = 2.0 * torch.sigmoid(2.0 * x) - 1.0
+            x = torch.baddbmm(prepared[f"layer{i}.bias"].unsqueeze(1), x, prepared[f"layer{i}.weight"])
+            x = torch.sigmoid(x) if i < last else x
         return x
 
 
@@ -163,9 +183,9 @@ class ModulePolicy(Policy):
             weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype)
         return weights
 
-    def outputs(self, weights: Weights, observation: Tensor) -> Tensor:
+    def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, M, A]."""
-        own = {name: value for name, value in weights.items() if name != "log_std"}
+        own = {name: value for name, value in prepared.items() if name != "log_std"}
         result: Tensor = vmap(lambda w, x: functional_call(self._module, w, (x,)))(own, observation)
         return result
 

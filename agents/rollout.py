@@ -129,7 +129,8 @@ class _LearnerRows:
     def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, episodes: int, horizon: int) -> None:
         self.rows, self.policy, self.deterministic = rows, learner.policy, learner.deterministic
         # Stacked weights may be views of one set; rollouts are faster on real copies.
-        self.weights = {name: value.detach().contiguous() for name, value in learner.weights.items()}
+        prepared = self.policy.prepare({name: value.detach() for name, value in learner.weights.items()})
+        self.weights = {name: value.contiguous() for name, value in prepared.items()}
         self.shape = (uniforms.shape[1] // episodes, episodes)
         self.noise = self.policy.prepare_noise(uniforms).view(horizon, *self.shape, -1).unbind(0)
         n, e = self.shape
@@ -142,7 +143,7 @@ class _LearnerRows:
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
         own = observation[self.rows].view(*self.shape, -1)
-        distribution = self.policy(self.weights, own)
+        distribution = self.policy.distribution(self.weights, own)
         action = distribution.mode() if self.deterministic else distribution.sample(self.noise[step])
         self.observation[:, step] = own
         self.action[:, step] = action

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaduel.agents.baselines import fit_linear
 from metaduel.agents.losses import SURROGATES, Surrogate, policy_gradient_loss
-from metaduel.agents.policies import Policy
+from metaduel.agents.policies import Policy, Weights
 from metaduel.agents.returns import discounted_returns, gae, normalise
 from metaduel.agents.rollout import Learner, Sitting, Trajectories, rollout
 from metaduel.envs.core import Duel, Player
@@ -47,6 +47,23 @@ class LossConfig:
         value = fit_linear(data.observation, discounted_returns(data.reward, self.discount), data.alive)
         advantage = gae(data.reward, value, data.alive, self.discount, self.gae_lambda)
         return normalise(advantage, data.alive) if self.normalise else advantage
+
+    def evaluate(self, policy: Policy, weights: Weights, data: Trajectories, other: Tensor | None = None) -> Tensor:
+        """The loss [N] of stacked weights on their own trajectories; ``other``: the opponent's log-probabilities
+        [N, T, E], where the gradient through its sampling is wanted too.
+        """
+        log_prob = log_probs(policy, weights, data)
+        if other is not None:
+            log_prob = log_prob + other
+        return policy_gradient_loss(log_prob, self.advantages(data), data.alive, self.surrogate)
+
+
+def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
+    """Log-probabilities [N, T, E] of the actions taken, with a graph to the weights."""
+    n, steps, episodes = data.reward.shape
+    distribution = policy(weights, data.observation.view(n, steps * episodes, -1))
+    result: Tensor = distribution.log_prob(data.action.flatten(1, 2)).view(n, steps, episodes)
+    return result
 
 
 @dataclass(frozen=True)
@@ -155,29 +172,21 @@ class DuelProblem:
         """See ``Problem.losses``."""
         data = self.collect(players, shot)
         self.returns.append({role: d.returns.mean(1) for role, d in data.items()})
-        log_probs = {role: self._log_prob(role, players, d) for role, d in data.items()}
-        if joint:
-            log_probs = self._joint(log_probs)
+        others = self._others(players, data) if joint and self.matches.duels else {}
         return {
-            role: policy_gradient_loss(log_probs[role], self.loss.advantages(d), d.alive, self.loss.surrogate)
+            role: self.loss.evaluate(self.policies[role], players[role], d, others.get(role))
             for role, d in data.items()
         }
 
-    def _log_prob(self, role: Role, players: Players, data: Trajectories) -> Tensor:
-        n, steps, episodes = data.reward.shape
-        distribution = self.policies[role](players[role], data.observation.view(n, steps * episodes, -1))
-        log_prob: Tensor = distribution.log_prob(data.action.flatten(1, 2)).view(n, steps, episodes)
-        return log_prob
-
-    def _joint(self, log_probs: dict[Role, Tensor]) -> dict[Role, Tensor]:
-        """Add the other learner's log-probabilities where the two met."""
+    def _others(self, players: Players, data: dict[Role, Trajectories]) -> dict[Role, Tensor]:
+        """Per role the other learner's log-probabilities, 0 where a scripted opponent sat."""
         first, duels, last = self.matches.first, self.matches.duels, self.matches.last
-        if not duels:
-            return log_probs
-        own, other = log_probs["protagonist"], log_probs["adversary"]
-        protagonist = own + torch.nn.functional.pad(other[:duels], (0, 0, 0, 0, first, 0))
-        adversary = other + torch.nn.functional.pad(own[first:], (0, 0, 0, 0, 0, last))
-        return {"protagonist": protagonist, "adversary": adversary}
+        own = log_probs(self.policies["protagonist"], players["protagonist"], data["protagonist"])
+        other = log_probs(self.policies["adversary"], players["adversary"], data["adversary"])
+        return {
+            "protagonist": torch.nn.functional.pad(other[:duels], (0, 0, 0, 0, first, 0)),
+            "adversary": torch.nn.functional.pad(own[first:], (0, 0, 0, 0, 0, last)),
+        }
 
 
 def _sittings(groups: Sequence[tuple[Player, int]], start: int) -> list[Sitting]:

@@ -125,9 +125,18 @@ class MAML:
         return result
 
     def update(self, problem: Problem, lr_scale: float = 1.0) -> dict[str, float]:
-        """One outer step on a batch of tasks; returns metrics by name."""
+        """One outer step on a batch of tasks; returns metrics by name.
+
+        Raises:
+            FloatingPointError: a gradient that is not finite; nothing was changed.
+        """
         metrics = {}
-        for role, (gradient, rate_gradient) in self.gradients(problem).items():
+        gradients = self.gradients(problem)
+        for role, (gradient, rate_gradient) in gradients.items():
+            for name, value in (*gradient.items(), ("the log inner rates", rate_gradient)):
+                if not torch.isfinite(value).all():
+                    raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
+        for role, (gradient, rate_gradient) in gradients.items():
             metrics[f"{role}/gradient_norm"] = self._optimisers[role].step(gradient, lr_scale)
             if role in self._rate_optimisers:
                 self._rate_optimisers[role].step({"log_rates": rate_gradient}, lr_scale)

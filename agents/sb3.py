@@ -1,0 +1,455 @@
+"""Models of Stable-Baselines3 as players: ``sb3:FILE``, and anything that speaks its ``predict``.
+
+A saved model is a zip that holds pickles, which can run code. ``sb3:FILE`` runs none: it takes the weights of
+``policy.pth`` (tensors only) into a PPO or A2C ``MlpPolicy`` built from the seat's own spaces, and checks it against
+what the ``data`` entry says in plain text. Other algorithms and policies need ``sb3:FILE?trust=ALGORITHM``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import math
+import os
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from metaduel.agents.distributions import Categorical, Gaussian
+from metaduel.envs import noise as noise_
+from metaduel.envs.core import Duel, Player, View
+from metaduel.envs.errors import InvalidInputError, unknown
+from metaduel.envs.spec import Role
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.policies import ActorCriticPolicy
+
+Array = npt.NDArray[Any]
+Space = spaces.Box | spaces.Discrete
+
+LIMIT = 64 << 20  # bytes: the largest entry that is read; 16 million parameters
+OPTIONS = ("sample", "trust")
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    f"<class 'torch.nn.modules.activation.{cls.__name__}'>": cls
+    for cls in (nn.ELU, nn.GELU, nn.LeakyReLU, nn.Mish, nn.ReLU, nn.SELU, nn.Sigmoid, nn.SiLU, nn.Tanh)
+}
+# policy_kwargs that shape training or the critic's input alone: no action depends on them.
+_HARMLESS = ("log_std_init", "normalize_images", "optimizer_class", "optimizer_kwargs", "ortho_init", "full_std")
+_FLATTEN = "<class 'stable_baselines3.common.torch_layers.FlattenExtractor'>"
+_MODULE, _CLASS = "stable_baselines3.common.policies", "ActorCriticPolicy"
+
+
+def load_player(duel: Duel, role: Role, path: str) -> Player:
+    """Make the player that ``sb3:PATH`` names.
+
+    ``FILE`` alone plays the likeliest action (the mean), as SB3's ``predict(deterministic=True)`` does;
+    ``FILE?sample=1`` samples from the policy, with the seat's own noise: what a mixed strategy needs.
+    ``FILE?trust=SAC`` loads with that algorithm's own ``load``, **which runs code from the file**, and plays
+    deterministically. ``.zip`` may be left out. Statistics of a ``VecNormalize`` wrapper are not in the file: a model
+    that was trained behind one plays badly.
+
+    Args:
+        duel: the game whose spaces the model must have.
+        role: the seat.
+        path: the file, with an option or without.
+
+    Raises:
+        InvalidInputError: a file that is missing, broken or too large, whose spaces are not the seat's, or that holds
+            anything but a PPO or A2C ``MlpPolicy`` and is not trusted.
+    """
+    name, question, query = path.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if question and (len(options) != 1 or next(iter(options)) not in OPTIONS):
+        raise InvalidInputError(f"sb3:{path}: after the question mark must come sample=1 or trust=ALGORITHM")
+    if options.get("sample", "1") != "1":
+        raise InvalidInputError(f"sb3:{path}: sample={options['sample']!r} must be 1, or left out for the mode")
+    file = Path(name if os.path.isfile(name) else name + ".zip")
+    if not os.path.isfile(file):  # false, not an error, for names that no file system takes
+        raise InvalidInputError(f"sb3:{name}: there is no such file; it must be a model saved by Stable-Baselines3")
+    observation_space, action_space = duel.observation_space(role), duel.action_space(role)
+    if "trust" in options:
+        return _load_trusted(file, options["trust"], observation_space, action_space)
+    policy = _load_weights(file, observation_space, action_space)
+    return MlpPlayer(policy, sample="sample" in options)
+
+
+class MlpPlayer:
+    """A player around SB3's ``MlpPolicy`` of PPO and A2C, batched in torch.
+
+    Args:
+        policy: the policy.
+        sample: draw actions from the policy with the seat's noise; else its mode.
+    """
+
+    memory = 0
+
+    def __init__(self, policy: ActorCriticPolicy, sample: bool = False) -> None:
+        self.policy = policy
+        self.sample = sample
+        space = policy.action_space
+        self._bounds: tuple[Tensor, Tensor] | None = None
+        self.noise = 1 if sample else 0
+        if isinstance(space, spaces.Box):
+            self._bounds = (torch.as_tensor(space.low), torch.as_tensor(space.high))
+            self.noise = 2 * math.ceil(space.shape[0] / 2) if sample else 0
+
+    @torch.no_grad()
+    def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose; see ``core.Player.act``. Actions are cut to the space, as SB3 cuts them."""
+        observation = view.observation
+        policy = self.policy.to(observation.device)
+        features = policy.pi_features_extractor(observation.to(torch.float32))
+        outputs = policy.action_net(policy.mlp_extractor.forward_actor(features))
+        if self._bounds is None:
+            categorical = Categorical(torch.log_softmax(outputs, -1))
+            return (categorical.sample(noise) if self.sample else categorical.mode()), memory
+        if self.sample:
+            normals = noise_.normal(noise)[:, : outputs.shape[1]].to(outputs.dtype)
+            outputs = Gaussian(outputs, policy.log_std).sample(normals)
+        low, high = (bound.to(outputs.device) for bound in self._bounds)
+        return torch.clamp(outputs, low, high).to(observation.dtype), memory
+
+
+class Predictor(Protocol):
+    """What SB3's models, and many others, offer."""
+
+    def predict(
+        self,
+        observation: Array,
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...] | None]:
+        """Choose actions for a batch of observations [B, d]; ``episode_start``: [B] bool."""
+        ...
+
+
+class PredictPlayer:
+    """A player around anything with SB3's ``predict``, batched over rows; slower than a player in torch.
+
+    A recurrent agent's state lives in the rows' memory, so that one player can serve many batches at once: at
+    construction the agent is asked for actions to made-up observations, from which the state's shape is learnt.
+
+    Args:
+        agent: has ``predict(observation, state, episode_start, deterministic)``.
+        deterministic: passed on. If false, the agent's own random numbers make its actions: not reproducible by seed.
+        observation_space: the seat's; the agent's own by default.
+        action_space: the seat's; the agent's own by default.
+
+    Raises:
+        InvalidInputError: an agent without ``predict``, or whose state is not arrays with one entry for each row.
+    """
+
+    noise = 0
+
+    def __init__(
+        self,
+        agent: Predictor,
+        deterministic: bool = True,
+        observation_space: spaces.Box | None = None,
+        action_space: Space | None = None,
+    ) -> None:
+        if not callable(getattr(agent, "predict", None)):
+            raise InvalidInputError(f"agent={agent!r} must have a method predict, as Stable-Baselines3's models have")
+        self.agent = agent
+        self.deterministic = deterministic
+        seen = observation_space or getattr(agent, "observation_space", None)
+        acts = action_space or getattr(agent, "action_space", None)
+        if not isinstance(seen, spaces.Box) or not isinstance(acts, (spaces.Box, spaces.Discrete)):
+            raise InvalidInputError(
+                f"agent={agent!r} names no spaces that a seat has: pass observation_space, action_space"
+            )
+        self.observation_space, self.action_space = seen, acts
+        self._axes: list[int] = []  # of each array of the state: which axis is the row's
+        self._shapes: list[tuple[int, ...]] = []  # and its shape for one row, that axis first and left out
+        self._dtypes: list[Any] = []
+        for two, three in zip(self._probe(2), self._probe(3), strict=True):
+            axes = [i for i, (m, n) in enumerate(zip(two.shape, three.shape, strict=True)) if (m, n) == (2, 3)]
+            if len(axes) != 1:
+                raise InvalidInputError(
+                    f"agent={agent!r}: its state's shapes {two.shape} and {three.shape} have no row axis"
+                )
+            self._axes.append(axes[0])
+            self._shapes.append(tuple(n for i, n in enumerate(two.shape) if i != axes[0]))
+            self._dtypes.append(two.dtype)
+        self.memory = sum(math.prod(shape) for shape in self._shapes)
+
+    def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose; see ``core.Player.act``.
+
+        Raises:
+            InvalidInputError: the agent's actions have another shape, or are NaN or no action at all.
+        """
+        start = (view.step == 0).cpu().numpy()
+        # Copies: an agent that works in place must not reach the game's tensors.
+        observation = view.observation.detach().cpu().numpy().astype(self.observation_space.dtype)
+        state = self._unpack(memory.cpu().numpy()) if self.memory and not start.all() else None
+        actions, state = self.agent.predict(
+            observation, state=state, episode_start=start, deterministic=self.deterministic
+        )
+        if self.memory:
+            memory = torch.from_numpy(self._pack(_arrays(state))).to(memory)
+        return self._checked(np.asarray(actions), len(start)).to(view.observation.device), memory
+
+    def _checked(self, actions: Array, rows: int) -> Tensor:
+        space = self.action_space
+        if actions.shape == (rows, *(space.shape or ())) and np.isfinite(actions).all():
+            if isinstance(space, spaces.Box):
+                return torch.from_numpy(np.clip(actions, space.low, space.high).astype(space.dtype))
+            if bool(((actions >= space.start) & (actions < space.start + space.n)).all()):
+                return torch.from_numpy(actions.astype(np.int64))
+        raise InvalidInputError(
+            f"agent={self.agent!r} predicts actions of shape {actions.shape} for {rows} rows: must be finite, in {space}"
+        )
+
+    def _probe(self, rows: int) -> list[Array]:
+        space = self.observation_space
+        observation = np.broadcast_to(np.clip(np.zeros(space.shape), space.low, space.high), (rows, *space.shape))
+        start = np.ones(rows, np.bool_)
+        state = self.agent.predict(observation.astype(space.dtype), None, start, deterministic=True)[1]
+        return _arrays(state)
+
+    def _pack(self, state: list[Array]) -> Array:
+        rows = [np.moveaxis(array, axis, 0) for array, axis in zip(state, self._axes, strict=True)]
+        return np.concatenate([row.reshape(len(row), -1).astype(np.float64) for row in rows], 1)
+
+    def _unpack(self, memory: Array) -> tuple[Array, ...]:
+        parts = np.split(memory, np.cumsum([math.prod(shape) for shape in self._shapes])[:-1], axis=1)
+        return tuple(
+            np.moveaxis(part.reshape(-1, *shape), 0, axis).astype(dtype)
+            for part, shape, axis, dtype in zip(parts, self._shapes, self._axes, self._dtypes, strict=True)
+        )
+
+
+def _arrays(state: Any) -> list[Array]:
+    if state is None:
+        return []
+    arrays = list(state) if isinstance(state, (tuple, list)) else [state]
+    if not all(isinstance(array, np.ndarray) for array in arrays):
+        raise InvalidInputError(
+            f"an agent's state must be None, an array or a tuple of arrays, not {type(state).__name__}"
+        )
+    return arrays
+
+
+def _load_trusted(file: Path, name: str, observation_space: spaces.Box, action_space: Space) -> PredictPlayer:
+    """Load with the algorithm's own class; this runs code from the file."""
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+    algorithms: dict[str, Any] = {}
+    for package in ("stable_baselines3", "sb3_contrib"):  # the second is an extra of theirs, often not installed
+        with suppress(ImportError):
+            members = vars(importlib.import_module(package)).items()
+            algorithms |= {n: c for n, c in members if isinstance(c, type) and issubclass(c, BaseAlgorithm)}
+    if name not in algorithms:
+        raise unknown("algorithm in trust", name, algorithms)
+    try:
+        # Without this, loading a model that was trained with a seed seeds every global generator.
+        model = algorithms[name].load(file, device="cpu", custom_objects={"seed": None})
+    except Exception as error:
+        raise InvalidInputError(f"sb3:{file}: {name}.load failed: {_one_line(error)}") from None
+    for kind, ours in (("observation", observation_space), ("action", action_space)):
+        theirs = getattr(model, f"{kind}_space")
+        if theirs != ours:
+            raise _mismatch(file, kind, theirs, ours)
+    return PredictPlayer(model, True, observation_space, action_space)
+
+
+def _load_weights(file: Path, observation_space: spaces.Box, action_space: Space) -> ActorCriticPolicy:
+    """Build an MlpPolicy of the seat's spaces and fill it from the file's tensors; nothing is unpickled but tensors."""
+    text, weights = _read_entries(file)
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidInputError(f"sb3:{file}: its data entry is not JSON: the file is corrupt") from None
+    if not isinstance(data, dict):
+        raise InvalidInputError(f"sb3:{file}: its data entry is not a JSON object: the file is corrupt")
+    _check_algorithm(file, data)
+    _check_space(file, "observation", data.get("observation_space"), observation_space)
+    _check_space(file, "action", data.get("action_space"), action_space)
+    widths, activation = _architecture(file, data.get("policy_kwargs"))
+    tensors = _read_tensors(file, weights)
+    # Before the network is built: its size is then bounded by what the file really holds.
+    _check_shapes(file, tensors, _expected_shapes(widths, observation_space, action_space))
+
+    from stable_baselines3.common.policies import ActorCriticPolicy
+
+    with torch.random.fork_rng(devices=[]):  # its constructor draws from the global generator
+        policy = ActorCriticPolicy(
+            observation_space, action_space, lambda _: 0.0, net_arch=widths, activation_fn=activation, ortho_init=False
+        )
+    policy.load_state_dict(tensors)
+    policy.set_training_mode(False)
+    return policy
+
+
+def _read_entries(file: Path) -> tuple[bytes, bytes]:
+    """The entries ``data`` and ``policy.pth``, each of at most ``LIMIT`` bytes."""
+    found = []
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for name in ("data", "policy.pth"):
+                if name not in archive.namelist():
+                    raise InvalidInputError(
+                        f"sb3:{file}: has no entry {name}: it is truncated, or no model saved by SB3"
+                    )
+                size = archive.getinfo(name).file_size
+                if size > LIMIT:
+                    raise InvalidInputError(f"sb3:{file}: entry {name} has {size} bytes, at most {LIMIT} are read")
+                with archive.open(name) as entry:
+                    found.append(entry.read(LIMIT))
+    except InvalidInputError:
+        raise
+    except Exception as error:  # zipfile raises a dozen kinds on hostile files
+        raise InvalidInputError(f"sb3:{file}: is not a whole zip file: {_one_line(error)}") from None
+    return found[0], found[1]
+
+
+def _read_tensors(file: Path, content: bytes) -> dict[str, Tensor]:
+    """The state dict in ``policy.pth``: plain tensors by name, none of them larger than the file may be."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:  # torch's own format is a zip too
+            total = sum(info.file_size for info in archive.infolist())
+        if total > LIMIT:
+            raise InvalidInputError(f"sb3:{file}: policy.pth unpacks to {total} bytes, at most {LIMIT} are read")
+        tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except InvalidInputError:
+        raise
+    except Exception as error:  # whatever is not a plain state dict of tensors
+        raise InvalidInputError(f"sb3:{file}: policy.pth is not tensors alone: {_one_line(error)}") from None
+    if not isinstance(tensors, dict) or not all(type(t) is Tensor and _is_plain(t) for t in tensors.values()):
+        raise InvalidInputError(f"sb3:{file}: policy.pth must map names to dense floating-point tensors")
+    # A view can claim a huge shape over a few stored numbers.
+    if sum(tensor.numel() for tensor in tensors.values()) > LIMIT // 4:
+        raise InvalidInputError(f"sb3:{file}: policy.pth has more than {LIMIT // 4} parameters")
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise InvalidInputError(f"sb3:{file}: {name} in policy.pth has numbers that are NaN or infinite")
+    return tensors
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and tensor.device.type == "cpu" and tensor.is_floating_point()
+
+
+def _check_algorithm(file: Path, data: Mapping[str, Any]) -> None:
+    """PPO or A2C with ``ActorCriticPolicy`` itself: by the names that ``data`` writes beside its pickles."""
+    policy = data.get("policy_class")
+    policy = policy if isinstance(policy, dict) else {}
+    module, made_by = str(policy.get("__module__")), str(policy.get("__init__"))
+    if module != _MODULE or not made_by.startswith(f"<function {_CLASS}.__init__ "):
+        words = made_by.removeprefix("<function ").partition(".__init__")[0]
+        raise _refuse(file, f"its policy is {module}.{words}, not {_MODULE}.{_CLASS}")
+    ppo = "clip_range" in data and "n_epochs" in data
+    a2c = "normalize_advantage" in data and "batch_size" not in data
+    if not (ppo or a2c):
+        raise _refuse(file, "its algorithm is neither PPO nor A2C")
+    if data.get("use_sde"):
+        raise _refuse(file, "its policy explores with gSDE (use_sde=True)")
+
+
+def _architecture(file: Path, written: Any) -> tuple[dict[str, list[int]], type[nn.Module]]:
+    """Widths of the policy's and the critic's layers, and the activation, from the text of ``policy_kwargs``."""
+    kwargs = written if isinstance(written, dict) else {"policy_kwargs": written}
+    kwargs = {key: value for key, value in kwargs.items() if key not in (":type:", ":serialized:", *_HARMLESS)}
+    activation = str(kwargs.pop("activation_fn", "<class 'torch.nn.modules.activation.Tanh'>"))
+    if activation not in ACTIVATIONS:
+        raise _refuse(file, f"its activation is {activation[:80]}")
+    if kwargs.pop("features_extractor_class", _FLATTEN) != _FLATTEN:
+        raise _refuse(file, "its policy has a features extractor of its own")
+    kwargs.pop("share_features_extractor", None)  # flattening has no weights: shared or not is the same
+    for key in ("features_extractor_kwargs", "use_sde", "squash_output", "use_expln"):
+        if not kwargs.get(key):
+            kwargs.pop(key, None)
+    net_arch = kwargs.pop("net_arch", None)
+    if kwargs:
+        raise _refuse(file, f"its policy was made with {', '.join(map(str, kwargs))}"[:120])
+    if isinstance(net_arch, list) and len(net_arch) == 1 and isinstance(net_arch[0], dict):
+        net_arch = net_arch[0]  # how older releases wrote it
+    if net_arch is None:
+        net_arch = [64, 64]
+    if isinstance(net_arch, list):
+        net_arch = {"pi": net_arch, "vf": net_arch}
+    if not isinstance(net_arch, dict) or not set(net_arch) <= {"pi", "vf"}:
+        raise _refuse(file, f"its net_arch is {str(net_arch)[:80]}")
+    widths = {key: net_arch.get(key, []) for key in ("pi", "vf")}
+    for layers in widths.values():
+        if not isinstance(layers, list) or not all(type(n) is int and 0 < n <= LIMIT for n in layers):
+            raise _refuse(file, f"its net_arch is {str(net_arch)[:80]}")
+    return widths, ACTIVATIONS[activation]
+
+
+def _expected_shapes(
+    widths: Mapping[str, list[int]], observation_space: spaces.Box, action_space: Space
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of an MlpPolicy's weights."""
+    inputs = math.prod(observation_space.shape)
+    actions = int(action_space.n) if isinstance(action_space, spaces.Discrete) else action_space.shape[0]
+    shapes: dict[str, tuple[int, ...]] = {} if isinstance(action_space, spaces.Discrete) else {"log_std": (actions,)}
+    for key, name, head, outputs in (("pi", "policy", "action", actions), ("vf", "value", "value", 1)):
+        width = inputs
+        for i, units in enumerate(widths[key]):
+            shapes[f"mlp_extractor.{name}_net.{2 * i}.weight"] = (units, width)
+            shapes[f"mlp_extractor.{name}_net.{2 * i}.bias"] = (units,)
+            width = units
+        shapes |= {f"{head}_net.weight": (outputs, width), f"{head}_net.bias": (outputs,)}
+    return shapes
+
+
+def _check_shapes(file: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    for name in (*expected, *tensors):
+        if name not in tensors or name not in expected:
+            where = "missing from" if name not in tensors else "too much in"
+            raise InvalidInputError(f"sb3:{file}: {str(name)[:80]} is {where} policy.pth, by the net_arch in its data")
+        if tuple(tensors[name].shape) != expected[name]:
+            raise InvalidInputError(
+                f"sb3:{file}: {name} in policy.pth has shape {tuple(tensors[name].shape)}, "
+                f"by the spaces and net_arch it must be {expected[name]}"
+            )
+
+
+def _check_space(file: Path, kind: str, written: Any, ours: Space) -> None:
+    """Compare the text of a space with the seat's: class, dtype, shape, and bounds to the digits that are written."""
+    theirs = written if isinstance(written, dict) else {}
+    name = type(ours).__name__
+    same = theirs.get(":type:") == f"<class 'gymnasium.spaces.{name.lower()}.{name}'>"
+    same = same and theirs.get("dtype") == str(ours.dtype) and theirs.get("_shape") == list(ours.shape or ())
+    keys = ("low", "high") if isinstance(ours, spaces.Box) else ("n", "start")
+    for key in keys:
+        same = same and _same_numbers(theirs.get(key), np.asarray(getattr(ours, key)))
+    if not same:
+        words = {key: theirs.get(key) for key in ("_shape", *keys)} if theirs else written
+        raise _mismatch(file, kind, f"{theirs.get(':type:', '')} {words}", ours)
+
+
+def _same_numbers(text: Any, ours: Array) -> bool:
+    try:
+        numbers = np.array([float(word) for word in str(text).strip("[]").split()])
+    except ValueError:  # longer spaces are written with an ellipsis
+        return False
+    return numbers.shape == (ours.size,) and bool(np.allclose(numbers, ours.reshape(-1), rtol=1e-6, atol=1e-8))
+
+
+def _mismatch(file: Path, kind: str, theirs: object, ours: Space) -> InvalidInputError:
+    return InvalidInputError(f"sb3:{file}: its {kind} space is {_one_line(theirs)}, the seat's is {_one_line(ours)}")
+
+
+def _refuse(file: Path, why: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"sb3:{file}: {_one_line(why)}; only a PPO or A2C MlpPolicy is loaded without running the file's code. "
+        f"If you trust the file, write sb3:{file}?trust=ALGORITHM (PPO, SAC, ...)"
+    )
+
+
+def _one_line(value: object) -> str:
+    return " ".join(str(value).split())[:200]

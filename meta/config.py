@@ -1,0 +1,185 @@
+"""The settings of a training run, as one frozen dataclass that becomes ``config.yaml`` and the command line."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from metaduel.envs.errors import InvalidInputError, unknown
+from metaduel.envs.registry import find
+from metaduel.envs.spec import ROLES, GameSpec, Role
+from metaduel.meta.duels import LossConfig
+from metaduel.meta.maml import MAMLConfig
+from metaduel.meta.methods import find_method
+
+LEARNED = "learned"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        game: the family.
+        method: see `metaduel methods`.
+        seed: of everything random.
+        iterations: outer steps.
+        tasks: tasks per iteration and player.
+        episodes: episodes per task and shot in training.
+        roles: who learns; a player that does not learn is a scripted opponent of the other.
+        learned_share: share of a player's tasks that it plays against the other learner; the rest is shared equally by
+            the scripted opponents named in ``against_protagonist`` and ``against_adversary``.
+        against_protagonist: scripted players that the protagonist meets in training; empty: the family's train split.
+        against_adversary: scripted players that the adversary meets in training; empty: the family's train split.
+        fixed: contexts held at one value in every task, for example {"push": 0}.
+        informed: show the learners every context (the ceiling that adaptation is measured against).
+        horizon: steps per episode; 0: the family's own.
+        hidden: widths of the policy networks.
+        initial_log_std: where a Gaussian policy's log standard deviation starts.
+        learner: the meta-learner's settings.
+        loss: how trajectories become a loss.
+        validate_every: iterations between validations on the validation split, which also write checkpoints.
+        validation_tasks: how many tasks of the validation split.
+        threads: torch's threads; part of the run, since sums over large tensors differ between thread counts.
+    """
+
+    game: str
+    method: str = "maml"
+    seed: int = 0
+    iterations: int = 200
+    tasks: int = 20
+    episodes: int = 10
+    roles: tuple[Role, ...] = ROLES
+    learned_share: float = 0.5
+    against_protagonist: tuple[str, ...] = ()
+    against_adversary: tuple[str, ...] = ()
+    fixed: dict[str, float] = field(default_factory=dict)
+    informed: bool = False
+    horizon: int = 0
+    hidden: tuple[int, ...] = (64, 64)
+    initial_log_std: float = -0.5
+    learner: MAMLConfig = field(default_factory=MAMLConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    validate_every: int = 25
+    validation_tasks: int = 20
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        spec = find(self.game)
+        find_method(self.method)
+        for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInputError(f"{name}={value!r} must be a whole number of at least 1")
+        if not self.roles or len(set(self.roles)) != len(self.roles):
+            raise InvalidInputError(f"roles={self.roles!r} must name protagonist, adversary, or both once")
+        for role in self.roles:
+            spec.check_role(role)
+        if not 0 <= self.learned_share <= 1:
+            raise InvalidInputError(f"learned_share={self.learned_share!r} must be in [0, 1]")
+        for name, value in self.fixed.items():
+            if name not in spec.context_names:
+                raise unknown(f"context of {spec.name}", name, spec.context_names)
+            spec.contexts[spec.context_names.index(name)].check(value, spec.name)
+        for role in ROLES:
+            for name in self.opponents(role):
+                known = spec.opponents[other(role)]["train"] + spec.opponents[other(role)]["held_out"]
+                if ":" not in name and name not in known:
+                    raise unknown(f"opponent of the {role} in {spec.name}", name, known)
+
+    @property
+    def spec(self) -> GameSpec:
+        """The family."""
+        return find(self.game)
+
+    @property
+    def configured(self) -> MAMLConfig:
+        """The learner's settings as the method wants them."""
+        return find_method(self.method).configure(self.learner)
+
+    def opponents(self, role: Role) -> tuple[str, ...]:
+        """Scripted opponents that ``role`` meets in training."""
+        named = self.against_protagonist if role == "protagonist" else self.against_adversary
+        return named or self.spec.opponents[other(role)]["train"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain YAML-able values."""
+        result: dict[str, Any] = _plain(asdict(self))
+        return result
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """The inverse of ``to_dict``; unknown settings and wrong types are named."""
+        result = _build(cls, values, "")
+        assert isinstance(result, TrainConfig)
+        return result
+
+    def override(self, **changes: Any) -> TrainConfig:
+        """A copy with some settings changed; a name of the learner's or the loss's settings is found there."""
+        own, nested = {}, {"learner": {}, "loss": {}}  # type: ignore[var-annotated]
+        learner = {f.name for f in fields(MAMLConfig)}
+        loss = {f.name for f in fields(LossConfig)}
+        known = {f.name for f in fields(self)}
+        for name, value in changes.items():
+            if name in known:
+                own[name] = value
+            elif name in learner:
+                nested["learner"][name] = value
+            elif name in loss:
+                nested["loss"][name] = value
+            else:
+                raise unknown("setting", name, known | learner | loss)
+        config = replace(self, **own)
+        return replace(
+            config,
+            learner=replace(config.learner, **nested["learner"]),
+            loss=replace(config.loss, **nested["loss"]),
+        )
+
+
+def other(role: Role) -> Role:
+    """The opponent's role."""
+    return ROLES[1 - ROLES.index(role)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def _build(kind: Any, values: Any, path: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise InvalidInputError(f"{path or 'config'}={values!r} must be a mapping of settings")
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise unknown(f"setting {path + '.' if path else ''}", name, hints)
+        arguments[name] = _convert(hints[name], value, f"{path}.{name}" if path else name)
+    missing = [f.name for f in fields(kind) if f.name == "game" and f.name not in arguments]
+    if missing:
+        raise InvalidInputError(f"config: {missing[0]} is missing")
+    return kind(**arguments)
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if is_dataclass(hint):
+        return _build(hint, value, path)
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        if value not in typing.get_args(hint):
+            raise unknown(f"value of {path}", value, map(str, typing.get_args(hint)))
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_convert(typing.get_args(hint)[0], item, path) for item in value)
+    if origin is dict and isinstance(value, Mapping):
+        return {str(key): _convert(typing.get_args(hint)[1], item, path) for key, item in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and type(value) is hint:
+        return value
+    raise InvalidInputError(f"{path}={value!r} must be of type {getattr(hint, '__name__', hint)}")

@@ -1,0 +1,82 @@
+"""Few-shot adaptation of one player against fixed opponents: returns at every shot, on the same evaluation episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.policies import Policy, Weights, stack
+from metaduel.envs.core import Duel, Player
+from metaduel.envs.spec import Role
+from metaduel.meta.duels import DuelProblem, LossConfig, Matches
+from metaduel.meta.inner import adapt_step
+
+
+class FewShot(NamedTuple):
+    """What an adaptation gave."""
+
+    returns: Tensor  # [shots + 1, opponents, tasks, test episodes], undiscounted
+    weights: Weights  # after the last shot, each [opponents * tasks, ...]
+
+
+def rate_at(rates: Tensor, shot: int) -> Tensor:
+    """The inner rate of an update: beyond the trained number of shots, the last trained one is kept."""
+    return rates[min(shot, rates.shape[0] - 1)]
+
+
+def adapt_and_test(
+    duel: Duel,
+    policy: Policy,
+    role: Role,
+    start: Weights,
+    rates: Tensor,
+    loss: LossConfig,
+    tasks: Tensor,
+    opponents: Sequence[Player],
+    shots: int,
+    episodes: int,
+    test_episodes: int,
+    adapt_seed: int,
+    test_seed: int,
+    deterministic: bool = False,
+) -> FewShot:
+    """Adapt on every (opponent, task) at once and test after every shot.
+
+    Args:
+        duel: the game; what ``role`` is shown is its choice.
+        policy: the player's.
+        role: whose seat.
+        start: weights at shot 0.
+        rates: [K] step sizes; beyond K the last one is kept. Not used with ``shots`` 0.
+        loss: what adaptation minimises.
+        tasks: [M, number of contexts].
+        opponents: who sits in the other seat.
+        shots: updates.
+        episodes: episodes per update.
+        test_episodes: fresh episodes per test; the same noise at every shot.
+        adapt_seed: of the adaptation episodes.
+        test_seed: of the test episodes; keep it far from ``adapt_seed``.
+        deterministic: test with the mode of the action distribution instead of samples.
+    """
+    groups = [(player, tasks.shape[0]) for player in opponents]
+    rows = tasks.repeat(len(opponents), 1)
+    if role == "protagonist":
+        matches = Matches(rows, against_adversaries=groups)
+    else:
+        matches = Matches(rows, against_protagonists=groups)
+    support = DuelProblem(duel, {role: policy}, matches, episodes, adapt_seed, loss)
+    query = DuelProblem(duel, {role: policy}, matches, test_episodes, test_seed, loss, deterministic)
+    weights = {name: value.clone() for name, value in stack(start, rows.shape[0]).items()}
+    returns = []
+    for shot in range(shots + 1):
+        returns.append(query.collect({role: weights}, 0)[role].returns)
+        if shot < shots:
+            players = {role: {name: value.detach().requires_grad_() for name, value in weights.items()}}
+            losses = support.losses(players, shot)
+            after = adapt_step(players, losses, {role: rate_at(rates, shot)}, create_graph=False)
+            weights = {name: value.detach() for name, value in after[role].items()}
+    shape = (shots + 1, len(opponents), tasks.shape[0], test_episodes)
+    return FewShot(torch.stack(returns).view(shape), weights)

@@ -1,0 +1,63 @@
+"""The methods by name. A new one is a file beside ``maml.py`` and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from metaduel.envs.errors import unknown
+from metaduel.meta.maml import MAMLConfig
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method's name stands for.
+
+    Attributes:
+        name: as given to ``train``.
+        paper: where it comes from.
+        adapts: which parameters change within a task.
+        flows: what the outer gradient flows through.
+        configure: turns the user's settings into the method's.
+    """
+
+    name: str
+    paper: str
+    adapts: str
+    flows: str
+    configure: Callable[[MAMLConfig], MAMLConfig]
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "maml",
+            "Finn, Abbeel and Levine, ICML 2017",
+            "all weights, with a learned rate per step",
+            "own learning, second order (peer=True: the other player's learning too)",
+            lambda config: config,
+        ),
+        Method(
+            "fomaml",
+            "Finn, Abbeel and Levine, ICML 2017, section 5.2",
+            "all weights, with a learned rate per step",
+            "nothing: updates are constants",
+            lambda config: replace(config, second_order=False, peer=False),
+        ),
+        Method(
+            "joint",
+            "the no-adaptation baseline: one policy for all tasks",
+            "nothing in training",
+            "nothing: there is no inner step; it gets the same number of episodes per iteration",
+            lambda config: replace(config, steps=0, second_order=False, peer=False),
+        ),
+    )
+}
+
+
+def find_method(name: str) -> Method:
+    """The method of that name, or the error that lists them."""
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]

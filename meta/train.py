@@ -1,0 +1,114 @@
+"""One call for the whole: make the learner, the source of tasks and the trainer, and train into a run folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pettingzoo import ParallelEnv
+
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.noise import derive_seed
+from metaduel.envs.spec import GameSpec, Role, Task
+from metaduel.meta.agent import Run, load
+from metaduel.meta.config import TrainConfig
+from metaduel.meta.maml import MAML
+from metaduel.meta.source import INIT, DuelSource, Source
+from metaduel.meta.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class TaskList:
+    """Training tasks of your own choice.
+
+    Attributes:
+        game: the family.
+        tasks: its contexts' values; those not named take their defaults.
+    """
+
+    game: str
+    tasks: Sequence[Task]
+
+
+def train_meta_adversarial(
+    task_set: str | GameSpec | TaskList | Callable[[], ParallelEnv[Any, Any, Any]],
+    method: str = "maml",
+    folder: str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> Run:
+    """Meta-train a protagonist and an adversary that adapt to each task in a few episodes.
+
+    Args:
+        task_set: a family's name, a ``TaskList``, or a function that makes somebody's PettingZoo ``ParallelEnv`` of two
+            agents (a slow path that plays any two-agent game; tasks through its ``sample_tasks`` and ``set_task`` if
+            it has them).
+        method: see ``metaduel.meta.methods.METHODS``.
+        folder: of the run; ``runs/<game>-<method>-<seed>-<time>`` by default.
+        resume: continue the run in ``folder``.
+        quiet: no live display.
+        **settings: fields of ``TrainConfig``, and of its learner and loss.
+
+    Returns:
+        The trained run, as ``metaduel.load(folder)`` gives it: each role's best weights on the validation split.
+
+    Raises:
+        InvalidInputError: a setting that cannot work; nothing was written.
+        TrainingStopped: a number that is not finite.
+    """
+    if isinstance(task_set, (str, GameSpec)):
+        game, tasks = task_set, None
+    elif isinstance(task_set, TaskList):
+        game, tasks = task_set.game, task_set.tasks
+    elif callable(task_set):
+        raise InvalidInputError("task_set: environments of your own are not supported yet; name a family")
+    else:
+        raise InvalidInputError(f"task_set={task_set!r} must be a game's name, a TaskList or a function that makes one")
+    name = game.name if isinstance(game, GameSpec) else game
+    config = TrainConfig(game=name, method=method).override(**settings)
+    target = Path(folder) if folder is not None else default_folder(config)
+    return train(config, target, tasks, resume, quiet)
+
+
+def train(
+    config: TrainConfig, folder: Path, tasks: Sequence[Task] | None = None, resume: bool = False, quiet: bool = False
+) -> Run:
+    """Train what ``config`` says; see ``train_meta_adversarial``."""
+    torch.set_num_threads(config.threads)
+    source = DuelSource(config, tasks)
+    settings = config.to_dict()
+    if tasks is not None:
+        settings["task_list"] = [dict(task) for task in tasks]
+    run_trainer(make_learner(config, source), source, folder, settings, config, resume, quiet)
+    return load(folder)
+
+
+def make_learner(config: TrainConfig, source: Source) -> MAML:
+    """The learner at its start."""
+    roles: list[Role] = list(source.policies)
+    seeds = {role: derive_seed(config.seed, INIT, i) for i, role in enumerate(roles)}
+    start = {role: policy.init(seeds[role]) for role, policy in source.policies.items()}
+    return MAML(start, config.configured)
+
+
+def run_trainer(
+    learner: MAML,
+    source: Source,
+    folder: Path,
+    settings: dict[str, Any],
+    config: TrainConfig,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    """Run the trainer with a config's numbers."""
+    Trainer(learner, source, folder, settings, config.iterations, config.validate_every, resume, quiet).run()
+
+
+def default_folder(config: TrainConfig) -> Path:
+    """``runs/<game>-<method>-<seed>-<time>``."""
+    return Path("runs") / f"{config.game}-{config.method}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -1,0 +1,227 @@
+"""The training loop. It names no algorithm and no game: a learner, a source of problems, and a run folder.
+
+Everything random is derived from (seed, iteration), so a resumed run equals an unbroken one bit for bit on the same machine
+with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from metaduel.agents.policies import Weights
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.spec import Role
+from metaduel.meta.checkpoint import load_checkpoint, read_config, save_checkpoint, write_atomic, write_config
+from metaduel.meta.maml import MAML
+from metaduel.meta.source import Source
+
+LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
+
+
+class TrainingStopped(RuntimeError):
+    """Training met a number that is not finite; the last good checkpoint is kept."""
+
+
+class Trainer:
+    """Trains ``learner`` on ``source`` into a run folder.
+
+    Args:
+        learner: what learns.
+        source: what it learns on.
+        folder: the run's folder.
+        config: the run's settings, as written to ``config.yaml``.
+        iterations: outer steps in all.
+        validate_every: iterations between validations and checkpoints.
+        resume: continue the run in ``folder``.
+        quiet: no live display.
+
+    Raises:
+        InvalidInputError: ``folder`` holds a run already (without ``resume``), or one with other settings.
+    """
+
+    def __init__(
+        self,
+        learner: MAML,
+        source: Source,
+        folder: Path,
+        config: Mapping[str, Any],
+        iterations: int,
+        validate_every: int,
+        resume: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        self.learner, self.source, self.folder = learner, source, folder
+        self.iterations, self.validate_every, self.quiet = iterations, validate_every, quiet
+        self.iteration, self.seconds, self.steps = 0, 0.0, 0
+        self._best: dict[str, float] = {}
+        self._best_tensors: dict[str, Tensor] = {}
+        self._rows: list[dict[str, float]] = []
+        self._interrupted = False
+        if (folder / LAST).exists() or (folder / "config.yaml").exists():
+            if not resume:
+                raise InvalidInputError(f"{folder} holds a run already: resume it (--resume) or name another folder")
+            self._check_same(config)
+            self._load()
+        else:
+            write_config(folder, config)
+
+    def _check_same(self, config: Mapping[str, Any]) -> None:
+        old = read_config(self.folder)
+        for name in sorted(set(old) | set(config)):
+            if old.get(name) != config.get(name):
+                raise InvalidInputError(
+                    f"{self.folder} was started with {name}={old.get(name)!r}, not {config.get(name)!r}: "
+                    "resume with the same settings or name another folder"
+                )
+
+    def run(self) -> None:
+        """Train to the end, or until Ctrl-C, which saves first.
+
+        Raises:
+            TrainingStopped: a number that is not finite; says which at which iteration.
+            KeyboardInterrupt: after saving.
+        """
+        from torch.utils.tensorboard import SummaryWriter
+
+        start, before = time.perf_counter(), self.seconds
+        writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.iteration)  # type: ignore[no-untyped-call]
+        with self._interrupts(), self._display() as show:
+            while self.iteration < self.iterations and not self._interrupted:
+                metrics = self._iterate()
+                done = self.iteration + 1
+                if done % self.validate_every == 0 or done == self.iterations:
+                    metrics |= self.source.validate(self.learner)
+                    self._keep_best(metrics, done)
+                self.iteration, self.seconds = done, before + time.perf_counter() - start
+                metrics |= {"seconds": self.seconds, "environment_steps": float(self.steps)}
+                self._rows.append({"iteration": float(done), **metrics})
+                for name, value in metrics.items():
+                    writer.add_scalar(name, value, done)  # type: ignore[no-untyped-call]
+                show(metrics)
+                if done % self.validate_every == 0 or done == self.iterations or self._interrupted:
+                    self._save()
+        writer.close()  # type: ignore[no-untyped-call]
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _iterate(self) -> dict[str, float]:
+        problem = self.source.problem(self.iteration)
+        scale = 1.0 - 0.9 * self.iteration / self.iterations
+        try:
+            metrics = self.learner.update(problem, scale)
+        except FloatingPointError as error:
+            raise TrainingStopped(
+                f"iteration {self.iteration + 1}: {error}; the last good checkpoint is kept in {self.folder / LAST}"
+            ) from None
+        self.steps += problem.environment_steps
+        for shot, returns in enumerate(problem.returns):
+            metrics |= {f"{role}/return_{shot}": float(value.mean()) for role, value in returns.items()}
+        return metrics
+
+    def _keep_best(self, metrics: Mapping[str, float], iteration: int) -> None:
+        """Keep each role's best start apart: the panel rates each role against fixed opponents."""
+        for role in self.learner.start:
+            score = metrics[f"{role}/score"]
+            if score > self._best.get(f"{role}/score", -math.inf):
+                self._best |= {f"{role}/score": score, f"{role}/iteration": iteration}
+                self._best_tensors |= {name: value.clone() for name, value in _start(self.learner, role).items()}
+
+    def _save(self) -> None:
+        state = {"iteration": self.iteration, "seconds": self.seconds, "steps": self.steps, "best": self._best}
+        save_checkpoint(self.folder / BEST, self._best_tensors, {**state, "best": self._best})
+        tensors = self.learner.state() | {f"best/{name}": value for name, value in self._best_tensors.items()}
+        write_atomic(self.folder / "metrics.csv", _csv(self._rows).encode())
+        save_checkpoint(self.folder / LAST, tensors, state)
+
+    def _load(self) -> None:
+        if not (self.folder / LAST).exists():
+            return
+        tensors, state = load_checkpoint(self.folder / LAST)
+        self.learner.load({name: value for name, value in tensors.items() if not name.startswith("best/")})
+        self._best_tensors = {n.removeprefix("best/"): v for n, v in tensors.items() if n.startswith("best/")}
+        self.iteration, self.seconds, self.steps = state["iteration"], state["seconds"], state["steps"]
+        self._best = state["best"]
+        path = self.folder / "metrics.csv"
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+            # Rows that the checkpoint does not cover will be made again.
+            self._rows = [row for row in rows if row["iteration"] <= self.iteration]
+
+    @contextmanager
+    def _interrupts(self) -> Iterator[None]:
+        """Turn the first Ctrl-C into a flag that is looked at between iterations; a second one is immediate."""
+
+        def note(signum: int, frame: FrameType | None) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+
+        try:
+            old = signal.signal(signal.SIGINT, note)
+        except ValueError:  # not the main thread: whoever runs us handles Ctrl-C
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, old)
+
+    @contextmanager
+    def _display(self) -> Iterator[Any]:
+        if self.quiet:
+            yield lambda metrics: None
+            return
+        console = Console(file=sys.stderr)
+        if not console.is_terminal:
+            yield self._line
+            return
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(self.folder.name, total=self.iterations, completed=self.iteration, note="")
+            yield lambda metrics: progress.update(task, completed=self.iteration, note=self._note(metrics))
+
+    def _note(self, metrics: Mapping[str, float]) -> str:
+        parts = []
+        for role in self.learner.start:
+            shots = [metrics[name] for k in range(100) if (name := f"{role}/return_{k}") in metrics]
+            parts.append(f"{role}: " + " > ".join(f"{value:.2f}" for value in shots))
+        return "  ".join(parts)
+
+    def _line(self, metrics: Mapping[str, float]) -> None:
+        if self.iteration % self.validate_every == 0 or self.iteration == self.iterations:
+            left = self.seconds / self.iteration * (self.iterations - self.iteration)
+            text = f"{self.iteration}/{self.iterations}  {self.seconds:.0f} s, {left:.0f} s left  {self._note(metrics)}"
+            print(text, file=sys.stderr, flush=True)
+
+
+def _start(learner: MAML, role: Role) -> Weights:
+    tensors = {f"{role}/start/{name}": value.detach() for name, value in learner.start[role].items()}
+    return tensors | {f"{role}/log_rates": learner.log_rates[role].detach()}
+
+
+def _csv(rows: list[dict[str, float]]) -> str:
+    names = sorted({name for row in rows for name in row} - {"iteration"})
+    file = io.StringIO()
+    writer = csv.DictWriter(file, ["iteration", *names], restval="", lineterminator=os.linesep)
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
