@@ -173,7 +173,10 @@ class Duel:
 
     def reset(self, params: Any, seed: Tensor, episode: Tensor) -> Episode:
         """Start one episode per row; ``seed`` and ``episode``: [B] int64."""
-        key = noise.episode_key(seed, episode)
+        return self.start(params, noise.episode_key(seed, episode))
+
+    def start(self, params: Any, key: Tensor) -> Episode:
+        """Start one episode per row from its noise key: [B] int64."""
         step = torch.zeros_like(key)
         numbers = noise.uniform(key, step, noise.INIT, self.game.init_noise, params[0].dtype)
         return Episode(params, self.game.init(params, numbers), key, step)

@@ -78,6 +78,8 @@ def uniform(key: Tensor, step: Tensor, channel: int, n: int, dtype: torch.dtype 
     Returns:
         [..., B, n].
     """
+    if n == 0:  # most games and players draw nothing, at every step
+        return torch.zeros((*(key + step).shape, 0), dtype=dtype, device=key.device)
     bits = mix((key + step * _wrap(_PER_STEP * _GAMMA)).unsqueeze(-1) + _offsets(channel, n, key.device))
     return ((bits >> 40) & 0xFFFFFF).to(dtype) * (1.0 / (1 << 24))
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.envs.spec import FROZEN_SPLITS, SPLITS, GameSpec, Split, Task
@@ -54,8 +55,16 @@ def check_task(spec: GameSpec, task: Mapping[str, object]) -> Task:
 
 
 def task_id(task: Mapping[str, float]) -> str:
-    """A short name for a task that reveals nothing of its values: 10 hexadecimal digits of its hash."""
-    return digest([dict(task)])[:10]
+    """A short name for a complete task that tells nothing of its values: 10 hexadecimal digits of their hash."""
+    return task_ids(tuple(task), np.array([list(task.values())], np.float64))[0]
+
+
+def task_ids(names: Sequence[str], rows: npt.NDArray[np.float64]) -> list[str]:
+    """Name the tasks in ``rows`` [B, number of contexts], whose columns are called ``names``; see ``task_id``."""
+    by_name = sorted(range(len(names)), key=names.__getitem__)
+    content, width = (rows[:, by_name] + 0.0).tobytes(), rows.shape[1] * rows.itemsize  # + 0.0 makes one zero of two
+    starts = range(0, len(content), width)
+    return [hashlib.blake2b(content[i : i + width], digest_size=5).hexdigest() for i in starts]
 
 
 def digest(tasks: list[Task]) -> str:
@@ -76,25 +85,31 @@ def draw(spec: GameSpec, split: Split, u: Tensor) -> Tensor:
     """
     import torch
 
-    columns, lattice_used = [], False
-    for i, context in enumerate(spec.contexts):
-        ranges = context.extrapolation if split == "extrapolation" and context.extrapolation else (context.train,)
-        bounds = torch.tensor(ranges, dtype=torch.float64)
-        which = (u[:, i] * len(ranges)).long()
-        fraction = u[:, i] * len(ranges) - which
-        low, high = bounds[which, 0], bounds[which, 1]
-        if context.integer:
-            columns.append(low + torch.floor(fraction * (high - low + 1)))
-            continue
-        if not lattice_used:
-            modulus, residue = _RESIDUE[split]
-            point = torch.floor(fraction * _LATTICE)
-            fraction = (torch.floor(point / modulus) * modulus + residue) / _LATTICE
-            lattice_used = True
-        columns.append(low + (high - low) * fraction)
-    if not lattice_used:
+    pieces, ranges, whole, lattice = _ranges(spec, split)
+    which = (u * pieces).long()
+    fraction = u * pieces - which
+    low, high = torch.gather(ranges, 2, which.T.expand(2, -1, -1)).transpose(1, 2).unbind(0)
+    modulus, residue = _RESIDUE[split]
+    point = torch.floor(torch.floor(fraction * _LATTICE) / modulus) * modulus + residue
+    fraction = torch.where(lattice, point / _LATTICE, fraction)
+    size = high - low
+    return torch.where(whole, low + torch.floor(fraction * (size + 1)), low + size * fraction)
+
+
+@lru_cache(maxsize=256)
+def _ranges(spec: GameSpec, split: Split) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Per context: number of ranges [C], their ends [2, C, most ranges], whether whole [C], whether on the lattice [C]."""
+    import torch
+
+    ranges = [(c.extrapolation if split == "extrapolation" else ()) or (c.train,) for c in spec.contexts]
+    continuous = [i for i, c in enumerate(spec.contexts) if not c.integer]
+    if not continuous:
         raise TypeError(f"{spec.name}: needs a continuous context, or its splits can't be disjoint")
-    return torch.stack(columns, 1)
+    most = max(map(len, ranges))
+    ends = torch.tensor([[*r, *r[-1:] * (most - len(r))] for r in ranges], dtype=torch.float64).permute(2, 0, 1)
+    count = torch.tensor([len(r) for r in ranges], dtype=torch.float64)
+    whole = torch.tensor([c.integer for c in spec.contexts])
+    return count, ends.contiguous(), whole, torch.arange(len(ranges)) == continuous[0]
 
 
 def generate(spec: GameSpec, split: Split, n: int, seed: int) -> list[Task]:

@@ -215,8 +215,7 @@ class Seat:
         """[B] ids of the current tasks, which tell nothing of their values; a new array at every call."""
         fresh = np.flatnonzero(self._unnamed)
         if fresh.size:
-            for row, values in zip(fresh.tolist(), self._values[torch.from_numpy(fresh)].tolist(), strict=True):
-                self._ids[row] = tasks.task_id(dict(zip(self.spec.context_names, values, strict=True)))
+            self._ids[fresh] = tasks.task_ids(self.spec.context_names, self._values[torch.from_numpy(fresh)].numpy())
             self._unnamed[:] = False
         return self._ids.copy()
 
@@ -296,8 +295,9 @@ class Seat:
         """Start new episodes in the rows at ``index`` (all by default). Writes into no tensor that was handed out."""
         seed, given, sampled = (_take(tensor, index) for tensor in (self.seed, self._given, self._sampled))
         episode = _take(self.episode, index) + 1
-        values = self._draw(seed, episode, given, sampled)
-        fresh = self.duel.reset(self.duel.game.params_from_rows(values), seed, episode)
+        key = noise.episode_key(seed, episode)
+        values = self._draw(key, given, sampled)
+        fresh = self.duel.start(self.duel.game.params_from_rows(values), key)
         self.episode = _put(self.episode, index, episode)
         self._values = _put(self._values, index, values)
         self._unnamed[slice(None) if index is None else index.numpy()] = True
@@ -306,17 +306,17 @@ class Seat:
             seen = self.duel.observe(fresh)
             old = self.observations if index is not None else seen
             self.observations = (_put(old[0], index, seen[0]), _put(old[1], index, seen[1]))
-        rows = torch.arange(self.num_envs) if index is None else index
-        self.done = self.done.index_fill(0, rows, False)
-        self._memory = self._memory.index_fill(0, rows, 0.0)
-        self._returns = self._returns.index_fill(0, rows, 0.0)
+        self.done = _put(self.done, index, torch.zeros_like(key, dtype=torch.bool))
+        if self._width:
+            self._memory = _put(self._memory, index, torch.zeros(len(key), self._width))
+        if self.screen:
+            self._returns = _put(self._returns, index, torch.zeros(len(key), 2))
         self._started = True
 
-    def _draw(self, seed: Tensor, episode: Tensor, given: Tensor, sampled: Tensor) -> Tensor:
+    def _draw(self, key: Tensor, given: Tensor, sampled: Tensor) -> Tensor:
         """Context values of new episodes: [n, C] float64."""
         if not self._some_sampled:
             return given
-        key = noise.episode_key(seed, episode)
         step = torch.zeros_like(key)
         if self.split in FROZEN_SPLITS:
             table = self._frozen_table()
