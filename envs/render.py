@@ -6,6 +6,7 @@ the one-row states of the episode so far, oldest first: the newest is drawn, the
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import math
@@ -297,8 +298,8 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: int)
     temporary = Path(name)
     try:
         count = 0
-        opened: Any = imageio.get_writer(temporary, **options)
-        with opened as writer:
+        writer: Any = imageio.get_writer(temporary, **options)
+        with contextlib.closing(writer):  # its own `with` leaves ffmpeg running when a frame fails
             for frame in frames:
                 writer.append_data(frame)
                 count += 1

@@ -1,0 +1,200 @@
+"""Pictures, windows and videos."""
+
+import builtins
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import torch
+
+from metaduel.envs import render
+from metaduel.envs.core import Duel
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.opponents import scripted
+from metaduel.envs.play import film
+from metaduel.envs.registry import find, specs
+from metaduel.envs.spec import ROLES
+from metaduel.envs.tasks import frozen_tasks
+
+BLUE, WHITE = (11, 102, 195), (255, 255, 255)  # PROTAGONIST, the arena
+TOP, SIDE = render.HEADER, render.WIDTH
+
+
+def picture(canvas):
+    canvas.dress("Title", "caption", "step 0", (0.0, 0.0), ("a", "b"))
+    return canvas._pygame.surfarray.array3d(canvas.surface()).swapaxes(0, 1)
+
+
+@pytest.fixture
+def canvas():
+    made = render.Canvas()
+    made.clear()
+    return made
+
+
+def test_the_world_is_centred_undistorted_and_its_y_points_up(canvas):
+    # A world of 4 x 2 units on 576 x 576 px: 144 px per unit, the origin (2, 1) in the middle.
+    canvas.view(0, 4, 0, 2)
+    canvas.circle((3, 1.5), 0.1, render.PROTAGONIST)
+    blue = np.argwhere((picture(canvas)[TOP : TOP + SIDE] == BLUE).all(-1))
+    assert blue.mean(0) == pytest.approx([SIDE / 2 - 0.5 * 144, SIDE / 2 + 144], abs=1)
+    assert (blue.max(0) - blue.min(0)) == pytest.approx([2 * 14.4, 2 * 14.4], abs=2.5)
+
+
+def test_transparent_shapes_blend(canvas):
+    canvas.polygon([(-1, -1), (1, -1), (1, 1), (-1, 1)], render.PROTAGONIST, alpha=128)
+    middle = picture(canvas)[TOP + SIDE // 2, SIDE // 2]
+    assert middle == pytest.approx([(b * 128 + w * 127) / 255 for b, w in zip(BLUE, WHITE, strict=True)], abs=2)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda c: c.circle((0, 0), 0.5, render.INK, width=2),
+        lambda c: c.line([(0, 0), (0.5, 0.5), (0.5, 0)], render.INK),
+        lambda c: c.line([(0, 0), (0.5, 0.5)], render.INK, width=4, alpha=90),
+        lambda c: c.polygon([(0, 0), (0.5, 0.5), (0.5, 0)], render.INK),
+        lambda c: c.arrow((0, 0), (0.3, 0.1), render.INK),
+        lambda c: c.text((0, 0), "here", render.INK),
+        lambda c: c.circle(torch.tensor([0.1, 0.2]), torch.tensor(0.2), render.INK, alpha=100),
+    ],
+)
+def test_every_shape_leaves_a_mark(canvas, draw):
+    blank = picture(canvas)
+    draw(canvas)
+    assert (picture(canvas) != blank).any()
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda c: c.line([(0, 0)], render.INK),
+        lambda c: c.arrow((0, 0), (0, 0), render.INK),
+        lambda c: c.circle((50, 50), 0.1, render.INK, alpha=90),
+        lambda c: c.line([(50, 50), (60, 60)], render.INK, alpha=90),
+    ],
+)
+def test_nothing_to_see_draws_nothing(canvas, draw):
+    blank = picture(canvas)
+    draw(canvas)
+    assert (picture(canvas) == blank).all()
+
+
+@pytest.mark.parametrize("spec", specs().values(), ids=lambda spec: spec.name)
+def test_every_family_is_drawn(spec):
+    duel = Duel(spec.make_game(), horizon=5)
+    players = tuple(next(iter(scripted(spec, role).values())) for role in ROLES)
+    screen = render.Screen(spec, "rgb_array", (players[0].name, players[1].name))
+    frames = list(film(duel, players, frozen_tasks(spec, "held_out")[0], screen, caption="shot 2"))
+    assert {(f.shape, f.dtype) for f in frames} == {((render.HEIGHT, render.WIDTH, 3), np.dtype(np.uint8))}
+    arenas = [f[TOP : TOP + SIDE] for f in frames]
+    assert any((a != arenas[0]).any() for a in arenas[1:])
+    assert len(np.unique(arenas[-1].reshape(-1, 3), axis=0)) > 10
+    assert (frames[-1] == frames[-2]).all()  # the last one is held
+
+
+def test_a_picture_depends_on_its_arguments_alone():
+    spec = find("Navigation")
+    duel = Duel(spec.make_game())
+    params = duel.game.params([{"goal_x": 0.2, "goal_y": -0.3, "push": 0.05}])
+    rows = duel.reset(params, torch.tensor([0]), torch.tensor([0]))
+    screen = render.Screen(spec, "rgb_array")
+    first = screen.frame(params, [rows.state], (0.0, 0.0), "shot 0")
+    other = screen.frame(params, [rows.state] * 3, (-1.5, 1.5), "shot 1")
+    assert (screen.frame(params, [rows.state], (0.0, 0.0), "shot 0") == first).all()
+    assert (first[:TOP] != other[:TOP]).any()  # step, caption and returns are in the header
+
+
+def test_a_window_opens_and_closes(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    spec = find("Navigation")
+    duel = Duel(spec.make_game())
+    params = duel.game.params([{}])
+    states = [duel.reset(params, torch.tensor([0]), torch.tensor([0])).state]
+    screen = render.Screen(spec, "human")
+    assert screen.frame(params, states, (0.0, 0.0)) is None
+    import pygame
+
+    assert pygame.display.get_surface().get_size() == (render.WIDTH, render.HEIGHT)
+    pygame.event.post(pygame.event.Event(pygame.QUIT))  # a person closes the window
+    screen.frame(params, states, (0.0, 0.0))
+    assert screen.closed
+    assert not pygame.display.get_init()
+    assert screen.frame(params, states, (0.0, 0.0)) is None
+    screen.close()
+    screen.close()
+
+
+def test_a_window_needs_a_display(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "no such driver")
+    spec = find("Navigation")
+    duel = Duel(spec.make_game())
+    params = duel.game.params([{}])
+    states = [duel.reset(params, torch.tensor([0]), torch.tensor([0])).state]
+    with pytest.raises(InvalidInputError, match=r"render_mode='human' needs a screen .* use 'rgb_array' here"):
+        render.Screen(spec, "human").frame(params, states, (0.0, 0.0))
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(InvalidInputError, match="unknown render_mode 'rgb_aray'"):
+        render.Screen(find("Navigation"), "rgb_aray")
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Make imports of some packages fail, as where the extra is not installed."""
+
+    def hide(*names):
+        real = builtins.__import__
+
+        def fail(name, *args, **kwargs):
+            if name.split(".")[0] in names:
+                raise ImportError(name)
+            return real(name, *args, **kwargs)
+
+        monkeypatch.setattr(builtins, "__import__", fail)
+
+    return hide
+
+
+def test_a_missing_extra_is_named(without, tmp_path):
+    without("pygame", "imageio")
+    with pytest.raises(InvalidInputError, match=r'pip install "metaduel\[render\]"'):
+        render.Screen(find("Navigation"), "rgb_array")
+    with pytest.raises(InvalidInputError, match=r'pip install "metaduel\[render\]"'):
+        render.write_video(tmp_path / "a.mp4", [], 10)
+
+
+def frames(count):
+    return [np.full((64, 48, 3), 40 * i, np.uint8) for i in range(count)]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_write_video(tmp_path, suffix):
+    path = tmp_path / "new" / f"film{suffix}"
+    render.write_video(path, iter(frames(5)), 10)
+    read = imageio.mimread(path)
+    assert len(read) == 5
+    assert read[4][..., :3].mean() == pytest.approx(160, abs=4)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_film_that_breaks_off_leaves_the_old_file(tmp_path):
+    path = tmp_path / "film.mp4"
+    path.write_text("old")
+
+    def broken():
+        yield from frames(3)
+        raise RuntimeError("lost")
+
+    with pytest.raises(RuntimeError, match="lost"):
+        render.write_video(path, broken(), 10)
+    with pytest.raises(InvalidInputError, match="needs at least one frame"):
+        render.write_video(path, [], 10)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_suffix_is_refused(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"film.avi' must end with .mp4 or .gif"):
+        render.write_video(tmp_path / "film.avi", frames(1), 10)
