@@ -19,7 +19,7 @@ from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.envs.spec import GameSpec, Role, Split
 
 # Prefix -> function (duel, role, rest of the string) -> Player. As strings, because envs imports nothing of ours.
-LOADERS: dict[str, str] = {"run": "metaduel.meta.checkpoint:load_player", "sb3": "metaduel.agents.sb3:load_player"}
+LOADERS: dict[str, str] = {"run": "metaduel.meta.agent:load_player", "sb3": "metaduel.agents.sb3:load_player"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Scripted:
         rule: ``(view, memory, noise) -> (actions, memory)``, batched; see ``core.Player.act``.
         memory: numbers per row remembered within an episode, zero at its start.
         noise: uniform numbers per row and step.
+        informed: it reads contexts that its role is not shown, so that it is no yardstick for players that must infer.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Scripted:
     rule: Callable[[View, Tensor, Tensor], tuple[Tensor, Tensor]]
     memory: int = 0
     noise: int = 0
+    informed: bool = False
 
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Choose; see ``core.Player.act``."""

@@ -96,18 +96,23 @@ def _block(view: View, memory: Tensor, noise: Tensor) -> Choice:
 
 
 PLAYERS = (
-    Scripted("seeker", "protagonist", "train", "knows the goal and walks there", _seeker),
+    Scripted("seeker", "protagonist", "train", "knows the goal and walks there", _seeker, informed=True),
     Scripted("wanderer", "protagonist", "train", "moves at random", _wanderer, noise=2),
     Scripted("spiral", "protagonist", "train", "searches outwards along a spiral, blind to the goal", _spiral),
-    Scripted("zigzag", "protagonist", "held_out", "knows the goal and tacks towards it", _zigzag),
+    Scripted("zigzag", "protagonist", "held_out", "knows the goal and tacks towards it", _zigzag, informed=True),
     Scripted(
-        "lazy_seeker", "protagonist", "held_out", "knows the goal and walks at a quarter of the speed", _lazy_seeker
+        "lazy_seeker",
+        "protagonist",
+        "held_out",
+        "knows the goal and walks at a quarter of the speed",
+        _lazy_seeker,
+        informed=True,
     ),
     Scripted("scanner", "protagonist", "held_out", "searches row by row, blind to the goal", _scanner),
     Scripted("idle", "adversary", "train", "never pushes", _idle),
-    Scripted("repel", "adversary", "train", "pushes away from the goal", _repel),
+    Scripted("repel", "adversary", "train", "pushes away from the goal", _repel, informed=True),
     Scripted("wind", "adversary", "train", "pushes in one direction, drawn for each episode", _wind, memory=1, noise=1),
-    Scripted("swirl", "adversary", "held_out", "pushes around the goal", _swirl),
+    Scripted("swirl", "adversary", "held_out", "pushes around the goal", _swirl, informed=True),
     Scripted(
         "gusts", "adversary", "held_out", "pushes in bursts of ten steps, some of them calm", _gusts, memory=2, noise=2
     ),
