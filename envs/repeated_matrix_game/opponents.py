@@ -195,6 +195,9 @@ def _tit_for_two_tats(seat: int) -> Rule:
     return rule
 
 
+# They read payoffs that nobody is shown. Win-stay-lose-shift reads them too, but only to know the sign of its last reward.
+_INFORMED = ("beat_last", "fictitious_play", "equilibrium")
+
 _TABLES = {
     "random": "plays every action equally often",
     "cycle": "plays its actions in turn",
@@ -243,5 +246,6 @@ def PLAYERS(spec: GameSpec) -> tuple[Scripted, ...]:
         for split, names in spec.opponents[role].items():
             for name in names:
                 description, rule, memory, draws = known[name]
-                players.append(Scripted(name, role, split, description, rule, memory, draws))
+                informed = name in _INFORMED
+                players.append(Scripted(name, role, split, description, rule, memory, draws, informed))
     return tuple(players)
