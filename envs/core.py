@@ -162,6 +162,14 @@ class Duel:
         self.horizon = horizon or game.spec.horizon
         self.informed = tuple(game.spec.check_role(role) for role in informed)
         self._shown = tuple(game.spec.shown(role, role in self.informed) for role in ROLES)
+        self._scaling = tuple(self._training_range(shown) for shown in self._shown)
+
+    def _training_range(self, shown: Sequence[int]) -> Pair:
+        """Middle, and factor that makes the half width 1, of the contexts' training ranges: [k, 1] each."""
+        ranges = [self.spec.contexts[index].train for index in shown]
+        middle = [[(low + high) / 2] for low, high in ranges]
+        scale = [[2 / (high - low) if high > low else 1.0] for low, high in ranges]
+        return torch.tensor(middle, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64)
 
     def observation_space(self, role: Role) -> spaces.Box:
         """The role's observation space; the same object at every call."""
@@ -189,11 +197,10 @@ class Duel:
     def _append(self, observation: Tensor, params: Any, seat: int) -> Tensor:
         if not self._shown[seat]:
             return observation
-        columns = []
-        for index in self._shown[seat]:
-            low, high = self.spec.contexts[index].train
-            columns.append((params[index] - (low + high) / 2) * (2 / (high - low) if high > low else 1.0))
-        return torch.cat([observation, torch.stack(columns, 1)], 1)
+        middle, scale = (part.to(observation) for part in self._scaling[seat])
+        shown = (torch.stack([params[index] for index in self._shown[seat]]) - middle) * scale
+        # Joined feature by feature: joining row by row copies a few bytes at a time, which costs more than a game.
+        return torch.cat([observation.t(), shown]).t().contiguous()
 
     def step(self, episode: Episode, actions: Pair, numbers: Tensor | None = None) -> tuple[Episode, Transition]:
         """Play one step in every row.

@@ -26,14 +26,15 @@ Reward of the protagonist (the adversary gets the negative: zero-sum)
 
 | when | reward |
 |---|---|
-| every step | 0.4 per m by which the evader's lead in the race to the gate grows: lead = the pursuer's distance to the middle of the gate minus the evader's |
+| every step | 0.4 per m that the evader gains in the race to the gate |
 | the evader is outside, through the gate | +1, the episode ends |
 | the evader is outside, anywhere else | -1, the episode ends |
 | the two are closer than 0.15 m, outside or not | -1, the episode ends |
 | 40 steps of 0.1 s are over | 0, the episode is truncated |
 
-The race telescopes: over an episode it adds up to 0.4 x (lead at the end - lead at the start), wherever the two went.
-At a capture the lead is below 0.15 m, and no lead is below -2 m, so being caught is worse than surviving anywhere.
+The evader's lead in the race is the pursuer's distance to the middle of the gate minus its own. So the race telescopes:
+over an episode it adds up to 0.4 x (lead at the end - lead at the start), wherever the two went. At a
+capture the lead is below 0.15 m, and no lead is below -2 m, so being caught is worse than surviving anywhere.
 
 Contexts
 
