@@ -104,7 +104,7 @@ class Result(NamedTuple):
 
 def contender(run: Run, role: Role, method: str | None = None) -> Contender:
     """The player that a run trained, with the rates that it learned."""
-    agent = run._agent(role)
+    agent = run.agent(role)
     name = method or ("informed" if run.config.informed else run.config.method)
     rates = agent.rates[:0] if run.config.informed else agent.rates
     return Contender(name, run.config.seed, role, run.duel, agent.policy, agent.weights, rates, agent.loss)
@@ -112,7 +112,7 @@ def contender(run: Run, role: Role, method: str | None = None) -> Contender:
 
 def random_start(run: Run, role: Role) -> Contender:
     """The same network with fresh weights, of the run's seed; its rate is yet to be tuned."""
-    agent = run._agent(role)
+    agent = run.agent(role)
     weights = agent.policy.init(derive_seed(run.config.seed, RANDOM_START))
     empty = agent.rates[:0]
     return Contender("random start", run.config.seed, role, run.duel, agent.policy, weights, empty, agent.loss)

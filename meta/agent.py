@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
 
+from metaduel.agents.episodes import Step, pad_episodes
 from metaduel.agents.policies import Policy, Weights
 from metaduel.agents.rollout import Trajectories
 from metaduel.envs.core import Duel, View
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import ROLES, Role
 from metaduel.meta.checkpoint import load_checkpoint, read_config
-from metaduel.meta.config import TrainConfig
+from metaduel.meta.config import ForeignConfig, TrainConfig
 from metaduel.meta.duels import LossConfig
 from metaduel.meta.few_shot import rate_at
+from metaduel.meta.foreign import Factory, action_space, describe, make_policies, observation_space
 from metaduel.meta.inner import adapt_step
 from metaduel.meta.source import make_duel, make_policy
 from metaduel.meta.trainer import BEST
@@ -128,34 +131,20 @@ class Agent:
 
     def _play(self, env: gym.Env[Any, Any], episodes: int) -> Trajectories:
         """Episodes as [1, T, E] tensors, T the longest."""
-        columns: list[list[tuple[Tensor, Tensor, float]]] = []
+        played: list[list[Step]] = []
         for _ in range(episodes):
-            steps, done = [], False
+            steps: list[Step] = []
+            done = False
             observation, _ = env.reset()
             while not done:
                 uniforms = self._rng.random((1, self.policy.noise))  # type: ignore[attr-defined]
-                action, row = self._choose(torch.as_tensor(np.asarray(observation, np.float32)).view(1, -1), uniforms)
-                chosen = self.policy.clip(action)[0].numpy()
+                action, row = self._choose(torch.as_tensor(np.array(observation, np.float32)).view(1, -1), uniforms)
+                chosen = self.policy.clip(action).numpy()[0]
                 observation, reward, terminated, truncated, _ = env.step(chosen)
-                steps.append((row[0], action[0], float(reward)))
+                steps.append(Step(row[0], action[0], float(reward)))
                 done = terminated or truncated
-            columns.append(steps)
-        return pad_episodes(columns)
-
-
-def pad_episodes(columns: list[list[tuple[Tensor, Tensor, float]]]) -> Trajectories:
-    """Turn E lists of (observation, action, reward) into [1, T, E] trajectories, T the longest."""
-    longest = max(map(len, columns))
-
-    def pad(parts: list[Tensor]) -> Tensor:
-        tail = torch.zeros(longest - len(parts), *parts[0].shape, dtype=parts[0].dtype)
-        return torch.cat([torch.stack(parts), tail])
-
-    def column(index: int) -> Tensor:
-        return torch.stack([pad([torch.as_tensor(step[index]) for step in steps]) for steps in columns], 1).unsqueeze(0)
-
-    alive = torch.stack([pad([torch.ones(())] * len(steps)) for steps in columns], 1).unsqueeze(0)
-    return Trajectories(column(0), column(1), column(2).to(alive.dtype), alive)
+            played.append(steps)
+        return pad_episodes([played])
 
 
 class AgentPlayer:
@@ -174,61 +163,119 @@ class AgentPlayer:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run folder, read.
+class Trained:
+    """What every run folder gives back.
 
     Attributes:
-        config: its settings.
-        duel: its game.
-        agents: its players.
-        iterations: at which iteration each player's weights were best on the validation split.
+        agents: the players.
+        iterations: at which iteration each player's weights were best in validation.
     """
 
-    config: TrainConfig
-    duel: Duel
     agents: dict[Role, Agent]
     iterations: dict[Role, int]
 
     @property
     def protagonist(self) -> Agent:
         """The protagonist."""
-        return self._agent("protagonist")
+        return self.agent("protagonist")
 
     @property
     def adversary(self) -> Agent:
         """The adversary."""
-        return self._agent("adversary")
+        return self.agent("adversary")
 
-    def _agent(self, role: Role) -> Agent:
+    def agent(self, role: Role) -> Agent:
+        """The player of that role.
+
+        Raises:
+            InvalidInputError: the run did not train one.
+        """
         if role not in self.agents:
             raise InvalidInputError(f"this run trained no {role}: it has {', '.join(self.agents)}")
         return self.agents[role]
 
 
-def load(folder: str | Path) -> Run:
+@dataclass(frozen=True)
+class Run(Trained):
+    """A run on a family.
+
+    Attributes:
+        config: its settings.
+        duel: its game.
+    """
+
+    config: TrainConfig
+    duel: Duel
+
+
+@dataclass(frozen=True)
+class ForeignRun(Trained):
+    """A run on somebody's own environments. Its agents' observation spaces are flat: where the environment's own are not,
+    wrap it in ``gymnasium.wrappers.FlattenObservation``, or pass ``gymnasium.spaces.flatten(space, observation)``.
+
+    Attributes:
+        config: its settings.
+    """
+
+    config: ForeignConfig
+
+
+@overload
+def load(folder: str | Path) -> Run: ...
+@overload
+def load(folder: str | Path, task_set: Factory) -> ForeignRun: ...
+def load(folder: str | Path, task_set: Factory | None = None) -> Run | ForeignRun:
     """Read a run folder: each role's best weights on the validation split.
 
+    Args:
+        folder: the run's.
+        task_set: for a run on somebody's own environments, the function that makes them.
+
     Raises:
-        InvalidInputError: not a run folder, or its checkpoint is missing, corrupt or of another version.
+        InvalidInputError: not a run folder, or its checkpoint is missing, corrupt or of another version; ``task_set`` is
+            missing, too much, or makes other environments.
     """
     folder = Path(folder)
-    config = TrainConfig.from_dict(read_config(folder))
+    values = read_config(folder)
+    if task_set is None:
+        if "environment" in values:
+            raise InvalidInputError(
+                f"{folder} was trained on environments of its own ({values['environment']}): load(folder, task_set=...)"
+            )
+        values.pop("task_list", None)
+        config = TrainConfig.from_dict(values)
+        duel = make_duel(config)
+        policies = {role: make_policy(config, duel, role) for role in ROLES if role in config.roles}
+        seats = {role: (duel.observation_space(role), duel.action_space(role)) for role in policies}
+        return Run(*_players(folder, policies, seats, config.loss), config, duel)
+    if "environment" not in values:
+        raise InvalidInputError(f"{folder} was trained on the family {values.get('game')}: load it without task_set")
+    own, env = ForeignConfig.from_dict(values), task_set()
+    found = describe(env)
+    for name, value in found.items():
+        if getattr(own, name) != value:
+            raise InvalidInputError(f"{folder} was trained with {name} {getattr(own, name)}, task_set makes {value}")
+    pairs = zip(ROLES, env.possible_agents, strict=True)
+    seats = {role: (observation_space(env, agent), action_space(env, agent)) for role, agent in pairs}
+    return ForeignRun(*_players(folder, make_policies(env, own), seats, own.loss), own)
+
+
+def _players(
+    folder: Path, policies: Mapping[Role, Policy], seats: Mapping[Role, tuple[Any, Any]], loss: LossConfig
+) -> tuple[dict[Role, Agent], dict[Role, int]]:
+    """Each role's best weights, and the iteration that they are from."""
     tensors, state = load_checkpoint(folder / BEST)
-    duel = make_duel(config)
     agents: dict[Role, Agent] = {}
-    for role in ROLES:
-        if role not in config.roles:
-            continue
-        policy = make_policy(config, duel, role)
+    for role, policy in policies.items():
         prefix = f"{role}/start/"
         weights = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
         expected = {name: value.shape for name, value in policy.init(0).items()}
         if {name: value.shape for name, value in weights.items()} != expected:
-            raise InvalidInputError(f"{folder}: the {role}'s weights don't fit {config.game} of this version")
-        rates = tensors[f"{role}/log_rates"].exp()
-        spaces = duel.observation_space(role), duel.action_space(role)
-        agents[role] = Agent(role, policy, weights, rates, config.loss, *spaces)
-    return Run(config, duel, agents, {role: state["best"][f"{role}/iteration"] for role in agents})
+            raise InvalidInputError(
+                f"{folder}: the {role}'s weights don't fit the config.yaml, or this version's spaces"
+            )
+        agents[role] = Agent(role, policy, weights, tensors[f"{role}/log_rates"].exp(), loss, *seats[role])
+    return agents, {role: state["best"][f"{role}/iteration"] for role in agents}
 
 
 def load_player(duel: Duel, role: Role, path: str) -> AgentPlayer:
@@ -238,7 +285,7 @@ def load_player(duel: Duel, role: Role, path: str) -> AgentPlayer:
         InvalidInputError: no such run, or its spaces don't match the seat.
     """
     run = load(path)
-    agent = run._agent(role)
+    agent = run.agent(role)
     if agent.observation_space != duel.observation_space(role) or agent.action_space != duel.action_space(role):
         raise InvalidInputError(
             f"run:{path} was trained on {run.config.game}: its spaces don't match {duel.spec.name}'s {role}"

@@ -1,12 +1,13 @@
-"""The settings of a training run, as one frozen dataclass that becomes ``config.yaml`` and the command line."""
+"""The settings of a training run, as frozen dataclasses that become ``config.yaml`` and the command line."""
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Self
 
 from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.envs.registry import find
@@ -18,46 +19,31 @@ from metaduel.meta.methods import find_method
 LEARNED = "learned"
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """A training run.
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every training run has, whatever it is trained on.
 
     Attributes:
-        game: the family.
         method: see `metaduel methods`.
         seed: of everything random.
         iterations: outer steps.
         tasks: tasks per iteration and player.
         episodes: episodes per task and shot in training.
-        roles: who learns; a player that does not learn is a scripted opponent of the other.
-        learned_share: share of a player's tasks that it plays against the other learner; the rest is shared equally by
-            the scripted opponents named in ``against_protagonist`` and ``against_adversary``.
-        against_protagonist: scripted players that the protagonist meets in training; empty: the family's train split.
-        against_adversary: scripted players that the adversary meets in training; empty: the family's train split.
-        fixed: contexts held at one value in every task, for example {"push": 0}.
-        informed: show the learners every context (the ceiling that adaptation is measured against).
-        horizon: steps per episode; 0: the family's own.
+        horizon: steps per episode; 0: the environment's own.
         hidden: widths of the policy networks.
         initial_log_std: where a Gaussian policy's log standard deviation starts.
         learner: the meta-learner's settings.
         loss: how trajectories become a loss.
-        validate_every: iterations between validations on the validation split, which also write checkpoints.
-        validation_tasks: how many tasks of the validation split.
+        validate_every: iterations between validations, which also write checkpoints.
+        validation_tasks: how many tasks are validated on.
         threads: torch's threads; part of the run, since sums over large tensors differ between thread counts.
     """
 
-    game: str
     method: str = "maml"
     seed: int = 0
     iterations: int = 200
     tasks: int = 20
     episodes: int = 10
-    roles: tuple[Role, ...] = ROLES
-    learned_share: float = 0.5
-    against_protagonist: tuple[str, ...] = ()
-    against_adversary: tuple[str, ...] = ()
-    fixed: dict[str, float] = field(default_factory=dict)
-    informed: bool = False
     horizon: int = 0
     hidden: tuple[int, ...] = (64, 64)
     initial_log_std: float = -0.5
@@ -68,12 +54,83 @@ class TrainConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        spec = find(self.game)
         find_method(self.method)
         for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidInputError(f"{name}={value!r} must be a whole number of at least 1")
+        if isinstance(self.horizon, bool) or not isinstance(self.horizon, int) or self.horizon < 0:
+            raise InvalidInputError(f"horizon={self.horizon!r} must be a whole number of at least 0 steps")
+        if not all(type(width) is int and width >= 1 for width in self.hidden):
+            raise InvalidInputError(f"hidden={self.hidden!r} must be whole numbers of at least 1 unit")
+        if not math.isfinite(self.initial_log_std):
+            raise InvalidInputError(f"initial_log_std={self.initial_log_std!r} must be a finite number")
+
+    @property
+    def configured(self) -> MAMLConfig:
+        """The learner's settings as the method wants them."""
+        return find_method(self.method).configure(self.learner)
+
+    @property
+    def episodes_per_batch(self) -> int:
+        """Episodes per task and batch: a method without an inner step plays all shots' episodes at once."""
+        return self.episodes * (1 if self.configured.steps else self.learner.steps + 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain YAML-able values; what the run is on comes first."""
+        values = _plain(asdict(self))
+        return {name: values[name] for name in dict.fromkeys((*_required(self), *values))}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of ``to_dict``; unknown settings and wrong types are named."""
+        result = _build(cls, values, "")
+        assert isinstance(result, cls)
+        return result
+
+    def override(self, **changes: Any) -> Self:
+        """A copy with some settings changed; a name of the learner's or the loss's settings is found there."""
+        changed: dict[str, dict[str, Any]] = {"": {}, "learner": {}, "loss": {}}
+        hints = {where: typing.get_type_hints(kind) for where, kind in (("", type(self)), *_NESTED.items())}
+        for name, value in changes.items():
+            where = next((w for w, known in hints.items() if name in known), None)
+            if where is None:
+                raise unknown("setting", name, set().union(*hints.values()))
+            changed[where][name] = _convert(hints[where][name], value, name)
+        config = replace(self, **changed[""])
+        nested = {where: replace(getattr(config, where), **changed[where]) for where in _NESTED}
+        return replace(config, **nested)
+
+
+_NESTED: dict[str, type] = {"learner": MAMLConfig, "loss": LossConfig}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """A training run on a family.
+
+    Attributes:
+        game: the family.
+        roles: who learns; a player that does not learn is a scripted opponent of the other.
+        learned_share: share of a player's tasks that it plays against the other learner; the rest is shared equally by
+            the scripted opponents named in ``against_protagonist`` and ``against_adversary``.
+        against_protagonist: scripted players that the protagonist meets in training; empty: the family's train split.
+        against_adversary: scripted players that the adversary meets in training; empty: the family's train split.
+        fixed: contexts held at one value in every task, for example {"push": 0}.
+        informed: show the learners every context (the ceiling that adaptation is measured against).
+    """
+
+    game: str
+    roles: tuple[Role, ...] = ROLES
+    learned_share: float = 0.5
+    against_protagonist: tuple[str, ...] = ()
+    against_adversary: tuple[str, ...] = ()
+    fixed: dict[str, float] = field(default_factory=dict)
+    informed: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        spec = find(self.game)
         if not self.roles or len(set(self.roles)) != len(self.roles):
             raise InvalidInputError(f"roles={self.roles!r} must name protagonist, adversary, or both once")
         for role in self.roles:
@@ -95,49 +152,25 @@ class TrainConfig:
         """The family."""
         return find(self.game)
 
-    @property
-    def configured(self) -> MAMLConfig:
-        """The learner's settings as the method wants them."""
-        return find_method(self.method).configure(self.learner)
-
     def opponents(self, role: Role) -> tuple[str, ...]:
         """Scripted opponents that ``role`` meets in training."""
         named = self.against_protagonist if role == "protagonist" else self.against_adversary
         return named or self.spec.opponents[other(role)]["train"]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain YAML-able values."""
-        result: dict[str, Any] = _plain(asdict(self))
-        return result
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """The inverse of ``to_dict``; unknown settings and wrong types are named."""
-        result = _build(cls, values, "")
-        assert isinstance(result, TrainConfig)
-        return result
+@dataclass(frozen=True, kw_only=True)
+class ForeignConfig(RunConfig):
+    """A training run on somebody's own environments, where both players learn.
 
-    def override(self, **changes: Any) -> TrainConfig:
-        """A copy with some settings changed; a name of the learner's or the loss's settings is found there."""
-        own, nested = {}, {"learner": {}, "loss": {}}  # type: ignore[var-annotated]
-        learner = {f.name for f in fields(MAMLConfig)}
-        loss = {f.name for f in fields(LossConfig)}
-        known = {f.name for f in fields(self)}
-        for name, value in changes.items():
-            if name in known:
-                own[name] = value
-            elif name in learner:
-                nested["learner"][name] = value
-            elif name in loss:
-                nested["loss"][name] = value
-            else:
-                raise unknown("setting", name, known | learner | loss)
-        config = replace(self, **own)
-        return replace(
-            config,
-            learner=replace(config.learner, **nested["learner"]),
-            loss=replace(config.loss, **nested["loss"]),
-        )
+    Attributes:
+        environment: the environment's own name.
+        agents: its two agents: the protagonist, the adversary.
+        spaces: per agent its observation and action space, as text.
+    """
+
+    environment: str
+    agents: tuple[str, ...]
+    spaces: tuple[str, ...]
 
 
 def other(role: Role) -> Role:
@@ -158,17 +191,21 @@ def _build(kind: Any, values: Any, path: str) -> Any:
     arguments = {}
     for name, value in values.items():
         if name not in hints:
-            raise unknown(f"setting {path + '.' if path else ''}", name, hints)
+            raise unknown(f"setting of {path}" if path else "setting", name, hints)
         arguments[name] = _convert(hints[name], value, f"{path}.{name}" if path else name)
-    missing = [f.name for f in fields(kind) if f.name == "game" and f.name not in arguments]
-    if missing:
-        raise InvalidInputError(f"config: {missing[0]} is missing")
+    for name in _required(kind):
+        if name not in arguments:
+            raise InvalidInputError(f"{path or 'config'}: the setting {name} is missing")
     return kind(**arguments)
+
+
+def _required(kind: Any) -> list[str]:
+    return [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
     if is_dataclass(hint):
-        return _build(hint, value, path)
+        return value if type(value) is hint else _build(hint, value, path)
     origin = typing.get_origin(hint)
     if origin is typing.Literal:
         if value not in typing.get_args(hint):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from metaduel.agents.policies import Policy, Weights, stack
+from metaduel.agents.rollout import Trajectories
 from metaduel.envs.core import Duel, Player
 from metaduel.envs.spec import Role
 from metaduel.meta.duels import DuelProblem, LossConfig, Matches
 from metaduel.meta.inner import adapt_step
+from metaduel.meta.problem import Players, Problem
 
 
 class FewShot(NamedTuple):
@@ -69,7 +71,26 @@ def adapt_and_test(
         matches = Matches(rows, against_protagonists=groups)
     support = DuelProblem(duel, {role: policy}, matches, episodes, adapt_seed, loss)
     query = DuelProblem(duel, {role: policy}, matches, test_episodes, test_seed, loss, deterministic)
-    weights = {name: value.clone() for name, value in stack(start, rows.shape[0]).items()}
+    result = adapt_on(support, query, role, start, rates, shots)
+    shape = (shots + 1, len(opponents), tasks.shape[0], test_episodes)
+    return FewShot(result.returns.view(shape), result.weights)
+
+
+class Playable(Problem, Protocol):
+    """A problem whose episodes can be looked at."""
+
+    def collect(self, players: Players, shot: int) -> dict[Role, Trajectories]:
+        """Play every task's episodes under the players' present weights."""
+        ...
+
+
+def adapt_on(support: Playable, query: Playable, role: Role, start: Weights, rates: Tensor, shots: int) -> FewShot:
+    """Adapt on ``support`` and test on ``query`` (always its shot 0: the same noise) after every shot.
+
+    Returns:
+        Returns [shots + 1, tasks, test episodes], and the weights after the last shot.
+    """
+    weights = {name: value.clone() for name, value in stack(start, support.tasks[role]).items()}
     returns = []
     for shot in range(shots + 1):
         returns.append(query.collect({role: weights}, 0)[role].returns)
@@ -78,5 +99,4 @@ def adapt_and_test(
             losses = support.losses(players, shot)
             after = adapt_step(players, losses, {role: rate_at(rates, shot)}, create_graph=False)
             weights = {name: value.detach() for name, value in after[role].items()}
-    shape = (shots + 1, len(opponents), tasks.shape[0], test_episodes)
-    return FewShot(torch.stack(returns).view(shape), weights)
+    return FewShot(torch.stack(returns), weights)

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies import MLPPolicy, Policy
+from metaduel.agents.policies import MLPPolicy, Policy, Weights
 from metaduel.envs.core import Duel, Player
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
@@ -71,7 +71,6 @@ class DuelSource:
         self._validation = task_rows(
             self.spec, frozen_tasks(self.spec, "validation")[: config.validation_tasks], config.fixed
         )
-        self._episodes = config.episodes * (1 if config.configured.steps else config.learner.steps + 1)
         duels = round(config.learned_share * config.tasks) if len(config.roles) == 2 else 0
         self._shares = {role: _split(config.tasks - duels, self._opponents[role]) for role in config.roles}
         self._duels = duels
@@ -90,7 +89,7 @@ class DuelSource:
             rows = self._tasks[pick]
         matches = Matches(rows, first, self._duels, last)
         seed = derive_seed(config.seed, EPISODES, iteration)
-        return DuelProblem(self.duel, self.policies, matches, self._episodes, seed, config.loss)
+        return DuelProblem(self.duel, self.policies, matches, config.episodes_per_batch, seed, config.loss)
 
     def validate(self, learner: MAML) -> dict[str, float]:
         """Few-shot returns of each role on the validation split against its scripted training opponents."""
@@ -119,6 +118,11 @@ def make_policy(config: TrainConfig, duel: Duel, role: Role) -> Policy:
     """A role's policy network."""
     size = duel.observation_space(role).shape[0]
     return MLPPolicy(size, duel.action_space(role), config.hidden, config.initial_log_std)
+
+
+def initial_weights(policies: Mapping[Role, Policy], seed: int) -> dict[Role, Weights]:
+    """The weights that a run with this seed begins with."""
+    return {role: policy.init(derive_seed(seed, INIT, i)) for i, (role, policy) in enumerate(policies.items())}
 
 
 def task_rows(spec: GameSpec, tasks: Sequence[Task], fixed: Mapping[str, float]) -> Tensor:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pettingzoo import ParallelEnv
 
 from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.noise import derive_seed
-from metaduel.envs.spec import GameSpec, Role, Task
-from metaduel.meta.agent import Run, load
-from metaduel.meta.config import TrainConfig
+from metaduel.envs.spec import GameSpec, Task
+from metaduel.meta.agent import ForeignRun, Run, load
+from metaduel.meta.config import ForeignConfig, RunConfig, TrainConfig
+from metaduel.meta.foreign import Factory, ForeignSource, describe
 from metaduel.meta.maml import MAML
-from metaduel.meta.source import INIT, DuelSource, Source
+from metaduel.meta.source import DuelSource, Source, initial_weights
 from metaduel.meta.trainer import Trainer
 
 
@@ -35,24 +34,24 @@ class TaskList:
 
 
 def train_meta_adversarial(
-    task_set: str | GameSpec | TaskList | Callable[[], ParallelEnv[Any, Any, Any]],
+    task_set: str | GameSpec | TaskList | Factory,
     method: str = "maml",
     folder: str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
     **settings: Any,
-) -> Run:
+) -> Run | ForeignRun:
     """Meta-train a protagonist and an adversary that adapt to each task in a few episodes.
 
     Args:
         task_set: a family's name, a ``TaskList``, or a function that makes somebody's PettingZoo ``ParallelEnv`` of two
-            agents (a slow path that plays any two-agent game; tasks through its ``sample_tasks`` and ``set_task`` if
-            it has them).
+            agents (a slow path that plays any two-agent game, see ``metaduel.meta.foreign``; tasks through its
+            ``sample_tasks`` and ``set_task`` if it has them).
         method: see ``metaduel.meta.methods.METHODS``.
         folder: of the run; ``runs/<game>-<method>-<seed>-<time>`` by default.
         resume: continue the run in ``folder``.
         quiet: no live display.
-        **settings: fields of ``TrainConfig``, and of its learner and loss.
+        **settings: fields of ``TrainConfig`` (of ``RunConfig`` for environments of your own), and of its learner and loss.
 
     Returns:
         The trained run, as ``metaduel.load(folder)`` gives it: each role's best weights on the validation split.
@@ -66,12 +65,12 @@ def train_meta_adversarial(
     elif isinstance(task_set, TaskList):
         game, tasks = task_set.game, task_set.tasks
     elif callable(task_set):
-        raise InvalidInputError("task_set: environments of your own are not supported yet; name a family")
+        return train_foreign(task_set, method, folder, resume, quiet, **settings)
     else:
         raise InvalidInputError(f"task_set={task_set!r} must be a game's name, a TaskList or a function that makes one")
     name = game.name if isinstance(game, GameSpec) else game
     config = TrainConfig(game=name, method=method).override(**settings)
-    target = Path(folder) if folder is not None else default_folder(config)
+    target = Path(folder) if folder is not None else default_folder(config, name)
     return train(config, target, tasks, resume, quiet)
 
 
@@ -88,12 +87,30 @@ def train(
     return load(folder)
 
 
-def make_learner(config: TrainConfig, source: Source) -> MAML:
+def train_foreign(
+    task_set: Factory,
+    method: str = "maml",
+    folder: str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> ForeignRun:
+    """Train on somebody's own environments; see ``train_meta_adversarial`` and ``metaduel.meta.foreign``."""
+    found = describe(task_set())
+    for name in found:
+        if name in settings:
+            raise InvalidInputError(f"{name}={settings[name]!r} is what task_set says it is, not a setting")
+    config = ForeignConfig(method=method, **found).override(**settings)
+    torch.set_num_threads(config.threads)
+    source = ForeignSource(task_set, config)
+    target = Path(folder) if folder is not None else default_folder(config, config.environment)
+    run_trainer(make_learner(config, source), source, target, config.to_dict(), config, resume, quiet)
+    return load(target, task_set)
+
+
+def make_learner(config: RunConfig, source: Source) -> MAML:
     """The learner at its start."""
-    roles: list[Role] = list(source.policies)
-    seeds = {role: derive_seed(config.seed, INIT, i) for i, role in enumerate(roles)}
-    start = {role: policy.init(seeds[role]) for role, policy in source.policies.items()}
-    return MAML(start, config.configured)
+    return MAML(initial_weights(source.policies, config.seed), config.configured)
 
 
 def run_trainer(
@@ -101,7 +118,7 @@ def run_trainer(
     source: Source,
     folder: Path,
     settings: dict[str, Any],
-    config: TrainConfig,
+    config: RunConfig,
     resume: bool,
     quiet: bool,
 ) -> None:
@@ -109,6 +126,6 @@ def run_trainer(
     Trainer(learner, source, folder, settings, config.iterations, config.validate_every, resume, quiet).run()
 
 
-def default_folder(config: TrainConfig) -> Path:
-    """``runs/<game>-<method>-<seed>-<time>``."""
-    return Path("runs") / f"{config.game}-{config.method}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+def default_folder(config: RunConfig, name: str) -> Path:
+    """``runs/<name>-<method>-<seed>-<time>``."""
+    return Path("runs") / f"{name}-{config.method}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
