@@ -72,6 +72,7 @@ SPECS = (
         package="metaduel.envs.pursuit",
         game_class="Pursuit",
         horizon=40,
+        fps=10,
         contexts=(
             Context(
                 "gate_angle", "rad", 0.0, (-math.pi, math.pi), "where in the wall the gate is", (), (-math.pi, math.pi)

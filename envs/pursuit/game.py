@@ -88,22 +88,14 @@ class Pursuit(Game[Params, State]):
         )
 
     def step(self, params: Params, state: State, actions: Pair, noise: Tensor) -> tuple[State, Outcome]:
-        """Move both, then look who is where: caught comes before out."""
+        """Move both, then look who is where."""
         position, velocity = move(params, state, actions)
-        evader, pursuer = position.unbind(1)
         gate = params.gate
-        radius = length(evader)
-        out = radius > ARENA
-        # Where the evader crossed the wall, seen from the centre; the gate's width is measured straight across.
-        at_gate = length(evader * (ARENA / radius).unsqueeze(1) - gate) <= 0.5 * params.gate_width
-        caught = length(pursuer - evader) < CAPTURE
-        escaped = out & at_gate & ~caught
-        terminated = out | caught
-        # +1 escaped, -1 caught or out at the wrong place, 0 still in the arena; and the race, which telescopes.
-        outcome = 2 * escaped.to(radius.dtype) - terminated.to(radius.dtype)
-        reward = outcome + RACE * (lead(position, gate) - lead(state.position, gate))
+        escaped, lost = ending(params, position, gate)
+        race = RACE * (lead(position, gate) - lead(state.position, gate))
+        reward = race + escaped.to(race.dtype) - lost.to(race.dtype)
         left = (state.left - 1 / self.spec.horizon).clamp(min=0.0)
-        return State(position, velocity, left), Outcome(torch.stack([reward, -reward]).t(), terminated)
+        return State(position, velocity, left), Outcome(torch.stack([reward, -reward]).t(), escaped | lost)
 
 
 def move(params: Params, state: State, actions: Pair) -> tuple[Tensor, Tensor]:
@@ -125,6 +117,22 @@ def move(params: Params, state: State, actions: Pair) -> tuple[Tensor, Tensor]:
     held = pursuer / (length(pursuer) * (1 / ARENA)).clamp(min=1.0).unsqueeze(1)
     slide = both(torch.zeros_like(held), held - pursuer)
     return position + slide, velocity + slide * (1 / DT)
+
+
+def ending(params: Params, position: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+    """Look whether it is over.
+
+    Returns:
+        Whether the evader is out through the gate, and whether it is caught or out anywhere else: [B] bool each.
+    """
+    evader, pursuer = position.unbind(1)
+    radius = length(evader)
+    out = radius > ARENA
+    # Where the evader crossed the wall, seen from the centre; the gate's width is measured straight across.
+    at_gate = length(evader * (ARENA / radius).unsqueeze(1) - gate) <= 0.5 * params.gate_width
+    free = length(pursuer - evader) >= CAPTURE
+    escaped = out & at_gate & free
+    return escaped, (out | ~free) & ~escaped
 
 
 def both(evader: Tensor, pursuer: Tensor) -> Tensor:
