@@ -161,8 +161,15 @@ class Duel:
         self.spec = game.spec
         self.horizon = horizon or game.spec.horizon
         self.informed = tuple(game.spec.check_role(role) for role in informed)
-        self._shown = tuple(game.spec.shown(role, role in self.informed) for role in ROLES)
-        self._scaling = tuple(self._training_range(shown) for shown in self._shown)
+        # Per seat, indices of the contexts that it sees, by how they are shown.
+        self._numbers, self._angles, self._categories = (
+            tuple(self._shown(role, kind) for role in ROLES) for kind in ("number", "angle", "category")
+        )
+        self._scaling = tuple(self._training_range(shown) for shown in self._numbers)
+
+    def _shown(self, role: Role, kind: str) -> list[int]:
+        indices = self.spec.shown(role, role in self.informed)
+        return [index for index in indices if self.spec.contexts[index].shown_as == kind]
 
     def _training_range(self, shown: Sequence[int]) -> Pair:
         """Middle, and factor that makes the half width 1, of the contexts' training ranges: [k, 1] each."""
@@ -195,12 +202,21 @@ class Duel:
         return (self._append(parts[0], episode.params, 0), self._append(parts[1], episode.params, 1))
 
     def _append(self, observation: Tensor, params: Any, seat: int) -> Tensor:
-        if not self._shown[seat]:
+        parts = []
+        if self._numbers[seat]:
+            middle, scale = (part.to(observation) for part in self._scaling[seat])
+            parts.append((torch.stack([params[index] for index in self._numbers[seat]]) - middle) * scale)
+        if self._angles[seat]:
+            angles = torch.stack([params[index] for index in self._angles[seat]])
+            parts += [torch.cos(angles), torch.sin(angles)]
+        for index in self._categories[seat]:
+            low, high = (int(end) for end in self.spec.contexts[index].train)
+            known = torch.arange(low, high + 1, device=observation.device).unsqueeze(1)
+            parts.append((params[index] == known).to(observation))
+        if not parts:
             return observation
-        middle, scale = (part.to(observation) for part in self._scaling[seat])
-        shown = (torch.stack([params[index] for index in self._shown[seat]]) - middle) * scale
         # Joined feature by feature: joining row by row copies a few bytes at a time, which costs more than a game.
-        return torch.cat([observation.t(), shown]).t().contiguous()
+        return torch.cat([observation.t(), *parts]).t().contiguous()
 
     def step(self, episode: Episode, actions: Pair, numbers: Tensor | None = None) -> tuple[Episode, Transition]:
         """Play one step in every row.

@@ -40,6 +40,8 @@ class Context:
         bounds: the largest range in which the dynamics make sense; values outside are refused.
         visible_to: the roles that see it in their observation; the others must infer it from play.
         integer: whether only whole numbers make sense.
+        shown_as: what whoever sees it sees: a ``number``, scaled so that the training range is [-1, 1]; an ``angle`` in
+            radians as cosine and sine; a ``category`` (a whole number) as one-hot over its training range.
     """
 
     name: str
@@ -51,6 +53,12 @@ class Context:
     bounds: tuple[float, float] = (-math.inf, math.inf)
     visible_to: tuple[Role, ...] = ()
     integer: bool = False
+    shown_as: Literal["number", "angle", "category"] = "number"
+
+    @property
+    def width(self) -> int:
+        """How many numbers show it."""
+        return {"number": 1, "angle": 2, "category": int(self.train[1] - self.train[0]) + 1}[self.shown_as]
 
     def check(self, value: object, game: str) -> float:
         """Return ``value`` as a float, or raise ``InvalidInputError`` that says what would be right."""
@@ -113,12 +121,13 @@ class GameSpec:
         return tuple(i for i, c in enumerate(self.contexts) if informed or role in c.visible_to)
 
     def observation_space(self, role: Role, informed: bool = False) -> spaces.Box:
-        """The role's full observation space: the game's part, then the contexts that the role sees, each scaled so
-        that its training range is [-1, 1]. The same object at every call.
+        """The role's full observation space: the game's part, then the contexts that the role sees: numbers, then
+        angles, then categories (see ``Context.shown_as``). The same object at every call.
         """
         key = (role, informed)
         if key not in self._spaces:
-            base, extra = self.observation_spaces[role], len(self.shown(role, informed))
+            base = self.observation_spaces[role]
+            extra = sum(self.contexts[i].width for i in self.shown(role, informed))
             low = np.concatenate([base.low, np.full(extra, -np.inf, np.float32)])
             high = np.concatenate([base.high, np.full(extra, np.inf, np.float32)])
             self._spaces[key] = spaces.Box(low, high, dtype=np.float32) if extra else base

@@ -112,8 +112,8 @@ class TrainConfig(RunConfig):
     Attributes:
         game: the family.
         roles: who learns; a player that does not learn is a scripted opponent of the other.
-        learned_share: share of a player's tasks that it plays against the other learner; the rest is shared equally by
-            the scripted opponents named in ``against_protagonist`` and ``against_adversary``.
+        learned_share: share of a player's tasks that it plays against the other learner; the rest is shared
+            by the scripted opponents named in ``against_protagonist`` and ``against_adversary``.
         against_protagonist: scripted players that the protagonist meets in training; empty: the family's train split.
         against_adversary: scripted players that the adversary meets in training; empty: the family's train split.
         fixed: contexts held at one value in every task, for example {"push": 0}.

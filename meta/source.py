@@ -72,14 +72,12 @@ class DuelSource:
             self.spec, frozen_tasks(self.spec, "validation")[: config.validation_tasks], config.fixed
         )
         duels = round(config.learned_share * config.tasks) if len(config.roles) == 2 else 0
-        self._shares = {role: _split(config.tasks - duels, self._opponents[role]) for role in config.roles}
-        self._duels = duels
+        self._duels, self._scripted = duels, config.tasks - duels
 
     def problem(self, iteration: int) -> DuelProblem:
         """See ``Source``."""
         config = self.config
-        first = self._shares.get("protagonist", [])
-        last = self._shares.get("adversary", [])
+        first, last = self._met("protagonist", iteration), self._met("adversary", iteration)
         total = sum(n for _, n in first) + self._duels + sum(n for _, n in last)
         seed = derive_seed(config.seed, TASKS, iteration)
         if self._tasks is None:
@@ -90,6 +88,19 @@ class DuelSource:
         matches = Matches(rows, first, self._duels, last)
         seed = derive_seed(config.seed, EPISODES, iteration)
         return DuelProblem(self.duel, self.policies, matches, config.episodes_per_batch, seed, config.loss)
+
+    def _met(self, role: Role, iteration: int) -> list[tuple[Player, int]]:
+        """The scripted opponents of an iteration with how many tasks each: two of them in turn, since each one costs its
+        own small operations at every step.
+        """
+        players = self._opponents.get(role, [])
+        if not players or not self._scripted:
+            return []
+        first, second = players[iteration % len(players)], players[(iteration + 1) % len(players)]
+        half = self._scripted // 2
+        if len(players) == 1 or not half:
+            return [(first, self._scripted)]
+        return [(first, self._scripted - half), (second, half)]
 
     def validate(self, learner: MAML) -> dict[str, float]:
         """Few-shot returns of each role on the validation split against its scripted training opponents."""
@@ -129,10 +140,3 @@ def task_rows(spec: GameSpec, tasks: Sequence[Task], fixed: Mapping[str, float])
     """Validated tasks as rows [M, number of contexts] float64, with some contexts held fixed."""
     full = [check_task(spec, {**task, **fixed}) for task in tasks]
     return torch.tensor([[task[name] for name in spec.context_names] for task in full], dtype=torch.float64)
-
-
-def _split(total: int, players: Sequence[Player]) -> list[tuple[Player, int]]:
-    """Share ``total`` tasks as evenly as can be."""
-    n = len(players)
-    shares = [(player, total * (i + 1) // n - total * i // n) for i, player in enumerate(players)]
-    return [(player, share) for player, share in shares if share]

@@ -15,15 +15,21 @@ from metaduel.envs.tasks import sample_tasks as _sample_tasks
 
 if TYPE_CHECKING:
     from metaduel.envs.adapters.sb3 import make_sb3 as make_sb3
+    from metaduel.meta.agent import load as load
+    from metaduel.meta.train import TaskList as TaskList
+    from metaduel.meta.train import train_meta_adversarial as train_meta_adversarial
 
 __version__ = "0.1.0"
 
 # What needs torch is imported when it is first used: name -> where it is.
 _LAZY = {
+    "TaskList": "metaduel.meta.train",
+    "load": "metaduel.meta.agent",
     "make_sb3": "metaduel.envs.adapters.sb3",
+    "train_meta_adversarial": "metaduel.meta.train",
 }
 
-__all__ = ["games", "make_sb3", "opponents", "sample_tasks"]
+__all__ = ["TaskList", "games", "load", "make_sb3", "opponents", "sample_tasks", "train_meta_adversarial"]
 
 for _spec in specs().values():
     gymnasium_registration.register(_spec)

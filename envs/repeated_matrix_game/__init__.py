@@ -93,7 +93,9 @@ def _payoff(name: str, default: float, train: tuple[float, float], extrapolation
 
 def _permutation(count: int, description: str) -> Context:
     last = float(count - 1)
-    return Context("permutation", "index", 0.0, (0.0, last), description, (), (0.0, last), integer=True)
+    return Context(
+        "permutation", "index", 0.0, (0.0, last), description, (), (0.0, last), integer=True, shown_as="category"
+    )
 
 
 def _spec(
