@@ -214,7 +214,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_convert(typing.get_args(hint)[0], item, path) for item in value)
     if origin is dict and isinstance(value, Mapping):
-        return {str(key): _convert(typing.get_args(hint)[1], item, path) for key, item in value.items()}
+        return {str(key): _convert(typing.get_args(hint)[1], item, f"{path}.{key}") for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and type(value) is hint:

@@ -99,13 +99,19 @@ class Trainer:
         from torch.utils.tensorboard import SummaryWriter
 
         start, before = time.perf_counter(), self.seconds
-        writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.iteration)  # type: ignore[no-untyped-call]
-        with self._interrupts(), self._display() as show:
+        events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.iteration + 1)  # type: ignore[no-untyped-call]
+        with events as writer, self._interrupts(), self._display() as show:
             while self.iteration < self.iterations and not self._interrupted:
-                metrics = self._iterate()
                 done = self.iteration + 1
-                if done % self.validate_every == 0 or done == self.iterations:
-                    metrics |= self.source.validate(self.learner)
+                validated = done % self.validate_every == 0 or done == self.iterations
+                try:
+                    metrics = self._iterate()
+                    if validated:
+                        metrics |= self.source.validate(self.learner)
+                except FloatingPointError as error:
+                    raise self._stopped(str(error)) from None
+                self._check_finite(metrics)
+                if validated:
                     self._keep_best(metrics, done)
                 self.iteration, self.seconds = done, before + time.perf_counter() - start
                 metrics |= {"seconds": self.seconds, "environment_steps": float(self.steps)}
@@ -113,25 +119,29 @@ class Trainer:
                 for name, value in metrics.items():
                     writer.add_scalar(name, value, done)  # type: ignore[no-untyped-call]
                 show(metrics)
-                if done % self.validate_every == 0 or done == self.iterations or self._interrupted:
+                if validated or self._interrupted:
                     self._save()
-        writer.close()  # type: ignore[no-untyped-call]
         if self._interrupted:
             raise KeyboardInterrupt
 
     def _iterate(self) -> dict[str, float]:
         problem = self.source.problem(self.iteration)
         scale = 1.0 - 0.9 * self.iteration / self.iterations
-        try:
-            metrics = self.learner.update(problem, scale)
-        except FloatingPointError as error:
-            raise TrainingStopped(
-                f"iteration {self.iteration + 1}: {error}; the last good checkpoint is kept in {self.folder / LAST}"
-            ) from None
+        metrics = self.learner.update(problem, scale)
         self.steps += problem.environment_steps
         for shot, returns in enumerate(problem.returns):
             metrics |= {f"{role}/return_{shot}": float(value.mean()) for role, value in returns.items()}
         return metrics
+
+    def _check_finite(self, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise self._stopped(f"{name} is not finite")
+
+    def _stopped(self, why: str) -> TrainingStopped:
+        path = self.folder / LAST
+        kept = f"the last good checkpoint is kept in {path}" if path.exists() else "there is no checkpoint yet"
+        return TrainingStopped(f"iteration {self.iteration + 1}: {why}; {kept}")
 
     def _keep_best(self, metrics: Mapping[str, float], iteration: int) -> None:
         """Keep each role's best start apart: the panel rates each role against fixed opponents."""
@@ -143,7 +153,8 @@ class Trainer:
 
     def _save(self) -> None:
         state = {"iteration": self.iteration, "seconds": self.seconds, "steps": self.steps, "best": self._best}
-        save_checkpoint(self.folder / BEST, self._best_tensors, {**state, "best": self._best})
+        if self._best_tensors:
+            save_checkpoint(self.folder / BEST, self._best_tensors, state)
         tensors = self.learner.state() | {f"best/{name}": value for name, value in self._best_tensors.items()}
         write_atomic(self.folder / "metrics.csv", _csv(self._rows).encode())
         save_checkpoint(self.folder / LAST, tensors, state)

@@ -1,0 +1,454 @@
+"""The trainer and its run folders: repeatable, resumable, never half-written, and clear about what is wrong."""
+
+import csv
+import os
+import shutil
+import signal
+
+import gymnasium as gym
+import pytest
+import torch
+import yaml
+from stable_baselines3.common.evaluation import evaluate_policy
+
+import metaduel  # noqa: F401 (registers the games)
+from metaduel.agents.policies import stack
+from metaduel.envs.core import Duel
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.opponents import load_player
+from metaduel.envs.registry import find
+from metaduel.envs.tasks import frozen_tasks
+from metaduel.meta import source as source_module
+from metaduel.meta.agent import load
+from metaduel.meta.checkpoint import load_checkpoint, save_checkpoint
+from metaduel.meta.config import TrainConfig
+from metaduel.meta.few_shot import rate_at
+from metaduel.meta.inner import adapt_step
+from metaduel.meta.maml import MAML
+from metaduel.meta.source import DuelSource
+from metaduel.meta.train import TaskList, train, train_meta_adversarial
+from metaduel.meta.trainer import BEST, LAST, Trainer, TrainingStopped
+
+ROLES = ("protagonist", "adversary")
+TINY = TrainConfig(game="Navigation").override(
+    iterations=3, tasks=4, episodes=2, horizon=5, steps=1, hidden=(4,), validate_every=1, validation_tasks=2
+)
+
+
+def metrics(folder):
+    """Rows of metrics.csv without what a clock measured."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def assert_same_run(one, two):
+    assert metrics(one) == metrics(two)
+    for name in (LAST, BEST):
+        (a, state_a), (b, state_b) = load_checkpoint(one / name), load_checkpoint(two / name)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+        assert {**state_a, "seconds": 0} == {**state_b, "seconds": 0}
+
+
+def files(folder):
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and "tensorboard" not in p.parts}
+
+
+WHOLE = {"config.yaml", "metrics.csv", LAST, BEST}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    train(TINY, folder, quiet=True)
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+# Repeating and resuming
+
+
+def test_a_seed_gives_the_same_numbers(finished, tmp_path):
+    train(TINY, tmp_path / "again", quiet=True)
+    assert_same_run(finished, tmp_path / "again")
+    train(TINY.override(seed=1), tmp_path / "other", quiet=True)
+    assert metrics(tmp_path / "other") != metrics(finished)
+
+
+def test_the_folder_holds_whole_files_alone(finished):
+    assert files(finished) == WHOLE
+    assert TrainConfig.from_dict(yaml.safe_load((finished / "config.yaml").read_text())) == TINY
+    rows = metrics(finished)
+    assert [row["iteration"] for row in rows] == ["1.0", "2.0", "3.0"]
+    for role in ROLES:
+        for name in ("return_0", "return_1", "validation_return_0", "validation_return_1", "score", "inner_lr_1"):
+            assert all(row[f"{role}/{name}"] for row in rows)
+
+
+def act_in_iteration(monkeypatch, iteration, action):
+    """Do something in the middle of an iteration (counted from 0), once."""
+    original, done = DuelSource.problem, []
+
+    def problem(self, i):
+        if i == iteration and not done:
+            done.append(i)
+            action()
+        return original(self, i)
+
+    monkeypatch.setattr(DuelSource, "problem", problem)
+
+
+def test_ctrl_c_saves_and_resumes_bit_for_bit(finished, tmp_path, monkeypatch):
+    config = TINY.override(validate_every=3)
+    train(config, tmp_path / "unbroken", quiet=True)
+    folder = tmp_path / "run"
+    act_in_iteration(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, folder, quiet=True)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert load_checkpoint(folder / LAST)[1]["iteration"] == 2  # it finished the iteration and saved out of turn
+    assert files(folder) == WHOLE - {BEST}  # nothing was validated yet
+    with pytest.raises(InvalidInputError, match="no such checkpoint"):
+        load(folder)
+    train(config, folder, resume=True, quiet=True)
+    assert_same_run(tmp_path / "unbroken", folder)
+
+
+def raise_interrupt():
+    raise KeyboardInterrupt
+
+
+def test_a_killed_run_resumes_from_its_checkpoint_and_drops_later_rows(finished, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    act_in_iteration(monkeypatch, 2, raise_interrupt)  # dies in the third iteration
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, folder, quiet=True)
+    assert load_checkpoint(folder / LAST)[1]["iteration"] == 2
+    # As if metrics had been written after the checkpoint, by a machine that went down between the two.
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("3.0" + ",7.0" * (len(metrics(folder)[0])) + "\n")
+    train(TINY, folder, resume=True, quiet=True)
+    assert_same_run(finished, folder)
+
+
+def test_a_run_killed_before_its_first_checkpoint_resumes_from_the_start(finished, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    act_in_iteration(monkeypatch, 0, raise_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, folder, quiet=True)
+    assert files(folder) == {"config.yaml"}
+    train(TINY, folder, resume=True, quiet=True)
+    assert_same_run(finished, folder)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished, copy):
+    train(TINY, copy, resume=True, quiet=True)
+    assert_same_run(finished, copy)
+    assert files(copy) == WHOLE
+
+
+@pytest.mark.parametrize("method", ["fomaml", "joint"])
+def test_every_method_resumes(method, tmp_path, monkeypatch):
+    config = TINY.override(method=method, iterations=2)
+    train(config, tmp_path / "unbroken", quiet=True)
+    act_in_iteration(monkeypatch, 1, raise_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", quiet=True)
+    train(config, tmp_path / "run", resume=True, quiet=True)
+    assert_same_run(tmp_path / "unbroken", tmp_path / "run")
+
+
+# What stops a run, and what is refused
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    original = MAML.gradients
+
+    def gradients(self, problem):
+        result = original(self, problem)
+        if len(rows) == 2:
+            result["adversary"][0]["layer1.bias"][0] = float("nan")
+        rows.append(1)
+        return result
+
+    rows = []
+    monkeypatch.setattr(MAML, "gradients", gradients)
+    folder = tmp_path / "run"
+    with pytest.raises(TrainingStopped, match=r"^iteration 3: .*adversary.*layer1\.bias.*checkpoint") as error:
+        train(TINY, folder, quiet=True)
+    assert "\n" not in str(error.value)
+    assert load_checkpoint(folder / LAST)[1]["iteration"] == 2
+    assert all(torch.isfinite(value).all() for value in load_checkpoint(folder / LAST)[0].values())
+    assert len(metrics(folder)) == 2
+    assert load(folder).protagonist.policy.observation_size == 2
+
+
+def test_a_score_that_is_not_finite_stops_too(tmp_path):
+    source = Scores([(1.0, -3.0), (float("nan"), -2.0)])
+    learner = MAML({role: policy.init(0) for role, policy in source.policies.items()}, TINY.configured)
+    trainer = Trainer(learner, source, tmp_path / "run", TINY.to_dict(), 3, 1, quiet=True)
+    with pytest.raises(TrainingStopped, match="iteration 2: protagonist/score is not finite"):
+        trainer.run()
+    assert load(tmp_path / "run").iterations == {"protagonist": 1, "adversary": 1}
+
+
+def test_an_existing_run_is_not_overwritten(finished, copy):
+    with pytest.raises(InvalidInputError, match="--resume"):
+        train(TINY, copy, quiet=True)
+    with pytest.raises(InvalidInputError, match=r"seed=0, not 5"):
+        train(TINY.override(seed=5), copy, resume=True, quiet=True)
+    with pytest.raises(InvalidInputError, match="task_list"):
+        train(TINY, copy, [{"push": 0.0}], resume=True, quiet=True)
+    assert_same_run(finished, copy)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-10] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def other_format(path):
+    tensors, state = load_checkpoint(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("metaduel.meta.checkpoint.FORMAT", 99)
+        save_checkpoint(path, tensors, state)
+
+
+def wipe_state(path):
+    from safetensors.torch import save_file
+
+    save_file(load_checkpoint(path)[0], path)
+
+
+DAMAGE = {
+    "flipped byte": (flip, "digest"),
+    "truncated": (truncate, "truncated"),
+    "no tensors": (lambda path: path.write_bytes(b""), "truncated"),
+    "missing": (lambda path: path.unlink(), "no such checkpoint"),
+    "other format": (other_format, "format '99'"),
+    "somebody else's": (wipe_state, "format None"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_checkpoints_are_named(name, copy):
+    damage, words = DAMAGE[name]
+    damage(copy / BEST)
+    with pytest.raises(InvalidInputError, match=words) as error:
+        load(copy)
+    assert BEST in str(error.value)
+    assert "\n" not in str(error.value)
+    if name != "missing":  # without a last checkpoint there is nothing to resume, and training starts over
+        damage(copy / LAST)
+        before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+        with pytest.raises(InvalidInputError, match=words):
+            train(TINY, copy, resume=True, quiet=True)
+        assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+
+
+CONFIGS = {
+    "colour: red": "colour",
+    "seed: many": "seed",
+    "tasks: 2.5": "tasks",
+    "hidden: [4, x]": "hidden",
+    "informed: 1": "informed",
+    "learner: 3": "learner",
+    "learner: {steps: one}": "learner.steps",
+    "learner: {stpes: 1}": "steps",
+    "loss: {surrogate: magic}": "surrogate",
+    "roles: [boss]": "boss",
+    "game: Chess": "Chess",
+    "fixed: {push: far}": "fixed.push",
+    "hidden: [8]": "weights",
+}
+
+
+@pytest.mark.parametrize("line", CONFIGS)
+def test_bad_configs_are_named(line, copy):
+    config = yaml.safe_load((copy / "config.yaml").read_text()) | yaml.safe_load(line)
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(InvalidInputError, match=CONFIGS[line]) as error:
+        load(copy)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["{", "- 1", "", "method: maml"])
+def test_configs_that_are_none(text, copy):
+    (copy / "config.yaml").write_text(text)
+    with pytest.raises(InvalidInputError, match="config") as error:
+        load(copy)
+    assert "\n" not in str(error.value)
+
+
+def test_folders_that_are_no_runs(tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InvalidInputError, match="not a run folder"):
+            load(folder)
+
+
+SETTINGS = {
+    "tasks": 0, "episodes": 1.5, "seed": "a", "inner_lr": float("nan"), "outer_lr": -1.0, "steps": -1, "discount": 2.0,
+    "hidden": (0,), "horizon": -1, "method": "mmal", "iteratons": 3, "roles": (), "learned_share": 1.5,
+    "initial_log_std": float("inf"), "learner": {"stpes": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, "fixed", "against_protagonist"])
+def test_bad_settings_write_nothing(name, tmp_path):
+    named_otherwise = {"fixed": ({"push": float("nan")}, "push"), "against_protagonist": (("nobody",), "nobody")}
+    value, word = named_otherwise.get(name) or (SETTINGS[name], name)
+    method = value if name == "method" else "maml"
+    settings = {} if name == "method" else {name: value}
+    with pytest.raises(InvalidInputError, match=word) as error:
+        train_meta_adversarial("Navigation", method, tmp_path / "run", quiet=True, **settings)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_task_lists_are_trained_on_and_loaded(tmp_path):
+    settings = {name: getattr(TINY, name) for name in ("iterations", "tasks", "episodes", "horizon", "hidden")}
+    tasks = TaskList("Navigation", [{"push": 0.05}, {"push": 0.0}])
+    run = train_meta_adversarial(tasks, folder=tmp_path / "run", steps=1, validation_tasks=2, quiet=True, **settings)
+    assert run.config.game == "Navigation"
+    for bad, words in (([], "at least one"), ([{"puhs": 0.1}], "push"), ([{"push": float("nan")}], "push")):
+        with pytest.raises(InvalidInputError, match=words):
+            train_meta_adversarial(TaskList("Navigation", bad), folder=tmp_path / "bad", quiet=True)
+        assert not (tmp_path / "bad").exists()
+
+
+# Validation and the best checkpoint
+
+
+def test_validation_sees_the_validation_split_alone(monkeypatch):
+    seen = []
+
+    def spy(duel, policy, role, start, rates, loss, tasks, opponents, **rest):
+        seen.append((role, tasks, [player.name for player in opponents]))
+        return source_module_adapt(duel, policy, role, start, rates, loss, tasks, opponents, **rest)
+
+    source_module_adapt = source_module.adapt_and_test
+    monkeypatch.setattr(source_module, "adapt_and_test", spy)
+    asked = []
+    monkeypatch.setattr(
+        source_module, "frozen_tasks", lambda spec, split: asked.append(split) or frozen_tasks(spec, split)
+    )
+    source = DuelSource(TINY)
+    learner = MAML({role: policy.init(0) for role, policy in source.policies.items()}, TINY.configured)
+    source.validate(learner)
+    assert asked == ["validation"]
+    spec = find("Navigation")
+    allowed = [list(task.values()) for task in frozen_tasks(spec, "validation")]
+    assert [role for role, _, _ in seen] == list(ROLES)
+    for role, tasks, opponents in seen:
+        assert all(row in allowed for row in tasks.tolist())
+        assert set(opponents) == set(spec.opponents[ROLES[role == "protagonist"]]["train"])
+
+
+class Scores:
+    """A source whose validation scores are given."""
+
+    def __init__(self, scores):
+        self.real = DuelSource(TINY)
+        self.policies, self.problem, self.scores = self.real.policies, self.real.problem, iter(scores)
+
+    def validate(self, learner):
+        self.starts = [*getattr(self, "starts", []), {r: w["layer0.bias"].clone() for r, w in learner.start.items()}]
+        return dict(zip(("protagonist/score", "adversary/score"), next(self.scores), strict=True))
+
+
+def test_the_best_iteration_is_each_roles_own(tmp_path):
+    source = Scores([(1.0, -3.0), (3.0, -2.0), (2.0, -1.0)])
+    learner = MAML({role: policy.init(0) for role, policy in source.policies.items()}, TINY.configured)
+    Trainer(learner, source, tmp_path / "run", TINY.to_dict(), 3, 1, quiet=True).run()
+    run = load(tmp_path / "run")
+    assert run.iterations == {"protagonist": 2, "adversary": 3}
+    assert torch.equal(run.protagonist.weights["layer0.bias"], source.starts[1]["protagonist"])
+    assert torch.equal(run.adversary.weights["layer0.bias"], source.starts[2]["adversary"])
+    assert not torch.equal(source.starts[1]["protagonist"], source.starts[2]["protagonist"])
+
+
+# Trained players
+
+
+def test_predict_serves_stable_baselines3(finished):
+    agent = load(finished).protagonist
+    env = gym.make("metaduel/Navigation-v0", opponent="idle")
+    returns, lengths = evaluate_policy(agent, env, n_eval_episodes=2, return_episode_rewards=True, warn=False)
+    assert len(returns) == len(lengths) == 2
+    observation = torch.zeros(2).numpy()
+    one, state = agent.predict(observation, state="kept", deterministic=True)
+    assert state == "kept"
+    assert env.action_space.contains(one)
+    many, _ = agent.predict(torch.zeros(3, 2).numpy(), deterministic=True)
+    assert many.shape == (3, *one.shape)
+    assert abs(many - one).max() < 1e-6
+    samples, _ = agent.predict(torch.zeros(500, 2).numpy())
+    assert samples.std() > 0
+    assert (abs(samples) <= env.action_space.high).all()
+
+
+def test_adapting_on_a_gymnasium_env_equals_the_batched_step(finished, monkeypatch):
+    agent = load(finished).protagonist
+    env = gym.make("metaduel/Navigation-v0", opponent="idle", task="validation:0", horizon=5)
+    data = []
+    original = type(agent)._play
+    monkeypatch.setattr(type(agent), "_play", lambda self, *args: data.append(original(self, *args)) or data[-1])
+    env.reset(seed=3)
+    before = {name: value.clone() for name, value in agent.weights.items()}
+    adapted = agent.adapt(env, shots=2, episodes=3)
+    assert all(torch.equal(before[name], value) for name, value in agent.weights.items())
+    # The same trajectories twice through the batched few-shot path: two tasks, so two equal rows.
+    weights = stack(agent.weights, 2)
+    for shot, played in enumerate(data):
+        assert played.reward.shape == (1, 5, 3)
+        both = type(played)(*(part.expand(2, *part.shape[1:]) for part in played))
+        players = {"protagonist": {name: value.detach().requires_grad_() for name, value in weights.items()}}
+        losses = {"protagonist": agent.loss.evaluate(agent.policy, players["protagonist"], both)}
+        rates = {"protagonist": rate_at(agent.rates, shot)}
+        weights = adapt_step(players, losses, rates, create_graph=False)["protagonist"]
+    for name, value in adapted.weights.items():
+        assert torch.allclose(weights[name], value.expand_as(weights[name]), atol=1e-6)
+        assert not torch.equal(value, before[name]) or name == "log_std"
+
+
+def test_adapt_refuses_what_cannot_work(finished, tmp_path):
+    agent = load(finished).protagonist
+    with pytest.raises(InvalidInputError, match="space"):
+        agent.adapt(gym.make("metaduel/Pursuit-v0"))
+    env = gym.make("metaduel/Navigation-v0")
+    for bad in ({"shots": 0}, {"episodes": 1.5}, {"shots": True}):
+        with pytest.raises(InvalidInputError, match=next(iter(bad))):
+            agent.adapt(env, **bad)
+    joint = train(TINY.override(method="joint", iterations=1), tmp_path / "joint", quiet=True)
+    with pytest.raises(InvalidInputError, match="inner rates"):
+        joint.protagonist.adapt(env)
+
+
+def test_a_run_takes_a_seat(finished):
+    env = gym.make("metaduel/Navigation-v0", seat="protagonist", opponent=f"run:{finished}")
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    duel = Duel(find("Navigation").make_game())
+    player = load_player(duel, "adversary", f"run:{finished}")
+    assert player.agent.role == "adversary"
+    with pytest.raises(InvalidInputError, match=r"Navigation.*Pursuit"):
+        load_player(Duel(find("Pursuit").make_game()), "adversary", f"run:{finished}")
+    with pytest.raises(InvalidInputError, match="not a run folder"):
+        gym.make("metaduel/Navigation-v0", opponent="run:nowhere").reset()
+
+
+def test_one_learner_alone_has_one_role(tmp_path):
+    run = train(TINY.override(roles=("adversary",), iterations=1), tmp_path / "run", quiet=True)
+    assert list(run.agents) == ["adversary"]
+    with pytest.raises(InvalidInputError, match="no protagonist"):
+        run.protagonist  # noqa: B018
