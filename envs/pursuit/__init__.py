@@ -75,7 +75,14 @@ SPECS = (
         fps=10,
         contexts=(
             Context(
-                "gate_angle", "rad", 0.0, (-math.pi, math.pi), "where in the wall the gate is", (), (-math.pi, math.pi)
+                "gate_angle",
+                "rad",
+                0.0,
+                (-math.pi, math.pi),
+                "where in the wall the gate is",
+                (),
+                (-math.pi, math.pi),
+                shown_as="angle",
             ),
             Context(
                 "gate_width",

@@ -213,8 +213,17 @@ def _herd(view: View, memory: Tensor, noise: Tensor) -> Choice:
 
 
 PLAYERS = (
-    Scripted("dash", "protagonist", "train", "knows the gate and runs straight there", _dash),
-    Scripted("feint", "protagonist", "train", "knows the gate and runs elsewhere first", _feint, memory=2, noise=2),
+    Scripted("dash", "protagonist", "train", "knows the gate and runs straight there", _dash, informed=True),
+    Scripted(
+        "feint",
+        "protagonist",
+        "train",
+        "knows the gate and runs elsewhere first",
+        _feint,
+        memory=2,
+        noise=2,
+        informed=True,
+    ),
     Scripted(
         "loiter",
         "protagonist",
@@ -223,19 +232,36 @@ PLAYERS = (
         _loiter,
         memory=1,
         noise=1,
+        informed=True,
     ),
     Scripted("sweep", "protagonist", "train", "circles along the wall, blind to the gate", _sweep),
-    Scripted("dodge", "protagonist", "held_out", "knows the gate and passes around the pursuer", _dodge),
-    Scripted("patient", "protagonist", "held_out", "knows the gate; waits until the pursuer is off it", _patient),
+    Scripted("dodge", "protagonist", "held_out", "knows the gate and passes around the pursuer", _dodge, informed=True),
+    Scripted(
+        "patient",
+        "protagonist",
+        "held_out",
+        "knows the gate; waits until the pursuer is off it",
+        _patient,
+        informed=True,
+    ),
     Scripted("flee", "protagonist", "held_out", "keeps away from the pursuer, blind to the gate", _flee),
-    Scripted("curve", "protagonist", "train", "knows the gate and comes in along an arc", _curve),
-    Scripted("creep", "protagonist", "held_out", "knows the gate; follows the wall to it", _creep, memory=1),
+    Scripted("curve", "protagonist", "train", "knows the gate and comes in along an arc", _curve, informed=True),
+    Scripted(
+        "creep", "protagonist", "held_out", "knows the gate; follows the wall to it", _creep, memory=1, informed=True
+    ),
     Scripted("gambler", "protagonist", "held_out", "runs out in a random direction", _gambler, memory=1, noise=1),
     Scripted("chase", "adversary", "train", "runs at the evader", _chase),
-    Scripted("guard", "adversary", "train", "knows the gate and stands in it", _guard),
+    Scripted("guard", "adversary", "train", "knows the gate and stands in it", _guard, informed=True),
     Scripted("patrol", "adversary", "train", "circles along the wall, blind to both", _patrol),
     Scripted("drift", "adversary", "train", "wanders between random places", _drift, memory=2, noise=2),
     Scripted("lead", "adversary", "held_out", "runs at where the evader will be", _lead),
-    Scripted("goalie", "adversary", "held_out", "knows the gate; keeps goal and catches who comes near", _goalie),
+    Scripted(
+        "goalie",
+        "adversary",
+        "held_out",
+        "knows the gate; keeps goal and catches who comes near",
+        _goalie,
+        informed=True,
+    ),
     Scripted("herd", "adversary", "held_out", "keeps between the evader and the wall nearest to it", _herd),
 )
