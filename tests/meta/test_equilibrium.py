@@ -1,0 +1,115 @@
+"""Two meta-learners in a zero-sum game must not chase each other: the optimistic outer step settles where plain Adam cycles.
+
+One play of rock-paper-scissors with random payoffs. Every joint action is an episode of one batch, weighted by its
+probability, so that training is deterministic, and exploitability is exact.
+"""
+
+import pytest
+import torch
+
+from metaduel.agents.losses import policy_gradient_loss
+from metaduel.agents.policies import MLPPolicy, stack
+from metaduel.envs.registry import find
+from metaduel.envs.repeated_matrix_game.values import one_shot_security
+from metaduel.envs.tasks import sample_tasks
+from metaduel.meta import maml
+from metaduel.meta.inner import adapt_step
+from metaduel.meta.maml import MAML, MAMLConfig
+from metaduel.meta.outer import OuterOptimiser
+
+ROLES = ("protagonist", "adversary")
+SPEC = find("RockPaperScissors")
+POLICY = MLPPolicy(10, SPEC.action_spaces["protagonist"], hidden=())
+START = torch.eye(10, dtype=torch.float64)[:1]  # nothing has been played yet
+ITERATIONS, TASKS = 150, 10
+
+
+def payoffs(seed):
+    """[TASKS, 3, 3, 2] random payoffs; which action beats which stays as everybody knows it."""
+    tasks = [{**task, "permutation": 0.0} for task in sample_tasks(SPEC, TASKS, "train", seed)]
+    return SPEC.make_game().params(tasks, torch.float64).payoffs
+
+
+class AllPlays:
+    """Every joint action once per task: a ``Problem`` whose losses are exact."""
+
+    def __init__(self, payoffs):
+        self.payoffs, self.tasks = payoffs, dict.fromkeys(ROLES, len(payoffs))
+
+    def losses(self, players, shot, joint=False):
+        log_probs = {role: logs(weights) for role, weights in players.items()}
+        plays = torch.arange(9)  # 3 * the protagonist's action + the adversary's
+        own = {
+            "protagonist": log_probs["protagonist"][:, plays // 3],
+            "adversary": log_probs["adversary"][:, plays % 3],
+        }
+        weight = sum(own.values()).detach().exp()
+        result = {}
+        for seat, role in enumerate(ROLES):
+            reward = self.payoffs.flatten(1, 2)[:, None, :, seat]  # [N, 1, 9]
+            loss = policy_gradient_loss(own[role].unsqueeze(1), reward, torch.ones_like(reward), "dice", weight)
+            result[role] = loss
+        return result
+
+
+def logs(weights):
+    """Log-probabilities [N, 3] of the first play."""
+    n = weights["layer0.bias"].shape[0]
+    return POLICY(weights, START.expand(n, 1, 10)).log_probs[:, 0]
+
+
+def exploitability(strategy, payoffs):
+    """Mean over tasks; the game's value is 0."""
+    return float(-one_shot_security(strategy, payoffs[..., 0]).mean())
+
+
+def adapted(learner, payoffs):
+    """The protagonist's strategies [N, 3] after its update."""
+    players = {role: stack(weights, len(payoffs)) for role, weights in learner.start.items()}
+    rates = {role: learner.rates(role)[0] for role in players}
+    after = adapt_step(players, AllPlays(payoffs).losses(players, 0), rates, create_graph=False)
+    return logs(after["protagonist"]).detach().exp()
+
+
+def train(seed):
+    """Mean exploitability of the adapted protagonist over the last third of training, on tasks not trained on."""
+    generator = torch.Generator().manual_seed(seed)
+    start = {role: POLICY.init(0, torch.float64) for role in ROLES}
+    for weights in start.values():
+        weights["layer0.bias"] += torch.randn(3, generator=generator, dtype=torch.float64)
+    learner = MAML(start, MAMLConfig(steps=1, inner_lr=0.1, outer_lr=0.1))
+    test, curve = payoffs(seed=999), []
+    for iteration in range(ITERATIONS):
+        learner.update(AllPlays(payoffs(seed=1000 * seed + iteration)), 1.0 - 0.9 * iteration / ITERATIONS)
+        if iteration >= 2 * ITERATIONS // 3:
+            curve.append(exploitability(adapted(learner, test), test))
+    return sum(curve) / len(curve)
+
+
+def uniform():
+    test = payoffs(seed=999)
+    return exploitability(torch.full((TASKS, 3), 1 / 3, dtype=torch.float64), test)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_optimistic_outer_step_settles(seed):
+    assert train(seed) <= uniform() + 0.05
+
+
+def test_plain_adam_does_not(monkeypatch):
+    def plain(params, lr, optimistic, max_norm):
+        assert optimistic  # two players learn: the default is the optimistic step
+        return OuterOptimiser(params, lr, False, max_norm)
+
+    monkeypatch.setattr(maml, "OuterOptimiser", plain)
+    for seed in (1, 2):
+        assert train(seed) > uniform() + 0.3
+
+
+def test_exploitability_of_known_strategies():
+    table = payoffs(seed=999)
+    params = SPEC.make_game().params([{"rock": 2.0}], torch.float64)
+    rock = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
+    assert exploitability(rock, params.payoffs) == 1.0  # paper wins 1
+    assert abs(exploitability(params.equilibrium[:, 0], params.payoffs)) < 1e-12
+    assert 0.1 < exploitability(torch.full((TASKS, 3), 1 / 3, dtype=torch.float64), table) < 0.5
