@@ -1,0 +1,205 @@
+"""Joint rollouts against their own definition, and the invariances that batching must keep.
+
+Rows are independent up to float rounding in the networks; the games and the noise are the same numbers bit for bit.
+"""
+
+import pytest
+import torch
+
+from metaduel.agents.episodes import Step, pad_episodes
+from metaduel.agents.policies import MLPPolicy
+from metaduel.agents.rollout import Learner, Sitting, rollout
+from metaduel.envs import noise
+from metaduel.envs.core import Duel
+from metaduel.envs.opponents import load_player, scripted
+from metaduel.envs.registry import find
+from metaduel.envs.tasks import sample_tasks
+
+ROLES = ("protagonist", "adversary")
+GAMES = ("Navigation", "Pursuit", "RockPaperScissors")
+HORIZON, EPISODES, TASKS = 12, 3, 4
+
+
+class Setup:
+    """Two learners with weights of their own for each task of a game."""
+
+    def __init__(self, game, horizon=HORIZON):
+        self.spec = find(game)
+        self.duel = Duel(self.spec.make_game(), horizon)
+        self.rows = torch.tensor([list(t.values()) for t in sample_tasks(self.spec, TASKS, "train", 5)]).double()
+        self.policies, self.weights = {}, {}
+        for seat, role in enumerate(ROLES):
+            size = self.duel.observation_space(role).shape[0]
+            policy = self.policies[role] = MLPPolicy(size, self.duel.action_space(role), (5,))
+            each = [policy.init(10 * seat + n) for n in range(TASKS)]
+            self.weights[role] = {name: torch.stack([w[name] for w in each]) * 2 for name in each[0]}
+        self.seed = torch.arange(TASKS * EPISODES) + 100
+
+    def learner(self, role, tasks=None):
+        tasks = list(range(TASKS)) if tasks is None else tasks
+        return Learner(self.policies[role], {name: value[tasks] for name, value in self.weights[role].items()})
+
+    def play(self, tasks=None, seats=None):
+        """Learners in both seats of these tasks, or whatever ``seats`` says."""
+        tasks = list(range(TASKS)) if tasks is None else tasks
+        everything = slice(0, len(tasks))
+        seats = seats or tuple([Sitting(everything, self.learner(role, tasks))] for role in ROLES)
+        rows = self.rows[tasks].repeat_interleave(EPISODES, 0)
+        params = self.duel.game.params_from_rows(rows)
+        seed = self.seed.view(TASKS, EPISODES)[tasks].flatten()
+        return rollout(self.duel, params, seats, EPISODES, seed, torch.zeros_like(seed))
+
+
+def pad(data, steps):
+    """Rollouts end with their longest episode: bring trajectories to a common length."""
+    return [torch.cat([part, part.new_zeros(len(part), steps - part.shape[1], *part.shape[2:])], 1) for part in data]
+
+
+def assert_same(one, two, atol=1e-5):
+    """Equal where steps were played; after the end anything may stand in observations and actions."""
+    steps = max(one.reward.shape[1], two.reward.shape[1])
+    one, two = pad(one, steps), pad(two, steps)
+    assert torch.equal(one[3], two[3])
+    alive = one[3].bool()
+    for a, b in zip(one[:3], two[:3], strict=True):
+        assert torch.allclose(a[alive].double(), b[alive].double(), atol=atol)
+
+
+def take(data, tasks):
+    return type(data)(*(part[tasks] for part in data))
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_permuting_tasks_permutes_trajectories(game):
+    setup, order = Setup(game), [2, 0, 3, 1]
+    straight, permuted = setup.play(), setup.play(order)
+    for a, b in zip(straight, permuted, strict=True):
+        assert_same(take(a, order), b)
+        assert not torch.allclose(*(pad(x, HORIZON)[0] for x in (a, b)), atol=1e-3)  # the tasks do differ
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_one_call_equals_a_call_per_task(game):
+    setup = Setup(game)
+    together = setup.play()
+    for n in range(TASKS):
+        alone = setup.play([n])
+        for a, b in zip(together, alone, strict=True):
+            assert_same(take(a, [n]), b)
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_equals_stepping_the_duel_by_hand(game):
+    setup = Setup(game)
+    together = setup.play()
+    for n in range(TASKS):
+        for e in range(EPISODES):
+            steps = by_hand(setup, n, setup.seed[n * EPISODES + e])
+            for data, own in zip(together, steps, strict=True):
+                row = type(data)(*(part[n : n + 1, :, e : e + 1] for part in data))
+                assert_same(row, pad_episodes([[own]]))
+
+
+def by_hand(setup, n, seed):
+    """One episode of one task: per seat the steps."""
+    duel = setup.duel
+    key = noise.episode_key(seed.view(1), torch.zeros(1, dtype=torch.int64))
+    rows = duel.reset(duel.game.params_from_rows(setup.rows[n : n + 1]), seed.view(1), torch.zeros_like(key))
+    result = ([], [])
+    for _ in range(duel.horizon):
+        seen, chosen, played = duel.observe(rows), [], []
+        for seat, role in enumerate(ROLES):
+            policy, weights = setup.learner(role, [n])[:2]
+            uniforms = noise.uniform(key, rows.step, noise.SEAT[seat], policy.noise)
+            action = policy(weights, seen[seat].unsqueeze(0)).sample(policy.prepare_noise(uniforms).unsqueeze(0))[0]
+            chosen.append(action)
+            played.append(policy.clip(action))
+        rows, outcome = duel.step(rows, tuple(played))
+        for seat in (0, 1):
+            result[seat].append(Step(seen[seat][0], chosen[seat][0], float(outcome.reward[0, seat])))
+        if outcome.terminated or outcome.truncated:
+            break
+    return result
+
+
+def test_nothing_happens_after_the_end():
+    """Pursuit ends by its rules: the gate's position makes episodes of different lengths."""
+    setup = Setup("Pursuit", horizon=60)
+    for data in setup.play():
+        lengths = data.alive.sum(1)
+        assert lengths.min() < lengths.max()  # or this test would see nothing
+        assert data.alive.shape[1] == int(lengths.max())
+        assert set(data.alive.unique().tolist()) == {0.0, 1.0}
+        assert bool((data.alive.diff(dim=1) <= 0).all())  # once over, over
+        assert not data.reward[data.alive == 0].any()
+        assert torch.equal(data.returns, data.reward.sum(1))
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_scripted_players_sit_in_blocks(game):
+    """Two scripted adversaries in tasks 0 and 1, the learned one in 2 and 3: each as if it were alone."""
+    setup = Setup(game)
+    names = setup.spec.opponents["adversary"]["train"][:2]
+    players = [load_player(setup.duel, "adversary", name) for name in names]
+    learned = setup.learner("adversary", [2, 3])
+    mixture = [
+        Sitting(slice(0, 1), players[0]),
+        Sitting(slice(1, 2), players[1]),
+        Sitting(slice(2, 4), learned),
+    ]
+    first, second = setup.play(seats=([Sitting(slice(0, TASKS), setup.learner("protagonist"))], mixture))
+    assert first.reward.shape[0] == TASKS
+    assert second.reward.shape[0] == 2  # the learner's tasks alone
+    for n, player in enumerate(players):
+        seats = [Sitting(slice(0, 1), setup.learner("protagonist", [n]))], [Sitting(slice(0, 1), player)]
+        alone, nobody = setup.play([n], seats)
+        assert nobody is None
+        assert_same(take(first, [n]), alone)
+    against = setup.play([2, 3])
+    assert_same(take(first, [2, 3]), against[0])
+    assert_same(second, against[1])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_scripted_players_with_memory_and_noise(role):
+    """Every scripted player of rock-paper-scissors against the learner, in one batch and alone."""
+    setup = Setup("RockPaperScissors")
+    other = ROLES[1 - ROLES.index(role)]
+    players = list(scripted(setup.spec, other).values())
+    assert any(p.memory for p in players)
+    assert any(p.noise for p in players)
+    for pair in zip(players[::2], players[1::2], strict=False):
+        blocks = [Sitting(slice(0, 3), pair[0]), Sitting(slice(3, 4), pair[1])]
+        own = [Sitting(slice(0, TASKS), setup.learner(role))]
+        seat = ROLES.index(role)
+        together = setup.play(seats=(own, blocks) if seat == 0 else (blocks, own))[seat]
+        for n in (0, 2, 3):
+            seats = [Sitting(slice(0, 1), setup.learner(role, [n]))], [Sitting(slice(0, 1), pair[n == 3])]
+            alone = setup.play([n], seats if seat == 0 else seats[::-1])[seat]
+            assert_same(take(together, [n]), alone)
+
+
+def test_deterministic_learners_play_their_mode():
+    setup = Setup("Navigation")
+    learners = [setup.learner(role)._replace(deterministic=True) for role in ROLES]
+    data = setup.play(seats=tuple([Sitting(slice(0, TASKS), learner)] for learner in learners))
+    for role, own in zip(ROLES, data, strict=True):
+        n, t, e = own.reward.shape
+        means = setup.policies[role](setup.weights[role], own.observation.view(n, t * e, -1)).mode()
+        assert torch.allclose(own.action, means.view_as(own.action), atol=1e-6)
+
+
+def test_episodes_and_seeds_change_the_noise():
+    setup = Setup("Navigation")
+    params = setup.duel.game.params_from_rows(setup.rows.repeat_interleave(EPISODES, 0))
+    seats = tuple([Sitting(slice(0, TASKS), setup.learner(role))] for role in ROLES)
+    zero = torch.zeros_like(setup.seed)
+    play = [
+        rollout(setup.duel, params, seats, EPISODES, s, k)[0].action
+        for s in (setup.seed, zero)
+        for k in (zero, zero + 1)
+    ]
+    again = rollout(setup.duel, params, seats, EPISODES, setup.seed, zero)[0].action
+    assert torch.equal(play[0], again)
+    assert all(not torch.allclose(play[i], play[j], atol=1e-3) for i in range(4) for j in range(i))
+    assert not play[0].requires_grad
