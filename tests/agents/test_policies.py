@@ -156,6 +156,8 @@ def test_categorical_samples_have_the_right_frequencies():
     assert counts[1] == 0
     ends = Categorical(torch.log(torch.tensor([[0.5, 0.5]]))).sample(torch.tensor([[0.0], [0.999999]]))
     assert ends.tolist() == [0, 1]
+    never = Categorical(torch.log(torch.tensor([[0.0, 1.0]])))  # 0 is a possible uniform number
+    assert never.sample(torch.tensor([[0.0]])).tolist() == [1]
 
 
 def test_gaussian_samples_from_prepared_noise_have_the_right_moments():
