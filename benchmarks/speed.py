@@ -1,0 +1,383 @@
+"""How fast the games and a meta-iteration are on this machine: ``python -m metaduel.benchmarks.speed``.
+
+Two measurements, medians, for comparing versions and machines:
+
+- Environment steps per second of every family, by batch size. A step is ``Duel.step`` with the dynamics' noise, and
+  ``Duel.observe`` for both roles; episodes start anew at the horizon. Random actions are drawn before, outside the time.
+  *Eager*; *compiled* through ``torch.compile``; and *with autoreset*: one learner's seat, a scripted opponent that decides in
+  the other, next-step resets with freshly sampled tasks, as in the vector environment but for NumPy.
+- One meta-iteration of MAML on 2-D navigation: 20 tasks, 20 episodes each, 100 steps, one second-order inner step, Adam
+  outside, two layers of 64 units. Beside its seconds stands its floor: every matrix product of the iteration, by shape and
+  memory layout, run alone in the same process. What lies above it is sampling, element-wise work and overhead.
+
+On a shared machine compare ratios within one run, never seconds of different runs.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import resource
+import shutil
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import tyro
+from gymnasium import spaces
+from rich.console import Console
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from metaduel.agents.policies import MLPPolicy
+from metaduel.agents.rollout import Trajectories
+from metaduel.benchmarks.report import Sheet
+from metaduel.envs import registry
+from metaduel.envs.adapters.seat import Seat
+from metaduel.envs.core import Duel, Episode, Pair, Transition
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.opponents import load_player
+from metaduel.envs.spec import ROLES, GameSpec, Role
+from metaduel.envs.tasks import sample_tasks
+from metaduel.meta.checkpoint import write_atomic
+from metaduel.meta.duels import DuelProblem, LossConfig, Matches
+from metaduel.meta.maml import MAML, MAMLConfig
+from metaduel.meta.problem import Players
+
+BATCHES = (1, 64, 1024, 4096, 16384)
+TASKS, EPISODES = 20, 20  # of the meta-iteration
+ACTIONS_AHEAD = 8  # sets of random actions, taken in turn
+
+
+# Environment steps
+
+
+def random_actions(duel: Duel, batch: int, generator: torch.Generator) -> Pair:
+    """Uniform actions of both roles within their spaces."""
+    pair = []
+    for role in ROLES:
+        space = duel.action_space(role)
+        if isinstance(space, spaces.Discrete):
+            pair.append(torch.randint(int(space.start), int(space.start + space.n), (batch,), generator=generator))
+        else:
+            low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+            pair.append(low + (high - low) * torch.rand(batch, *low.shape, generator=generator))
+    return pair[0], pair[1]
+
+
+def advance(duel: Duel, episode: Episode, actions: Pair) -> tuple[Episode, Transition, Pair]:
+    """A step with its noise, and what both roles see then."""
+    episode, transition = duel.step(episode, actions)
+    return episode, transition, duel.observe(episode)
+
+
+def core_steps(spec: GameSpec, batch: int, seconds: float, compiled: bool = False) -> float:
+    """Steps per second of the batched core."""
+    duel, generator = Duel(spec.make_game()), torch.Generator().manual_seed(0)
+    tasks = sample_tasks(spec, min(batch, 256))
+    params = duel.game.params([tasks[i % len(tasks)] for i in range(batch)])
+    start = duel.reset(params, torch.arange(batch), torch.zeros(batch, dtype=torch.int64))
+    actions = [random_actions(duel, batch, generator) for _ in range(ACTIONS_AHEAD)]
+    step: Callable[[Episode, Pair], tuple[Episode, Transition, Pair]] = lambda e, a: advance(duel, e, a)  # noqa: E731
+    if compiled:
+        torch.compiler.reset()
+        step = torch.compile(step, dynamic=False)
+
+    def play() -> None:
+        episode = start
+        for t in range(duel.horizon):
+            episode, _, _ = step(episode, actions[t % ACTIONS_AHEAD])
+
+    with torch.no_grad():
+        return batch * duel.horizon / median_time(play, seconds)
+
+
+def autoreset_steps(spec: GameSpec, batch: int, seconds: float) -> float:
+    """Steps per second of a learner's seat with a scripted opponent and next-step resets."""
+    seat, generator = Seat(spec, batch), torch.Generator().manual_seed(0)
+    for row in range(batch):
+        seat.reseed(row, row)
+    seat.reset()
+    actions = [random_actions(seat.duel, batch, generator)[seat.me] for _ in range(ACTIONS_AHEAD)]
+
+    def play() -> None:
+        for t in range(seat.duel.horizon + 1):  # and one for the reset
+            seat.step(actions[t % ACTIONS_AHEAD], seat.done)
+
+    return batch * (seat.duel.horizon + 1) / median_time(play, seconds)
+
+
+def compiler_missing() -> str:
+    """Why nothing can be compiled here, or an empty string."""
+    names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++"]
+    if any(shutil.which(name) for name in names):
+        return ""
+    return f"not compiled: torch.compile needs a C++ compiler, and there is no {' or '.join(names)} here"
+
+
+def default_games() -> list[str]:
+    """One id of every family's folder, the one with the largest observations: the others do the same on less."""
+    by_folder: dict[str, GameSpec] = {}
+    for spec in registry.specs().values():
+        other = by_folder.setdefault(spec.package, spec)
+        if spec.observation_space("protagonist").shape > other.observation_space("protagonist").shape:
+            by_folder[spec.package] = spec
+    return [spec.name for spec in by_folder.values()]
+
+
+def steps_sheet(games: Sequence[str], seconds: float) -> Sheet:
+    """Environment steps per second of ``games`` at every batch size."""
+    missing = compiler_missing()
+    if not missing:
+        import torch._inductor.config as inductor
+
+        inductor.compile_threads = 1  # no pool of processes for kernels this small
+    rows = []
+    for name in games:
+        spec = registry.find(name)
+        modes: list[tuple[str, int, Sequence[int], Callable[[int], float]]] = [
+            ("eager", 1, BATCHES, lambda b, s=spec: core_steps(s, b, seconds)),  # type: ignore[misc]
+            ("eager", 2, BATCHES[-1:], lambda b, s=spec: core_steps(s, b, seconds)),  # type: ignore[misc]
+            ("with autoreset", 1, BATCHES, lambda b, s=spec: autoreset_steps(s, b, seconds)),  # type: ignore[misc]
+        ]
+        if not missing:
+            run = lambda b, s=spec: core_steps(s, b, seconds, compiled=True)  # noqa: E731
+            modes[2:2] = [("compiled", 1, BATCHES, run), ("compiled", 2, BATCHES[-1:], run)]
+        for mode, threads, batches, measure in modes:
+            torch.set_num_threads(threads)
+            cells = [_rate(measure(batch)) if batch in batches else "" for batch in BATCHES]
+            rows.append((spec.id.removeprefix("metaduel/"), mode, str(threads), *cells))
+        torch.set_num_threads(1)
+    header = ("game", "mode", "threads", *(f"batch {batch:,}" for batch in BATCHES))
+    return Sheet(
+        "Environment steps per second", header, tuple(rows), missing or "A step is step + noise + observation."
+    )
+
+
+# The meta-iteration
+
+
+class Split(NamedTuple):
+    """Seconds of one meta-iteration."""
+
+    total: float
+    rollout: float  # both shots
+    inner: float  # loss before the update, and the update
+    outer: float  # loss after it, the meta-gradient and Adam; making the tasks is in none of the three
+
+
+class TimedProblem(DuelProblem):
+    """A problem that notes when its rollouts begin and end; everything else of a shot follows its rollout."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.rollouts: list[tuple[float, float]] = []
+
+    def collect(self, players: Players, shot: int) -> dict[Role, Trajectories]:
+        """See ``DuelProblem.collect``."""
+        start = time.perf_counter()
+        data = super().collect(players, shot)
+        self.rollouts.append((start, time.perf_counter()))
+        return data
+
+
+class MetaIteration:
+    """The workload. Every iteration has fresh tasks and noise; making the problem counts."""
+
+    def __init__(self) -> None:
+        self.spec = registry.find("Navigation")
+        self.duel = Duel(self.spec.make_game())
+        self.policy = MLPPolicy(2, self.duel.action_space("protagonist"))
+        self.learner = MAML({"protagonist": self.policy.init(0)}, MAMLConfig(steps=1, inner_lr=0.1))
+        self.opponent = load_player(self.duel, "adversary", "idle")
+        self.done = 0
+
+    def run(self) -> Split:
+        """One iteration."""
+        start = time.perf_counter()
+        tasks = [{**task, "push": 0.0} for task in sample_tasks(self.spec, TASKS, seed=self.done)]
+        rows = torch.tensor([[task[name] for name in self.spec.context_names] for task in tasks], dtype=torch.float64)
+        matches = Matches(rows, against_adversaries=[(self.opponent, TASKS)])
+        seed = self.done * TASKS * EPISODES
+        problem = TimedProblem(self.duel, {"protagonist": self.policy}, matches, EPISODES, seed, LossConfig())
+        self.learner.update(problem)
+        self.done += 1
+        end = time.perf_counter()
+        (begin, before), (again, after) = problem.rollouts
+        return Split(end - start, (before - begin) + (after - again), again - before, end - after)
+
+
+class Product(NamedTuple):
+    """A matrix product: the operator, and size and stride of each tensor that it takes."""
+
+    operator: Any
+    layouts: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    dtype: torch.dtype
+
+
+class ProductLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the matrix products that run below it, and their floating-point operations."""
+
+    _operators = (torch.ops.aten.mm, torch.ops.aten.bmm, torch.ops.aten.addmm, torch.ops.aten.baddbmm)
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: Counter[Product] = Counter()
+        self.flops: dict[Product, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operator and note it if it is a matrix product."""
+        out = func(*args, **(kwargs or {}))
+        operator = func.overloadpacket
+        if operator in self._operators:
+            tensors = [a for a in args if isinstance(a, Tensor)]
+            product = Product(operator, tuple((tuple(t.shape), t.stride()) for t in tensors), tensors[0].dtype)
+            self.calls[product] += 1
+            self.flops[product] = flop_registry[operator](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def product_seconds(log: ProductLog, share: float = 0.999) -> float:
+    """Seconds that the logged products take when they run alone; the last 0.1 % of operations at the others' rate."""
+    work = sorted(((log.calls[p] * log.flops[p], p) for p in log.calls), key=lambda item: -item[0])
+    total, measured, seconds = sum(flops for flops, _ in work), 0, 0.0
+    with torch.no_grad():
+        for flops, product in work:
+            tensors = [torch.empty_strided(*layout, dtype=product.dtype).normal_() for layout in product.layouts]
+            calls = max(1, min(log.calls[product], 20))
+
+            def play(operator: Any = product.operator, tensors: list[Tensor] = tensors, calls: int = calls) -> None:
+                for _ in range(calls):
+                    operator(*tensors)
+
+            seconds += log.calls[product] * median_time(play, 0.05) / calls
+            measured += flops
+            if measured >= share * total:
+                break
+    return seconds * total / measured
+
+
+def meta_sheet(iterations: int) -> Sheet:
+    """Seconds, floating-point operations and memory of one meta-iteration with one and two threads."""
+    rows, flops, base = [], 0, peak_memory()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        workload = MetaIteration()
+        for _ in range(2):
+            workload.run()
+        gc.collect()
+        splits = [workload.run() for _ in range(iterations)]
+        memory = peak_memory()
+        with FlopCounterMode(display=False) as counter, ProductLog() as log:
+            workload.run()
+        flops, floor = counter.get_total_flops(), product_seconds(log)
+        middle = Split(*(statistics.median(part) for part in zip(*splits, strict=True)))
+        rows.append(
+            (
+                str(threads),
+                *(f"{value:.3f}" for value in middle),
+                f"{flops / 1e9:.2f}",
+                f"{flops / floor / 1e9:.1f}",
+                f"{floor:.3f}",
+                f"{middle.total / floor:.1f}",
+                f"{memory - base:.0f}",
+            )
+        )
+    torch.set_num_threads(1)
+    header = (
+        "threads", "seconds", "rollouts", "inner", "outer", "GFLOP", "GFLOP/s alone", "s alone", "ratio", "MiB more",
+    )  # fmt: skip
+    steps = 2 * TASKS * EPISODES * registry.find("Navigation").horizon
+    note = (
+        f"Medians of {iterations} iterations of {steps:,} environment steps. GFLOP: matrix products, counted by PyTorch; "
+        "alone: the same products, shape by shape, and nothing else; ratio: seconds / s alone. MiB more: peak "
+        f"memory above the {base:.0f} MiB before the first iteration."
+    )
+    return Sheet("One meta-iteration of MAML, second order, on Navigation", header, tuple(rows), note)
+
+
+# Measuring
+
+
+def median_time(play: Callable[[], None], seconds: float) -> float:
+    """Median seconds of a call: at least 3, for at least ``seconds`` in all, after one that isn't counted."""
+    play()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
+        start = time.perf_counter()
+        play()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def peak_memory() -> float:
+    """The process's largest resident memory so far, MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _rate(steps: float) -> str:
+    """Three significant digits: 31.4 k, 3.14 M."""
+    value, unit = (steps / 1e6, " M") if steps >= 1e6 else (steps / 1e3, " k")
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}{unit}"
+
+
+def machine() -> str:
+    """What was measured on, in a line."""
+    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    passive = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
+    waiting = "" if passive else "; OMP_WAIT_POLICY is not PASSIVE: idle threads take time from busy ones"
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, "
+        f"torch {torch.__version__}{load}{waiting}"
+    )
+
+
+def main(games: tuple[str, ...] = (), iterations: int = 15, seconds: float = 0.3, output: Path | None = None) -> None:
+    """Measure the speed of the games and of a meta-iteration.
+
+    Args:
+        games: games to measure; by default one of every family (compiling takes up to a minute each).
+        iterations: meta-iterations to take the median of.
+        seconds: least time of one measurement of environment steps.
+        output: also write the tables here, as Markdown.
+    """
+    if iterations < 1:
+        raise InvalidInputError(f"iterations={iterations} must be at least 1")
+    names = [registry.find(name).name for name in games] or default_games()
+    where, console = machine(), Console()
+    if not console.is_terminal:
+        console.width = 130
+    console.print(where)
+    sheets: list[Sheet] = []
+    measures: list[Callable[[], Sheet]] = [lambda: meta_sheet(iterations), lambda: steps_sheet(names, seconds)]
+    for measure in measures:
+        sheets.append(measure())
+        console.print(sheets[-1].rich())
+    if output is not None:
+        text = "\n".join(["## Speed", "", where, "", *(sheet.markdown() for sheet in sheets)])
+        write_atomic(output, text.encode())
+
+
+def cli(arguments: Sequence[str] | None = None) -> int:
+    """Run ``main`` from a command line and return the exit code: 2 where the input cannot work."""
+    torch.set_num_threads(1)
+    try:
+        tyro.cli(main, args=arguments)
+    except InvalidInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

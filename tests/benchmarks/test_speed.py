@@ -1,0 +1,115 @@
+"""What the speed benchmark runs and counts; never how fast it was."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from metaduel.benchmarks import speed
+from metaduel.envs import registry
+from metaduel.envs.core import Duel
+from metaduel.envs.spec import ROLES
+
+
+@pytest.mark.parametrize("game", registry.games())
+def test_random_actions_are_within_the_spaces(game):
+    duel = Duel(registry.find(game).make_game())
+    pair = speed.random_actions(duel, 200, torch.Generator().manual_seed(0))
+    for role, actions in zip(ROLES, pair, strict=True):
+        space = duel.action_space(role)
+        assert all(space.contains(action) for action in actions.numpy())
+        assert len(actions.unique()) >= 2
+
+
+def test_an_advance_is_a_step_and_what_is_seen_then():
+    duel = Duel(registry.find("Pursuit").make_game())
+    params = duel.game.params([{}] * 3)
+    start = duel.reset(params, torch.arange(3), torch.zeros(3, dtype=torch.int64))
+    actions = speed.random_actions(duel, 3, torch.Generator().manual_seed(0))
+    episode, transition, seen = speed.advance(duel, start, actions)
+    expected, outcome = duel.step(start, actions)
+    assert torch.equal(transition.reward, outcome.reward)
+    assert torch.equal(episode.step, torch.ones(3, dtype=torch.int64))
+    for a, b in zip(seen, duel.observe(expected), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_matrix_products_are_counted_by_shape_and_layout():
+    a, b = torch.randn(2, 5, 3), torch.randn(2, 3, 4)
+    with FlopCounterMode(display=False) as counter, speed.ProductLog() as log:
+        torch.baddbmm(torch.randn(2, 1, 4), a, b)
+        torch.bmm(a, b)
+        torch.bmm(a, b)
+        torch.bmm(b.mT, a.mT)
+        torch.sigmoid(a)
+    # 2 * 2 * 5 * 3 * 4 = 240 for each of four products, of three kinds
+    assert counter.get_total_flops() == 960 == sum(log.calls[p] * log.flops[p] for p in log.calls)
+    assert sorted(log.calls.values()) == [1, 1, 2]
+    assert ((2, 4, 3), (12, 1, 4)) in {layout for product in log.calls for layout in product.layouts}
+    assert speed.product_seconds(log) > 0
+
+
+def test_a_meta_iteration_is_the_stated_workload(monkeypatch):
+    monkeypatch.setattr(speed, "TASKS", 2)
+    monkeypatch.setattr(speed, "EPISODES", 2)
+    played = []
+
+    class Counting(speed.TimedProblem):
+        def collect(self, players, shot):
+            data = super().collect(players, shot)
+            played.append(data["protagonist"].reward.shape)
+            return data
+
+    monkeypatch.setattr(speed, "TimedProblem", Counting)
+    workload = speed.MetaIteration()
+    before = workload.learner.start["protagonist"]["layer1.weight"].clone()
+    split = workload.run()
+    assert played == [(2, 100, 2)] * 2
+    assert before.shape == (64, 64)
+    assert not torch.equal(before, workload.learner.start["protagonist"]["layer1.weight"])
+    assert min(split) > 0
+    assert split.rollout + split.inner + split.outer <= split.total
+
+
+def test_default_is_one_game_of_every_folder():
+    games = speed.default_games()
+    assert {"Navigation", "Pursuit", "RockPaperScissors"} <= set(games)
+    folders = [registry.find(game).package for game in games]
+    assert sorted(folders) == sorted({spec.package for spec in registry.specs().values()})
+
+
+def test_sheet_of_steps_without_a_compiler(monkeypatch, threads_kept):
+    monkeypatch.setattr(speed, "BATCHES", (1, 3))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    sheet = speed.steps_sheet(["Pursuit"], 0.0)
+    assert sheet.note == "not compiled: torch.compile needs a C++ compiler, and there is no no-such-compiler here"
+    assert [row[:3] for row in sheet.rows] == [
+        ("Pursuit-v0", "eager", "1"), ("Pursuit-v0", "eager", "2"), ("Pursuit-v0", "with autoreset", "1"),
+    ]  # fmt: skip
+    assert [bool(cell) for cell in sheet.rows[1][3:]] == [False, True]
+    assert all(float(cell.split()[0]) > 0 for cell in sheet.rows[0][3:])
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(950.4, "0.95 k"), (31_415.0, "31.4 k"), (123_456.0, "123 k"), (3.14159e6, "3.14 M")]
+)
+def test_rates_have_three_digits(rate, text):
+    assert speed._rate(rate) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--games", "Persuit"], "did you mean 'Pursuit'"), (["--iterations", "0"], "iterations=0")],
+)
+def test_bad_input_is_one_line_and_exit_code_2(capsys, threads_kept, arguments, message):
+    assert speed.cli(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.fixture
+def threads_kept():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
