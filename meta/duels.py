@@ -16,7 +16,7 @@ from metaduel.agents.rollout import Learner, Sitting, Trajectories, rollout
 from metaduel.envs.core import Duel, Player
 from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.envs.spec import ROLES, Role
-from metaduel.meta.problem import Players
+from metaduel.meta.problem import Losses, Players
 
 
 @dataclass(frozen=True)
@@ -25,37 +25,58 @@ class LossConfig:
 
     Attributes:
         surrogate: see ``agents.losses``.
-        discount: gamma of the returns that advantages are made of.
+        discount: gamma of the returns that the query's advantages are made of.
+        inner_discount: the same for the support: an update from a few episodes has to do with little data, and where
+            rewards are dense a shorter horizon makes it less noisy.
         gae_lambda: lambda of the advantages.
         normalise: scale advantages to mean 0 and standard deviation 1 per task.
     """
 
     surrogate: Surrogate = "lvc"
     discount: float = 0.99
+    inner_discount: float = 0.99
     gae_lambda: float = 1.0
     normalise: bool = True
 
     def __post_init__(self) -> None:
         if self.surrogate not in SURROGATES:
             raise unknown("surrogate", self.surrogate, SURROGATES)
-        for name in ("discount", "gae_lambda"):
+        for name in ("discount", "inner_discount", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} must be in [0, 1]")
 
-    def advantages(self, data: Trajectories) -> Tensor:
+    def advantages(self, data: Trajectories, discount: float) -> Tensor:
         """Advantages [N, T, E] over the linear baseline fitted per task."""
-        value = fit_linear(data.observation, discounted_returns(data.reward, self.discount), data.alive)
-        advantage = gae(data.reward, value, data.alive, self.discount, self.gae_lambda)
+        value = fit_linear(data.observation, discounted_returns(data.reward, discount), data.alive)
+        advantage = gae(data.reward, value, data.alive, discount, self.gae_lambda)
         return normalise(advantage, data.alive) if self.normalise else advantage
 
-    def evaluate(self, policy: Policy, weights: Weights, data: Trajectories, other: Tensor | None = None) -> Tensor:
-        """The loss [N] of stacked weights on their own trajectories; ``other``: the opponent's log-probabilities
-        [N, T, E], where the gradient through its sampling is wanted too.
+    def evaluate(
+        self, policy: Policy, weights: Weights, data: Trajectories, other: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The support and query losses [N] of stacked weights on their own trajectories; ``other``: the opponent's
+        log-probabilities [N, T, E], where the gradient through its sampling is wanted too.
         """
         log_prob = log_probs(policy, weights, data)
         if other is not None:
             log_prob = log_prob + other
-        return policy_gradient_loss(log_prob, self.advantages(data), data.alive, self.surrogate)
+        advantage = self.advantages(data, self.inner_discount)
+        support = policy_gradient_loss(log_prob, advantage, data.alive, self.surrogate)
+        if self.inner_discount == self.discount:
+            return support, support
+        advantage = self.advantages(data, self.discount)
+        return support, policy_gradient_loss(log_prob, advantage, data.alive, self.surrogate)
+
+    def evaluate_all(
+        self,
+        policies: Mapping[Role, Policy],
+        players: Players,
+        data: Mapping[Role, Trajectories],
+        others: Mapping[Role, Tensor],
+    ) -> Losses:
+        """``evaluate`` for every learner in ``data``."""
+        pairs = {role: self.evaluate(policies[role], players[role], d, others.get(role)) for role, d in data.items()}
+        return Losses({role: pair[0] for role, pair in pairs.items()}, {role: pair[1] for role, pair in pairs.items()})
 
 
 def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
@@ -168,15 +189,12 @@ class DuelProblem:
             steps += int(data["adversary"].alive[self.matches.duels if "protagonist" in data else 0 :].sum())
         return steps
 
-    def losses(self, players: Players, shot: int, joint: bool = False) -> dict[Role, Tensor]:
+    def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
         """See ``Problem.losses``."""
         data = self.collect(players, shot)
         self.returns.append({role: d.returns.mean(1) for role, d in data.items()})
         others = self._others(players, data) if joint and self.matches.duels else {}
-        return {
-            role: self.loss.evaluate(self.policies[role], players[role], d, others.get(role))
-            for role, d in data.items()
-        }
+        return self.loss.evaluate_all(self.policies, players, data, others)
 
     def _others(self, players: Players, data: dict[Role, Trajectories]) -> dict[Role, Tensor]:
         """Per role the other learner's log-probabilities, 0 where a scripted opponent sat."""

@@ -97,6 +97,6 @@ def adapt_on(support: Playable, query: Playable, role: Role, start: Weights, rat
         if shot < shots:
             players = {role: {name: value.detach().requires_grad_() for name, value in weights.items()}}
             losses = support.losses(players, shot)
-            after = adapt_step(players, losses, {role: rate_at(rates, shot)}, create_graph=False)
+            after = adapt_step(players, losses.support, {role: rate_at(rates, shot)}, create_graph=False)
             weights = {name: value.detach() for name, value in after[role].items()}
     return FewShot(torch.stack(returns), weights)

@@ -36,7 +36,7 @@ from metaduel.meta.config import ForeignConfig, other
 from metaduel.meta.duels import LossConfig, log_probs
 from metaduel.meta.few_shot import adapt_on
 from metaduel.meta.maml import MAML
-from metaduel.meta.problem import Players
+from metaduel.meta.problem import Losses, Players
 from metaduel.meta.source import EPISODES, TASKS, VALIDATION_ADAPT, VALIDATION_TEST, initial_weights
 
 Factory = Callable[[], ParallelEnv[Any, Any, Any]]
@@ -185,7 +185,7 @@ class ForeignProblem:
                 raise InvalidInputError(f"task_set: an episode has not ended after {LIMIT} steps: set horizon")
         return {role: [game.steps[role] for game in games] for role in ROLES}
 
-    def losses(self, players: Players, shot: int, joint: bool = False) -> dict[Role, Tensor]:
+    def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
         """See ``Problem.losses``."""
         data = self.collect(players, shot)
         self.returns.append({role: d.returns.mean(1) for role, d in data.items()})
@@ -193,10 +193,7 @@ class ForeignProblem:
         if joint and len(data) == 2:
             for role, d in data.items():
                 others[other(role)] = log_probs(self.policies[role], players[role], d) * d.alive
-        return {
-            role: self.loss.evaluate(self.policies[role], players[role], d, others.get(role))
-            for role, d in data.items()
-        }
+        return self.loss.evaluate_all(self.policies, players, data, others)
 
 
 class _Game:

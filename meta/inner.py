@@ -62,7 +62,7 @@ def unroll(
     second_order: bool,
     joint: bool = False,
 ) -> list[dict[Role, Tensor]]:
-    """Adapt ``steps`` times and return the losses at every shot 0..steps.
+    """Adapt ``steps`` times and return the query losses at every shot 0..steps.
 
     The data of shot k serve twice: as the test of the k-th update and as the support of the next.
 
@@ -80,8 +80,8 @@ def unroll(
     history = []
     for shot in range(steps + 1):
         losses = problem.losses(players, shot, joint)
-        history.append(losses)
+        history.append(losses.query)
         if shot < steps:
             now = {role: rates[role][shot] for role in players}
-            players = adapt_step(players, losses, now, second_order, joint)
+            players = adapt_step(players, losses.support, now, second_order, joint)
     return history

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -10,6 +10,13 @@ from metaduel.agents.policies import Weights
 from metaduel.envs.spec import Role
 
 Players = dict[Role, Weights]  # per adapting player, its weights: [N_role, ...] each when stacked over tasks
+
+
+class Losses(NamedTuple):
+    """Per adapting player, its loss on every task: [N_role] each."""
+
+    support: dict[Role, Tensor]  # what an update descends
+    query: dict[Role, Tensor]  # what the meta-learner descends
 
 
 class Problem(Protocol):
@@ -24,8 +31,8 @@ class Problem(Protocol):
         """Number of tasks per adapting player."""
         ...
 
-    def losses(self, players: Players, shot: int, joint: bool = False) -> dict[Role, Tensor]:
-        """Draw fresh data under the players as they are at ``shot`` and return each one's loss per task.
+    def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
+        """Draw fresh data under the players as they are at ``shot`` and return each one's losses per task.
 
         Args:
             players: stacked weights, with the graph that led to them.
@@ -33,6 +40,7 @@ class Problem(Protocol):
             joint: let each player's loss depend on the other's weights too, through the data that both produced.
 
         Returns:
-            Per role [N_role], differentiable (twice) with respect to the weights.
+            Differentiable (twice) with respect to the weights. The data of a shot serve as the query of the update before
+            it and as the support of the next, so both may be computed on the same.
         """
         ...

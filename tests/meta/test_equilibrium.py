@@ -16,6 +16,7 @@ from metaduel.meta import maml
 from metaduel.meta.inner import adapt_step
 from metaduel.meta.maml import MAML, MAMLConfig
 from metaduel.meta.outer import OuterOptimiser
+from metaduel.meta.problem import Losses
 
 ROLES = ("protagonist", "adversary")
 SPEC = find("RockPaperScissors")
@@ -49,7 +50,7 @@ class AllPlays:
             reward = self.payoffs.flatten(1, 2)[:, None, :, seat]  # [N, 1, 9]
             loss = policy_gradient_loss(own[role].unsqueeze(1), reward, torch.ones_like(reward), "dice", weight)
             result[role] = loss
-        return result
+        return Losses(result, result)
 
 
 def logs(weights):
@@ -67,7 +68,7 @@ def adapted(learner, payoffs):
     """The protagonist's strategies [N, 3] after its update."""
     players = {role: stack(weights, len(payoffs)) for role, weights in learner.start.items()}
     rates = {role: learner.rates(role)[0] for role in players}
-    after = adapt_step(players, AllPlays(payoffs).losses(players, 0), rates, create_graph=False)
+    after = adapt_step(players, AllPlays(payoffs).losses(players, 0).support, rates, create_graph=False)
     return logs(after["protagonist"]).detach().exp()
 
 

@@ -17,7 +17,7 @@ from metaduel.envs.repeated_matrix_game import rock_paper_scissors_v0
 from metaduel.meta.agent import load
 from metaduel.meta.checkpoint import load_checkpoint
 from metaduel.meta.config import ForeignConfig
-from metaduel.meta.duels import DuelProblem, LossConfig, Matches
+from metaduel.meta.duels import DuelProblem, LossConfig, Matches, log_probs
 from metaduel.meta.foreign import ForeignProblem, ForeignSource, describe
 from metaduel.meta.train import train_meta_adversarial
 from metaduel.meta.trainer import LAST, TrainingStopped
@@ -137,7 +137,7 @@ def test_equals_the_batched_core_on_a_game_of_ours():
             for a, b in zip(ours[role], theirs[role], strict=True):
                 assert torch.allclose(a, b, atol=1e-6)
         for joint in (False, True):
-            a, b = core.losses(players, shot, joint), foreign.losses(players, shot, joint)
+            a, b = core.losses(players, shot, joint).query, foreign.losses(players, shot, joint).query
             for role in ROLES:
                 assert torch.allclose(a[role], b[role], atol=1e-5)
                 slopes = [
@@ -150,14 +150,27 @@ def test_equals_the_batched_core_on_a_game_of_ours():
     assert core.environment_steps == foreign.environment_steps == 6 * 2 * episodes * horizon
 
 
-def problem(tasks, episodes=3, **settings):
-    envs = [Guess() for _ in tasks]
-    policies = {role: MLPPolicy(6, spaces.Discrete(3), hidden=()) for role in ROLES}
+class Flat(Guess):
+    """Sees the same float32 memory at every step, with the time in it."""
+
+    def __init__(self):
+        super().__init__(observation=spaces.Box(-1, 9, (2,), np.float32))
+        self._buffer = np.zeros(2, np.float32)
+
+    def _observe(self):
+        self._buffer[:] = self.time, -1
+        return dict.fromkeys(self.agents, self._buffer)
+
+
+def problem(tasks, episodes=3, make=Guess, **settings):
+    envs = [make() for _ in tasks]
+    size = spaces.flatdim(envs[0].observation_space("walker"))
+    policies = {role: MLPPolicy(size, spaces.Discrete(3), hidden=()) for role in ROLES}
     players = {
         role: {name: value.expand(len(tasks), *value.shape) for name, value in policy.init(i).items()}
         for i, (role, policy) in enumerate(policies.items())
     }
-    return ForeignProblem(envs, tasks, policies, episodes, 3, LossConfig(), **settings), players
+    return ForeignProblem(envs, tasks, policies, episodes, 3, LossConfig("plain"), **settings), players
 
 
 def test_agents_that_leave_at_different_times():
@@ -183,8 +196,20 @@ def test_a_horizon_cuts_episodes_and_joint_losses_take_different_lengths():
     assert batch.collect(players, 0)["protagonist"].alive.shape == (2, 2, 3)
     leaves = {role: {n: v.clone().requires_grad_() for n, v in w.items()} for role, w in players.items()}
     losses = batch.losses(leaves, 0, joint=True)
-    slope = torch.autograd.grad(losses["protagonist"].sum(), leaves["adversary"]["layer0.bias"])[0]
+    slope = torch.autograd.grad(losses.query["protagonist"].sum(), leaves["adversary"]["layer0.bias"])[0]
+    # By hand: the watcher's log-probabilities count while it was there, with the walker's advantages.
+    data = batch.collect(leaves, 0)
+    advantage = LossConfig("plain").advantages(data["protagonist"], 0.99) * data["adversary"].alive
+    expected = -log_probs(batch.policies["adversary"], leaves["adversary"], data["adversary"]) * advantage
+    expected = expected.sum(1).mean(1).sum() / 2  # per step, per episode
+    assert torch.allclose(slope, torch.autograd.grad(expected, leaves["adversary"]["layer0.bias"])[0], atol=1e-6)
     assert bool(slope.abs().sum() > 0)
+
+
+def test_memory_that_an_environment_reuses_is_copied():
+    batch, players = problem([3], make=Flat)
+    data = batch.collect(players, 0)["protagonist"]
+    assert torch.equal(data.observation[0, :, 0, 0], torch.arange(5.0))
 
 
 def test_an_endless_episode_is_an_error(monkeypatch):

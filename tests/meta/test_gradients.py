@@ -20,6 +20,7 @@ from metaduel.envs.repeated_matrix_game.values import memory_one_values
 from metaduel.meta.duels import DuelProblem, LossConfig, Matches
 from metaduel.meta.inner import unroll
 from metaduel.meta.maml import MAML, MAMLConfig
+from metaduel.meta.problem import Losses
 
 ROLES = ("protagonist", "adversary")
 RATE = 1.5
@@ -81,7 +82,7 @@ class Enumerated:
             advantage = advantage * self.discount ** torch.arange(self.horizon).view(1, -1, 1)
             log_prob = both if joint else log_probs[seat]
             result[role] = policy_gradient_loss(log_prob, advantage, alive, self.kind, probability)
-        return result
+        return Losses(result, result)
 
     def objective(self, theta, phi, seat):
         """Loss [N] by the closed form: minus the exact return per step. ``theta``, ``phi``: [N, 12] flat weights."""
@@ -237,7 +238,7 @@ def test_first_derivatives_agree_between_surrogates():
     for kind in ("plain", "lvc", "dice"):
         problem = Enumerated(kind, 3, baseline=2.0)
         players = {role: {n: v.requires_grad_() for n, v in stack(start(3)[role], 2).items()} for role in ROLES}
-        losses = problem.losses(players, 0)
+        losses = problem.losses(players, 0).support
         for seat, role in enumerate(ROLES):
             flat = torch.autograd.grad(losses[role].sum(), list(players[role].values()), retain_graph=True)
             ours = torch.cat([flat[0].flatten(1), flat[1]], 1)

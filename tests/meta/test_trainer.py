@@ -413,7 +413,7 @@ def test_adapting_on_a_gymnasium_env_equals_the_batched_step(finished, monkeypat
         assert played.reward.shape == (1, 5, 3)
         both = type(played)(*(part.expand(2, *part.shape[1:]) for part in played))
         players = {"protagonist": {name: value.detach().requires_grad_() for name, value in weights.items()}}
-        losses = {"protagonist": agent.loss.evaluate(agent.policy, players["protagonist"], both)}
+        losses = {"protagonist": agent.loss.evaluate(agent.policy, players["protagonist"], both)[0]}
         rates = {"protagonist": rate_at(agent.rates, shot)}
         weights = adapt_step(players, losses, rates, create_graph=False)["protagonist"]
     for name, value in adapted.weights.items():
