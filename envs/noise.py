@@ -30,9 +30,14 @@ def _wrap(value: int) -> int:
 
 def mix(x: Tensor) -> Tensor:
     """SplitMix64's finaliser on int64 tensors (arithmetic wraps; the masks make right shifts logical)."""
-    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
-    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
+    x = _multiply(x)
     return x ^ ((x >> 31) & 0x1FFFFFFFF)
+
+
+def _multiply(x: Tensor) -> Tensor:
+    """The finaliser but for its last line, which changes the low 33 bits alone."""
+    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
+    return (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
 
 
 def episode_key(seed: Tensor, episode: Tensor) -> Tensor:
@@ -80,7 +85,7 @@ def uniform(key: Tensor, step: Tensor, channel: int, n: int, dtype: torch.dtype 
     """
     if n == 0:  # most games and players draw nothing, at every step
         return torch.zeros((*(key + step).shape, 0), dtype=dtype, device=key.device)
-    bits = mix((key + step * _wrap(_PER_STEP * _GAMMA)).unsqueeze(-1) + _offsets(channel, n, key.device))
+    bits = _multiply((key + step * _wrap(_PER_STEP * _GAMMA)).unsqueeze(-1) + _offsets(channel, n, key.device))
     return ((bits >> 40) & 0xFFFFFF).to(dtype) * (1.0 / (1 << 24))
 
 
