@@ -49,10 +49,12 @@ class Navigation(Game[Params, State]):
         """Move, be pushed, pay the distance."""
         move, push = actions
         position = state.position + STRIDE * move + params.push.unsqueeze(1) * unit_disc(push)
-        gap = position - params.goal
-        distance = torch.sqrt(gap[:, 0] * gap[:, 0] + gap[:, 1] * gap[:, 1])
-        arrived = gap.abs().amax(1) < GOAL_BOX
-        return State(position), Outcome(torch.stack([-distance, distance], 1), arrived)
+        x, y = position.unbind(1)
+        gap_x, gap_y = x - params.goal_x, y - params.goal_y
+        distance = torch.sqrt(gap_x * gap_x + gap_y * gap_y)
+        arrived = torch.maximum(gap_x.abs(), gap_y.abs()) < GOAL_BOX
+        # Joined feature by feature: joining row by row copies a few bytes at a time.
+        return State(position), Outcome(torch.stack([-distance, distance]).t(), arrived)
 
 
 def unit_disc(vector: Tensor) -> Tensor:
