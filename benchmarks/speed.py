@@ -38,6 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from metaduel.agents.policies import MLPPolicy
 from metaduel.agents.rollout import Trajectories
+from metaduel.agents.runtime import configure
 from metaduel.benchmarks.report import Sheet
 from metaduel.envs import registry
 from metaduel.envs.adapters.seat import Seat
@@ -151,10 +152,10 @@ def steps_sheet(games: Sequence[str], seconds: float) -> Sheet:
             run = lambda b, s=spec: core_steps(s, b, seconds, compiled=True)  # noqa: E731
             modes[2:2] = [("compiled", 1, BATCHES, run), ("compiled", 2, BATCHES[-1:], run)]
         for mode, threads, batches, measure in modes:
-            torch.set_num_threads(threads)
+            configure(threads)
             cells = [_rate(measure(batch)) if batch in batches else "" for batch in BATCHES]
             rows.append((spec.id.removeprefix("metaduel/"), mode, str(threads), *cells))
-        torch.set_num_threads(1)
+        configure(1)
     header = ("game", "mode", "threads", *(f"batch {batch:,}" for batch in BATCHES))
     return Sheet(
         "Environment steps per second", header, tuple(rows), missing or "A step is step + noise + observation."
@@ -270,7 +271,7 @@ def meta_sheet(iterations: int) -> Sheet:
     """Seconds, floating-point operations and memory of one meta-iteration with one and two threads."""
     rows, flops, base = [], 0, peak_memory()
     for threads in (1, 2):
-        torch.set_num_threads(threads)
+        configure(threads)
         workload = MetaIteration()
         for _ in range(2):
             workload.run()
@@ -292,7 +293,7 @@ def meta_sheet(iterations: int) -> Sheet:
                 f"{memory - base:.0f}",
             )
         )
-    torch.set_num_threads(1)
+    configure(1)
     header = (
         "threads", "seconds", "rollouts", "inner", "outer", "GFLOP", "GFLOP/s alone", "s alone", "ratio", "MiB more",
     )  # fmt: skip
@@ -370,7 +371,7 @@ def main(games: tuple[str, ...] = (), iterations: int = 15, seconds: float = 0.3
 
 def cli(arguments: Sequence[str] | None = None) -> int:
     """Run ``main`` from a command line and return the exit code: 2 where the input cannot work."""
-    torch.set_num_threads(1)
+    configure(1)
     try:
         tyro.cli(main, args=arguments)
     except InvalidInputError as error:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from metaduel.agents.runtime import configure
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import GameSpec, Task
 from metaduel.meta.agent import ForeignRun, Run, load
@@ -78,7 +77,7 @@ def train(
     config: TrainConfig, folder: Path, tasks: Sequence[Task] | None = None, resume: bool = False, quiet: bool = False
 ) -> Run:
     """Train what ``config`` says; see ``train_meta_adversarial``."""
-    torch.set_num_threads(config.threads)
+    configure(config.threads)
     source = DuelSource(config, tasks)
     settings = config.to_dict()
     if tasks is not None:
@@ -101,7 +100,7 @@ def train_foreign(
         if name in settings:
             raise InvalidInputError(f"{name}={settings[name]!r} is what task_set says it is, not a setting")
     config = ForeignConfig(method=method, **found).override(**settings)
-    torch.set_num_threads(config.threads)
+    configure(config.threads)
     source = ForeignSource(task_set, config)
     target = Path(folder) if folder is not None else default_folder(config, config.environment)
     run_trainer(make_learner(config, source), source, target, config.to_dict(), config, resume, quiet)

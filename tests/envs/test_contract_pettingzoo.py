@@ -283,7 +283,7 @@ def test_a_seed_means_the_same_tasks_as_in_the_other_interfaces(spec, split):
 def test_informed_players_see_every_context(spec):
     plain, informed = make("parallel", spec), make("parallel", spec, informed=["protagonist"])
     seen, more = plain.reset(seed=3)[0], informed.reset(seed=3)[0]
-    hidden = len(spec.contexts) - len(spec.shown("protagonist"))
+    hidden = sum(c.width for c in spec.contexts if "protagonist" not in c.visible_to)
     assert len(more["protagonist"]) == len(seen["protagonist"]) + hidden
     np.testing.assert_array_equal(more["adversary"], seen["adversary"])
     for env, observations in ((plain, seen), (informed, more)):

@@ -318,12 +318,21 @@ def test_an_informed_player_sees_every_context(spec):
     duel = Duel(spec.make_game(), informed=ROLES)
     rows = start(duel, generate(spec, "train", 64, seed=6))
     for role, observation in zip(ROLES, duel.observe(rows), strict=True):
-        shown = observation[:, -len(spec.contexts) :]
-        assert observation.shape[1] == spec.observation_spaces[role].shape[0] + len(spec.contexts)
-        for i, context in enumerate(spec.contexts):
-            assert shown[:, i].abs().max() <= 1 + 1e-5, context.name
-            if context.train[0] < context.train[1]:
-                assert shown[:, i].max() - shown[:, i].min() > 1, context.name
+        width = sum(context.width for context in spec.contexts)
+        assert observation.shape[1] == spec.observation_spaces[role].shape[0] + width
+        shown = observation[:, -width:]
+        assert shown.abs().max() <= 1 + 1e-5
+        assert (shown.max(0).values - shown.min(0).values).min() > 0.9
+
+
+def test_angles_are_shown_as_cosine_and_sine_and_categories_one_hot():
+    pursuit, rock = (Duel(find(name).make_game(), informed=ROLES) for name in ("Pursuit", "RockPaperScissors"))
+    rows = start(pursuit, [{"gate_angle": 2.0}])
+    assert torch.allclose(
+        pursuit.observe(rows)[0][0, -2:], torch.tensor([2.0]).repeat(2).sub(torch.tensor([0, torch.pi / 2])).cos()
+    )
+    rows = start(rock, [{"permutation": 4}])
+    assert rock.observe(rows)[1][0, -6:].tolist() == [0, 0, 0, 0, 1, 0]
 
 
 def test_find_and_discovery():

@@ -226,4 +226,5 @@ def test_spec_is_consistent(spec):
             space = spec.observation_space(role, informed)
             assert isinstance(space, spaces.Box)
             assert space is spec.observation_space(role, informed)
-            assert space.shape[0] == spec.observation_spaces[role].shape[0] + len(spec.shown(role, informed))
+            width = sum(spec.contexts[i].width for i in spec.shown(role, informed))
+            assert space.shape[0] == spec.observation_spaces[role].shape[0] + width
