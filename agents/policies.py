@@ -150,7 +150,7 @@ class MLPPolicy(Policy):
         for i in range(last + 1):
             matrix, bias = prepared[f"layer{i}.weight"], prepared[f"layer{i}.bias"]
             if i == last and torch.is_grad_enabled():
-                x = _Affine.apply(x, matrix, bias)
+                x = _Affine.apply(x, matrix, bias)  # type: ignore[no-untyped-call]
             else:
                 x = torch.baddbmm(bias.unsqueeze(1), x, matrix)
             x = torch.sigmoid(x) if i < last else x

@@ -30,6 +30,8 @@ class LossConfig:
             rewards are dense a shorter horizon makes it less noisy.
         gae_lambda: lambda of the advantages.
         normalise: scale advantages to mean 0 and standard deviation 1 per task.
+        inner_clip: the support's normalised advantages are cut to [-inner_clip, inner_clip]: in a few episodes one rare
+            large reward would outweigh everything else that was seen. 0: not cut; needs ``normalise``.
     """
 
     surrogate: Surrogate = "lvc"
@@ -37,6 +39,7 @@ class LossConfig:
     inner_discount: float = 0.99
     gae_lambda: float = 1.0
     normalise: bool = True
+    inner_clip: float = 0.0
 
     def __post_init__(self) -> None:
         if self.surrogate not in SURROGATES:
@@ -44,6 +47,8 @@ class LossConfig:
         for name in ("discount", "inner_discount", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} must be in [0, 1]")
+        if not self.inner_clip >= 0 or (self.inner_clip and not self.normalise):
+            raise InvalidInputError(f"inner_clip={self.inner_clip!r} must be at least 0, and 0 without normalise")
 
     def advantages(self, data: Trajectories, discount: float) -> Tensor:
         """Advantages [N, T, E] over the linear baseline fitted per task."""
@@ -61,8 +66,10 @@ class LossConfig:
         if other is not None:
             log_prob = log_prob + other
         advantage = self.advantages(data, self.inner_discount)
+        if self.inner_clip:
+            advantage = advantage.clamp(-self.inner_clip, self.inner_clip)
         support = policy_gradient_loss(log_prob, advantage, data.alive, self.surrogate)
-        if self.inner_discount == self.discount:
+        if self.inner_discount == self.discount and not self.inner_clip:
             return support, support
         advantage = self.advantages(data, self.discount)
         return support, policy_gradient_loss(log_prob, advantage, data.alive, self.surrogate)
