@@ -99,11 +99,16 @@ class Policy(ABC):
 class MLPPolicy(Policy):
     """A tanh network with orthogonal initialisation (gain 1; 0.1 at the output).
 
+    With ``context`` numbers it has inputs that are weights themselves, zero at the start: a few numbers in which an
+    update can say what the task is (the bias transformation of Finn, Yu et al., CoRL 2017; the context parameters of CAVIA,
+    Zintgraf et al., ICML 2019).
+
     Args:
         observation_size: d.
         action_space: Box or Discrete.
         hidden: widths.
         initial_log_std: see ``Policy``.
+        context: how many such inputs.
     """
 
     def __init__(
@@ -112,9 +117,10 @@ class MLPPolicy(Policy):
         action_space: ActionSpace,
         hidden: Sequence[int] = (64, 64),
         initial_log_std: float = 0.0,
+        context: int = 0,
     ) -> None:
         super().__init__(observation_size, action_space, initial_log_std)
-        self.sizes = (observation_size, *hidden, self.action_size)
+        self.sizes, self.context = (observation_size, *hidden, self.action_size), context
 
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
         """Fresh weights of one player."""
@@ -126,6 +132,11 @@ class MLPPolicy(Policy):
             nn.init.orthogonal_(matrix, gain=gain, generator=generator)
             weights[f"layer{i}.weight"] = matrix.to(dtype)
             weights[f"layer{i}.bias"] = torch.zeros(fan_out, dtype=dtype)
+        if self.context:
+            matrix = torch.empty(self.context, self.sizes[1], dtype=torch.float64)
+            # A gain above 1 lets one update say something.
+            weights["context.weight"] = nn.init.orthogonal_(matrix, gain=3.0, generator=generator).to(dtype)
+            weights["context"] = torch.zeros(self.context, dtype=dtype)
         if not self.discrete:
             weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype)
         return weights
@@ -137,6 +148,8 @@ class MLPPolicy(Policy):
         prepared, last = dict(weights), len(self.sizes) - 2
         for i in range(last + 1):
             matrix, bias = weights[f"layer{i}.weight"], weights[f"layer{i}.bias"]
+            if i == 0 and self.context:
+                bias = bias + (weights["context"].unsqueeze(-2) @ weights["context.weight"]).squeeze(-2)
             if i > 0:
                 matrix, bias = 2.0 * matrix, bias - matrix.sum(-2)
             if i < last:

@@ -36,7 +36,7 @@ class Agent:
         role: its seat.
         policy: the network.
         weights: of one player, not stacked.
-        rates: [K] step sizes of its updates; none for a player that was not meta-trained.
+        rates: [K, P] step sizes of its updates, per weight tensor; none for a player that was not meta-trained.
         loss: what adaptation minimises.
         observation_space: of the environments that it plays in.
         action_space: the same.

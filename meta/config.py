@@ -32,6 +32,7 @@ class RunConfig:
         horizon: steps per episode; 0: the environment's own.
         hidden: widths of the policy networks.
         initial_log_std: where a Gaussian policy's log standard deviation starts.
+        context: inputs of the policy networks that are weights themselves, in which an update can say what the task is.
         learner: the meta-learner's settings.
         loss: how trajectories become a loss.
         validate_every: iterations between validations, which also write checkpoints.
@@ -47,6 +48,7 @@ class RunConfig:
     horizon: int = 0
     hidden: tuple[int, ...] = (64, 64)
     initial_log_std: float = -0.5
+    context: int = 0
     learner: MAMLConfig = field(default_factory=MAMLConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     validate_every: int = 25
@@ -63,6 +65,13 @@ class RunConfig:
             raise InvalidInputError(f"horizon={self.horizon!r} must be a whole number of at least 0 steps")
         if not all(type(width) is int and width >= 1 for width in self.hidden):
             raise InvalidInputError(f"hidden={self.hidden!r} must be whole numbers of at least 1 unit")
+        if (
+            isinstance(self.context, bool)
+            or not isinstance(self.context, int)
+            or self.context < 0
+            or (self.context and not self.hidden)
+        ):
+            raise InvalidInputError(f"context={self.context!r} must be a whole number, and 0 without hidden layers")
         if not math.isfinite(self.initial_log_std):
             raise InvalidInputError(f"initial_log_std={self.initial_log_std!r} must be a finite number")
 

@@ -96,7 +96,11 @@ def make_policies(env: Any, config: ForeignConfig) -> dict[Role, Policy]:
     """Each role's policy network."""
     return {
         role: MLPPolicy(
-            observation_space(env, agent).shape[0], action_space(env, agent), config.hidden, config.initial_log_std
+            observation_space(env, agent).shape[0],
+            action_space(env, agent),
+            config.hidden,
+            config.initial_log_std,
+            config.context,
         )
         for role, agent in zip(ROLES, env.possible_agents, strict=True)
     }

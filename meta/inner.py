@@ -21,7 +21,8 @@ def adapt_step(
     Args:
         players: stacked weights.
         losses: per role [N].
-        rates: per role, the step size (a scalar tensor, which may require a gradient).
+        rates: per role, the step sizes: one for each weight tensor [P] in the order of the weights, or one for all
+            ([1] or a scalar). They may require a gradient.
         create_graph: keep the graph through the gradients (second order) or treat them as constants (first order).
         joint: the losses depend on both players' weights, so that their sum must not be differentiated as one.
 
@@ -37,7 +38,10 @@ def adapt_step(
         total = torch.stack([loss.sum() for loss in losses.values()]).sum()
         gradients = _gradients(total, players, tuple(players), create_graph)
     return {
-        role: {name: value - rates[role] * gradients[role][name] for name, value in weights.items()}
+        role: {
+            name: value - rate * gradients[role][name]
+            for (name, value), rate in zip(weights.items(), rates[role].expand(len(weights)).unbind(0), strict=True)
+        }
         for role, weights in players.items()
     }
 
@@ -69,7 +73,7 @@ def unroll(
     Args:
         problem: the tasks.
         players: stacked start.
-        rates: per role [steps].
+        rates: per role [steps] or [steps, P], see ``adapt_step``.
         steps: K.
         second_order: differentiate through the updates.
         joint: see ``Problem.losses``.

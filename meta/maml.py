@@ -14,6 +14,7 @@ Limits: second order differentiates through every update, so memory grows linear
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -36,7 +37,8 @@ class MAMLConfig:
     Attributes:
         steps: K, updates per task in training; 0 is joint training (no adaptation).
         inner_lr: step size of every update at the start of training.
-        learn_inner_lr: meta-learn one step size per update and player (their logarithms).
+        learn_inner_lr: meta-learn the step sizes (their logarithms): one per update and weight tensor, as in MAML++
+            (Antoniou, Edwards and Storkey, ICLR 2019).
         second_order: differentiate through the updates; False is first-order MAML.
         outer_shots: which losses after adaptation are averaged: of shots 1..K, or of the last alone.
         peer: total derivative through the other player's updates too.
@@ -74,7 +76,7 @@ class MAML:
 
     Attributes:
         start: per role, leaves that ``update`` moves.
-        log_rates: per role, [K] leaf.
+        log_rates: per role, [K, P] leaf: per update and weight tensor.
     """
 
     def __init__(self, start: Mapping[Role, Weights], config: MAMLConfig) -> None:
@@ -83,10 +85,11 @@ class MAML:
             role: {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
             for role, weights in start.items()
         }
-        first = {role: next(iter(weights.values())) for role, weights in self.start.items()}
         self.log_rates = {
-            role: torch.full((config.steps,), config.inner_lr, dtype=value.dtype).log().requires_grad_()
-            for role, value in first.items()
+            role: torch.full(
+                (config.steps, len(weights)), math.log(config.inner_lr), dtype=next(iter(weights.values())).dtype
+            ).requires_grad_()
+            for role, weights in self.start.items()
         }
         optimistic = len(self.start) > 1
         self._optimisers = {
@@ -101,7 +104,7 @@ class MAML:
         }
 
     def rates(self, role: Role) -> Tensor:
-        """The player's step sizes [K]."""
+        """The player's step sizes [K, P]."""
         return torch.exp(self.log_rates[role])
 
     def outer_losses(self, problem: Problem) -> dict[Role, Tensor]:
@@ -114,7 +117,7 @@ class MAML:
         return {role: torch.stack([losses[role].mean() for losses in counted]).mean() for role in players}
 
     def gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
-        """Each player's outer gradient: with respect to its start and to its log step sizes [K]."""
+        """Each player's outer gradient: with respect to its start and to its log step sizes [K, P]."""
         losses = self.outer_losses(problem)
         result: dict[Role, tuple[Weights, Tensor]] = {}
         for i, (role, loss) in enumerate(losses.items()):
@@ -140,7 +143,7 @@ class MAML:
             metrics[f"{role}/gradient_norm"] = self._optimisers[role].step(gradient, lr_scale)
             if role in self._rate_optimisers:
                 self._rate_optimisers[role].step({"log_rates": rate_gradient}, lr_scale)
-            for k, rate in enumerate(self.rates(role).tolist()):
+            for k, rate in enumerate(self.log_rates[role].mean(1).exp().tolist()):
                 metrics[f"{role}/inner_lr_{k + 1}"] = rate
         return metrics
 

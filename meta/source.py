@@ -128,7 +128,7 @@ def make_duel(config: TrainConfig) -> Duel:
 def make_policy(config: TrainConfig, duel: Duel, role: Role) -> Policy:
     """A role's policy network."""
     size = duel.observation_space(role).shape[0]
-    return MLPPolicy(size, duel.action_space(role), config.hidden, config.initial_log_std)
+    return MLPPolicy(size, duel.action_space(role), config.hidden, config.initial_log_std, config.context)
 
 
 def initial_weights(policies: Mapping[Role, Policy], seed: int) -> dict[Role, Weights]:

@@ -43,10 +43,10 @@ Contexts
 | gate_angle | [-pi, pi] | the same | rad | nobody | where in the wall the gate is |
 | gate_width | [0.4, 0.6] | [0.3, 0.4] | m | both | its width, straight across |
 | evader_speed | [0.85, 0.95] | [0.75, 0.85] | m/s | both | the evader's top speed |
-| pursuer_speed | [0.6, 0.7] | [0.7, 0.8] | m/s | both | the pursuer's top speed |
-| evader_acceleration | [2.5, 3.5] | [2, 2.5] and [3.5, 4] | m/s^2 | both | the evader's thrust |
-| pursuer_acceleration | [0.8, 1.2] | [0.6, 0.8] and [1.2, 1.5] | m/s^2 | both | the pursuer's thrust |
-| drag | [0.1, 0.5] | [0.5, 0.8] | 1/s | both | share of the velocity lost to drag |
+| pursuer_speed | [0.45, 0.55] | [0.55, 0.65] | m/s | both | the pursuer's top speed |
+| evader_acceleration | [8, 12] | [6, 8] and [12, 14] | m/s^2 | both | the evader's thrust |
+| pursuer_acceleration | [4, 6] | [3, 4] and [6, 8] | m/s^2 | both | the pursuer's thrust |
+| drag | [4, 6] | [6, 7] | 1/s | both | share of the velocity lost to drag |
 
 Version history: v0: first release.
 """
@@ -98,30 +98,30 @@ SPECS = (
                 "evader_speed", "m/s", 0.9, (0.85, 0.95), "the evader's top speed", ((0.75, 0.85),), (0.1, 1.5), _both
             ),
             Context(
-                "pursuer_speed", "m/s", 0.65, (0.6, 0.7), "the pursuer's top speed", ((0.7, 0.8),), (0.1, 1.5), _both
+                "pursuer_speed", "m/s", 0.5, (0.45, 0.55), "the pursuer's top speed", ((0.55, 0.65),), (0.1, 1.5), _both
             ),
             Context(
                 "evader_acceleration",
                 "m/s^2",
-                3.0,
-                (2.5, 3.5),
+                10.0,
+                (8.0, 12.0),
                 "the evader's thrust",
-                ((2.0, 2.5), (3.5, 4.0)),
-                (0.1, 10.0),
+                ((6.0, 8.0), (12.0, 14.0)),
+                (0.1, 20.0),
                 _both,
             ),
             Context(
                 "pursuer_acceleration",
                 "m/s^2",
-                1.0,
-                (0.8, 1.2),
+                5.0,
+                (4.0, 6.0),
                 "the pursuer's thrust",
-                ((0.6, 0.8), (1.2, 1.5)),
-                (0.1, 10.0),
+                ((3.0, 4.0), (6.0, 8.0)),
+                (0.1, 20.0),
                 _both,
             ),
             Context(
-                "drag", "1/s", 0.3, (0.1, 0.5), "share of the velocity lost to drag", ((0.5, 0.8),), (0.0, 5.0), _both
+                "drag", "1/s", 5.0, (4.0, 6.0), "share of the velocity lost to drag", ((6.0, 7.0),), (0.0, 10.0), _both
             ),
         ),
         observation_spaces={"protagonist": spaces.Box(_low, _edge), "adversary": spaces.Box(_low, _edge)},
