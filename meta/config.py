@@ -216,6 +216,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if is_dataclass(hint):
         return value if type(value) is hint else _build(hint, value, path)
     origin = typing.get_origin(hint)
+    if origin is types.UnionType:  # X | None
+        return None if value is None else _convert(typing.get_args(hint)[0], value, path)
     if origin is typing.Literal:
         if value not in typing.get_args(hint):
             raise unknown(f"value of {path}", value, map(str, typing.get_args(hint)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ class LossConfig:
         discount: gamma of the returns that the query's advantages are made of.
         inner_discount: the same for the support: an update from a few episodes has to do with little data, and where
             rewards are dense a shorter horizon makes it less noisy.
+        adversary_inner_discount: the adversary's, where its rewards come later or sooner than the protagonist's; None: the
+            same.
         gae_lambda: lambda of the advantages.
         normalise: scale advantages to mean 0 and standard deviation 1 per task.
         inner_clip: the support's normalised advantages are cut to [-inner_clip, inner_clip]: in a few episodes one rare
@@ -37,6 +39,7 @@ class LossConfig:
     surrogate: Surrogate = "lvc"
     discount: float = 0.99
     inner_discount: float = 0.99
+    adversary_inner_discount: float | None = None
     gae_lambda: float = 1.0
     normalise: bool = True
     inner_clip: float = 0.0
@@ -44,11 +47,17 @@ class LossConfig:
     def __post_init__(self) -> None:
         if self.surrogate not in SURROGATES:
             raise unknown("surrogate", self.surrogate, SURROGATES)
-        for name in ("discount", "inner_discount", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
+        for name in ("discount", "inner_discount", "adversary_inner_discount", "gae_lambda"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} must be in [0, 1]")
         if not self.inner_clip >= 0 or (self.inner_clip and not self.normalise):
             raise InvalidInputError(f"inner_clip={self.inner_clip!r} must be at least 0, and 0 without normalise")
+
+    def of(self, role: Role) -> LossConfig:
+        """The settings of one role."""
+        if role == "protagonist" or self.adversary_inner_discount is None:
+            return self
+        return replace(self, inner_discount=self.adversary_inner_discount)
 
     def advantages(self, data: Trajectories, discount: float) -> Tensor:
         """Advantages [N, T, E] over the linear baseline fitted per task."""
@@ -82,7 +91,9 @@ class LossConfig:
         others: Mapping[Role, Tensor],
     ) -> Losses:
         """``evaluate`` for every learner in ``data``."""
-        pairs = {role: self.evaluate(policies[role], players[role], d, others.get(role)) for role, d in data.items()}
+        pairs = {
+            role: self.of(role).evaluate(policies[role], players[role], d, others.get(role)) for role, d in data.items()
+        }
         return Losses({role: pair[0] for role, pair in pairs.items()}, {role: pair[1] for role, pair in pairs.items()})
 
 
