@@ -155,11 +155,13 @@ def tune_rate(player: Contender, protocol: Protocol, rates: Sequence[float] = RA
     return player._replace(rates=torch.full((1,), rates[int(np.argmax(scores))]))
 
 
-def evaluate_scripted(spec: GameSpec, role: Role, protocol: Protocol, blind_only: bool = True) -> list[Result]:
+def evaluate_scripted(
+    spec: GameSpec, role: Role, protocol: Protocol, blind_only: bool = True, horizon: int | None = None
+) -> list[Result]:
     """Every scripted player for a role, on the same test episodes; players that read hidden contexts are left out unless
-    ``blind_only`` is False.
+    ``blind_only`` is False. ``horizon``: steps per episode, where it is not the family's own.
     """
-    duel = Duel(spec.make_game())
+    duel = Duel(spec.make_game(), horizon)
     opponents = names(spec, other(role), protocol.opponents)
     rows = task_rows(spec, protocol.task_list(spec), {})
     params = duel.game.params_from_rows(rows.repeat(len(opponents), 1).repeat_interleave(protocol.test_episodes, 0))

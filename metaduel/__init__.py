@@ -14,6 +14,7 @@ from metaduel.envs.spec import GameSpec, Task
 from metaduel.envs.tasks import sample_tasks as _sample_tasks
 
 if TYPE_CHECKING:
+    from metaduel.benchmarks.evaluate import evaluate as evaluate
     from metaduel.envs.adapters.sb3 import make_sb3 as make_sb3
     from metaduel.meta.agent import load as load
     from metaduel.meta.train import TaskList as TaskList
@@ -24,12 +25,13 @@ __version__ = "0.1.0"
 # What needs torch is imported when it is first used: name -> where it is.
 _LAZY = {
     "TaskList": "metaduel.meta.train",
+    "evaluate": "metaduel.benchmarks.evaluate",
     "load": "metaduel.meta.agent",
     "make_sb3": "metaduel.envs.adapters.sb3",
     "train_meta_adversarial": "metaduel.meta.train",
 }
 
-__all__ = ["TaskList", "games", "load", "make_sb3", "opponents", "sample_tasks", "train_meta_adversarial"]
+__all__ = ["TaskList", "evaluate", "games", "load", "make_sb3", "opponents", "sample_tasks", "train_meta_adversarial"]
 
 for _spec in specs().values():
     gymnasium_registration.register(_spec)
