@@ -58,7 +58,6 @@ def sheets(table: Table) -> list[Sheet]:
     found += _headroom(panel)
     found += _crossed(table)
     found += _both(table)
-    found += [returns_sheet(panel, role, "iqm") for role in ROLES if role in panel.values("role")]
     return found
 
 
@@ -178,7 +177,7 @@ def _both(table: Table) -> list[Sheet]:
                 square.append((method, f"{role} {name}", *(cell(metrics.estimate(v, RNG_SEED)) for v in values)))
             values = [own[LEARNING].pivot(method, role, shot) for shot in range(last + 1)]
             curves.append((method, role, *(cell(metrics.estimate(v, RNG_SEED)) for v in values)))
-    note = f"Adapted: after {last} shots in which both adapted to each other at once. {cover_note(arrays)}"
+    note = f"Adapted: at shot {last}, both having adapted to each other at once. {cover_note(arrays)}"
     whose = "the protagonist's return; zero-sum" if len(roles) == 1 else "the row's player's return"
     return [
         Sheet(f"Both players of a run, each adapted or not ({whose})", ("method", "", "opponent unadapted", "opponent adapted"),
@@ -207,6 +206,7 @@ def write_report(table: Table, out: Path, runs: Sequence[str], tuned: Sequence[s
     plot_shots(panel.filter(method=methods), out / "shots.png")
     spec = find(table["family"][0])
     opponents = {role: ", ".join(panel.filter(role=role).values("opponent")) for role in panel.values("role")}
+    robust = [returns_sheet(panel, role, "iqm") for role in ROLES if role in panel.values("role")]
     lines = [
         f"# {spec.name}-v{spec.version}: few-shot evaluation",
         "",
@@ -221,7 +221,7 @@ def write_report(table: Table, out: Path, runs: Sequence[str], tuned: Sequence[s
         "",
         "![return over shots](shots.png)",
         "",
-        *(sheet.markdown() for sheet in sheets(table)),
+        *(sheet.markdown() for sheet in (*sheets(table), *robust)),
         "### Runs",
         "",
         *(f"- {line}" for line in runs),

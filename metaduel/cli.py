@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import tyro
+import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.envs.registry import find, specs
-from metaduel.envs.spec import OPPONENT_SPLITS, ROLES, Context, GameSpec, Task
+from metaduel.envs.spec import OPPONENT_SPLITS, ROLES, SPLITS, Context, GameSpec, Task
 
 # Nothing here imports torch at the top: --help and list answer at once, and main() sets OMP_WAIT_POLICY in time.
 
 app = tyro.extras.SubcommandApp()
 GameName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="GAME")]
+Setting = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+Number = Annotated[int | None, tyro.conf.arg(metavar="N")]
 PlayerName = Annotated[str | None, tyro.conf.arg(metavar="PLAYER")]
 
 
@@ -107,6 +112,239 @@ def watch(
         write_video(path, frames, spec.fps)
         print(f"wrote {path}")
     screen.close()
+
+
+@app.command
+def train(
+    game: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[GAME]")] = None,
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    resume: bool = False,
+    quiet: bool = False,
+    method: Setting = None,
+    seed: Number = None,
+    iterations: Number = None,
+    tasks: Number = None,
+    episodes: Number = None,
+    threads: Number = None,
+    informed: bool = False,
+    set: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="NAME=VALUE")] = [],  # noqa: B006 (read only)
+) -> None:
+    """Train both players of a game into a run folder. Ctrl-C saves; --resume goes on to the same numbers.
+
+    Settings are those of the config file, then what flags say, then every --set. A run's own config.yaml is a config file.
+
+    Args:
+        game: the game's name, as `metaduel list` shows it; not needed where the config file names it.
+        config: a YAML file of settings, such as a run's config.yaml.
+        folder: where the run goes; runs/GAME-METHOD-SEED-TIME by default.
+        resume: go on with the run in the folder; its own config.yaml is used if none is given.
+        quiet: no live display.
+        method: how to learn: `metaduel methods` lists them.
+        seed: of everything random.
+        iterations: outer steps.
+        tasks: tasks per iteration and player.
+        episodes: episodes per task and shot.
+        threads: torch's threads.
+        informed: show the players every context, and don't adapt (method joint): the ceiling that adaptation is measured
+            against.
+        set: any other setting, its value in YAML, as in --set horizon=20 --set hidden=[32,32]; as often as needed.
+    """
+    named = {"method": method, "seed": seed, "iterations": iterations, "tasks": tasks, "episodes": episodes}
+    changes = {name: value for name, value in {**named, "threads": threads}.items() if value is not None}
+    if informed:
+        changes |= {"informed": True, "method": method or "joint"}
+    changes |= dict(_setting(text) for text in set)
+    if resume and folder is None:
+        raise InvalidInputError("--resume needs --folder, the run to go on with")
+    values = _config(config or (folder / "config.yaml" if resume and folder else None), game)
+
+    from metaduel.meta.config import TrainConfig
+    from metaduel.meta.train import default_folder
+    from metaduel.meta.train import train as run
+    from metaduel.meta.trainer import LAST, TrainingStopped
+
+    task_list = values.pop("task_list", None)
+    settings = TrainConfig.from_dict(values).override(**changes)
+    target = folder or default_folder(settings, settings.game)
+    try:
+        run(settings, target, task_list, resume, quiet)
+    except TrainingStopped as error:
+        _stopped(error)
+    except KeyboardInterrupt:
+        if (target / LAST).exists():
+            _resumable("train", "--resume", "--folder", str(target))
+        raise
+    print(f"wrote {target}")
+
+
+def _stopped(error: Exception) -> NoReturn:
+    print(f"metaduel: {error}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _resumable(*command: str) -> None:
+    print(f"metaduel: stopped and saved; go on with: {shlex.join(['metaduel', *command])}", file=sys.stderr)
+
+
+def _config(path: Path | None, game: str | None) -> dict[str, Any]:
+    """The settings in a config file, with the game that was asked for."""
+    values: Any = {}
+    if path is not None:
+        try:
+            values = yaml.safe_load(path.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InvalidInputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
+        if not isinstance(values, dict):
+            raise InvalidInputError(f"{path}: must hold a mapping of settings")
+        if "environment" in values:
+            raise InvalidInputError(f"{path} is of a run on environments of its own: train it from Python")
+    if game is None and "game" not in values:
+        raise InvalidInputError(
+            "GAME is missing: give it, or a --config file that names it (`metaduel list` shows them)"
+        )
+    if game is not None and values.setdefault("game", game) != game:
+        raise InvalidInputError(f"{path} is for the game {values['game']}, not {game}")
+    return dict(values)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """A setting's name and value: ``name=value`` in YAML, and numbers such as 1e-3, which YAML takes for words."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InvalidInputError(f"--set {text!r} must be NAME=VALUE, such as --set horizon=20")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InvalidInputError(f"--set {text!r}: {value!r} is not YAML ({str(error).splitlines()[0]})") from None
+    if isinstance(parsed, str):
+        with contextlib.suppress(ValueError):
+            parsed = float(parsed)
+    return name, parsed
+
+
+@app.command
+def evaluate(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")],
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    tasks: Annotated[str, tyro.conf.arg(metavar="SPLIT")] = "held_out",
+    opponents: Annotated[str, tyro.conf.arg(metavar="SPLIT")] = "held_out",
+    shots: int = 5,
+    episodes: int = 5,
+    test_episodes: int = 20,
+    task_count: int = 100,
+    actions: Annotated[str, tyro.conf.arg(metavar="HOW")] = "sampled",
+    no_crossed: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Measure how runs of one game adapt to tasks and opponents that they never met: a table, a report and a plot.
+
+    Beside the runs' own players there are random starts, every scripted player that reads no hidden context, and joint and
+    informed runs if they are among RUN. Inner rates that were not meta-learned are tuned on validation tasks first.
+
+    Args:
+        runs: run folders of one game: any methods and seeds.
+        out: folder for report.md, results.csv.gz and shots.png.
+        tasks: held_out, validation, extrapolation, or train for fresh training tasks.
+        opponents: held_out or train.
+        shots: updates.
+        episodes: fresh episodes for each update.
+        test_episodes: test episodes for each task, opponent and shot.
+        task_count: how many tasks of the split.
+        actions: sampled, or mode for the most probable action.
+        no_crossed: leave out seen and held-out tasks x training and held-out opponents.
+        quiet: no progress.
+    """
+    if tasks not in SPLITS:
+        raise unknown("split of tasks", tasks, SPLITS)
+    if opponents not in OPPONENT_SPLITS:
+        raise unknown("split of opponents", opponents, OPPONENT_SPLITS)
+
+    from metaduel.benchmarks.evaluate import evaluate_runs
+    from metaduel.benchmarks.few_shot import Protocol
+    from metaduel.benchmarks.summary import sheets
+
+    protocol = Protocol(tasks, opponents, shots, episodes, test_episodes, task_count, actions)  # type: ignore[arg-type]
+    table = evaluate_runs(runs, protocol, out, quiet, not no_crossed)
+    for sheet in sheets(table):
+        Console().print(sheet.rich())
+    print(f"wrote {out / 'report.md'}, {out / 'results.csv.gz'} and {out / 'shots.png'}")
+
+
+@app.command
+def methods() -> None:
+    """List what `metaduel train --method` takes: its paper, what adapts within a task, what the gradient flows through."""
+    from metaduel.meta.methods import METHODS
+
+    table = Table("method", "paper", "what adapts", "what the outer gradient flows through")
+    for method in METHODS.values():
+        table.add_row(method.name, method.paper, method.adapts, method.flows)
+    Console().print(table)
+
+
+@app.command
+def adapt(
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
+    role: Annotated[str, tyro.conf.arg(metavar="ROLE")] = "protagonist",
+    opponent: PlayerName = None,
+    task: Annotated[str, tyro.conf.arg(metavar="TASK")] = "held_out:0",
+    shots: int = 3,
+    episodes: int = 5,
+    video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    seed: int = 0,
+) -> None:
+    """Watch a trained player adapt: a video of the same episode before adaptation and after every shot.
+
+    Args:
+        run: the run folder.
+        role: whose player: protagonist or adversary.
+        opponent: who sits in the other seat; the first held-out scripted player by default.
+        task: SPLIT:INDEX for a task of a frozen list (contexts that the run held fixed stay so), or JSON.
+        shots: updates.
+        episodes: fresh episodes for each update.
+        video: an .mp4 or .gif file to write; adapt-ROLE.mp4 by default.
+        seed: of the episodes' random numbers.
+    """
+    if role not in ROLES:
+        raise unknown("role", role, ROLES)
+
+    from metaduel.benchmarks.film import film_adaptation
+    from metaduel.meta.agent import load
+    from metaduel.meta.config import other
+
+    trained, path = load(run), video or Path(f"adapt-{role}.mp4")
+    spec = trained.duel.spec
+    values = _task(spec, task)
+    if not task.lstrip().startswith("{"):
+        values |= trained.config.fixed
+    rival = opponent or spec.opponents[other(role)]["held_out"][0]
+    returns = film_adaptation(trained, role, rival, values, path, shots, episodes, seed)
+    for shot, value in enumerate(returns):
+        print(f"shot {shot}: mean return {value:.3f}")
+    print(f"wrote {path}")
+
+
+@app.command
+def demo(
+    folder: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/demo"),
+) -> None:
+    """Train on Pursuit, watch both players adapt, and print the tables: a few minutes on two cores.
+
+    Interrupted, it goes on where it was when called again; finished runs are not repeated.
+
+    Args:
+        folder: where the runs, the report, the plot and the videos go.
+    """
+    from metaduel.benchmarks.demo import run_demo
+    from metaduel.meta.trainer import TrainingStopped
+
+    try:
+        run_demo(folder)
+    except TrainingStopped as error:
+        _stopped(error)
+    except KeyboardInterrupt:
+        _resumable("demo", "--folder", str(folder))
+        raise
 
 
 def _task(spec: GameSpec, text: str) -> Task:
