@@ -41,7 +41,7 @@ Contexts
 | name | training range | extrapolation | unit | seen by | meaning |
 |---|---|---|---|---|---|
 | gate_angle | [-pi, pi] | the same | rad | nobody | where in the wall the gate is |
-| gate_width | [0.6, 0.8] | [0.5, 0.6] | m | both | its width, straight across |
+| gate_width | [0.7, 0.9] | [0.5, 0.7] | m | both | its width, straight across |
 | evader_speed | [0.85, 0.95] | [0.75, 0.85] | m/s | both | the evader's top speed |
 | pursuer_speed | [0.45, 0.55] | [0.55, 0.65] | m/s | both | the pursuer's top speed |
 | evader_acceleration | [8, 12] | [6, 8] and [12, 14] | m/s^2 | both | the evader's thrust |
@@ -87,10 +87,10 @@ SPECS = (
             Context(
                 "gate_width",
                 "m",
-                0.7,
-                (0.6, 0.8),
+                0.8,
+                (0.7, 0.9),
                 "the gate's width, straight across",
-                ((0.5, 0.6),),
+                ((0.5, 0.7),),
                 (0.1, 1.0),
                 _both,
             ),

@@ -138,7 +138,7 @@ def test_knowing_the_gate_pays_for_the_pursuer(split):
     panel = SPEC.opponents["protagonist"][split]
     blind = ("chase", "lead", "herd", "patrol", "drift")
     score = {p: -np.mean([mean_return((e, p)) for e in panel]) for p in ("guard", "goalie", *blind)}
-    assert max(score["guard"], score["goalie"]) - max(score[name] for name in blind) > 0.15
+    assert max(score["guard"], score["goalie"]) - max(score[name] for name in blind) > 0.08
 
 
 def test_nothing_that_players_see_depends_on_the_gate():
