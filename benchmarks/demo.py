@@ -29,9 +29,9 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import ROLES
 from metaduel.envs.tasks import find_task
 from metaduel.meta.agent import load
-from metaduel.meta.checkpoint import write_config
+from metaduel.meta.checkpoint import load_checkpoint, read_config, write_config
 from metaduel.meta.config import TrainConfig
-from metaduel.meta.trainer import TrainingStopped
+from metaduel.meta.trainer import LAST, TrainingStopped
 
 SETTINGS = importlib.resources.files("metaduel.benchmarks") / "suites"
 
@@ -80,7 +80,7 @@ def run_demo(folder: Path, suite: Mapping[str, Any] | None = None) -> None:
 
 def _train(folder: Path, configs: Mapping[str, TrainConfig], lanes: Sequence[Sequence[str]]) -> None:
     """Train every run, one after the other in each lane, the lanes at the same time."""
-    waiting = [list(lane) for lane in lanes]
+    waiting = [[name for name in lane if not _finished(folder / name, configs[name])] for lane in lanes]
     running: dict[str, subprocess.Popen[bytes]] = {}
     with _terminations(), _display(configs) as show:
         try:
@@ -101,6 +101,13 @@ def _train(folder: Path, configs: Mapping[str, TrainConfig], lanes: Sequence[Seq
                 time.sleep(0.2)
         finally:
             _end(running.values())
+
+
+def _finished(run: Path, config: TrainConfig) -> bool:
+    """Whether a run is whole; one with other settings is not: training it says what differs."""
+    if not (run / LAST).exists() or read_config(run) != config.to_dict():
+        return False
+    return bool(load_checkpoint(run / LAST)[1]["iteration"] >= config.iterations)
 
 
 def _log(folder: Path, name: str) -> Path:

@@ -171,6 +171,8 @@ def _jobs(runs: Sequence[Run], protocol: Protocol, crossed: bool, tuned: list[Tu
 
     for role in ROLES:
         own = [run for run in runs if role in run.agents]
+        if not own:
+            continue
         learned, joint, informed = ([run for run in own if _rank(run) == rank] for rank in range(3))
         for run in learned:
             add(few_shot.contender(run, role), True, panels)

@@ -5,8 +5,17 @@ import sys
 
 import imageio.v2 as imageio
 import pytest
+import yaml
 
 from metaduel import cli
+from metaduel.envs.registry import find
+from metaduel.meta import train as training
+from metaduel.meta.trainer import TrainingStopped
+
+TINY = (
+    *("--iterations", "2", "--tasks", "4", "--episodes", "2", "--set", "horizon=5", "--set", "steps=1", "--set"),
+    *("hidden=[4]", "--set", "validate_every=1", "--set", "validation_tasks=2", "--quiet"),
+)
 
 
 def fails(capsys, *args):
@@ -24,7 +33,7 @@ def test_help_names_every_subcommand(capsys):
         cli.main(["--help"])
     assert stopped.value.code == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in ("list", "info", "watch"))
+    assert all(name in out for name in ("list", "info", "watch", "train", "evaluate", "adapt", "methods", "demo"))
 
 
 def test_help_and_list_do_not_import_torch():
@@ -125,3 +134,129 @@ def test_interrupt_exits_with_130(monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["list"])
     assert stopped.value.code == 130
+
+
+# Training and what comes after it
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    cli.main(["train", "Pursuit", "--folder", str(folder), "--seed", "3", "--set", "outer_lr=1e-3", *TINY])
+    return folder
+
+
+def settings(folder):
+    return yaml.safe_load((folder / "config.yaml").read_text())
+
+
+def test_train_takes_flags_and_any_setting(run):
+    made = settings(run)
+    assert (made["game"], made["method"], made["seed"], made["iterations"]) == ("Pursuit", "maml", 3, 2)
+    assert (made["horizon"], made["hidden"], made["learner"]["steps"], made["learner"]["outer_lr"]) == (5, [4], 1, 1e-3)
+
+
+def test_a_runs_config_can_be_passed_back_in(run, tmp_path, capsys):
+    config = str(run / "config.yaml")
+    cli.main(["train", "--config", config, "--folder", str(tmp_path / "a"), "--quiet", "--informed"])
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'a'}\n"
+    assert settings(tmp_path / "a") == settings(run) | {"method": "joint", "informed": True}
+
+
+def test_resuming_a_finished_run_needs_its_folder_alone(run, capsys):
+    before = (run / "metrics.csv").read_text()
+    cli.main(["train", "--resume", "--folder", str(run), "--quiet"])
+    assert (run / "metrics.csv").read_text() == before
+
+
+def test_evaluate_prints_tables_and_writes_the_report(run, tmp_path, capsys):
+    small = ["--shots", "1", "--episodes", "1", "--test-episodes", "1", "--task-count", "2", "--no-crossed", "--quiet"]
+    cli.main(["evaluate", str(run), "--out", str(tmp_path / "out"), *small])
+    out = capsys.readouterr().out
+    assert "random start" in out
+    assert str(tmp_path / "out" / "report.md") in out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "results.csv.gz", "shots.png"}
+
+
+def test_adapt_films_every_shot(run, tmp_path, capsys):
+    video = tmp_path / "a.mp4"
+    cli.main(["adapt", str(run), "--role", "adversary", "--shots", "1", "--episodes", "1", "--video", str(video)])
+    out = capsys.readouterr().out
+    assert "shot 0: mean return" in out
+    assert "shot 1: mean return" in out
+    assert len(imageio.mimread(video)) == 2 * (
+        1 + 5 + find("Pursuit").fps
+    )  # two shots of five steps, each held for a second
+
+
+def test_methods_lists_papers(capsys):
+    cli.main(["methods"])
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("maml", "fomaml", "joint", "ICML"))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train"], "GAME is missing"),
+        (["train", "Pursiut"], "did you mean 'Pursuit'"),
+        (["train", "Pursuit", "--method", "mamal"], "did you mean 'maml'"),
+        (["train", "Pursuit", "--iterations", "0"], "iterations=0"),
+        (["train", "Pursuit", "--set", "horizn=3"], "did you mean 'horizon'"),
+        (["train", "Pursuit", "--set", "horizon"], "must be NAME=VALUE"),
+        (["train", "Pursuit", "--set", "horizon=[3"], "is not YAML"),
+        (["train", "Pursuit", "--set", "horizon=long"], "must be of type int"),
+        (["train", "Pursuit", "--set", "fixed={push: 0}"], "unknown context of Pursuit 'push'"),
+        (["train", "Pursuit", "--resume"], "--resume needs --folder"),
+        (["train", "Pursuit", "--config", "none.yaml"], "none.yaml"),
+        (["train", "Pursuit", "--config", "{cwd}/bad.yaml"], "not YAML"),
+        (["train", "Pursuit", "--config", "{cwd}/list.yaml"], "mapping of settings"),
+        (["train", "Pursuit", "--config", "{cwd}/foreign.yaml"], "environments of its own"),
+        (["train", "Navigation", "--config", "{run}/config.yaml"], "is for the game Pursuit"),
+        (["train", "Pursuit", "--folder", "{run}"], "holds a run already"),
+        (["train", "--resume", "--folder", "{run}", "--seed", "4"], "seed"),
+        (["evaluate", "none", "--out", "out"], "not a run folder"),
+        (["evaluate", "--out", "out"], "at least one run folder"),
+        (["evaluate", "{run}", "--out", "out", "--tasks", "test"], "unknown split of tasks"),
+        (["evaluate", "{run}", "--out", "out", "--opponents", "validation"], "unknown split of opponents"),
+        (["evaluate", "{run}", "--out", "out", "--actions", "best"], "'sampled' or 'mode'"),
+        (["adapt", "none"], "not a run folder"),
+        (["adapt", "{run}", "--role", "evader"], "unknown role"),
+        (["adapt", "{run}", "--opponent", "nobody"], "unknown opponent"),
+        (["adapt", "{run}", "--shots", "0"], "shots=0"),
+        (["adapt", "{run}", "--task", "held_out:x"], "SPLIT:INDEX"),
+        (["adapt", "{run}", "--video", "a.avi"], "must end with"),
+    ],
+)
+def test_bad_input_to_training_is_one_line(args, message, run, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    texts = {"bad.yaml": "a: [1", "list.yaml": "- 1", "foreign.yaml": "environment: x"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    error = fails(capsys, *(arg.format(run=run, cwd=tmp_path) if arg.startswith("{") else arg for arg in args))
+    assert error.startswith("metaduel: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert {path.name for path in tmp_path.iterdir()} == set(texts)
+
+
+def test_a_number_that_is_not_finite_exits_with_1(monkeypatch, capsys, tmp_path):
+    def stop(*_):
+        raise TrainingStopped("iteration 3: nan")
+
+    monkeypatch.setattr(training, "train", stop)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "Pursuit", "--folder", str(tmp_path / "run")])
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err == "metaduel: iteration 3: nan\n"
+
+
+def test_interrupted_training_says_how_to_go_on(monkeypatch, capsys, run):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", stop)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "Pursuit", "--folder", str(run)])
+    assert stopped.value.code == 130
+    assert f"metaduel train --resume --folder {run}" in capsys.readouterr().err
