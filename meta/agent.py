@@ -274,6 +274,8 @@ def _players(
             raise InvalidInputError(
                 f"{folder}: the {role}'s weights don't fit the config.yaml, or this version's spaces"
             )
+        # In the policy's own order, which the rates follow; a file has its own.
+        weights = {name: weights[name] for name in expected}
         agents[role] = Agent(role, policy, weights, tensors[f"{role}/log_rates"].exp(), loss, *seats[role])
     return agents, {role: state["best"][f"{role}/iteration"] for role in agents}
 

@@ -452,3 +452,10 @@ def test_one_learner_alone_has_one_role(tmp_path):
     assert list(run.agents) == ["adversary"]
     with pytest.raises(InvalidInputError, match="no protagonist"):
         run.protagonist  # noqa: B018
+
+
+def test_loaded_weights_are_in_the_order_of_their_rates(finished):
+    for agent in load(finished).agents.values():
+        # Files sort names; a rate belongs to the weight tensor at its place.
+        assert list(agent.weights) == list(agent.policy.init(0))
+        assert agent.rates.shape == (TINY.learner.steps, len(agent.weights))
