@@ -63,7 +63,9 @@ def run_demo(folder: Path, suite: Mapping[str, Any] | None = None) -> None:
     _train(folder, configs, suite["lanes"])
 
     out, protocol = folder / "evaluation", Protocol(**suite["evaluate"])
-    table = evaluate_runs([folder / name for name in configs], protocol, out, crossed=False)
+    table = evaluate_runs(
+        [folder / name for name in configs], protocol, out, crossed=False, tuning_tasks=suite["tuning_tasks"]
+    )
     for sheet in sheets(table):
         console.print(sheet.rich())
     print("One training seed: intervals cover tasks, not other training runs.")

@@ -72,7 +72,12 @@ def evaluate(
 
 
 def evaluate_runs(
-    folders: Sequence[Path], protocol: Protocol, out: Path, quiet: bool = False, crossed: bool = True
+    folders: Sequence[Path],
+    protocol: Protocol,
+    out: Path,
+    quiet: bool = False,
+    crossed: bool = True,
+    tuning_tasks: int = 40,
 ) -> Table:
     """Evaluate run folders of one family; write ``report.md``, ``results.csv.gz`` and ``shots.png`` into ``out``.
 
@@ -82,6 +87,7 @@ def evaluate_runs(
         out: folder for what is written; existing files of these names are replaced.
         quiet: no progress.
         crossed: also play seen and held-out tasks against training and held-out opponents.
+        tuning_tasks: validation tasks that inner rates are tuned on.
 
     Returns:
         The table; ``benchmarks.summary.sheets`` makes the report's tables of it.
@@ -101,7 +107,7 @@ def evaluate_runs(
     configure(config.threads)
     tuned: list[Tuned] = []
     tables: list[Table] = []
-    jobs = _jobs(runs, protocol, crossed, tuned)
+    jobs = _jobs(runs, protocol, crossed, tuning_tasks, tuned)
     with _display(len(jobs), quiet) as show:
         for job in jobs:
             show(job.label)
@@ -154,7 +160,7 @@ def _check_protocol(protocol: Protocol, spec: GameSpec) -> None:
         )
 
 
-def _jobs(runs: Sequence[Run], protocol: Protocol, crossed: bool, tuned: list[Tuned]) -> list[_Job]:
+def _jobs(runs: Sequence[Run], protocol: Protocol, crossed: bool, tuning_tasks: int, tuned: list[Tuned]) -> list[_Job]:
     """Everything to be played, in the order of the table's rows; rates that get tuned are put into ``tuned``."""
     spec, horizon = runs[0].duel.spec, runs[0].config.horizon or None
     panels = [
@@ -167,7 +173,7 @@ def _jobs(runs: Sequence[Run], protocol: Protocol, crossed: bool, tuned: list[Tu
 
     def add(player: Contender, adapts: bool, others: Sequence[Protocol]) -> None:
         label = f"{player.method}, {player.role}, seed {player.seed}"
-        jobs.append(_Job(label, lambda: _play(player, adapts, protocol, others, tuned)))
+        jobs.append(_Job(label, lambda: _play(player, adapts, protocol, others, tuning_tasks, tuned)))
 
     for role in ROLES:
         own = [run for run in runs if role in run.agents]
@@ -201,12 +207,17 @@ def _jobs(runs: Sequence[Run], protocol: Protocol, crossed: bool, tuned: list[Tu
 
 
 def _play(
-    player: Contender, adapts: bool, protocol: Protocol, others: Sequence[Protocol], tuned: list[Tuned]
+    player: Contender,
+    adapts: bool,
+    protocol: Protocol,
+    others: Sequence[Protocol],
+    tuning_tasks: int,
+    tuned: list[Tuned],
 ) -> list[Table]:
     """One contender on the headline panel, and on the others at the shots that are reported there."""
     adapts = adapts and protocol.shots > 0
     if adapts and not len(player.rates):
-        player = few_shot.tune_rate(player, protocol)
+        player = few_shot.tune_rate(player, protocol, tasks=tuning_tasks)
         tuned.append(Tuned(player.method, player.role, player.seed, round(float(player.rates[0]), 6)))
     spec, shots = player.duel.spec, protocol.shots + 1 if adapts else 1
     tables = [_rows(few_shot.evaluate(player, protocol), spec, shots)]

@@ -36,7 +36,7 @@ RUNS = {
 @pytest.fixture(autouse=True, scope="module")
 def few_rates():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(few_shot.tune_rate, "__defaults__", ((0.1, 1.0), 2))
+        patch.setattr(few_shot.tune_rate, "__defaults__", ((0.1, 1.0), 40))
         yield
 
 
@@ -207,6 +207,7 @@ def suite():
     return demo.read_suite("demo.yaml") | {
         "settings": {name: values[name] for name in values if name not in ("game", "method", "informed")},
         "runs": own,
+        "tuning_tasks": 2,
         "evaluate": {"shots": 1, "episodes": 1, "test_episodes": 1, "task_count": 2},
     }
 
