@@ -1,0 +1,38 @@
+"""The README's snippets run, in order, as a newcomer would run them; what it names exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_snippets_run_in_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(snippets) == 3
+    for snippet in snippets:
+        exec(compile(snippet, "README.md", "exec"), namespace)
+    assert namespace["run"].protagonist.rates.shape[0] == 3
+    assert namespace["adapted"] is not namespace["run"].protagonist
+    assert "maml" in namespace["table"].values("method")
+    assert {path.name for path in Path("runs/mine/evaluation").iterdir()} >= {
+        "results.csv.gz",
+        "report.md",
+        "shots.png",
+    }
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", README))
+def test_links_lead_somewhere(target):
+    assert (ROOT / target).exists()
+
+
+def test_commands_exist():
+    from metaduel import cli
+
+    named = set(re.findall(r"`metaduel (\w+)", README)) | set(re.findall(r"metaduel (\w+) --", README))
+    assert named <= {command for command in dir(cli)} | {"list"}
