@@ -102,7 +102,6 @@ class _Rollout:
 
     def run(self) -> tuple[Trajectories | None, Trajectories | None]:
         alive = torch.ones(self.rows.key.shape[0], dtype=self.dtype)
-        step = 0
         for step in range(self.duel.horizon):
             actions = []
             for actors, observation in zip(self.actors, self.duel.observe(self.rows), strict=True):
@@ -117,7 +116,7 @@ class _Rollout:
             alive = alive * ~transition.terminated
             if not alive.any():
                 break
-        results = [next((r for actor in actors if (r := actor.result(step + 1))), None) for actors in self.actors]
+        results = [next((r for actor in actors if (r := actor.result())), None) for actors in self.actors]
         return results[0], results[1]
 
 
@@ -133,30 +132,24 @@ class _LearnerRows:
         self.weights = {name: value.contiguous() for name, value in prepared.items()}
         self.shape = (uniforms.shape[1] // episodes, episodes)
         self.noise = self.policy.prepare_noise(uniforms).view(horizon, *self.shape, -1).unbind(0)
-        n, e = self.shape
-        tail = () if self.policy.discrete else (self.policy.action_size,)
-        self.observation = torch.zeros(n, horizon, e, self.policy.observation_size, dtype=uniforms.dtype)
-        kind = torch.int64 if self.policy.discrete else uniforms.dtype
-        self.action = torch.zeros(n, horizon, e, *tail, dtype=kind)
-        self.reward = torch.zeros(n, horizon, e, dtype=uniforms.dtype)
-        self.alive = torch.zeros(n, horizon, e, dtype=uniforms.dtype)
+        # Kept step by step and joined once: writing into a block costs a strided copy per step and field.
+        self.kept: list[tuple[Tensor, Tensor]] = []  # observation, action
+        self.got: list[tuple[Tensor, Tensor]] = []  # reward, alive
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
         own = observation[self.rows].view(*self.shape, -1)
         distribution = self.policy.distribution(self.weights, own)
         action = distribution.mode() if self.deterministic else distribution.sample(self.noise[step])
-        self.observation[:, step] = own
-        self.action[:, step] = action
+        self.kept.append((own, action))
         return self.policy.clip(action).flatten(0, 1)
 
     def record(self, step: int, reward: Tensor, alive: Tensor) -> None:
-        own = alive[self.rows]
-        self.reward[:, step] = torch.where(own > 0, reward[self.rows], 0.0).view(self.shape)
-        self.alive[:, step] = own.view(self.shape)
+        self.got.append((reward[self.rows].reshape(self.shape), alive[self.rows].view(self.shape)))
 
-    def result(self, steps: int) -> Trajectories | None:
-        parts = (self.observation, self.action, self.reward, self.alive)
-        return Trajectories(*(part[:, :steps].contiguous() for part in parts))
+    def result(self) -> Trajectories | None:
+        observation, action = (torch.stack(part, 1) for part in zip(*self.kept, strict=True))
+        reward, alive = (torch.stack(part, 1) for part in zip(*self.got, strict=True))
+        return Trajectories(observation, action, torch.where(alive > 0, reward, 0.0), alive)
 
 
 class _PlayerRows:
@@ -173,5 +166,5 @@ class _PlayerRows:
     def record(self, step: int, reward: Tensor, alive: Tensor) -> None:
         """Only learners record."""
 
-    def result(self, steps: int) -> Trajectories | None:
+    def result(self) -> Trajectories | None:
         return None
