@@ -193,7 +193,8 @@ class ModulePolicy(Policy):
     ) -> None:
         super().__init__(observation_size, action_space, initial_log_std)
         self._build = build
-        self._module = build()
+        with torch.random.fork_rng(devices=[]):  # making the template must not move anybody's random numbers
+            self._module = build()
         if buffers := [name for name, _ in self._module.named_buffers()]:
             raise InvalidInputError(
                 f"policy module has buffers {buffers}: a policy must be a function of its parameters"

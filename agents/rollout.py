@@ -112,7 +112,7 @@ class _Rollout:
             rewards = transition.reward.unbind(1)
             for actors, reward in zip(self.actors, rewards, strict=True):
                 for actor in actors:
-                    actor.record(step, reward, alive)
+                    actor.record(reward, alive)
             alive = alive * ~transition.terminated
             if not alive.any():
                 break
@@ -143,7 +143,7 @@ class _LearnerRows:
         self.kept.append((own, action))
         return self.policy.clip(action).flatten(0, 1)
 
-    def record(self, step: int, reward: Tensor, alive: Tensor) -> None:
+    def record(self, reward: Tensor, alive: Tensor) -> None:
         self.got.append((reward[self.rows].reshape(self.shape), alive[self.rows].view(self.shape)))
 
     def result(self) -> Trajectories | None:
@@ -163,7 +163,7 @@ class _PlayerRows:
         action, self.memory = self.player.act(view, self.memory, self.noise[step])
         return action
 
-    def record(self, step: int, reward: Tensor, alive: Tensor) -> None:
+    def record(self, reward: Tensor, alive: Tensor) -> None:
         """Only learners record."""
 
     def result(self) -> Trajectories | None:

@@ -191,3 +191,21 @@ def test_modules_that_are_refused():
         ModulePolicy(lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), 4, BOX)
     with pytest.raises(InvalidInputError, match=r"\[3, 2\]; must be \[3, 3\]"):
         ModulePolicy(lambda: nn.Linear(4, 2), 4, BOX)
+
+
+def test_context_inputs_are_an_input_that_is_a_weight():
+    plain, policy = MLPPolicy(6, BOX, (8,)), MLPPolicy(4, BOX, (8,), context=2)
+    weights = random_weights(policy, 5)
+    merged = {name: value for name, value in weights.items() if not name.startswith("context")}
+    merged["layer0.weight"] = torch.cat([weights["layer0.weight"], weights["context.weight"]], 1)
+    observation = torch.randn(5, 7, 4, generator=torch.Generator().manual_seed(1)).to(weights["context"])
+    wide = torch.cat([observation, weights["context"].unsqueeze(1).expand(5, 7, 2)], -1)
+    torch.testing.assert_close(policy(weights, observation).mode(), plain(merged, wide).mode())
+    assert policy.init(0)["context"].tolist() == [0, 0]
+
+
+def test_making_a_module_policy_leaves_the_global_random_numbers_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    ModulePolicy(network, 4, BOX).init(1)
+    assert torch.equal(torch.get_rng_state(), before)

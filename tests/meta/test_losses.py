@@ -1,0 +1,55 @@
+"""What the support's settings do to it, and that they leave the query alone."""
+
+import pytest
+import torch
+from gymnasium import spaces
+
+from metaduel.agents.policies import MLPPolicy, stack
+from metaduel.agents.rollout import Trajectories
+from metaduel.envs.errors import InvalidInputError
+from metaduel.meta.duels import LossConfig
+
+POLICY = MLPPolicy(2, spaces.Box(-1, 1, (1,)), (4,))
+
+
+def data():
+    generator = torch.Generator().manual_seed(0)
+    n, t, e = 3, 6, 4
+    reward = torch.randn(n, t, e, generator=generator)
+    reward[:, 2, 0] = 50.0  # one rare, large reward
+    observation = torch.randn(n, t, e, 2, generator=generator)
+    return Trajectories(observation, torch.randn(n, t, e, 1, generator=generator), reward, torch.ones(n, t, e))
+
+
+def gradients(config):
+    weights = {name: value.clone().requires_grad_() for name, value in stack(POLICY.init(0), 3).items()}
+    losses = config.evaluate(POLICY, weights, data())
+    return [torch.autograd.grad(x.sum(), weights["layer1.bias"], retain_graph=True)[0] for x in losses]
+
+
+def test_the_inner_discount_is_the_supports_alone():
+    plain, short = gradients(LossConfig(inner_discount=0.99)), gradients(LossConfig(inner_discount=0.3))
+    assert torch.equal(plain[1], short[1])
+    assert not torch.allclose(plain[0], short[0])
+    assert torch.equal(short[0], gradients(LossConfig(discount=0.3, inner_discount=0.3))[1])
+
+
+def test_cutting_takes_weight_from_rare_rewards_in_the_support_alone():
+    plain, cut = gradients(LossConfig()), gradients(LossConfig(inner_clip=0.5))
+    assert torch.equal(plain[1], cut[1])
+    assert (cut[0].abs() < plain[0].abs()).all()
+
+
+def test_the_adversary_may_have_its_own_inner_discount():
+    config = LossConfig(inner_discount=0.3, adversary_inner_discount=0.9)
+    assert config.of("protagonist").inner_discount == 0.3
+    assert config.of("adversary").inner_discount == 0.9
+    assert LossConfig(inner_discount=0.3).of("adversary").inner_discount == 0.3
+
+
+@pytest.mark.parametrize(
+    "bad", [{"inner_clip": -1.0}, {"inner_clip": 1.0, "normalise": False}, {"inner_discount": 1.5}]
+)
+def test_bad_settings_are_named(bad):
+    with pytest.raises(InvalidInputError, match=next(iter(bad))):
+        LossConfig(**bad)
