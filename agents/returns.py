@@ -54,10 +54,13 @@ def discounted_returns(reward: Tensor, discount: float) -> Tensor:
     return torch.stack(returns[::-1], 1)
 
 
-def normalise(advantage: Tensor, alive: Tensor) -> Tensor:
-    """Shift and scale advantages [N, T, E] to mean 0 and standard deviation 1 per task, over the steps that were played."""
-    count = alive.sum((1, 2), keepdim=True).clamp(min=1.0)
-    mean = (advantage * alive).sum((1, 2), keepdim=True) / count
+def normalise(advantage: Tensor, alive: Tensor, shared: bool = False) -> Tensor:
+    """Shift and scale advantages [N, T, E] to mean 0 and standard deviation 1 over the steps that were played, per task
+    or (``shared``) over all tasks at once.
+    """
+    over = (0, 1, 2) if shared else (1, 2)
+    count = alive.sum(over, keepdim=True).clamp(min=1.0)
+    mean = (advantage * alive).sum(over, keepdim=True) / count
     centred = (advantage - mean) * alive
-    std = torch.sqrt((centred * centred).sum((1, 2), keepdim=True) / count)
+    std = torch.sqrt((centred * centred).sum(over, keepdim=True) / count)
     return centred / (std + 1e-8)

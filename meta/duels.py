@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,7 +32,11 @@ class LossConfig:
         adversary_inner_discount: the adversary's, where its rewards come later or sooner than the protagonist's; None: the
             same.
         gae_lambda: lambda of the advantages.
-        normalise: scale advantages to mean 0 and standard deviation 1 per task.
+        baseline: the query's linear baseline and normalisation: fitted per ``task``, or once for the whole ``batch`` of
+            tasks, which few episodes per task need (see ``fit_linear``).
+        inner_baseline: fit a linear baseline to the support, always per task; without it, advantages are
+            discounted returns, shifted and scaled if ``normalise``.
+        normalise: scale advantages to mean 0 and standard deviation 1.
         inner_clip: the support's normalised advantages are cut to [-inner_clip, inner_clip]: in a few episodes one rare
             large reward would outweigh everything else that was seen. 0: not cut; needs ``normalise``.
     """
@@ -41,6 +46,8 @@ class LossConfig:
     inner_discount: float = 0.99
     adversary_inner_discount: float | None = None
     gae_lambda: float = 1.0
+    baseline: Literal["task", "batch"] = "task"
+    inner_baseline: bool = True
     normalise: bool = True
     inner_clip: float = 0.0
 
@@ -59,11 +66,22 @@ class LossConfig:
             return self
         return replace(self, inner_discount=self.adversary_inner_discount)
 
-    def advantages(self, data: Trajectories, discount: float) -> Tensor:
-        """Advantages [N, T, E] over the linear baseline fitted per task."""
-        value = fit_linear(data.observation, discounted_returns(data.reward, discount), data.alive)
-        advantage = gae(data.reward, value, data.alive, discount, self.gae_lambda)
-        return normalise(advantage, data.alive) if self.normalise else advantage
+    def support_advantages(self, data: Trajectories) -> Tensor:
+        """What an update of each task learns from: [N, T, E]."""
+        advantage = self._advantages(data, self.inner_discount, fit=self.inner_baseline)
+        return advantage.clamp(-self.inner_clip, self.inner_clip) if self.inner_clip else advantage
+
+    def query_advantages(self, data: Trajectories) -> Tensor:
+        """What the start is judged by: [N, T, E]."""
+        return self._advantages(data, self.discount, shared=self.baseline == "batch")
+
+    def _advantages(self, data: Trajectories, discount: float, fit: bool = True, shared: bool = False) -> Tensor:
+        returns = discounted_returns(data.reward, discount)
+        advantage = returns
+        if fit:
+            value = fit_linear(data.observation, returns, data.alive, shared)
+            advantage = gae(data.reward, value, data.alive, discount, self.gae_lambda)
+        return normalise(advantage, data.alive, shared) if self.normalise else advantage
 
     def evaluate(
         self, policy: Policy, weights: Weights, data: Trajectories, other: Tensor | None = None
@@ -74,14 +92,16 @@ class LossConfig:
         log_prob = log_probs(policy, weights, data)
         if other is not None:
             log_prob = log_prob + other
-        advantage = self.advantages(data, self.inner_discount)
-        if self.inner_clip:
-            advantage = advantage.clamp(-self.inner_clip, self.inner_clip)
-        support = policy_gradient_loss(log_prob, advantage, data.alive, self.surrogate)
-        if self.inner_discount == self.discount and not self.inner_clip:
+        support = policy_gradient_loss(log_prob, self.support_advantages(data), data.alive, self.surrogate)
+        if self._one_loss:
             return support, support
-        advantage = self.advantages(data, self.discount)
-        return support, policy_gradient_loss(log_prob, advantage, data.alive, self.surrogate)
+        return support, policy_gradient_loss(log_prob, self.query_advantages(data), data.alive, self.surrogate)
+
+    @property
+    def _one_loss(self) -> bool:
+        """Whether support and query are the same function of the trajectories."""
+        same_fit = self.inner_baseline and self.baseline == "task"
+        return same_fit and self.inner_discount == self.discount and not self.inner_clip
 
     def evaluate_all(
         self,

@@ -1,9 +1,10 @@
 """Pursuit: leave a round arena through a gate that nobody shows you, before the pursuer catches you.
 
-An evader (protagonist) and a pursuer (adversary) start at rest on opposite sides of the centre of an arena of radius 1,
-in a direction that has nothing to do with the gate. The evader is fast and nimble, the pursuer slow and heavy: running
-after the evader does little, standing in the gate does a lot. Whoever reaches the wall beside the gate has lost, so
-the wall can't be searched. Both see everything but the gate; both can infer it from their rewards.
+An evader (protagonist) starts at rest 0.5 to 0.7 m from the centre of an arena of radius 1, a pursuer (adversary) within
+0.3 m of the centre, each in a direction that has nothing to do with the gate. It is dark: they see each other only where they
+are closer than 0.4 m. So a pursuer that knows the gate waits in it, and one that doesn't can't just follow whoever
+knows: it has to look for the evader. Whoever reaches the wall beside the gate has lost, so the wall can't be
+searched. Both can infer the gate from their rewards.
 
 Observation (each role from its own side; then the contexts that it sees, each scaled to [-1, 1] over its training range)
 
@@ -11,9 +12,10 @@ Observation (each role from its own side; then the contexts that it sees, each s
 |---|---|---|---|---|
 | 0, 1 | own position | -1.5 | 1.5 | m |
 | 2, 3 | own velocity | -2 | 2 | m/s |
-| 4, 5 | the other's position minus the own | -2.5 | 2.5 | m |
-| 6, 7 | the other's velocity | -2 | 2 | m/s |
-| 8 | share of the time that is left | 0 | 1 | |
+| 4, 5 | the other's position minus the own, 0 out of sight | -0.4 | 0.4 | m |
+| 6, 7 | the other's velocity, 0 out of sight | -2 | 2 | m/s |
+| 8 | whether they see each other | 0 | 1 | |
+| 9 | share of the time that is left | 0 | 1 | |
 
 Action
 
@@ -30,7 +32,7 @@ Reward of the protagonist (the adversary gets the negative: zero-sum)
 | the evader is outside, through the gate | +1, the episode ends |
 | the evader is outside, anywhere else | -1, the episode ends |
 | the two are closer than 0.15 m, outside or not | -1, the episode ends |
-| 40 steps of 0.1 s are over | 0, the episode is truncated |
+| 50 steps of 0.1 s are over | 0, the episode is truncated |
 
 The evader's lead in the race is the pursuer's distance to the middle of the gate minus its own. So the race telescopes:
 over an episode it adds up to 0.4 x (lead at the end - lead at the start), wherever the two went. At a
@@ -41,8 +43,8 @@ Contexts
 | name | training range | extrapolation | unit | seen by | meaning |
 |---|---|---|---|---|---|
 | gate_angle | [-pi, pi] | the same | rad | nobody | where in the wall the gate is |
-| gate_width | [0.7, 0.9] | [0.5, 0.7] | m | both | its width, straight across |
-| evader_speed | [0.85, 0.95] | [0.75, 0.85] | m/s | both | the evader's top speed |
+| gate_width | [0.6, 0.8] | [0.4, 0.6] | m | both | its width, straight across |
+| evader_speed | [0.55, 0.65] | [0.45, 0.55] | m/s | both | the evader's top speed |
 | pursuer_speed | [0.45, 0.55] | [0.55, 0.65] | m/s | both | the pursuer's top speed |
 | evader_acceleration | [8, 12] | [6, 8] and [12, 14] | m/s^2 | both | the evader's thrust |
 | pursuer_acceleration | [4, 6] | [3, 4] and [6, 8] | m/s^2 | both | the pursuer's thrust |
@@ -61,8 +63,8 @@ from metaduel.envs.spec import Context, GameSpec, Role
 _both: tuple[Role, Role] = ("protagonist", "adversary")
 _thrust = (-1.0, 1.0, (2,), np.float32)
 
-_edge = np.array([1.5, 1.5, 2.0, 2.0, 2.5, 2.5, 2.0, 2.0, 1.0], np.float32)
-_low = np.concatenate([-_edge[:8], np.zeros(1, np.float32)])
+_edge = np.array([1.5, 1.5, 2.0, 2.0, 0.4, 0.4, 2.0, 2.0, 1.0, 1.0], np.float32)
+_low = np.concatenate([-_edge[:8], np.zeros(2, np.float32)])
 
 SPECS = (
     GameSpec(
@@ -71,7 +73,7 @@ SPECS = (
         summary="leave a round arena through a hidden gate before the pursuer catches you",
         package="metaduel.envs.pursuit",
         game_class="Pursuit",
-        horizon=40,
+        horizon=50,
         fps=10,
         contexts=(
             Context(
@@ -87,15 +89,15 @@ SPECS = (
             Context(
                 "gate_width",
                 "m",
-                0.8,
-                (0.7, 0.9),
+                0.7,
+                (0.6, 0.8),
                 "the gate's width, straight across",
-                ((0.5, 0.7),),
+                ((0.4, 0.6),),
                 (0.1, 1.0),
                 _both,
             ),
             Context(
-                "evader_speed", "m/s", 0.9, (0.85, 0.95), "the evader's top speed", ((0.75, 0.85),), (0.1, 1.5), _both
+                "evader_speed", "m/s", 0.6, (0.55, 0.65), "the evader's top speed", ((0.45, 0.55),), (0.1, 1.5), _both
             ),
             Context(
                 "pursuer_speed", "m/s", 0.5, (0.45, 0.55), "the pursuer's top speed", ((0.55, 0.65),), (0.1, 1.5), _both

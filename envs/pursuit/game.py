@@ -13,7 +13,9 @@ from metaduel.envs.core import Game, Outcome, Pair
 DT = 0.1  # s per step
 ARENA = 1.0  # m: radius of the wall
 CAPTURE = 0.15  # m: closer than this, the evader is caught
-START = (0.3, 0.5)  # m from the centre: both start there, on opposite sides
+SIGHT = 0.4  # m: closer than this, they see each other
+EVADER_START = (0.5, 0.7)  # m from the centre
+PURSUER_START = (0.0, 0.3)  # m from the centre
 RACE = 0.4  # reward per m of lead in the race to the gate; from 0.5 on, being caught could beat surviving
 
 
@@ -61,30 +63,36 @@ class State(NamedTuple):
         """[B, 2] m/s."""
         return self.velocity[:, 1]
 
+    @property
+    def in_sight(self) -> Tensor:
+        """[B] bool: whether they see each other."""
+        return length(self.pursuer - self.evader) < SIGHT
+
 
 class Pursuit(Game[Params, State]):
     """Leave through the hidden gate before the pursuer catches you."""
 
     params_type = Params
-    init_noise = 3
+    init_noise = 4
 
     def init(self, params: Params, noise: Tensor) -> State:
-        """Start at rest, on opposite sides of the centre, in a direction that has nothing to do with the gate."""
-        side = polar(2 * math.pi * noise[:, 0])
-        radius = START[0] + (START[1] - START[0]) * noise[:, 1:]
-        position = both(side * radius[:, :1], -side * radius[:, 1:])
+        """Start at rest, each in a direction that has nothing to do with the gate."""
+        evader = polar(2 * math.pi * noise[:, 0]) * _between(EVADER_START, noise[:, 1:2])
+        pursuer = polar(2 * math.pi * noise[:, 2]) * _between(PURSUER_START, noise[:, 3:])
+        position = both(evader, pursuer)
         return State(position, torch.zeros_like(position), torch.ones_like(params.drag))
 
     def observe(self, params: Params, state: State) -> Pair:
-        """Each sees itself, the other relative to itself, and the clock; nothing that depends on the gate."""
-        gap = (state.pursuer - state.evader).t()
+        """Each sees itself, the clock, and the other if it is near; nothing that depends on the gate."""
+        seen = state.in_sight.to(state.left.dtype).unsqueeze(0)
+        gap = seen * (state.pursuer - state.evader).t()
         evader, pursuer = state.evader.t(), state.pursuer.t()
         evader_velocity, pursuer_velocity = state.evader_velocity.t(), state.pursuer_velocity.t()
         left = state.left.unsqueeze(0)
         # Joined feature by feature: joining row by row copies a few bytes at a time, which takes longer than the step.
         return (
-            torch.cat([evader, evader_velocity, gap, pursuer_velocity, left]).t(),
-            torch.cat([pursuer, pursuer_velocity, -gap, evader_velocity, left]).t(),
+            torch.cat([evader, evader_velocity, gap, seen * pursuer_velocity, seen, left]).t(),
+            torch.cat([pursuer, pursuer_velocity, -gap, seen * evader_velocity, seen, left]).t(),
         )
 
     def step(self, params: Params, state: State, actions: Pair, noise: Tensor) -> tuple[State, Outcome]:
@@ -138,6 +146,10 @@ def ending(params: Params, position: Tensor, gate: Tensor) -> tuple[Tensor, Tens
 def both(evader: Tensor, pursuer: Tensor) -> Tensor:
     """Put two [B, 2] side by side: [B, 2, 2]. In memory the rows come last, which makes everything twice as fast."""
     return torch.stack([evader.t(), pursuer.t()]).permute(2, 0, 1)
+
+
+def _between(bounds: tuple[float, float], share: Tensor) -> Tensor:
+    return bounds[0] + (bounds[1] - bounds[0]) * share
 
 
 def lead(position: Tensor, gate: Tensor) -> Tensor:

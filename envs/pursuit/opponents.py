@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metaduel.envs.core import View
 from metaduel.envs.opponents import Scripted
-from metaduel.envs.pursuit.game import ARENA, CAPTURE, Params, State, length, polar
+from metaduel.envs.pursuit.game import ARENA, Params, State, length, polar
 
 Choice = tuple[Tensor, Tensor]
 
@@ -56,10 +56,10 @@ def _gate(view: View) -> Tensor:
     return params.gate
 
 
-def _around(position: Tensor, radius: float) -> Tensor:
-    """Direction in which to circle around the centre at ``radius``, anticlockwise."""
+def _around(position: Tensor, radius: float, turn: Tensor | float = 1.0) -> Tensor:
+    """Direction in which to circle around the centre at ``radius``: anticlockwise, or clockwise with a ``turn`` of -1."""
     out = _unit(position)
-    return _left(out) + 5.0 * (radius - length(position)).unsqueeze(1) * out
+    return turn * _left(out) + 5.0 * (radius - length(position)).unsqueeze(1) * out
 
 
 # Evaders
@@ -70,13 +70,19 @@ def _dash(view: View, memory: Tensor, noise: Tensor) -> Choice:
     return _evade(view, 1.1 * _gate(view) - s.evader), memory
 
 
+def _seen(view: View) -> Tensor:
+    """[B, 1] bool: whether the two see each other; whoever is out of sight must not be reacted to."""
+    seen: Tensor = view.state.in_sight
+    return seen.unsqueeze(1)
+
+
 def _around_pursuer(view: View) -> Tensor:
     """Potential field: drawn to the gate, pushed from the pursuer and past it on the nearer side, kept off the wall."""
     s: State = view.state
     to_gate = 1.1 * _gate(view) - s.evader
     away = s.evader - s.pursuer
     side = torch.where(_dot(_left(away), to_gate) >= 0, _left(away), -_left(away))
-    push = (0.35 / length(away).clamp(min=0.05)).unsqueeze(1) ** 2
+    push = _seen(view) * (0.35 / length(away).clamp(min=0.05)).unsqueeze(1) ** 2
     wall = ((length(s.evader) - 0.7).clamp(min=0) * (length(to_gate) > 0.5)).unsqueeze(1)
     return _unit(to_gate) + push * (0.6 * _unit(away) + _unit(side)) - 6.0 * wall * _unit(s.evader)
 
@@ -100,30 +106,25 @@ def _sweep(view: View, memory: Tensor, noise: Tensor) -> Choice:
 
 
 def _away(view: View) -> Tensor:
-    """Direction away from the pursuer that bends along the wall before it gets there."""
+    """Direction away from the pursuer that bends along the wall before it gets there; out of sight, around the centre."""
     s: State = view.state
     away, out = _unit(s.evader - s.pursuer), _unit(s.evader)
     near_wall = ((length(s.evader + 0.3 * s.evader_velocity) - 0.55) * 2.5).clamp(0.0, 1.0).unsqueeze(1)
     along = torch.where(_dot(_left(out), away + 0.5 * s.evader_velocity) >= 0, _left(out), -_left(out))
-    return away + near_wall * (0.5 * along - out)
+    return torch.where(_seen(view), away + near_wall * (0.5 * along - out), _around(s.evader, 0.45))
 
 
 def _flee(view: View, memory: Tensor, noise: Tensor) -> Choice:
     return _evade(view, _away(view)), memory
 
 
-def _wins_race(view: View) -> Tensor:
-    """[B, 1] whether a straight run to the gate gets there clearly before the pursuer can."""
-    s: State = view.state
-    params: Params = view.params
-    mine = length(s.evader - params.gate) / params.evader_speed
-    return (mine + 0.2 < (length(s.pursuer - params.gate) - CAPTURE) / params.pursuer_speed).unsqueeze(1)
-
-
 def _patient(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    # Keeps away until the race to the gate is won, then runs.
-    go = 1.1 * _gate(view) - view.state.evader
-    return _evade(view, torch.where(_wins_race(view), go, _away(view))), memory
+    # To the gate; while it sees the pursuer nearer to the gate than itself, it backs off and tries again.
+    s: State = view.state
+    gate = _gate(view)
+    blocked = _seen(view) & (length(s.pursuer - gate) < length(s.evader - gate)).unsqueeze(1)
+    wait = torch.where(blocked, 8 * torch.ones_like(memory), (memory - 1).clamp(min=0))
+    return _evade(view, torch.where(wait > 0, _away(view), 1.1 * gate - s.evader)), wait
 
 
 def _loiter(view: View, memory: Tensor, noise: Tensor) -> Choice:
@@ -141,16 +142,12 @@ def _curve(view: View, memory: Tensor, noise: Tensor) -> Choice:
 
 
 def _creep(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    # Along a ring away from the pursuer's side, and out when it passes the gate.
+    # Along a ring, either way round, and out when it passes the gate.
     s: State = view.state
-    out = _unit(s.evader)
     to_gate = 1.1 * _gate(view) - s.evader
-    side = torch.where(((_left(out) * (s.pursuer - s.evader)).sum(1) > 0).unsqueeze(1), -_left(out), _left(out))
-    side = torch.where((view.step <= 8).unsqueeze(1), side, memory[:, :1] * _left(out))
-    sign = (side * _left(out)).sum(1, keepdim=True)
-    ring = side + 5.0 * (0.7 - length(s.evader)).unsqueeze(1) * out
+    drawn = torch.where((view.step == 0).unsqueeze(1), torch.where(noise < 0.5, -1.0, 1.0), memory)
     near = length(to_gate) < 0.6
-    return _evade(view, torch.where(near.unsqueeze(1), to_gate, ring)), sign
+    return _evade(view, torch.where(near.unsqueeze(1), to_gate, _around(s.evader, 0.7, drawn))), drawn
 
 
 def _gambler(view: View, memory: Tensor, noise: Tensor) -> Choice:
@@ -163,7 +160,7 @@ def _gambler(view: View, memory: Tensor, noise: Tensor) -> Choice:
 
 def _chase(view: View, memory: Tensor, noise: Tensor) -> Choice:
     s: State = view.state
-    return _hunt(view, s.evader - s.pursuer), memory
+    return _hunt(view, torch.where(_seen(view), s.evader - s.pursuer, _around(s.pursuer, 0.4))), memory
 
 
 def _lead(view: View, memory: Tensor, noise: Tensor) -> Choice:
@@ -174,7 +171,8 @@ def _lead(view: View, memory: Tensor, noise: Tensor) -> Choice:
     ahead = (length(gap) / params.pursuer_speed).unsqueeze(1)
     aim = s.evader + ahead * s.evader_velocity
     aim = aim / (length(aim) / (0.95 * ARENA)).clamp(min=1.0).unsqueeze(1)
-    return _hunt(view, aim - s.pursuer), memory
+    wait = _park(s.pursuer, s.pursuer_velocity, torch.zeros_like(aim))
+    return torch.where(_seen(view), _hunt(view, aim - s.pursuer), _in_disc(wait)), memory
 
 
 def _guard(view: View, memory: Tensor, noise: Tensor) -> Choice:
@@ -206,10 +204,11 @@ def _drift(view: View, memory: Tensor, noise: Tensor) -> Choice:
 
 
 def _herd(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    # Stays between the evader and the wall, on the evader's side of the arena.
+    # Keeps between an evader in sight and the wall; looks for it around the arena until then.
     s: State = view.state
     spot = 0.85 * _unit(s.evader + 0.5 * s.evader_velocity)
-    return _in_disc(_park(s.pursuer, s.pursuer_velocity, spot)), memory
+    keep = _in_disc(_park(s.pursuer, s.pursuer_velocity, spot))
+    return torch.where(_seen(view), keep, _hunt(view, _around(s.pursuer, 0.6, -1.0))), memory
 
 
 PLAYERS = (
@@ -242,12 +241,20 @@ PLAYERS = (
         "held_out",
         "knows the gate; waits until the pursuer is off it",
         _patient,
+        memory=1,
         informed=True,
     ),
     Scripted("flee", "protagonist", "held_out", "keeps away from the pursuer, blind to the gate", _flee),
     Scripted("curve", "protagonist", "train", "knows the gate and comes in along an arc", _curve, informed=True),
     Scripted(
-        "creep", "protagonist", "held_out", "knows the gate; follows the wall to it", _creep, memory=1, informed=True
+        "creep",
+        "protagonist",
+        "held_out",
+        "knows the gate; follows the wall to it",
+        _creep,
+        memory=1,
+        noise=1,
+        informed=True,
     ),
     Scripted("gambler", "protagonist", "held_out", "runs out in a random direction", _gambler, memory=1, noise=1),
     Scripted("chase", "adversary", "train", "runs at the evader", _chase),

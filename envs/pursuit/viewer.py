@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from metaduel.envs.pursuit.game import ARENA, CAPTURE, Params, State, ending, length
+from metaduel.envs.pursuit.game import ARENA, CAPTURE, SIGHT, Params, State, ending, length
 from metaduel.envs.render import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
 
 _HALF = 1.2  # m: half the side of the picture
@@ -23,6 +23,7 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
     evader, pursuer = _point(state.evader), _point(state.pursuer)
     canvas.circle(pursuer, CAPTURE, ADVERSARY, alpha=45)
     canvas.circle(pursuer, CAPTURE, ADVERSARY, width=1.5, alpha=170)
+    canvas.circle(pursuer, SIGHT, ADVERSARY, width=1, alpha=70)
     canvas.line([_point(s.evader) for s in states], PROTAGONIST, width=3, alpha=110)
     canvas.line([_point(s.pursuer) for s in states], ADVERSARY, width=3, alpha=110)
     for place, velocity, colour in (
@@ -32,7 +33,7 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
         canvas.circle(place, 0.035, colour)
         ahead = _point(velocity)
         canvas.arrow(place, (place[0] + _SPEED_ARROW * ahead[0], place[1] + _SPEED_ARROW * ahead[1]), colour)
-    canvas.text((-0.97 * _HALF, -0.95 * _HALF), "ring: reach of the pursuer", ADVERSARY, 12, "midleft")
+    canvas.text((-0.97 * _HALF, -0.95 * _HALF), "rings: reach and sight of the pursuer", ADVERSARY, 12, "midleft")
     canvas.text((0.97 * _HALF, 0.95 * _HALF), f"time left {100 * float(state.left[0]):.0f} %", MUTED, 13, "midright")
     word, colour = result(params, state)
     canvas.text((0, 0.95 * _HALF), word, colour, 20)

@@ -199,7 +199,7 @@ def test_a_horizon_cuts_episodes_and_joint_losses_take_different_lengths():
     slope = torch.autograd.grad(losses.query["protagonist"].sum(), leaves["adversary"]["layer0.bias"])[0]
     # By hand: the watcher's log-probabilities count while it was there, with the walker's advantages.
     data = batch.collect(leaves, 0)
-    advantage = LossConfig("plain").advantages(data["protagonist"], 0.99) * data["adversary"].alive
+    advantage = LossConfig("plain").query_advantages(data["protagonist"]) * data["adversary"].alive
     expected = -log_probs(batch.policies["adversary"], leaves["adversary"], data["adversary"]) * advantage
     expected = expected.sum(1).mean(1).sum() / 2  # per step, per episode
     assert torch.allclose(slope, torch.autograd.grad(expected, leaves["adversary"]["layer0.bias"])[0], atol=1e-6)
