@@ -85,15 +85,30 @@ class Policy(ABC):
         out = self.outputs(weights, observation)
         if self.discrete:
             return Categorical(torch.log_softmax(out, -1))
-        return Gaussian(out, weights["log_std"].clamp(min=MIN_LOG_STD).unsqueeze(1))
+        return Gaussian(out, _log_std(weights))
 
     def prepare_noise(self, uniforms: Tensor) -> Tensor:
         """What ``Distribution.sample`` needs, from [..., self.noise] uniforms: do it once for a whole rollout."""
         return uniforms if self.discrete else noise.normal(uniforms)[..., : self.action_size].contiguous()
 
+    def scale_noise(self, weights: Weights, prepared_noise: Tensor) -> Tensor:
+        """What ``sample`` needs, from prepared noise [..., N, M, n] for stacked weights: once for a whole rollout."""
+        return prepared_noise if self.discrete else prepared_noise * torch.exp(_log_std(weights))
+
+    def sample(self, prepared: Weights, observation: Tensor, scaled_noise: Tensor) -> Tensor:
+        """Actions as ``distribution(...).sample`` gives them, without the distribution: [N, M, A], or [N, M] int64."""
+        if self.discrete:
+            return self.distribution(prepared, observation).sample(scaled_noise)
+        return self.outputs(prepared, observation) + scaled_noise
+
     def clip(self, action: Tensor) -> Tensor:
         """Cut actions to the action space: what the game is given; the log-probability is of the uncut action."""
         return action if self.discrete else torch.clamp(action, self._low, self._high)
+
+
+def _log_std(weights: Weights) -> Tensor:
+    """[N, 1, A], kept above the smallest."""
+    return weights["log_std"].clamp(min=MIN_LOG_STD).unsqueeze(1)
 
 
 class MLPPolicy(Policy):

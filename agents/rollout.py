@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.policies import Policy, Weights
+from metaduel.agents.runtime import one_thread
 from metaduel.envs import noise
 from metaduel.envs.core import Duel, Player, View, take_rows
 
@@ -68,7 +69,7 @@ def rollout(
         Per seat the learner's trajectories, over its tasks alone; None for a seat without a learner. T is the length of
         the longest episode.
     """
-    with torch.no_grad():
+    with torch.no_grad(), one_thread():
         return _Rollout(duel, params, seats, episodes, seed, episode).run()
 
 
@@ -101,7 +102,7 @@ class _Rollout:
         return _PlayerRows(rows, sitting.actor, uniforms)
 
     def run(self) -> tuple[Trajectories | None, Trajectories | None]:
-        alive = torch.ones(self.rows.key.shape[0], dtype=self.dtype)
+        alive = torch.ones(self.rows.key.shape[0], dtype=torch.bool)
         for step in range(self.duel.horizon):
             actions = []
             for actors, observation in zip(self.actors, self.duel.observe(self.rows), strict=True):
@@ -113,7 +114,7 @@ class _Rollout:
             for actors, reward in zip(self.actors, rewards, strict=True):
                 for actor in actors:
                     actor.record(reward, alive)
-            alive = alive * ~transition.terminated
+            alive = alive & ~transition.terminated
             if not alive.any():
                 break
         results = [next((r for actor in actors if (r := actor.result())), None) for actors in self.actors]
@@ -131,15 +132,18 @@ class _LearnerRows:
         prepared = self.policy.prepare({name: value.detach() for name, value in learner.weights.items()})
         self.weights = {name: value.contiguous() for name, value in prepared.items()}
         self.shape = (uniforms.shape[1] // episodes, episodes)
-        self.noise = self.policy.prepare_noise(uniforms).view(horizon, *self.shape, -1).unbind(0)
+        numbers = self.policy.prepare_noise(uniforms).view(horizon, *self.shape, -1)
+        self.noise = self.policy.scale_noise(self.weights, numbers).unbind(0)
         # Kept step by step and joined once: writing into a block costs a strided copy per step and field.
         self.kept: list[tuple[Tensor, Tensor]] = []  # observation, action
         self.got: list[tuple[Tensor, Tensor]] = []  # reward, alive
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
         own = observation[self.rows].view(*self.shape, -1)
-        distribution = self.policy.distribution(self.weights, own)
-        action = distribution.mode() if self.deterministic else distribution.sample(self.noise[step])
+        if self.deterministic:
+            action = self.policy.distribution(self.weights, own).mode()
+        else:
+            action = self.policy.sample(self.weights, own, self.noise[step])
         self.kept.append((own, action))
         return self.policy.clip(action).flatten(0, 1)
 
@@ -149,7 +153,7 @@ class _LearnerRows:
     def result(self) -> Trajectories | None:
         observation, action = (torch.stack(part, 1) for part in zip(*self.kept, strict=True))
         reward, alive = (torch.stack(part, 1) for part in zip(*self.got, strict=True))
-        return Trajectories(observation, action, torch.where(alive > 0, reward, 0.0), alive)
+        return Trajectories(observation, action, torch.where(alive, reward, 0.0), alive.to(reward.dtype))
 
 
 class _PlayerRows:
@@ -158,8 +162,9 @@ class _PlayerRows:
         self.memory = torch.zeros(uniforms.shape[1], player.memory, dtype=uniforms.dtype)
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
-        params, state = take_rows(rows.params, self.rows), take_rows(rows.state, self.rows)
-        view = View(params, state, observation[self.rows], rows.step[self.rows])
+        view = View(rows.params, rows.state, observation, rows.step)
+        if self.memory.shape[0] < observation.shape[0]:  # not the only one in this seat
+            view = take_rows(view, self.rows)
         action, self.memory = self.player.act(view, self.memory, self.noise[step])
         return action
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
+from collections.abc import Iterator
 
 import torch
 
@@ -23,3 +25,14 @@ def configure(threads: int) -> None:
             mallopt(_MMAP_THRESHOLD, 32 << 20)
             mallopt(_TRIM_THRESHOLD, 1 << 30)
             mallopt(_TOP_PAD, 256 << 20)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Use one thread inside: where many small operations follow each other, sharing them out takes longer than doing them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

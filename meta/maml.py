@@ -44,6 +44,8 @@ class MAMLConfig:
         peer: total derivative through the other player's updates too.
         outer_lr: Adam's step size at the start; decays linearly to a tenth.
         inner_lr_outer_lr: the same for the logarithms of the inner step sizes.
+        momentum: of the outer step where two players learn (0.9 where one does). Where they meet only each other, momentum
+            undoes what the optimistic step is for; where scripted opponents hold them in place, it evens out noise.
         max_norm: bound on the outer gradient's global norm, per player.
     """
 
@@ -55,9 +57,12 @@ class MAMLConfig:
     peer: bool = False
     outer_lr: float = 3e-3
     inner_lr_outer_lr: float = 1e-2
+    momentum: float = 0.0
     max_norm: float = 10.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.momentum < 1:
+            raise InvalidInputError(f"momentum={self.momentum!r} must be in [0, 1)")
         if self.steps < 0:
             raise InvalidInputError(f"steps={self.steps} must be at least 0")
         for name in ("inner_lr", "outer_lr", "inner_lr_outer_lr", "max_norm"):
@@ -92,13 +97,14 @@ class MAML:
             for role, weights in self.start.items()
         }
         optimistic = len(self.start) > 1
+        momentum = config.momentum if optimistic else 0.9
         self._optimisers = {
-            role: OuterOptimiser(weights, config.outer_lr, optimistic, config.max_norm)
+            role: OuterOptimiser(weights, config.outer_lr, optimistic, momentum, config.max_norm)
             for role, weights in self.start.items()
         }
         learn = config.learn_inner_lr and config.steps > 0
         self._rate_optimisers = {
-            role: OuterOptimiser({"log_rates": rates}, config.inner_lr_outer_lr, optimistic, config.max_norm)
+            role: OuterOptimiser({"log_rates": rates}, config.inner_lr_outer_lr, optimistic, momentum, config.max_norm)
             for role, rates in self.log_rates.items()
             if learn
         }

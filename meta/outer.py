@@ -11,19 +11,20 @@ Named = dict[str, Tensor]
 class OuterOptimiser:
     """Adam over named tensors, with its whole state as named tensors.
 
-    Simultaneous plain steps of two players cycle around an equilibrium. With ``optimistic`` Adam runs without momentum on
-    the extrapolated gradient 2 g_t - g_{t-1} (optimistic mirror descent; Daskalakis et al., ICLR 2018), which converges.
+    Simultaneous plain steps of two players cycle around an equilibrium. With ``optimistic`` each step is extrapolated: it
+    moves by 2 d_t - d_{t-1}, where d_t is Adam's own step (optimistic Adam; Daskalakis et al., ICLR 2018, algorithm 1).
 
     Args:
         params: leaves that are updated in place.
         lr: step size.
         optimistic: extrapolate.
+        momentum: Adam's first coefficient.
         max_norm: gradients are scaled down to this global norm first.
     """
 
-    def __init__(self, params: Named, lr: float, optimistic: bool, max_norm: float) -> None:
+    def __init__(self, params: Named, lr: float, optimistic: bool, momentum: float, max_norm: float) -> None:
         self.params, self.lr, self.optimistic, self.max_norm = params, lr, optimistic, max_norm
-        self._adam = torch.optim.Adam(list(params.values()), lr=lr, betas=(0.0 if optimistic else 0.9, 0.999))
+        self._adam = torch.optim.Adam(list(params.values()), lr=lr, betas=(momentum, 0.999))
         self._previous: Named = {}
 
     @torch.no_grad()
@@ -31,13 +32,16 @@ class OuterOptimiser:
         """Take a step and return the gradients' global norm before clipping."""
         norm = float(torch.sqrt(torch.stack([(g * g).sum() for g in gradients.values()]).sum()))
         shrink = min(1.0, self.max_norm / (norm + 1e-12))
+        before = {name: param.clone() for name, param in self.params.items()} if self.optimistic else {}
         for name, param in self.params.items():
-            gradient = gradients[name] * shrink
-            param.grad = 2.0 * gradient - self._previous.get(name, gradient) if self.optimistic else gradient
-            self._previous[name] = gradient
+            param.grad = gradients[name] * shrink
         for group in self._adam.param_groups:
             group["lr"] = self.lr * lr_scale
         self._adam.step()
+        for name, start in before.items():
+            moved = self.params[name] - start
+            self.params[name].add_(moved - self._previous.get(name, moved))
+            self._previous[name] = moved
         return norm
 
     def state(self) -> Named:

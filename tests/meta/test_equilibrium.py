@@ -72,13 +72,13 @@ def adapted(learner, payoffs):
     return logs(after["protagonist"]).detach().exp()
 
 
-def train(seed):
+def train(seed, momentum=0.0):
     """Mean exploitability of the adapted protagonist over the last third of training, on tasks not trained on."""
     generator = torch.Generator().manual_seed(seed)
     start = {role: POLICY.init(0, torch.float64) for role in ROLES}
     for weights in start.values():
         weights["layer0.bias"] += torch.randn(3, generator=generator, dtype=torch.float64)
-    learner = MAML(start, MAMLConfig(steps=1, inner_lr=0.1, outer_lr=0.1))
+    learner = MAML(start, MAMLConfig(steps=1, inner_lr=0.1, outer_lr=0.1, momentum=momentum))
     test, curve = payoffs(seed=999), []
     for iteration in range(ITERATIONS):
         learner.update(AllPlays(payoffs(seed=1000 * seed + iteration)), 1.0 - 0.9 * iteration / ITERATIONS)
@@ -97,10 +97,15 @@ def test_the_optimistic_outer_step_settles(seed):
     assert train(seed) <= uniform() + 0.05
 
 
+def test_momentum_undoes_it():
+    for seed in (1, 2):
+        assert train(seed, momentum=0.9) > uniform() + 0.3
+
+
 def test_plain_adam_does_not(monkeypatch):
-    def plain(params, lr, optimistic, max_norm):
+    def plain(params, lr, optimistic, momentum, max_norm):
         assert optimistic  # two players learn: the default is the optimistic step
-        return OuterOptimiser(params, lr, False, max_norm)
+        return OuterOptimiser(params, lr, False, 0.9, max_norm)
 
     monkeypatch.setattr(maml, "OuterOptimiser", plain)
     for seed in (1, 2):
