@@ -1,0 +1,183 @@
+"""Pendulum's scripted players: some know the target and how the motors are wired, others don't."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metaduel.envs.core import View
+from metaduel.envs.opponents import Scripted
+from metaduel.envs.pendulum.game import DT, Params, State, wrap
+
+Choice = tuple[Tensor, Tensor]
+
+
+def _error(view: View, target: Tensor) -> Tensor:
+    """[B] rad from ``target``."""
+    state: State = view.state
+    return wrap(state.angle - target)
+
+
+def _gravity(view: View) -> Tensor:
+    """[B] N m: how gravity twists it."""
+    p: Params = view.params
+    return p.weight * torch.sin(view.state.angle.contiguous()) / p.inverse_inertia
+
+
+def _pull_to(view: View, target: Tensor, stiffness: float, friction: float, lift: float = 1.0) -> Tensor:
+    """[B] N m: a spring and a damper to ``target``, and ``lift`` times what gravity takes."""
+    state: State = view.state
+    pull = -stiffness * _error(view, target) - friction * state.speed
+    return pull - lift * _gravity(view)
+
+
+def _apply(torque: Tensor, motor: Tensor) -> Tensor:
+    """The action [B, 1] that makes ``torque`` [B] N m, as far as ``motor`` [B] N m reaches."""
+    return (torque / motor).clamp(-1.0, 1.0).unsqueeze(1)
+
+
+def _full(side: Tensor, motor: Tensor) -> Tensor:
+    """The action [B, 1] that twists with all force, anticlockwise where ``side`` [B] is not negative."""
+    return torch.where((side >= 0) == (motor >= 0), 1.0, -1.0).to(side).unsqueeze(1)
+
+
+# Protagonists
+
+_STIFF = (18.0, 3.5)  # N m / rad, N m s
+
+
+def _servo(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    p: Params = view.params
+    return _apply(_pull_to(view, p.target, *_STIFF), p.motor), memory
+
+
+def _bang(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Full torque to the one side or the other of a line that leads to the target.
+    p: Params = view.params
+    line = _error(view, p.target) + 0.25 * view.state.speed
+    return _full(-line, p.motor), memory
+
+
+def _upright(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    p: Params = view.params
+    return _apply(_pull_to(view, torch.zeros_like(p.target), *_STIFF), p.torque), memory
+
+
+def _wander(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return noise * 2 - 1, memory
+
+
+def _sway(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Never rests: swings half a radian to either side of the target.
+    p: Params = view.params
+    phase = 0.3 * view.step.to(p.target)
+    return _apply(_pull_to(view, p.target + 0.5 * torch.sin(phase), *_STIFF), p.motor), memory
+
+
+def _slack(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # A soft spring that forgets gravity.
+    p: Params = view.params
+    return _apply(_pull_to(view, p.target, 7.0, 1.5, 0.0), p.motor), memory
+
+
+def _detour(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Takes the long way round, at a steady speed, and brakes at the target.
+    p: Params = view.params
+    error = _error(view, p.target)
+    way = torch.where(view.step == 0, torch.where(error >= 0, 1.0, -1.0).to(error), memory[:, 0])
+    way = torch.where(error.abs() < 0.5, torch.zeros_like(way), way)  # 0: it is there
+    turn = 4.0 * (4.0 * way - view.state.speed) - _gravity(view)
+    torque = torch.where(way == 0, _pull_to(view, p.target, *_STIFF), turn)
+    return _apply(torque, p.motor), way.unsqueeze(1)
+
+
+def _probe(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Memory: the last action, the speed that gravity alone would have led to, and how far actions and what changed
+    # the speed beside gravity agreed so far.
+    p: Params = view.params
+    s: State = view.state
+    last, expected, agreed = memory.unbind(1)
+    agreed = agreed + last * (s.speed - expected)
+    wired = torch.where(agreed >= 0, 1.0, -1.0).to(agreed)
+    action = _apply(wired * _pull_to(view, torch.zeros_like(agreed), *_STIFF), p.torque)
+    expected = s.speed + DT * p.weight * torch.sin(s.angle.contiguous())
+    return action, torch.stack([action[:, 0], expected, agreed], 1)
+
+
+def _brake(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return (-0.5 * view.state.speed).clamp(-1.0, 1.0).unsqueeze(1), memory
+
+
+# Adversaries
+
+
+def _idle(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return torch.zeros_like(view.state.speed).unsqueeze(1), memory
+
+
+def _away(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    p: Params = view.params
+    # Where it is going counts, too: that feeds every swing about the target.
+    lean = _error(view, p.target) + 0.6 * view.state.speed
+    return _full(lean, p.adversary_motor), memory
+
+
+def _fall(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return _full(_gravity(view), view.params.adversary_motor), memory
+
+
+def _push(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return torch.ones_like(view.state.speed).unsqueeze(1), memory
+
+
+def _wind(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    drawn = torch.where((view.step == 0).unsqueeze(1), noise * 2 - 1, memory)
+    return drawn, drawn
+
+
+def _pump(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    p: Params = view.params
+    return _full(view.state.speed, p.adversary_motor), memory
+
+
+def _gusts(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    gust = torch.where((view.step % 8 == 0).unsqueeze(1), noise * 2 - 1, memory)
+    return torch.where(gust >= 0, 1.0, -1.0).to(gust), gust
+
+
+def _kick(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Away from the target for ten steps, then calm for ten.
+    action, memory = _away(view, memory, noise)
+    return action * (view.step % 20 < 10).unsqueeze(1), memory
+
+
+PLAYERS = (
+    Scripted("servo", "protagonist", "train", "knows all; a stiff spring to the target", _servo, informed=True),
+    Scripted("bang", "protagonist", "train", "knows all; full torque one way or the other", _bang, informed=True),
+    Scripted("upright", "protagonist", "train", "holds it upright if its motor is wired right", _upright),
+    Scripted("wander", "protagonist", "train", "twists at random", _wander, noise=1),
+    Scripted("sway", "protagonist", "held_out", "knows all; swings about the target", _sway, informed=True),
+    Scripted(
+        "slack", "protagonist", "held_out", "knows all; a soft spring that forgets gravity", _slack, informed=True
+    ),
+    Scripted(
+        "detour", "protagonist", "held_out", "knows all; takes the long way round", _detour, memory=1, informed=True
+    ),
+    Scripted("probe", "protagonist", "held_out", "finds out its motor's wiring; holds it upright", _probe, memory=3),
+    Scripted("brake", "protagonist", "held_out", "twists against the motion, blind to its wiring", _brake),
+    Scripted("idle", "adversary", "train", "never twists", _idle),
+    Scripted("away", "adversary", "train", "knows all; twists away from the target", _away, informed=True),
+    Scripted("fall", "adversary", "train", "knows its wiring; twists with gravity", _fall, informed=True),
+    Scripted("wind", "adversary", "train", "one torque, drawn for each episode", _wind, memory=1, noise=1),
+    Scripted("pump", "adversary", "held_out", "knows its wiring; twists along the motion", _pump, informed=True),
+    Scripted(
+        "kick",
+        "adversary",
+        "held_out",
+        "knows all; twists away from the target every other half second",
+        _kick,
+        informed=True,
+    ),
+    Scripted("gusts", "adversary", "held_out", "full torque, to a new side every 8 steps", _gusts, memory=1, noise=1),
+    Scripted("push", "adversary", "held_out", "full torque to one side", _push),
+)
