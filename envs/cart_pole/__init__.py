@@ -40,13 +40,13 @@ Contexts
 | reversed | 0 | 0 or 1 | the same | | nobody | 1: the protagonist's motor is wired the wrong way round |
 | wiring | 0 | [-pi, pi] | the same | rad | nobody | by what the adversary's action is turned |
 | tracking | 0 | [0.8, 0.95] | [0.6, 0.8] | 1 | both | share of the reward that is paid for being near the target |
-| gravity | 9.8 | [8, 12] | [5, 8] | m/s^2 | both | pull of gravity |
+| gravity | 9.8 | [8, 12] | [6, 8] | m/s^2 | both | pull of gravity |
 | cart_mass | 1 | [0.8, 1.2] | [0.6, 0.8] and [1.2, 1.4] | kg | both | mass of the cart |
 | pole_mass | 0.1 | [0.08, 0.12] | [0.12, 0.15] | kg | both | mass of the pole, a uniform rod |
 | half_length | 0.5 | [0.4, 0.6] | [0.6, 0.8] | m | both | half the length of the pole |
 | force | 10 | [8, 12] | [6, 8] and [12, 14] | N | both | the protagonist's force |
-| tip_force | 0.05 | [0.04, 0.07] | [0.07, 0.09] | N | both | the adversary's largest force on the tip |
-| cart_force | 3 | [2, 5] | [5, 6] | N | both | the adversary's largest force on the cart |
+| tip_force | 0.05 | [0.04, 0.07] | [0.07, 0.08] | N | both | the adversary's largest force on the tip |
+| cart_force | 3 | [2, 5] | [1, 2] | N | both | the adversary's largest force on the cart |
 | damping | 0 | [0, 0.02] | [0.02, 0.03] | N m s | both | friction in the hinge |
 
 A steady force on the tip makes the pole lean by atan(2 ``tip_force`` / (``pole_mass`` x ``gravity``)): 6 degrees at the
@@ -104,7 +104,7 @@ SPECS = (
                 (0.0, 1.0),
                 _both,
             ),
-            Context("gravity", "m/s^2", 9.8, (8.0, 12.0), "pull of gravity", ((5.0, 8.0),), (0.0, 20.0), _both),
+            Context("gravity", "m/s^2", 9.8, (8.0, 12.0), "pull of gravity", ((6.0, 8.0),), (0.0, 20.0), _both),
             Context("cart_mass", "kg", 1.0, (0.8, 1.2), "mass of the cart", _wide, (0.1, 5.0), _both),
             Context(
                 "pole_mass",
@@ -133,7 +133,7 @@ SPECS = (
                 0.05,
                 (0.04, 0.07),
                 "the adversary's largest force on the tip",
-                ((0.07, 0.09),),
+                ((0.07, 0.08),),
                 (0.0, 2.0),
                 _both,
             ),
@@ -143,7 +143,7 @@ SPECS = (
                 3.0,
                 (2.0, 5.0),
                 "the adversary's largest force on the cart",
-                ((5.0, 6.0),),
+                ((1.0, 2.0),),
                 (0.0, 20.0),
                 _both,
             ),

@@ -136,7 +136,8 @@ def adversary_forces(params: Params, action: Tensor) -> Pair:
     """
     first, second = action[:, 0], action[:, 1]
     length = torch.sqrt((first * first + second * second).contiguous()).clamp(min=1.0)
-    cosine, sine = torch.cos(params.wiring), torch.sin(params.wiring)
+    wiring = params.wiring.contiguous()
+    cosine, sine = torch.cos(wiring), torch.sin(wiring)
     tip = (cosine * first - sine * second) / length
     cart = (sine * first + cosine * second) / length
     return params.tip_force * tip, params.cart_force * cart

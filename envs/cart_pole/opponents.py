@@ -92,16 +92,15 @@ def _alternate(view: View, memory: Tensor, noise: Tensor) -> Choice:
 # Adversaries
 
 
-def _push_tip(view: View, side: Tensor) -> Tensor:
-    """The action [B, 2] that puts all its force on the tip, to the right where ``side`` [B] is not negative."""
-    p: Params = view.params
-    sign = torch.where(side >= 0, 1.0, -1.0).to(side)
-    return torch.stack([sign * torch.cos(p.wiring), -sign * torch.sin(p.wiring)]).t()
-
-
 def _polar(angle: Tensor) -> Tensor:
     angle = angle.contiguous()
     return torch.stack([torch.cos(angle), torch.sin(angle)]).t()
+
+
+def _push_tip(view: View, side: Tensor) -> Tensor:
+    """The action [B, 2] that puts all its force on the tip, to the right where ``side`` [B] is not negative."""
+    p: Params = view.params
+    return torch.where(side >= 0, 1.0, -1.0).to(side).unsqueeze(1) * _polar(-p.wiring)
 
 
 def _idle(view: View, memory: Tensor, noise: Tensor) -> Choice:

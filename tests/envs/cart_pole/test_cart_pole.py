@@ -14,7 +14,7 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.opponents import scripted
 from metaduel.envs.play import play, steps
 from metaduel.envs.registry import find
-from metaduel.envs.tasks import generate
+from metaduel.envs.tasks import generate, sample_tasks
 
 SPEC = find("CartPole")
 DUEL = Duel(SPEC.make_game())
@@ -184,13 +184,13 @@ def test_without_forces_energy_and_momentum_are_kept():
         return torch.stack([momentum, motion + m * gravity * half * torch.cos(angle)])
 
     y = torch.stack([column(0.0), column(0.4), column(1.0), column(-0.5)])
-    before, h = kept(y), 1e-3
-    for _ in range(3000):  # Runge-Kutta: the equations are tested here, not the step
+    before, h = kept(y), 2e-3
+    for _ in range(1500):  # Runge-Kutta: the equations are tested here, not the step
         a = flow(y)
         b = flow(y + h / 2 * a)
         c = flow(y + h / 2 * b)
         y = y + h / 6 * (a + 2 * b + 2 * c + flow(y + h * c))
-    torch.testing.assert_close(kept(y), before, atol=1e-8, rtol=0)
+    torch.testing.assert_close(kept(y), before, atol=1e-7, rtol=0)
     assert y[2].abs() > 2  # it has fallen right through
 
 
@@ -225,22 +225,27 @@ def test_friction_that_contradicts_the_pole_is_refused():
         DUEL.game.params([{"half_length": 0.3, "damping": 0.61}])
 
 
-def scores(role, split):
-    """Best informed and best blind scripted player's mean return against the other role's panel, and all by name."""
-    n, seat = 120, int(role == "adversary")
-    params, seeds = DUEL.game.params(generate(SPEC, split, n, seed=9)), torch.arange(n)
+def scores(role, split, informed):
+    """Mean return of one informed and of every blind scripted player, by name, against the other role's panel."""
+    n, seat = 100, int(role == "adversary")
+    params, seeds = DUEL.game.params(sample_tasks(SPEC, n, split, seed=9)), torch.arange(n)
     others = [p for p in scripted(SPEC, ("adversary", "protagonist")[seat]).values() if p.split == split]
     means = {}
     for player in scripted(SPEC, role).values():
-        pairs = [(player, other) if seat == 0 else (other, player) for other in others]
-        means[player] = np.mean([play(DUEL, p, params, seeds, seeds * 0).returns[:, seat].mean() for p in pairs])
-    informed, blind = (max(v for p, v in means.items() if p.informed == knows) for knows in (True, False))
-    return informed, blind, {player.name: mean for player, mean in means.items()}
+        if player.name == informed or not player.informed:
+            pairs = [(player, other) if seat == 0 else (other, player) for other in others]
+            returns = [play(DUEL, pair, params, seeds, seeds * 0).returns[:, seat].mean() for pair in pairs]
+            means[player.name] = np.mean(returns)
+    return means
 
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
-def test_knowing_the_hidden_contexts_pays(split):
-    informed, blind, means = scores("protagonist", split)
-    assert informed - blind > 0.2 * (informed - means["coin"])
-    informed, blind, means = scores("adversary", split)
-    assert informed - blind > 0.3 * (informed - means["idle"])
+@pytest.mark.parametrize(
+    ("role", "informed", "nobody", "share"),
+    [("protagonist", "brisk", "coin", 0.2), ("adversary", "counter", "idle", 0.3)],
+)
+def test_knowing_the_hidden_contexts_pays(role, informed, nobody, share, split):
+    """The best blind player lacks a clear share of what an informed one gains over one that does nothing sensible."""
+    means = scores(role, split, informed)
+    best = means.pop(informed)
+    assert best - max(means.values()) > share * (best - means[nobody])
