@@ -161,7 +161,12 @@ class Trainer:
 
     def _load(self) -> None:
         if not (self.folder / LAST).exists():
-            return
+            if (self.folder / "metrics.csv").exists():
+                raise InvalidInputError(
+                    f"{self.folder / LAST}: no such checkpoint, but metrics.csv says that there was one: put it back, or name "
+                    "another folder to start over"
+                )
+            return  # stopped before its first checkpoint
         tensors, state = load_checkpoint(self.folder / LAST)
         self.learner.load({name: value for name, value in tensors.items() if not name.startswith("best/")})
         self._best_tensors = {n.removeprefix("best/"): v for n, v in tensors.items() if n.startswith("best/")}
