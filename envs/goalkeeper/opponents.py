@@ -1,0 +1,283 @@
+"""Goalkeeper's scripted players: shooters and keepers that know the air and the reflexes, and some that don't."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metaduel.envs.core import View
+from metaduel.envs.goalkeeper.game import (
+    AIM,
+    DT,
+    FLIGHT,
+    GOAL,
+    KEEPER_SPEED,
+    KICK,
+    RUN_UP,
+    STRIDE,
+    Params,
+    State,
+    drift,
+)
+from metaduel.envs.opponents import Scripted
+
+Choice = tuple[Tensor, Tensor]
+_CORNER = 2.2  # m from the middle
+_USUAL_DELAY = 0.3  # s: what a keeper takes for its own delay where it does not know it
+
+
+def _first(view: View) -> Tensor:
+    """[B, 1] bool: whether a kick begins."""
+    state: State = view.state
+    return (state.phase == 0).unsqueeze(1)
+
+
+def _kick(view: View) -> Tensor:
+    """[B] int64: the number of the kick, from 0."""
+    return torch.div(view.step, KICK, rounding_mode="floor")
+
+
+def _side(noise: Tensor, share_right: float = 0.5) -> Tensor:
+    """[B]: 1 for right in a share of the draws, else -1."""
+    return torch.where(noise[:, 0] < share_right, 1.0, -1.0).to(noise.dtype)
+
+
+# Shooters
+
+
+def _shoot(view: View, place: Tensor, known: bool, offset: Tensor | float = 0.0) -> Tensor:
+    """Run up to ``offset`` m to the side and strike the ball so that it crosses at ``place`` [B] m.
+
+    A shooter that knows the air allows for it, ``known``; any other takes it for calm.
+    """
+    state: State = view.state
+    params: Params = view.params
+    run = ((offset - state.shooter) / STRIDE).clamp(-1.0, 1.0)
+    if known:
+        place = place - drift(params, (state.shooter + STRIDE * run).clamp(-1.0, 1.0))
+    action = torch.stack([run, (place / AIM).clamp(-1.0, 1.0)], 1)
+    return torch.where(state.in_flight.unsqueeze(1), 0.0, action)
+
+
+def _corners(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return _shoot(view, _CORNER * _side(noise), True), memory
+
+
+def _bender(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Comes from the side from which the spin takes the ball to the post that was drawn at the kick's first step.
+    drawn = torch.where(_first(view), noise, memory)
+    side, params = _side(drawn), view.params
+    return _shoot(view, 1.6 * side, True, side * torch.where(params.curve < 0, -1.0, 1.0)), drawn
+
+
+def _placer(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Midway between what this keeper can cover after the strike and the post, a little more often to the right.
+    params: Params = view.params
+    cover = KEEPER_SPEED * (FLIGHT * DT - params.delay) + params.reach
+    return _shoot(view, (0.5 * (cover + GOAL)).clamp(1.5, 2.4) * _side(noise, 0.65), True), memory
+
+
+def _opposite(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Away from a keeper that has set out already.
+    keeper = view.state.keeper
+    side = torch.where(keeper.abs() > 0.2, -torch.sign(keeper), _side(noise))
+    return _shoot(view, 2.1 * side, True), memory
+
+
+def _middle(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Every other kick, by chance, into the middle, from where a keeper that guesses is gone.
+    place = torch.where(noise[:, 1] < 0.5, 0.0, 2.25 * _side(noise))
+    return _shoot(view, place, True), memory
+
+
+def _alternate(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    side = 1.0 - 2.0 * (_kick(view) % 2).to(noise.dtype)
+    return _shoot(view, 2.3 * side, True, 0.4 * side), memory
+
+
+def _hopeful(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return _shoot(view, 1.6 * _side(noise), False), memory
+
+
+def _scatter(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    drawn = torch.where(_first(view), noise, memory)
+    return _shoot(view, 2.4 * (2 * drawn[:, 0] - 1), False, 2 * drawn[:, 1] - 1), drawn
+
+
+def _swerver(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    drawn = torch.where(_first(view), noise, memory)
+    side = _side(drawn)
+    return _shoot(view, 0.8 * side, False, -side), drawn
+
+
+def _onesided(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # One side, drawn at the first step and kept for the episode.
+    drawn = torch.where((view.step == 0).unsqueeze(1), noise, memory)
+    return _shoot(view, 1.3 * _side(drawn), False), drawn
+
+
+def _watcher(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    keeper = view.state.keeper
+    side = torch.where(keeper.abs() > 0.2, -torch.sign(keeper), _side(noise))
+    return _shoot(view, 1.2 * side, False, 0.5), memory
+
+
+# Keepers
+
+
+def _run(view: View, target: Tensor | float, delay: Tensor | float) -> Tensor:
+    """Run to ``target`` and stop there, counting the commands that the legs, ``delay`` s late, have still to carry out."""
+    state: State = view.state
+    stride = KEEPER_SPEED * DT
+    steps, place = delay * (1 / DT), state.keeper
+    for age, command in enumerate(state.commands.unbind(1)):
+        waiting = (torch.as_tensor(steps, dtype=place.dtype) - age).clamp(0.0, 1.0)
+        place = place + stride * waiting * command
+    return ((target - place) / stride).clamp(-1.0, 1.0).unsqueeze(1)
+
+
+def _landing(view: View) -> Tensor:
+    """[B] m: where a ball in flight will cross, inside the posts; the middle before the strike."""
+    state: State = view.state
+    crossing = (state.heading + drift(view.params, state.shooter)).clamp(-GOAL, GOAL)
+    return torch.where(state.in_flight, crossing, 0.0)
+
+
+def _reader(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return _run(view, _landing(view), view.params.delay), memory
+
+
+def _guesser(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Sets out so late that the shooter does not see it any more, or stays, by chance; puts it right after the strike.
+    params: Params = view.params
+    drawn = torch.where(_first(view), noise, memory)
+    guess = torch.where(drawn[:, 1] < 0.6, 1.9 * _side(drawn), 0.0)
+    late = view.state.phase.to(params.delay.dtype) >= RUN_UP - params.delay / DT
+    target = torch.where(view.state.in_flight, _landing(view), torch.where(late, guess, 0.0))
+    return _run(view, target, params.delay), drawn
+
+
+def _downwind(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Waits a little downwind of the middle.
+    params: Params = view.params
+    target = torch.where(view.state.in_flight, _landing(view), (0.1 * params.wind).clamp(-0.6, 0.6))
+    return _run(view, target, params.delay), memory
+
+
+def _tracker(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return _run(view, view.state.heading.clamp(-GOAL, GOAL), _USUAL_DELAY), memory
+
+
+def _sceptic(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # A ball that heads far out is likelier to be bent back: whoever aims there knows why.
+    return _run(view, 0.5 * view.state.heading, _USUAL_DELAY), memory
+
+
+def _gambler(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    drawn = torch.where(_first(view), noise, memory)
+    target = torch.where(view.state.phase >= 2, 2.0 * _side(drawn), 0.0)
+    return _run(view, target, _USUAL_DELAY), drawn
+
+
+def _stay(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return torch.zeros_like(view.state.keeper).unsqueeze(1), memory
+
+
+def _shadow(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Mirrors the run-up, then follows the strike.
+    state: State = view.state
+    target = torch.where(state.in_flight, 0.75 * state.heading, -1.0 * state.shooter)
+    return _run(view, target.clamp(-GOAL, GOAL), _USUAL_DELAY), memory
+
+
+def _habit(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Dives to where the last ball was struck; to the right in the first kick.
+    state: State = view.state
+    seen = torch.where((state.phase == KICK - 1).unsqueeze(1), state.heading.unsqueeze(1), memory)
+    target = torch.where(state.phase >= 2, torch.where(memory[:, 0] < 0, -1.8, 1.8), 0.0)
+    return _run(view, target, _USUAL_DELAY), seen
+
+
+PLAYERS = (
+    Scripted("corners", "protagonist", "train", "knows the air; into either corner", _corners, noise=1, informed=True),
+    Scripted(
+        "bender",
+        "protagonist",
+        "train",
+        "knows the air; bends the ball to either side from a long run-up",
+        _bender,
+        memory=1,
+        noise=1,
+        informed=True,
+    ),
+    Scripted(
+        "placer",
+        "protagonist",
+        "held_out",
+        "knows the air and the keeper; just past its reach",
+        _placer,
+        noise=1,
+        informed=True,
+    ),
+    Scripted("hopeful", "protagonist", "train", "takes the air for calm; to either side", _hopeful, noise=1),
+    Scripted("scatter", "protagonist", "train", "anywhere, from anywhere", _scatter, memory=2, noise=2),
+    Scripted(
+        "opposite",
+        "protagonist",
+        "held_out",
+        "knows the air; away from where the keeper moves",
+        _opposite,
+        noise=1,
+        informed=True,
+    ),
+    Scripted(
+        "middle",
+        "protagonist",
+        "train",
+        "knows the air; into the middle or a corner",
+        _middle,
+        noise=2,
+        informed=True,
+    ),
+    Scripted(
+        "alternate", "protagonist", "held_out", "knows the air; left and right in turn", _alternate, informed=True
+    ),
+    Scripted(
+        "swerver",
+        "protagonist",
+        "held_out",
+        "takes the air for calm; against the side it came from",
+        _swerver,
+        memory=1,
+        noise=1,
+    ),
+    Scripted(
+        "onesided", "protagonist", "held_out", "takes the air for calm; always one side", _onesided, memory=1, noise=1
+    ),
+    Scripted(
+        "watcher",
+        "protagonist",
+        "held_out",
+        "takes the air for calm; away from where the keeper moves",
+        _watcher,
+        noise=1,
+    ),
+    Scripted("reader", "adversary", "train", "knows the air; waits for the strike", _reader, informed=True),
+    Scripted("tracker", "adversary", "train", "runs to where the ball is heading", _tracker),
+    Scripted("gambler", "adversary", "train", "sets out for a side before the strike", _gambler, memory=1, noise=1),
+    Scripted("stay", "adversary", "train", "stays in the middle", _stay),
+    Scripted(
+        "guesser",
+        "adversary",
+        "held_out",
+        "knows the air; guesses unseen, then corrects",
+        _guesser,
+        memory=2,
+        noise=2,
+        informed=True,
+    ),
+    Scripted("downwind", "adversary", "held_out", "knows the air; waits downwind", _downwind, informed=True),
+    Scripted("sceptic", "adversary", "held_out", "runs half-way to where the ball is heading", _sceptic),
+    Scripted("shadow", "adversary", "held_out", "mirrors the run-up, then runs after the ball", _shadow),
+    Scripted("habit", "adversary", "held_out", "sets out for where the last ball was struck", _habit, memory=1),
+)
