@@ -1,0 +1,172 @@
+"""Sumo's scripted players: wrestlers that know the tilt, and some that don't. The same ones for both seats.
+
+None looks at what its seat doesn't see, but for the tilt where it says so: not at the ring, nor at anybody far away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from metaduel.envs.core import View
+from metaduel.envs.opponents import Scripted
+from metaduel.envs.spec import ROLES, Role, Split
+from metaduel.envs.sumo.game import FEEL, Params, length, polar, unit_disc
+
+Choice = tuple[Tensor, Tensor]
+
+
+class _Wrestler:
+    """What a wrestler feels and is. Everything that needs the other is 0 where it is too far to be felt."""
+
+    def __init__(self, view: View, role: Role) -> None:
+        params: Params = view.params
+        force, mass = getattr(params, f"{role}_force"), getattr(params, f"{role}_mass")
+        self.step = view.step  # [B] int64
+        self.strength = (force / mass).unsqueeze(1)  # [B, 1] m/s^2
+        self.felt = view.observation[:, 4:5] > 0  # [B, 1] bool
+        self.ahead = _unit(view.observation[:, :2])  # [B, 2] towards the other
+        self.lag = view.observation[:, 2:4]  # [B, 2] m/s: the other's velocity minus the own
+        apart = length(view.observation[:, :2]) - params.touch
+        self.apart = torch.where(self.felt, apart.unsqueeze(1), FEEL)  # [B, 1] m between the discs
+        # The rest is for those that know the tilt.
+        self.down = params.down  # [B, 2]
+        self.against = -params.tilt.unsqueeze(1) * self.down  # [B, 2] m/s^2: stands against the tilt
+        left = _left(self.ahead)
+        self.aside = torch.where(_dot(left, self.down) <= 0, left, -left)  # [B, 2] around the other, on the upper side
+        self.other_below = _dot(self.ahead, self.down) > 0.3  # [B, 1] bool
+
+    def push(self, acceleration: Tensor) -> Tensor:
+        """The action that gives ``acceleration`` [B, 2] m/s^2, as far as strength allows."""
+        return unit_disc(acceleration / self.strength)
+
+
+Rule = Callable[[_Wrestler, Tensor, Tensor], Choice]
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return vector / length(vector).clamp(min=1e-6).unsqueeze(1)
+
+
+def _left(vector: Tensor) -> Tensor:
+    return torch.stack([-vector[:, 1], vector[:, 0]], 1)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """[B, 1]."""
+    return (a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1]).unsqueeze(1)
+
+
+# Those that know the tilt
+
+
+def _stand(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+    return me.push(me.against), memory
+
+
+def _bulldoze(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+    # Walks in a circle until it feels somebody; the direction at the start is drawn.
+    drawn = torch.where((me.step == 0).unsqueeze(1), noise, memory)
+    walk = me.against + 0.9 * polar(2 * math.pi * drawn[:, 0] + 0.15 * me.step.to(drawn.dtype))
+    around = me.against + me.aside - 0.5 * me.ahead * (me.apart < 0.1)
+    fight = torch.where(me.other_below, me.strength * me.ahead, around)
+    return me.push(torch.where(me.felt, fight, walk)), drawn
+
+
+def _counter(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+    return me.push(me.against + 2.0 * (me.apart < 0.15) * me.ahead), memory
+
+
+def _high_ground(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+    # Keeps straight above the other, a hand's breadth away, and lets go of it when it falls.
+    along = _dot(me.ahead, me.down)
+    across = me.ahead - along * me.down
+    return me.push(me.against + 2.0 * across + 1.5 * (along - 0.6) * me.felt * me.down), memory
+
+
+def _matador(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+    return me.push(me.against + 2.0 * me.aside), memory
+
+
+def _sway(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+    # To and fro across the slope, whoever is there.
+    swing = torch.where((me.step + 5) // 10 % 2 == 0, 1.0, -1.0).unsqueeze(1)
+    return me.push(me.against + swing * _left(me.down)), memory
+
+
+# Those that don't
+
+
+def _charge(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+    return me.push(me.strength * me.ahead), memory
+
+
+def _drunk(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+    drawn = torch.where((me.step % 8 == 0).unsqueeze(1), noise, memory)
+    return polar(2 * math.pi * drawn[:, 0]), drawn
+
+
+def _shadow(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+    # Copies the other's movement: if the other knows how to stand, it stands.
+    return me.push(8.0 * me.lag), memory
+
+
+def _gambler(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+    # Guesses where up is, once for each episode, and stands against that.
+    angle = torch.where((me.step == 0).unsqueeze(1), 2 * math.pi * noise, memory)
+    return me.push(1.3 * polar(angle[:, 0])), angle
+
+
+def _retreat(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+    return me.push(-me.strength * me.ahead), memory
+
+
+def _orbit(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+    # Circles around the other; until it feels it, around nothing.
+    around = _left(me.ahead) + 3.0 * (me.apart - 0.1) * me.ahead
+    walk = polar(0.25 * me.step.to(around.dtype))
+    return me.push(me.strength * torch.where(me.felt, around, walk)), memory
+
+
+def _seated(rule: Rule, role: Role, view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return rule(_Wrestler(view, role), memory, noise)
+
+
+def _wrestlers(
+    name: str, split: Split, description: str, rule: Rule, memory: int = 0, noise: int = 0, informed: bool = False
+) -> list[Scripted]:
+    """One for each seat."""
+    return [
+        Scripted(name, role, split, description, partial(_seated, rule, role), memory, noise, informed)
+        for role in ROLES
+    ]
+
+
+PLAYERS = (
+    *_wrestlers("stand", "train", "knows the tilt and stands against it, whatever comes", _stand, informed=True),
+    *_wrestlers(
+        "bulldoze",
+        "train",
+        "knows the tilt; looks for the other, gets above it and pushes it down",
+        _bulldoze,
+        memory=1,
+        noise=1,
+        informed=True,
+    ),
+    *_wrestlers("counter", "train", "knows the tilt; pushes whoever touches it", _counter, informed=True),
+    *_wrestlers("charge", "train", "pushes at whomever it feels, blind to the tilt", _charge),
+    *_wrestlers("drunk", "train", "runs in a new random direction every eight steps", _drunk, memory=1, noise=1),
+    *_wrestlers("shadow", "train", "moves as the other moves, blind to the tilt", _shadow),
+    *_wrestlers(
+        "high_ground", "held_out", "knows the tilt; keeps straight above the other", _high_ground, informed=True
+    ),
+    *_wrestlers("matador", "held_out", "knows the tilt; steps aside, up the slope", _matador, informed=True),
+    *_wrestlers("sway", "held_out", "knows the tilt; sways across the slope", _sway, informed=True),
+    *_wrestlers("gambler", "held_out", "guesses the tilt once for each episode", _gambler, memory=1, noise=1),
+    *_wrestlers("retreat", "held_out", "runs from whomever it feels, blind to the tilt", _retreat),
+    *_wrestlers("orbit", "held_out", "circles around whomever it feels, blind to the tilt", _orbit),
+)
