@@ -59,13 +59,13 @@ import math
 import numpy as np
 from gymnasium import spaces
 
-from metaduel.envs.spec import Context, GameSpec, Role
+from metaduel.envs.spec import Context, GameSpec, Role, Split
 
 _both: tuple[Role, Role] = ("protagonist", "adversary")
 _edge = np.array([1.0, 1.0, 30.0, 30.0, 1.0, 1.0], np.float32)
 _felt = spaces.Box(np.concatenate([-_edge[:4], np.zeros(2, np.float32)]), _edge)
 _push = (-1.0, 1.0, (2,), np.float32)
-_players = {
+_players: dict[Split, tuple[str, ...]] = {
     "train": ("stand", "bulldoze", "counter", "charge", "drunk", "shadow"),
     "held_out": ("high_ground", "matador", "sway", "gambler", "retreat", "orbit"),
 }
