@@ -1,0 +1,278 @@
+"""Forgery's scripted players: forgers and judges that know the real distribution, or a part of it, and some that don't."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from metaduel.envs.core import View
+from metaduel.envs.forgery.game import (
+    CERTAIN,
+    EXTENT,
+    RING,
+    Params,
+    State,
+    mode_place,
+    real_sample,
+)
+from metaduel.envs.opponents import Scripted
+
+Choice = tuple[Tensor, Tensor]
+_MODES = 9  # the most that a task has
+_REMEMBERED = 6  # points that the judge by familiarity keeps
+
+
+def _emit(place: Tensor) -> Tensor:
+    """The action that makes the sample ``place`` [B, 2] m, or the nearest one in the plane."""
+    return (place * (1 / EXTENT)).clamp(-1.0, 1.0)
+
+
+def _numbers(view: View) -> Tensor:
+    """[B, 3] in [0, 1): the latent noise."""
+    state: State = view.state
+    return 0.5 * (state.latent + 1)
+
+
+def _kept(view: View, memory: Tensor, noise: Tensor) -> Tensor:
+    """Noise of the first step, kept for the episode."""
+    return torch.where((view.step == 0).unsqueeze(1), noise, memory)
+
+
+def _normal(numbers: Tensor) -> Tensor:
+    """[B, 2] standard normals of two uniforms."""
+    far, around = (column.contiguous() for column in numbers.unbind(1))
+    distance, angle = torch.sqrt(-2 * torch.log1p(-far)), around * (2 * math.pi)
+    return torch.stack([distance * torch.cos(angle), distance * torch.sin(angle)], 1)
+
+
+# Generators
+
+
+def _forger(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return _emit(real_sample(view.params, _numbers(view))), memory
+
+
+def _collapsed(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Always the same mode, drawn at the first step.
+    kept = _kept(view, memory, noise)
+    return _emit(real_sample(view.params, torch.cat([kept, _numbers(view)[:, 1:]], 1))), kept
+
+
+def _blurred(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    params: Params = view.params
+    return _emit(real_sample(params._replace(spread=3.5 * params.spread), _numbers(view))), memory
+
+
+def _shifted(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Everything moved by as much as the radius, in a direction drawn at the first step.
+    kept = _kept(view, memory, noise)
+    angle = kept[:, 0].contiguous() * (2 * math.pi)
+    move = view.params.radius * torch.stack([torch.cos(angle), torch.sin(angle)])
+    return _emit(real_sample(view.params, _numbers(view)) + move.t()), kept
+
+
+def _hollow(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # The outline alone: anywhere on the circle.
+    params: Params = view.params
+    whole = params._replace(shape=torch.full_like(params.shape, RING), modes=torch.full_like(params.modes, 64.0))
+    return _emit(real_sample(whole, _numbers(view))), memory
+
+
+def _mirrored(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # The real distribution on the other side of the plane.
+    return _emit(-real_sample(view.params, _numbers(view))), memory
+
+
+def _uniform(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return view.state.latent[:, :2], memory
+
+
+def _stranger(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # A good forger of another task's distribution, drawn at the first step.
+    kept = _kept(view, memory, noise)
+    shape, x, y, radius, modes, rotation = kept.unbind(1)
+    other = Params(
+        torch.floor(3 * shape),
+        1.6 * x - 0.8,
+        1.6 * y - 0.8,
+        0.4 + 0.3 * radius,
+        3 + torch.floor(4 * modes),
+        torch.full_like(x, 0.08),
+        2 * math.pi * rotation,
+    )
+    return _emit(real_sample(other, _numbers(view))), kept
+
+
+def _blob(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return _emit(0.7 * _normal(_numbers(view)[:, :2])), memory
+
+
+def _stamp(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # One and the same point, drawn at the first step.
+    kept = _kept(view, memory, noise)
+    return _emit(2.4 * kept - 1.2), kept
+
+
+def _roamer(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Walks about: every point is near the last one.
+    start = torch.where((view.step == 0).unsqueeze(1), 1.6 * noise - 0.8, memory)
+    place = (start + 0.25 * view.state.latent[:, :2]).clamp(-1.4, 1.4)
+    return _emit(place), place
+
+
+# Discriminators
+
+
+def _verdict(probability: Tensor) -> Tensor:
+    """The action that calls a point real with ``probability`` [B], or as nearly so as may be."""
+    return ((2 * probability - 1) * (1 / (2 * CERTAIN - 1))).clamp(-1.0, 1.0).unsqueeze(1)
+
+
+def _squared_distances(view: View) -> tuple[Tensor, Tensor]:
+    """Of the shown point to every mode, [9, B] m^2, and which of the modes there are, [9, B] bool."""
+    params: Params = view.params
+    numbers = torch.arange(_MODES, dtype=params.radius.dtype).unsqueeze(1).expand(-1, params.radius.shape[0])
+    x, y = mode_place(params, numbers)
+    shown_x, shown_y = view.state.shown.t()
+    gap_x, gap_y = shown_x - x, shown_y - y
+    return gap_x * gap_x + gap_y * gap_y, numbers < params.modes
+
+
+def _density(view: View) -> Tensor:
+    """Of the real distribution at the shown point, [B] 1/m^2."""
+    params: Params = view.params
+    squared, there = _squared_distances(view)
+    variance = params.spread * params.spread
+    bumps = torch.exp(-0.5 * squared / variance) * there
+    total = bumps[0]
+    for bump in bumps[1:]:
+        total = total + bump
+    return total / (2 * math.pi * variance * params.modes)
+
+
+_EVEN = 1 / (4 * EXTENT * EXTENT)  # 1/m^2: the density of points all over the plane
+
+
+def _expert(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Bayes' rule, if forgeries are as good as real in half of the cases and all over the plane in the others.
+    density = _density(view)
+    return _verdict(density / (1.5 * density + 0.5 * _EVEN)), memory
+
+
+def _strict(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Bayes' rule, if forgeries are all over the plane.
+    density = _density(view)
+    return _verdict(density / (density + _EVEN)), memory
+
+
+def _critic(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # The nearer to a mode, the better, from afar on.
+    squared, there = _squared_distances(view)
+    nearest = torch.where(there, squared, 100.0).amin(0)
+    beyond = (torch.sqrt(nearest) - 2 * view.params.spread).clamp(min=0.0)
+    return _verdict(0.7 / (1 + 4 * beyond)), memory
+
+
+def _from_centre(view: View) -> Tensor:
+    """Distance of the shown point from the distribution's middle, [B] m."""
+    params: Params = view.params
+    x, y = view.state.shown.t()
+    gap_x, gap_y = x - params.centre_x, y - params.centre_y
+    return torch.sqrt(gap_x * gap_x + gap_y * gap_y)
+
+
+def _radial(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Inside the circle around the distribution, and not far inside.
+    params: Params = view.params
+    share = _from_centre(view) / (params.radius + 2 * params.spread)
+    return _verdict(torch.where(share > 1, 0.1, torch.where(share < 0.3, 0.4, 0.65))), memory
+
+
+def _locator(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Knows no more than the middle.
+    near = _from_centre(view)
+    return _verdict(0.68 * torch.exp(-near * near)), memory
+
+
+def _undecided(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    return torch.zeros_like(view.state.begun).unsqueeze(1), memory
+
+
+def _doubter(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # In a mood that changes, but never convinced.
+    return _verdict(0.3 + 0.15 * noise[:, 0]), memory
+
+
+def _prior(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # What is known of all tasks: their distributions are around the middle of the plane.
+    far = view.state.shown.abs().amax(1)
+    return _verdict((0.75 - 0.35 * far).clamp(0.1, 0.6)), memory
+
+
+def _familiar(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    # Believes in what is close to any of the last points that it was shown.
+    shown = view.state.shown
+    near = torch.full_like(shown[:, 0], 100.0)
+    for x, y in memory.reshape(-1, _REMEMBERED, 2).permute(1, 2, 0):
+        gap_x, gap_y = shown[:, 0] - x, shown[:, 1] - y
+        near = torch.minimum(near, gap_x * gap_x + gap_y * gap_y)
+    return _verdict(torch.where(near < 0.15 * 0.15, 0.62, 0.42)), torch.cat([shown, memory[:, :-2]], 1)
+
+
+PLAYERS = (
+    Scripted("forger", "protagonist", "train", "knows the distribution and draws from it", _forger, informed=True),
+    Scripted(
+        "collapsed",
+        "protagonist",
+        "train",
+        "knows the distribution; makes one of its modes alone",
+        _collapsed,
+        memory=1,
+        noise=1,
+        informed=True,
+    ),
+    Scripted("blurred", "protagonist", "train", "knows the distribution; blurs it", _blurred, informed=True),
+    Scripted("uniform", "protagonist", "train", "anywhere in the plane", _uniform),
+    Scripted("stranger", "protagonist", "train", "forges another distribution", _stranger, memory=6, noise=6),
+    Scripted(
+        "shifted",
+        "protagonist",
+        "held_out",
+        "knows the distribution; beside where it is",
+        _shifted,
+        memory=1,
+        noise=1,
+        informed=True,
+    ),
+    Scripted("hollow", "protagonist", "held_out", "knows the outline alone", _hollow, informed=True),
+    Scripted(
+        "mirrored",
+        "protagonist",
+        "held_out",
+        "knows the distribution; makes its mirror image",
+        _mirrored,
+        informed=True,
+    ),
+    Scripted("blob", "protagonist", "held_out", "one wide Gaussian in the middle of the plane", _blob),
+    Scripted("stamp", "protagonist", "held_out", "the same point again and again", _stamp, memory=2, noise=2),
+    Scripted("roamer", "protagonist", "held_out", "walks about the plane", _roamer, memory=2, noise=2),
+    Scripted(
+        "expert", "adversary", "train", "knows the distribution; expects good and bad forgers", _expert, informed=True
+    ),
+    Scripted("critic", "adversary", "train", "knows the modes; marks by the distance to one", _critic, informed=True),
+    Scripted("undecided", "adversary", "train", "never decides", _undecided),
+    Scripted("prior", "adversary", "train", "believes in the middle of the plane", _prior),
+    Scripted("strict", "adversary", "held_out", "knows the distribution; expects bad forgers", _strict, informed=True),
+    Scripted(
+        "radial", "adversary", "held_out", "knows the outline; believes in what is near it", _radial, informed=True
+    ),
+    Scripted(
+        "locator", "adversary", "held_out", "knows the middle; believes in what is near it", _locator, informed=True
+    ),
+    Scripted("doubter", "adversary", "held_out", "calls everything forged, more or less", _doubter, noise=1),
+    Scripted(
+        "familiar", "adversary", "held_out", "believes in what it has seen before", _familiar, memory=2 * _REMEMBERED
+    ),
+)
