@@ -122,8 +122,8 @@ def test_a_verdict_is_about_the_sample_of_the_step_before():
 
 
 def test_who_says_how_likely_a_point_is_real_earns_the_divergence():
-    # Against forgeries all over the plane, the best verdict's mean score is the Jensen-Shannon divergence in bits of the two
-    # densities, and the forger's samples, which are real ones, earn it nothing: log2(1 + (2 p - 1)) sums to 0 at p = 1/2.
+    # Bayes' verdict on forgeries all over the plane: its mean score is the Jensen-Shannon divergence of the two densities in
+    # bits, less what the bound of the verdicts takes away. Sampled here, and integrated on a grid of 0.01 m.
     task = {"shape": 0, "modes": 1, "radius": 0.1, "spread": 0.1}
     params, n = params_of(task), 40_000
     middle = mode_place(params, torch.zeros(1, 1).double())
@@ -140,7 +140,6 @@ def test_who_says_how_likely_a_point_is_real_earns_the_divergence():
         verdict_score((2 * probability(points) - 1) / 0.9, torch.full((n,), is_real)).mean().item()
         for points, is_real in ((real, True), (fake, False))
     ]
-    # JS on a grid of 0.01 m, with the verdict's bound
     axis = torch.arange(-2, 2, 0.01, dtype=torch.float64) + 0.005
     grid = torch.cartesian_prod(axis, axis)
     p = probability(grid)
