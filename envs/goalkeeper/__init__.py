@@ -1,10 +1,11 @@
-"""Goalkeeper: five penalty kicks in a row, against a wind, a spin and reflexes that nobody tells you.
+"""Goalkeeper: eight penalty kicks in a row, against a wind, a spin and reflexes that nobody tells you.
 
-In each kick the shooter (protagonist) runs up for four steps and may step to either side; in the last of them it strikes the
-ball. The ball needs six steps to the goal line, and while it flies wind and spin bend its path: spin as much as the run-up
-came from the side. The keeper (adversary) runs along the goal line, and its legs do at every moment what it wanted one
-reaction delay ago. It is played against a low sun: both see how the ball is struck, nobody sees where it goes. So a shooter
-has to learn what the air does to a ball, a keeper where balls come down and how late its legs are; both from results.
+In each kick the shooter (protagonist) runs up for three steps of 0.2 s and may step to either side; in the last of them it
+strikes the ball. The ball needs three more steps to the goal line, and while it flies wind and spin bend its path: spin as
+much as the run-up came from the side. The keeper (adversary) runs along the goal line, and its legs do at every moment what
+it wanted one reaction delay ago. It is played against a low sun: both see how the ball is struck, nobody sees where it goes.
+So a shooter has to learn what the air does to a ball, a keeper where balls come down and how late its legs are; both from
+results.
 
 Waiting for the strike is too late for a ball into the corner, and a keeper that sets out before the strike leaves the other
 corner open. So both must mix: whoever can be predicted loses (``cases.py`` has the kick as a matrix game).
@@ -36,8 +37,8 @@ Reward of the protagonist (the adversary gets the negative: zero-sum), when a ba
 | goal | 1 + 0.5 per m of margin, up to 1.5 |
 | saved or wide | -1 - 0.5 per m that was missing, down to -1.5 |
 
-The margin is how far the ball is inside the nearer post or past the keeper's reach, whichever is less. The five kicks take
-50 steps; then the clock truncates, and nothing terminates.
+The margin is how far the ball is inside the nearer post or past the keeper's reach, whichever is less. The eight kicks take
+48 steps; then the clock truncates, and nothing terminates.
 
 Contexts (hidden from both roles)
 
@@ -66,8 +67,8 @@ SPECS = (
         summary="penalty kicks under a hidden wind and spin, against a keeper with hidden reflexes",
         package="metaduel.envs.goalkeeper",
         game_class="Goalkeeper",
-        horizon=50,
-        fps=6,
+        horizon=48,
+        fps=4,
         contexts=(
             Context(
                 "wind",

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from metaduel.envs.core import Game, Outcome, Pair
 
-DT = 0.1  # s per step
-RUN_UP = 4  # steps until the ball is struck: in the last of them
-FLIGHT = 6  # steps from the strike to the goal line
+DT = 0.2  # s per step
+RUN_UP = 3  # steps until the ball is struck: in the last of them
+FLIGHT = 3  # steps from the strike to the goal line
 KICK = RUN_UP + FLIGHT  # steps per kick
 GOAL = 2.5  # m: half the goal's width
 STRIDE = 0.5  # m that the shooter can step sideways in a step of its run-up
 AIM = 4.5  # m: where an aim of 1 would cross the goal line in calm air, seen from the middle
 KEEPER_SPEED = 4.5  # m/s
-MEMORY = 5  # commands that the keeper's legs may still have to carry out: the longest delay is as many steps
+MEMORY = 3  # commands that the keeper's legs may still have to carry out: the longest delay is as many steps
 GRADE = 0.5  # reward per m of margin, up to 1 m; below 1, so that no goal is worse than no goal
 
 
@@ -36,7 +36,7 @@ class State(NamedTuple):
     shooter: Tensor  # [B] m: how far to the side the run-up has come
     heading: Tensor  # [B] m: where the ball would cross the goal line in calm air; 0 until it is struck
     keeper: Tensor  # [B] m: place on the goal line
-    commands: Tensor  # [B, 5] the keeper's last actions of this kick, newest first
+    commands: Tensor  # [B, 3] the keeper's last actions of this kick, newest first
     phase: Tensor  # [B] int64 steps of this kick played
     left: Tensor  # [B] share of the time that is left
     last: Tensor  # [B, 3] m, of the kick before: where the ball crossed, where the keeper was, the shooter's margin

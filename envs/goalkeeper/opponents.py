@@ -175,8 +175,7 @@ def _sceptic(view: View, memory: Tensor, noise: Tensor) -> Choice:
 
 def _gambler(view: View, memory: Tensor, noise: Tensor) -> Choice:
     drawn = torch.where(_first(view), noise, memory)
-    target = torch.where(view.state.phase >= 2, 2.0 * _side(drawn), 0.0)
-    return _run(view, target, _USUAL_DELAY), drawn
+    return _run(view, 2.0 * _side(drawn), _USUAL_DELAY), drawn
 
 
 def _stay(view: View, memory: Tensor, noise: Tensor) -> Choice:
@@ -194,7 +193,7 @@ def _habit(view: View, memory: Tensor, noise: Tensor) -> Choice:
     # Dives to where the last ball was struck; to the right in the first kick.
     state: State = view.state
     seen = torch.where((state.phase == KICK - 1).unsqueeze(1), state.heading.unsqueeze(1), memory)
-    target = torch.where(state.phase >= 2, torch.where(memory[:, 0] < 0, -1.8, 1.8), 0.0)
+    target = torch.where(state.phase >= 1, torch.where(memory[:, 0] < 0, -1.8, 1.8), 0.0)
     return _run(view, target, _USUAL_DELAY), seen
 
 

@@ -78,7 +78,7 @@ def _flight(canvas: Canvas, params: Params, state: State, share: float) -> None:
 
 
 def _shooter(canvas: Canvas, state: State, phase: int) -> None:
-    place = (float(state.shooter[0]), _SPOT - 0.35 - 0.2 * max(RUN_UP - phase, 0))
+    place = (float(state.shooter[0]), _SPOT - 0.35 - 0.27 * max(RUN_UP - phase, 0))
     canvas.circle(place, 0.17, PROTAGONIST)
 
 
@@ -108,6 +108,6 @@ def _score(canvas: Canvas, states: Sequence[State]) -> None:
     """One mark per finished kick, in the colour of who won it."""
     ended = [result(s) for s in states[1:] if int(s.phase[0]) == 0]
     for number, (word, colour) in enumerate(ended):
-        y = -0.9 - 0.8 * (number % 5)  # a longer episode writes over its first marks
+        y = -0.6 - 0.65 * (number % 8)  # a longer episode writes over its first marks
         canvas.circle((-4.6, y), 0.16, colour)
         canvas.text((-4.3, y), word, MUTED, 12, "midleft")

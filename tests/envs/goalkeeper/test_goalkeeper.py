@@ -47,7 +47,7 @@ def test_golden_transition(case):
     torch.testing.assert_close(after.last, row(*case.last), atol=1e-9, rtol=0)
     over = case.phase == KICK - 1
     assert after.phase.item() == (0 if over else case.phase + 1)
-    torch.testing.assert_close(after.commands, row(*([0] * 5 if over else [move, *case.commands[:4]])))
+    torch.testing.assert_close(after.commands, row(*([0] * 3 if over else [move, *case.commands[:2]])))
     assert not outcome.terminated.item()
 
 
@@ -66,16 +66,16 @@ class Naive:
 
     def step(self, run, aim, move):
         task = self.task
-        if self.phase < 4:
+        if self.phase < 3:
             self.run = min(max(self.run + 0.5 * run, -1), 1)
-        if self.phase == 3:
+        if self.phase == 2:
             self.heading = 4.5 * aim
         self.past.append(move)
-        whole, part = divmod(task["delay"] / 0.1, 1)
+        whole, part = divmod(task["delay"] / 0.2, 1)
         does = (1 - part) * self.wanted(int(whole)) + part * self.wanted(int(whole) + 1)
-        self.keeper = min(max(self.keeper + 0.45 * does, -2.5), 2.5)
+        self.keeper = min(max(self.keeper + 0.9 * does, -2.5), 2.5)
         self.phase += 1
-        if self.phase < 10:
+        if self.phase < 6:
             return 0.0
         x, speed, n = 0.0, self.heading / 0.6, 600
         for _ in range(n):
@@ -93,7 +93,7 @@ def test_random_episodes_equal_a_naive_second_implementation():
     episode = DUEL.reset(DUEL.game.params(tasks, torch.float64), torch.arange(n), torch.zeros(n, dtype=torch.int64))
     naive, seen = [Naive(task) for task in tasks], []
     lean = rng.uniform(-1, 1, n)  # so that keepers get to the posts
-    for _ in range(50):
+    for _ in range(48):
         shooter, keeper = rng.uniform(-1, 1, (n, 2)), (rng.uniform(-1, 1, n) + lean).clip(-1, 1)
         episode, outcome = DUEL.step(episode, (torch.tensor(shooter), torch.tensor(keeper).unsqueeze(1)))
         for i in range(n):
@@ -104,7 +104,7 @@ def test_random_episodes_equal_a_naive_second_implementation():
             seen.append(reward)
     assert sum(r > 0 for r in seen) > 30
     assert sum(r < 0 for r in seen) > 30
-    assert sum(r != 0 for r in seen) == 5 * n
+    assert sum(r != 0 for r in seen) == 8 * n
 
 
 # The mixed equilibrium
@@ -216,7 +216,7 @@ def test_nothing_that_players_see_tells_of_the_air_or_the_reach():
     # The delay shows in how the keeper moves, for whoever remembers what it wanted; nothing else shows at all.
     n, seen = 32, []
     rng = np.random.default_rng(0)
-    actions = torch.tensor(rng.uniform(-1, 1, (50, n, 3)), dtype=torch.float32)
+    actions = torch.tensor(rng.uniform(-1, 1, (48, n, 3)), dtype=torch.float32)
     for task in ({"wind": -5.0, "curve": 2.0, "reach": 0.4}, {"wind": 7.0, "curve": -4.0, "reach": 0.55}):
         episode = DUEL.reset(DUEL.game.params([task] * n), torch.arange(n), torch.zeros(n).long())
         for action in actions:
@@ -227,27 +227,27 @@ def test_nothing_that_players_see_tells_of_the_air_or_the_reach():
 
 
 def test_observations():
-    # Phase 3 strikes: 0.7 of the kick is left; phase 4 is the first in flight.
-    for phase, strikes, flies, left in ((0, 0, 0, 1.0), (3, 1, 0, 0.7), (4, 0, 1, 0.6), (9, 0, 1, 0.1)):
+    # Phase 2 strikes: 4 of 6 steps are left; phase 3 is the first in flight.
+    for phase, strikes, flies, left in ((0, 0, 0, 1.0), (2, 1, 0, 4 / 6), (3, 0, 1, 0.5), (5, 0, 1, 1 / 6)):
         places = (torch.tensor([x]) for x in (0.5, 1.5 * flies, -0.75))
-        state = State(*places, torch.ones(1, 5), torch.tensor([phase]), torch.tensor([0.4]), torch.ones(1, 3))
+        state = State(*places, torch.ones(1, 3), torch.tensor([phase]), torch.tensor([0.4]), torch.ones(1, 3))
         shooter, keeper = DUEL.game.observe(DUEL.game.params([TASK]), state)
         torch.testing.assert_close(shooter, torch.tensor([[0.5, -0.75, 1.5 * flies, strikes, flies, left, 0.4]]))
         assert torch.equal(shooter, keeper)
 
 
-def test_five_kicks_each_from_the_middle():
+def test_eight_kicks_each_from_the_middle():
     n = 16
     episode = DUEL.reset(DUEL.game.params(generate(SPEC, "train", n, seed=3)), torch.arange(n), torch.zeros(n).long())
     first, paid = DUEL.observe(episode)[0], []
-    for t in range(1, 51):
+    for t in range(1, 49):
         episode, outcome = DUEL.step(episode, (torch.ones(n, 2), torch.ones(n, 1)))
         paid.append(bool((outcome.reward != 0).all()))
         assert bool((outcome.reward != 0).any()) is paid[-1]
         if t % KICK == 0:
             assert torch.equal(DUEL.observe(episode)[0][:, :6], first[:, :6])
             assert not episode.state.commands.any()
-    assert [t for t, p in enumerate(paid, 1) if p] == [10, 20, 30, 40, 50]
+    assert [t for t, p in enumerate(paid, 1) if p] == list(range(6, 49, 6))
     assert outcome.truncated.all()
     assert episode.state.left.abs().max() < 1e-6
     assert RUN_UP + FLIGHT == KICK
