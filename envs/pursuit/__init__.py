@@ -2,7 +2,7 @@
 
 An evader (protagonist) starts at rest 0.5 to 0.7 m from the centre of an arena of radius 1, a pursuer (adversary) within
 0.3 m of the centre, each in a direction that has nothing to do with the gate. It is dark: they see each other only where they
-are closer than 0.4 m. So a pursuer that knows the gate waits in it, and one that doesn't can't just follow whoever
+are closer than 0.25 m. So a pursuer that knows the gate waits in it, and one that doesn't can't just follow whoever
 knows: it has to look for the evader. Whoever reaches the wall beside the gate has lost, so the wall can't be
 searched. Both can infer the gate from their rewards.
 
@@ -12,7 +12,7 @@ Observation (each role from its own side; then the contexts that it sees, each s
 |---|---|---|---|---|
 | 0, 1 | own position | -1.5 | 1.5 | m |
 | 2, 3 | own velocity | -2 | 2 | m/s |
-| 4, 5 | the other's position minus the own, 0 out of sight | -0.4 | 0.4 | m |
+| 4, 5 | the other's position minus the own, 0 out of sight | -0.25 | 0.25 | m |
 | 6, 7 | the other's velocity, 0 out of sight | -2 | 2 | m/s |
 | 8 | whether they see each other | 0 | 1 | |
 | 9 | share of the time that is left | 0 | 1 | |
@@ -63,7 +63,7 @@ from metaduel.envs.spec import Context, GameSpec, Role
 _both: tuple[Role, Role] = ("protagonist", "adversary")
 _thrust = (-1.0, 1.0, (2,), np.float32)
 
-_edge = np.array([1.5, 1.5, 2.0, 2.0, 0.4, 0.4, 2.0, 2.0, 1.0, 1.0], np.float32)
+_edge = np.array([1.5, 1.5, 2.0, 2.0, 0.25, 0.25, 2.0, 2.0, 1.0, 1.0], np.float32)
 _low = np.concatenate([-_edge[:8], np.zeros(2, np.float32)])
 
 SPECS = (

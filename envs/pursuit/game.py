@@ -13,7 +13,7 @@ from metaduel.envs.core import Game, Outcome, Pair
 DT = 0.1  # s per step
 ARENA = 1.0  # m: radius of the wall
 CAPTURE = 0.15  # m: closer than this, the evader is caught
-SIGHT = 0.4  # m: closer than this, they see each other
+SIGHT = 0.25  # m: closer than this, they see each other
 EVADER_START = (0.5, 0.7)  # m from the centre
 PURSUER_START = (0.0, 0.3)  # m from the centre
 RACE = 0.4  # reward per m of lead in the race to the gate; from 0.5 on, being caught could beat surviving

@@ -181,12 +181,9 @@ def _guard(view: View, memory: Tensor, noise: Tensor) -> Choice:
 
 
 def _goalie(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    # In front of the gate, on the line to the evader; leaves it to catch whoever comes close.
+    # In front of the gate; leaves it to catch whoever comes in sight.
     s: State = view.state
-    gate = _gate(view)
-    spot = gate + 0.2 * _unit(s.evader - gate)
-    near = length(s.evader - s.pursuer) < 0.35
-    target = torch.where(near.unsqueeze(1), s.evader + 0.2 * s.evader_velocity, spot)
+    target = torch.where(_seen(view), s.evader + 0.2 * s.evader_velocity, 0.8 * _gate(view))
     return _in_disc(_park(s.pursuer, s.pursuer_velocity, target)), memory
 
 

@@ -160,14 +160,14 @@ def test_observations_are_each_players_own_side():
     state = State(
         torch.tensor([[[0.1, 0.2], [-0.3, 0.5]]]), torch.tensor([[[0.6, 0.7], [0.8, 0.9]]]), torch.tensor([0.25])
     )
-    # Apart by sqrt(0.4^2 + 0.3^2) = 0.5: out of sight; by sqrt(0.2^2 + 0.3^2) = 0.361: in sight.
+    # Apart by sqrt(0.4^2 + 0.3^2) = 0.5: out of sight; by sqrt(0.1^2 + 0.2^2) = 0.224: in sight.
     evader, pursuer = DUEL.game.observe(DUEL.game.params([TASK]), state)
     torch.testing.assert_close(evader[0], torch.tensor([0.1, 0.2, 0.6, 0.7, 0, 0, 0, 0, 0, 0.25]))
     torch.testing.assert_close(pursuer[0], torch.tensor([-0.3, 0.5, 0.8, 0.9, 0, 0, 0, 0, 0, 0.25]))
-    near = state._replace(position=torch.tensor([[[0.1, 0.2], [-0.1, 0.5]]]))
+    near = state._replace(position=torch.tensor([[[0.1, 0.2], [0.0, 0.4]]]))
     evader, pursuer = DUEL.game.observe(DUEL.game.params([TASK]), near)
-    torch.testing.assert_close(evader[0], torch.tensor([0.1, 0.2, 0.6, 0.7, -0.2, 0.3, 0.8, 0.9, 1, 0.25]))
-    torch.testing.assert_close(pursuer[0], torch.tensor([-0.1, 0.5, 0.8, 0.9, 0.2, -0.3, 0.6, 0.7, 1, 0.25]))
+    torch.testing.assert_close(evader[0], torch.tensor([0.1, 0.2, 0.6, 0.7, -0.1, 0.2, 0.8, 0.9, 1, 0.25]))
+    torch.testing.assert_close(pursuer[0], torch.tensor([0.0, 0.4, 0.8, 0.9, 0.1, -0.2, 0.6, 0.7, 1, 0.25]))
 
 
 def test_blind_players_do_not_react_to_whom_they_cannot_see():
