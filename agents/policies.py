@@ -80,9 +80,17 @@ class Policy(ABC):
         """The action distribution: stacked weights and observations [N, M, d] give a batch of shape [N, M]."""
         return self.distribution(self.prepare(weights), observation)
 
+    def over_time(self, prepared: Weights, observation: Tensor) -> Tensor:
+        """Means or logits [N, T, M, A] for whole episodes [N, T, M, d]; one with a memory overrides this."""
+        n, steps, episodes, size = observation.shape
+        return self.outputs(prepared, observation.view(n, steps * episodes, size)).view(n, steps, episodes, -1)
+
     def distribution(self, weights: Weights, observation: Tensor) -> Distribution:
         """As ``__call__``, for weights that went through ``prepare``."""
-        out = self.outputs(weights, observation)
+        return self.head(weights, self.outputs(weights, observation))
+
+    def head(self, weights: Weights, out: Tensor) -> Distribution:
+        """The distribution with means or logits [N, M, A]."""
         if self.discrete:
             return Categorical(torch.log_softmax(out, -1))
         return Gaussian(out, _log_std(weights))
@@ -97,9 +105,11 @@ class Policy(ABC):
 
     def sample(self, prepared: Weights, observation: Tensor, scaled_noise: Tensor) -> Tensor:
         """Actions as ``distribution(...).sample`` gives them, without the distribution: [N, M, A], or [N, M] int64."""
-        if self.discrete:
-            return self.distribution(prepared, observation).sample(scaled_noise)
-        return self.outputs(prepared, observation) + scaled_noise
+        return self.pick(prepared, self.outputs(prepared, observation), scaled_noise)
+
+    def pick(self, prepared: Weights, out: Tensor, scaled_noise: Tensor) -> Tensor:
+        """Actions with means or logits [N, M, A]."""
+        return self.head(prepared, out).sample(scaled_noise) if self.discrete else out + scaled_noise
 
     def clip(self, action: Tensor) -> Tensor:
         """Cut actions to the action space: what the game is given; the log-probability is of the uncut action."""

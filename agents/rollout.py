@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.policies import Policy, Weights
+from metaduel.agents.recurrent import GRUPolicy
 from metaduel.agents.runtime import one_thread
 from metaduel.envs import noise
 from metaduel.envs.core import Duel, Player, View, take_rows
@@ -98,7 +99,8 @@ class _Rollout:
         rows = slice(sitting.tasks.start * self.episodes, sitting.tasks.stop * self.episodes)
         uniforms = noise.uniform(self.rows.key[rows], time, noise.SEAT[seat], _noise(sitting.actor), self.dtype)
         if isinstance(sitting.actor, Learner):
-            return _LearnerRows(rows, sitting.actor, uniforms, self.episodes, self.duel.horizon)
+            kind = _RecurrentRows if isinstance(sitting.actor.policy, GRUPolicy) else _LearnerRows
+            return kind(rows, sitting.actor, uniforms, self.episodes, self.duel.horizon)
         return _PlayerRows(rows, sitting.actor, uniforms)
 
     def run(self) -> tuple[Trajectories | None, Trajectories | None]:
@@ -154,6 +156,30 @@ class _LearnerRows:
         observation, action = (torch.stack(part, 1) for part in zip(*self.kept, strict=True))
         reward, alive = (torch.stack(part, 1) for part in zip(*self.got, strict=True))
         return Trajectories(observation, action, torch.where(alive, reward, 0.0), alive.to(reward.dtype))
+
+
+class _RecurrentRows(_LearnerRows):
+    """What it records as its observation is what it is given: what it saw, did and got."""
+
+    policy: GRUPolicy
+
+    def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, episodes: int, horizon: int) -> None:
+        super().__init__(rows, learner, uniforms, episodes, horizon)
+        self.hidden, self.before = (uniforms.new_zeros(*self.shape, n) for n in self.policy.remembered)
+
+    def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
+        own = torch.cat([observation[self.rows].view(*self.shape, -1), self.before], -1)
+        out, self.hidden = self.policy.advance(self.weights, own, self.hidden)
+        if self.deterministic:
+            action = self.policy.head(self.weights, out).mode()
+        else:
+            action = self.policy.pick(self.weights, out, self.noise[step])
+        self.kept.append((own, action))
+        return self.policy.clip(action).flatten(0, 1)
+
+    def record(self, reward: Tensor, alive: Tensor) -> None:
+        super().record(reward, alive)
+        self.before = self.policy.remember(self.kept[-1][1], self.got[-1][0])
 
 
 class _PlayerRows:

@@ -119,10 +119,9 @@ class LossConfig:
 
 def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
     """Log-probabilities [N, T, E] of the actions taken, with a graph to the weights."""
-    n, steps, episodes = data.reward.shape
-    distribution = policy(weights, data.observation.view(n, steps * episodes, -1))
-    result: Tensor = distribution.log_prob(data.action.flatten(1, 2)).view(n, steps, episodes)
-    return result
+    prepared = policy.prepare(weights)
+    out = policy.over_time(prepared, data.observation).flatten(1, 2)
+    return policy.head(prepared, out).log_prob(data.action.flatten(1, 2)).view(data.reward.shape)
 
 
 @dataclass(frozen=True)

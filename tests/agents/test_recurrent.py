@@ -1,0 +1,69 @@
+import pytest
+import torch
+from gymnasium import spaces
+from torch import nn
+
+from metaduel.agents.policies import stack
+from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.rollout import Learner, Sitting, rollout
+from metaduel.envs.core import Duel
+from metaduel.envs.opponents import load_player
+from metaduel.envs.registry import find
+from metaduel.meta.duels import log_probs
+
+SPACES = {"box": spaces.Box(-1, 1, (2,)), "discrete": spaces.Discrete(4)}
+
+
+def random_weights(policy, n):
+    generator = torch.Generator().manual_seed(0)
+    return {k: torch.randn(n, *w.shape, generator=generator, dtype=torch.float64) for k, w in policy.init(0).items()}
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_equals_torchs_own_unit_per_task(kind):
+    policy = GRUPolicy(3, SPACES[kind], units=5)
+    weights = random_weights(policy, 2)
+    given = torch.randn(2, 7, 4, policy.input_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    out = policy.over_time(weights, given)
+    for n in range(2):
+        cell = nn.GRU(policy.input_size, 5).double()
+        with torch.no_grad():
+            cell.weight_ih_l0.copy_(weights["input.weight"][n].T)
+            cell.bias_ih_l0.copy_(weights["input.bias"][n])
+            cell.weight_hh_l0.copy_(weights["memory.weight"][n].T)
+            cell.bias_hh_l0.copy_(weights["memory.bias"][n])
+        hidden = cell(given[n])[0]
+        torch.testing.assert_close(out[n], hidden @ weights["output.weight"][n] + weights["output.bias"][n])
+
+
+@pytest.mark.parametrize("game", ["Pursuit", "RockPaperScissors"])
+def test_a_rollout_records_what_the_memory_was_given(game):
+    spec = find(game)
+    duel = Duel(spec.make_game(), 6)
+    policy = GRUPolicy(duel.observation_space("protagonist").shape[0], duel.action_space("protagonist"), units=8)
+    weights = stack(policy.init(1), 3)
+    rows = duel.game.params([{}] * 6)
+    opponent = load_player(duel, "adversary", spec.opponents["adversary"]["train"][0])
+    seats = ([Sitting(slice(0, 3), Learner(policy, weights))], [Sitting(slice(0, 3), opponent)])
+    seeds = torch.arange(6)
+    data = rollout(duel, rows, seats, 2, seeds, seeds * 0)[0]
+    seen, extra = data.observation.split([policy.observation_size, policy.action_size + 1], -1)
+    assert seen.shape[:3] == data.reward.shape
+    assert (extra[:, 0] == 0).all()
+    torch.testing.assert_close(extra[:, 1:, :, -1], data.reward[:, :-1])
+    if policy.discrete:
+        torch.testing.assert_close(extra[:, 1:, :, :-1].argmax(-1), data.action[:, :-1])
+    else:
+        torch.testing.assert_close(extra[:, 1:, :, :-1], policy.clip(data.action[:, :-1]))
+    # Played step by step and replayed at once, the memory is the same: actions equal means plus the noise that was drawn.
+    mode = rollout(
+        duel,
+        rows,
+        ([Sitting(slice(0, 3), Learner(policy, weights, deterministic=True))], seats[1]),
+        2,
+        seeds,
+        seeds * 0,
+    )[0]
+    again = policy.head(weights, policy.over_time(weights, mode.observation).flatten(1, 2)).mode().view_as(mode.action)
+    torch.testing.assert_close(again, mode.action)
+    assert log_probs(policy, weights, data).shape == data.reward.shape
