@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.policies import Policy, Weights
-from metaduel.envs.core import Duel
+from metaduel.envs.core import Duel, Player
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
 from metaduel.envs.opponents import load_player, names, scripted
@@ -161,24 +161,30 @@ def evaluate_scripted(
     """Every scripted player for a role, on the same test episodes; players that read hidden contexts are left out unless
     ``blind_only`` is False. ``horizon``: steps per episode, where it is not the family's own.
     """
+    return [
+        evaluate_player(spec, role, protocol, f"scripted: {name}", player, horizon)
+        for name, player in scripted(spec, role).items()
+        if not (blind_only and player.informed)
+    ]
+
+
+def evaluate_player(
+    spec: GameSpec, role: Role, protocol: Protocol, method: str, player: Player, horizon: int | None = None
+) -> Result:
+    """Any player that does not adapt, as it is, under the name ``method``: the same returns at every shot."""
     duel = Duel(spec.make_game(), horizon)
     opponents = names(spec, other(role), protocol.opponents)
     rows = task_rows(spec, protocol.task_list(spec), {})
     params = duel.game.params_from_rows(rows.repeat(len(opponents), 1).repeat_interleave(protocol.test_episodes, 0))
     per_opponent = rows.shape[0] * protocol.test_episodes
-    results = []
-    for name, player in scripted(spec, role).items():
-        if blind_only and player.informed:
-            continue
-        parts = []
-        for i, opponent in enumerate(opponents):
-            part = slice(i * per_opponent, (i + 1) * per_opponent)
-            seeds = torch.arange(part.start, part.stop) + derive_seed(0, TEST)
-            pair = (player, load_player(duel, other(role), opponent))
-            seated = pair if role == "protagonist" else pair[::-1]
-            own = type(params)(*(column[part] for column in params))
-            parts.append(play(duel, seated, own, seeds, torch.zeros_like(seeds)).returns[:, int(role == "adversary")])
-        returns = torch.stack(parts).view(1, len(opponents), rows.shape[0], protocol.test_episodes)
-        block = np.repeat(returns.double().numpy(), protocol.shots + 1, 0)
-        results.append(Result(f"scripted: {name}", -1, role, protocol, opponents, block))
-    return results
+    parts = []
+    for i, opponent in enumerate(opponents):
+        part = slice(i * per_opponent, (i + 1) * per_opponent)
+        seeds = torch.arange(part.start, part.stop) + derive_seed(0, TEST)
+        pair = (player, load_player(duel, other(role), opponent))
+        seated = pair if role == "protagonist" else pair[::-1]
+        own = type(params)(*(column[part] for column in params))
+        parts.append(play(duel, seated, own, seeds, torch.zeros_like(seeds)).returns[:, int(role == "adversary")])
+    returns = torch.stack(parts).view(1, len(opponents), rows.shape[0], protocol.test_episodes)
+    block = np.repeat(returns.double().numpy(), protocol.shots + 1, 0)
+    return Result(method, -1, role, protocol, opponents, block)

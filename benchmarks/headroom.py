@@ -1,0 +1,422 @@
+"""How much there is to gain by adapting, per game and role: the headroom certificate.
+
+Against one fixed panel (the validation tasks, the training opponents) it puts side by side
+
+- **informed**: a feed-forward player that is shown every context, hidden ones included: the ceiling;
+- **agnostic**: feed-forward players that are not shown them and never adapt, with three strengths of exploration;
+- every **scripted** player that reads no hidden context, searchers included, and one that acts at random;
+- **recurrent**: an agnostic player with a memory of its episode, its actions and its rewards;
+- **random start**: an untrained network that is fine-tuned on each task with the shots and episodes of the few-shot
+  evaluation, its rate and its look-ahead tuned on the very panel that it is tested on.
+
+Headroom is the informed return minus that of the best non-adapting player (agnostic or scripted). All seeds and settings of
+one kind are one population of stacked weights, trained with the clipped surrogate of PPO (Schulman et al., 2017) in one loop
+over time. Players are chosen and tested on the same panel, which favours the best of the many that don't adapt over the one
+informed player: the headroom shown is, if anything, too small.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor
+
+from metaduel.agents.policies import MLPPolicy, Policy, Weights
+from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.rollout import Learner, Sitting, Trajectories, rollout
+from metaduel.agents.runtime import configure
+from metaduel.benchmarks import few_shot, metrics
+from metaduel.benchmarks.few_shot import Contender, Protocol
+from metaduel.envs.core import Duel, Player, View
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.noise import derive_seed
+from metaduel.envs.opponents import load_player, names
+from metaduel.envs.spec import ROLES, GameSpec, Role
+from metaduel.envs.tasks import frozen_tasks, sample_tasks
+from metaduel.meta.checkpoint import write_atomic
+from metaduel.meta.config import other
+from metaduel.meta.duels import LossConfig
+from metaduel.meta.source import task_rows
+
+INIT, POOL, TRAIN, TEST, START = range(200, 205)  # what a seed is for, apart from those of training and evaluation
+EXPLORATION = (0.0, 0.01, 0.05)  # entropy bonus of the agnostic players; the others have the middle one
+LOOK_AHEAD = (0.0, 0.9)  # support discounts that the random start may choose from
+PASS_SHARE = 0.2  # of what the informed player gains over a random one
+INITIAL_LOG_STD = -0.5
+CLIP = 0.2
+MAX_NORM = 1.0
+_POOL = 4096  # training tasks that batches are drawn from
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every trained player gets.
+
+    Attributes:
+        seeds: training seeds per setting.
+        iterations: batches.
+        episodes: episodes per player and batch, shared by two opponents.
+        epochs: steps per batch.
+        learning_rate: Adam's, decaying linearly to a tenth.
+        test_episodes: per validation task and opponent.
+        shots: updates of the random start.
+        episodes_per_shot: of the random start.
+    """
+
+    seeds: int = 5
+    iterations: int = 300
+    episodes: int = 80
+    epochs: int = 3
+    learning_rate: float = 3e-3
+    test_episodes: int = 5
+    shots: int = 3
+    episodes_per_shot: int = 5
+
+    def __post_init__(self) -> None:
+        for name, low in (("seeds", 2), ("iterations", 4), ("episodes", 2), ("epochs", 1), ("test_episodes", 1)):
+            if getattr(self, name) < low:
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} must be at least {low}")
+
+
+class Row(NamedTuple):
+    """One player of the certificate."""
+
+    player: str
+    kind: str
+    returns: npt.NDArray[np.float64]  # [seeds, tasks]; one seed for players that were not trained
+    rise: float = 0.0  # by how much the return still rose over the last quarter of training
+
+    @property
+    def mean(self) -> float:
+        """Over seeds and tasks."""
+        return float(self.returns.mean())
+
+    def summary(self) -> dict[str, Any]:
+        """For the certificate: mean with a 95% interval over seeds, or over tasks where there are none."""
+        interval = metrics.interval(self.returns, 0)
+        numbers = {"mean": self.mean, "low": interval.low, "high": interval.high, "rise": self.rise}
+        rounded = {name: round(value, 4) for name, value in numbers.items()}
+        return {"player": self.player, "kind": self.kind, **rounded, "seeds": len(self.returns)}
+
+
+def certify(spec: GameSpec, out: Path, budget: Budget, quiet: bool = False) -> dict[str, Any]:
+    """Train and test everybody for both roles and write ``out/headroom.json``; see the module.
+
+    Each kind of player is kept in ``out/parts`` as soon as it is done, so that the same call goes on where it was interrupted.
+
+    Args:
+        spec: the game.
+        out: folder.
+        budget: what each trained player gets.
+        quiet: no progress.
+
+    Returns:
+        What ``headroom.json`` holds.
+
+    Raises:
+        InvalidInputError: ``out`` holds parts that were made with another budget.
+    """
+    game = f"{spec.name}-v{spec.version}"
+    stages = [(role, kind) for role in ROLES for kind in KINDS]
+    configure(1)
+    with _display(game, len(stages) * budget.iterations, quiet) as step:
+        rows: dict[Role, list[Row]] = {role: [] for role in ROLES}
+        for i, (role, kind) in enumerate(stages):
+            step(f"{role}: {kind}", i * budget.iterations)
+            path = out / "parts" / f"{role}-{kind.replace(' ', '-')}.json"
+            made_with = {"game": game, "budget": asdict(budget)}
+            part = _read_part(path, made_with)
+            if part is None:
+                made = KINDS[kind](spec, role, budget, partial(_within, step, f"{role}: {kind}", i * budget.iterations))
+                part = [row._replace(returns=row.returns.round(5)) for row in made]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                kept = [row._replace(returns=row.returns.tolist())._asdict() for row in part]
+                write_atomic(path, json.dumps({**made_with, "rows": kept}).encode())
+            rows[role] += part
+    result = {
+        "game": game,
+        "command": f"metaduel headroom {spec.name}",
+        "budget": asdict(budget),
+        "roles": {role: verdict(found) for role, found in rows.items()},
+    }
+    write_atomic(out / "headroom.json", (json.dumps(result, indent=1) + "\n").encode())
+    return result
+
+
+def _read_part(path: Path, made_with: Mapping[str, Any]) -> list[Row] | None:
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        rows = [Row(**{**row, "returns": np.asarray(row["returns"], np.float64)}) for row in content.pop("rows")]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(f"{path}: corrupt ({error}): delete it") from None
+    if content != made_with:
+        raise InvalidInputError(f"{path}: made with {content}, not with {dict(made_with)}: choose another folder")
+    return rows
+
+
+def verdict(rows: Sequence[Row]) -> dict[str, Any]:
+    """What follows from everybody's returns.
+
+    ``share`` is the lower end of the headroom's interval as a share of what the informed player gains over a random one; the
+    shares of the recurrent player and of the random start are how much of the headroom they recover.
+    """
+    by_kind = {kind: [row for row in rows if row.kind == kind] for kind in dict.fromkeys(row.kind for row in rows)}
+    informed, recurrent, start = (by_kind[kind][0] for kind in ("informed", "recurrent", "random start"))
+    best = max((*by_kind["agnostic"], *by_kind["scripted"]), key=lambda row: row.mean)
+    difference = informed.returns - best.returns  # a scripted player is paired with every seed
+    headroom, interval = float(difference.mean()), metrics.interval(difference, 0)
+    gain = informed.mean - by_kind["random"][0].mean
+    share = interval.low / gain if gain > 0 else 0.0
+    recovered = {name: (row.mean - best.mean) / headroom for name, row in (("recurrent", recurrent), ("start", start))}
+    if share < PASS_SHARE or recovered["start"] >= 0.5:
+        text = "no adaptation needed"
+    elif recovered["recurrent"] >= 0.5:
+        text = "within-episode inference"
+    else:
+        text = "adaptation pays"
+    numbers = {"mean": headroom, "low": interval.low, "high": interval.high}
+    return {
+        "players": [row.summary() for row in sorted(rows, key=lambda row: -row.mean)],
+        "best": best.player,
+        "headroom": {name: round(value, 4) for name, value in numbers.items()},
+        "gain": round(gain, 4),
+        "share": round(share, 4),
+        "recurrent_share": round(recovered["recurrent"], 4),
+        "random_start_share": round(recovered["start"], 4),
+        "verdict": text,
+    }
+
+
+Told = Callable[[int], None]  # is told how many iterations are done
+
+
+def _trained(
+    kind: str, policy_class: type[MLPPolicy] | type[GRUPolicy], sees: bool, bonuses: Sequence[float]
+) -> Callable[[GameSpec, Role, Budget, Told], list[Row]]:
+    def make(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
+        duel = Duel(spec.make_game(), informed=(role,) if sees else ())
+        size, actions = duel.observation_space(role).shape[0], duel.action_space(role)
+        policy = policy_class(size, actions, initial_log_std=INITIAL_LOG_STD)
+        return Population(duel, role, policy, bonuses, budget).certify(kind, told)
+
+    return make
+
+
+def _untrained(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
+    """Scripted players, and one that acts at random."""
+    panel = Protocol("validation", "train", 0, 1, budget.test_episodes)
+    results = few_shot.evaluate_scripted(spec, role, panel)
+    rows = [
+        Row(one.method.removeprefix("scripted: "), "scripted", one.returns[0].mean((0, 2))[None]) for one in results
+    ]
+    chance = few_shot.evaluate_player(spec, role, panel, "random", _Random(spec.action_spaces[role]))
+    return [*rows, Row("random", "random", chance.returns[0].mean((0, 2))[None])]
+
+
+class Population:
+    """Players of one kind, trained at once: every seed with every exploration bonus.
+
+    Args:
+        duel: the game as they see it.
+        role: their seat.
+        policy: their network.
+        bonuses: entropy bonuses.
+        budget: what each gets.
+    """
+
+    def __init__(self, duel: Duel, role: Role, policy: Policy, bonuses: Sequence[float], budget: Budget) -> None:
+        self.duel, self.role, self.policy, self.bonuses, self.budget = duel, role, policy, tuple(bonuses), budget
+        self.size = len(bonuses) * budget.seeds
+        starts = [policy.init(derive_seed(INIT, seed)) for _ in bonuses for seed in range(budget.seeds)]
+        self.weights: Weights = {
+            name: torch.stack([start[name] for start in starts]).requires_grad_() for name in starts[0]
+        }
+        self.bonus = torch.tensor(bonuses).repeat_interleave(budget.seeds)
+        self.opponents = [load_player(duel, other(role), name) for name in names(duel.spec, other(role), "train")]
+        # lambda below 1: most of the outcome's noise is the other player's doing.
+        self.loss = LossConfig(discount=0.98, gae_lambda=0.95)
+
+    def certify(self, kind: str, told: Told) -> list[Row]:
+        """Train, and test at three quarters and at the end."""
+        before: Tensor | None = None
+        pool = task_rows(self.duel.spec, sample_tasks(self.duel.spec, _POOL, "train", derive_seed(POOL)), {})
+        optimiser = torch.optim.Adam(list(self.weights.values()))
+        total = self.budget.iterations
+        for iteration in range(total):
+            told(iteration)
+            if iteration == total * 3 // 4:
+                before = self.test()
+            for group in optimiser.param_groups:
+                group["lr"] = self.budget.learning_rate * (1 - 0.9 * iteration / total)
+            self._improve(self._play(pool, iteration), optimiser)
+        after = self.test()
+        assert before is not None
+        rise = (after - before).mean(1).view(len(self.bonuses), -1).mean(1).tolist()
+        returns = after.view(len(self.bonuses), self.budget.seeds, -1).double().numpy()
+        return [
+            Row(kind if len(self.bonuses) == 1 else f"{kind}, entropy bonus {bonus:g}", kind, returns[i], rise[i])
+            for i, bonus in enumerate(self.bonuses)
+        ]
+
+    def _play(self, pool: Tensor, iteration: int) -> Trajectories:
+        """A batch [P, T, episodes]: each player's own tasks, against two of the opponents in turn."""
+        count = len(self.opponents)
+        met = list(dict.fromkeys((iteration % count, (iteration + 1) % count)))
+        episodes = self.budget.episodes // len(met)
+        seed = derive_seed(TRAIN, iteration)
+        n = len(met) * self.size
+        pick = torch.randint(len(pool), (n * episodes,), generator=torch.Generator().manual_seed(seed))
+        seeds = torch.arange(n * episodes) + seed
+        data = self._rollout(pool[pick], [self.opponents[i] for i in met], episodes, seeds)
+        return Trajectories(*(_per_player(part, self.size) for part in data))
+
+    def _rollout(self, rows: Tensor, opponents: Sequence[Player], episodes: int, seeds: Tensor) -> Trajectories:
+        """Everybody against every opponent in order: [opponents * P, T, episodes]."""
+        weights = {
+            name: value.detach().repeat(len(opponents), *[1] * (value.dim() - 1))
+            for name, value in self.weights.items()
+        }
+        learners = [Sitting(slice(0, len(opponents) * self.size), Learner(self.policy, weights))]
+        scripted = [Sitting(slice(i * self.size, (i + 1) * self.size), one) for i, one in enumerate(opponents)]
+        seats = (learners, scripted) if self.role == "protagonist" else (scripted, learners)
+        params = self.duel.game.params_from_rows(rows)
+        data = rollout(self.duel, params, seats, episodes, seeds, torch.zeros_like(seeds))[ROLES.index(self.role)]
+        assert data is not None
+        return data
+
+    def _improve(self, data: Trajectories, optimiser: torch.optim.Optimizer) -> None:
+        """A few steps of the clipped surrogate on one batch; each player's gradient is cut to a norm of its own."""
+        advantage, old = self.loss.query_advantages(data), None
+        played = data.alive.sum((1, 2))
+        for _ in range(self.budget.epochs):
+            prepared = self.policy.prepare(self.weights)
+            out = self.policy.over_time(prepared, data.observation).flatten(1, 2)
+            distribution = self.policy.head(prepared, out)
+            log_prob = distribution.log_prob(data.action.flatten(1, 2)).view_as(advantage)
+            old = log_prob.detach() if old is None else old
+            ratio = torch.exp(log_prob - old)
+            surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage)
+            entropy = distribution.entropy().view_as(advantage)
+            gained = ((surrogate + self.bonus.view(-1, 1, 1) * entropy) * data.alive).sum((1, 2)) / played
+            optimiser.zero_grad()
+            (-gained.sum()).backward()  # type: ignore[no-untyped-call]
+            gradients = [value.grad for value in self.weights.values() if value.grad is not None]
+            norm = torch.sqrt(torch.stack([g.square().flatten(1).sum(1) for g in gradients]).sum(0))
+            shrink = (MAX_NORM / (norm + 1e-12)).clamp(max=1.0)
+            for gradient in gradients:
+                gradient.mul_(shrink.view(-1, *[1] * (gradient.dim() - 1)))
+            optimiser.step()
+
+    def test(self) -> Tensor:
+        """Mean returns [P, tasks] on the panel; the same episodes for everybody."""
+        tasks = task_rows(self.duel.spec, frozen_tasks(self.duel.spec, "validation"), {})
+        episodes = self.budget.test_episodes
+        each = tasks.repeat_interleave(episodes, 0)
+        returns = []
+        for i, opponent in enumerate(self.opponents):
+            seeds = torch.arange(len(each)) + derive_seed(TEST, i)
+            data = self._rollout(each.repeat(self.size, 1), [opponent], len(each), seeds.repeat(self.size))
+            returns.append(data.returns.view(self.size, len(tasks), episodes).mean(2))
+        return torch.stack(returns).mean(0)
+
+
+def _per_player(part: Tensor, size: int) -> Tensor:
+    """[opponents * P, T, E, ...] to [P, T, opponents * E, ...]."""
+    joined = part.view(-1, size, *part.shape[1:]).movedim(0, 2)
+    return joined.flatten(2, 3)
+
+
+def _random_start(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
+    """Untrained networks after fine-tuning, with the rate and look-ahead that suit them best."""
+    duel = Duel(spec.make_game())
+    policy = MLPPolicy(duel.observation_space(role).shape[0], duel.action_space(role), initial_log_std=INITIAL_LOG_STD)
+    panel = Protocol("validation", "train", budget.shots, budget.episodes_per_shot, budget.test_episodes)
+    quick = replace(panel, task_count=20)
+    tuned = []
+    for discount in LOOK_AHEAD:
+        loss = LossConfig(inner_discount=discount, inner_baseline=False, inner_clip=0.4)
+        start = policy.init(derive_seed(START, 0))
+        trial = few_shot.tune_rate(Contender("", 0, role, duel, policy, start, torch.ones(1), loss), quick, tasks=20)
+        tuned.append((few_shot.evaluate(trial, quick).returns[-1].mean(), trial))
+    best = max(tuned, key=lambda pair: pair[0])[1]
+    starts = [best._replace(start=policy.init(derive_seed(START, seed))) for seed in range(budget.seeds)]
+    returns = np.stack([few_shot.evaluate(one, panel).returns[-1].mean((0, 2)) for one in starts])
+    return [Row("random start, tuned", "random start", returns)]
+
+
+class _Random:
+    """Acts uniformly at random."""
+
+    memory = 0
+
+    def __init__(self, space: spaces.Box | spaces.Discrete) -> None:
+        self.space = space
+        self.noise = 1 if isinstance(space, spaces.Discrete) else space.shape[0]
+
+    def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(self.space, spaces.Discrete):
+            return (noise[:, 0] * int(self.space.n)).long(), memory
+        low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
+        return low + (high - low) * noise, memory
+
+
+KINDS: dict[str, Callable[[GameSpec, Role, Budget, Told], list[Row]]] = {
+    "informed": _trained("informed", MLPPolicy, True, EXPLORATION[1:2]),
+    "agnostic": _trained("agnostic", MLPPolicy, False, EXPLORATION),
+    "recurrent": _trained("recurrent", GRUPolicy, False, EXPLORATION[1:2]),
+    "untrained": _untrained,
+    "random start": _random_start,
+}
+
+
+def show(result: Mapping[str, Any], console: Console) -> None:
+    """Print a certificate."""
+    for role, found in result["roles"].items():
+        table = Table("player", "kind", "return", "95% interval", "last quarter", title=f"{result['game']}, {role}")
+        for row in found["players"]:
+            rise = f"{row['rise']:+.3f}" if row["rise"] else ""
+            table.add_row(
+                row["player"], row["kind"], f"{row['mean']:.3f}", f"[{row['low']:.3f}, {row['high']:.3f}]", rise
+            )
+        console.print(table)
+        headroom = found["headroom"]
+        console.print(
+            f"headroom over {found['best']}: {headroom['mean']:.3f} [{headroom['low']:.3f}, {headroom['high']:.3f}], at least"
+            f" {found['share']:.0%} of what knowing gains over acting at random; recovered by memory"
+            f" {found['recurrent_share']:.2f}, by a fine-tuned random start {found['random_start_share']:.2f}:"
+            f" [bold]{found['verdict']}[/bold]\n",
+            highlight=False,
+        )
+
+
+def _within(step: Callable[[str, int], None], label: str, before: int, done: int) -> None:
+    step(label, before + done)
+
+
+@contextmanager
+def _display(game: str, total: int, quiet: bool) -> Iterator[Callable[[str, int], None]]:
+    """A bar on standard error, told what is being done and how far all of it is."""
+    columns = (
+        TextColumn(game), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(), TextColumn("{task.description}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(file=sys.stderr), disable=quiet) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda label, done: progress.update(task, completed=done, description=label)
+        progress.update(task, completed=total, description="")

@@ -1,0 +1,86 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from metaduel.benchmarks import headroom
+from metaduel.benchmarks.headroom import Budget, Row, certify, verdict
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.registry import find
+
+SMALL = Budget(seeds=2, iterations=4, episodes=8, epochs=2, test_episodes=1, shots=1, episodes_per_shot=2)
+
+
+def rows(informed, agnostic, recurrent, start, scripted=-1.0, spread=0.01):
+    noise = np.linspace(-spread, spread, 5)[:, None]
+    trained = {"informed": informed, "agnostic": agnostic, "recurrent": recurrent, "random start": start}
+    return [
+        *(
+            Row(kind, kind, np.full((5, 3), value) + noise * (1 if kind == "informed" else -1))
+            for kind, value in trained.items()
+        ),
+        Row("sweep", "scripted", np.full((1, 3), scripted)),
+        Row("random", "random", np.full((1, 3), -1.0)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("returns", "text"),
+    [
+        ({"informed": 1.0, "agnostic": 0.0, "recurrent": 0.2, "start": 0.3}, "adaptation pays"),
+        ({"informed": 1.0, "agnostic": 0.0, "recurrent": 0.7, "start": 0.3}, "within-episode inference"),
+        ({"informed": 1.0, "agnostic": 0.0, "recurrent": 0.2, "start": 0.6}, "no adaptation needed"),
+        ({"informed": 1.0, "agnostic": 0.8, "recurrent": 0.8, "start": 0.0}, "no adaptation needed"),
+        ({"informed": 1.0, "agnostic": 0.0, "recurrent": 0.8, "start": 0.0, "scripted": 0.8}, "no adaptation needed"),
+        ({"informed": 1.0, "agnostic": 0.0, "recurrent": 0.0, "start": 0.0, "spread": 2.0}, "no adaptation needed"),
+    ],
+)
+def test_the_verdict_follows_from_the_returns(returns, text):
+    assert verdict(rows(**returns))["verdict"] == text
+
+
+def test_shares_are_of_the_headroom_over_the_best_that_does_not_adapt():
+    # Best is the scripted player at 0.2: headroom 0.8, of which memory recovers (0.4 - 0.2) / 0.8; gain 1 - (-1).
+    found = verdict(rows(1.0, 0.0, 0.4, 0.2, scripted=0.2, spread=0.0))
+    assert found["best"] == "sweep"
+    assert found["headroom"]["mean"] == pytest.approx(0.8)
+    assert found["recurrent_share"] == pytest.approx(0.25)
+    assert found["random_start_share"] == pytest.approx(0.0)
+    assert found["share"] == pytest.approx(0.4)
+
+
+def test_certifies_both_roles_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    spec = find("RockPaperScissors")
+    result = certify(spec, tmp_path, SMALL, quiet=True)
+    assert json.loads((tmp_path / "headroom.json").read_text()) == result
+    assert set(result["roles"]) == {"protagonist", "adversary"}
+    kinds = {row["kind"] for row in result["roles"]["adversary"]["players"]}
+    assert kinds == {"informed", "agnostic", "recurrent", "scripted", "random", "random start"}
+    for name in headroom.KINDS:
+        monkeypatch.setitem(headroom.KINDS, name, None)  # nothing is played again
+    assert certify(spec, tmp_path, SMALL, quiet=True) == result
+    with pytest.raises(InvalidInputError, match="choose another folder"):
+        certify(spec, tmp_path, replace(SMALL, seeds=3), quiet=True)
+    part = next((tmp_path / "parts").iterdir())
+    part.write_text("{")
+    with pytest.raises(InvalidInputError, match="corrupt"):
+        certify(spec, tmp_path, SMALL, quiet=True)
+
+
+def test_training_a_population_learns_and_keeps_players_apart():
+    # Goalkeeper's informed keeper: every seed gains by training, and no two seeds are the same player.
+    spec = find("MatchingPennies")
+    budget = Budget(seeds=3, iterations=40, episodes=40, test_episodes=2)
+    before = headroom.KINDS["informed"](
+        spec, "protagonist", replace(budget, iterations=4, learning_rate=1e-9), lambda _: None
+    )
+    after = headroom.KINDS["informed"](spec, "protagonist", budget, lambda _: None)
+    gained = after[0].returns.mean(1) - before[0].returns.mean(1)
+    assert (gained > 0.02).all()
+    assert len(set(after[0].returns.mean(1).tolist())) == 3
+
+
+def test_bad_budgets_are_refused():
+    with pytest.raises(InvalidInputError, match="seeds=1 must be at least 2"):
+        Budget(seeds=1)
