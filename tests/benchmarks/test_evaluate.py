@@ -201,7 +201,7 @@ def test_films_need_a_player_that_adapts(folders, tmp_path):
 
 @pytest.fixture
 def suite():
-    own = {name: {"method": "maml" if name == "maml" else "joint"} for name in ("maml", "joint", "informed")}
+    own = {name: {"method": "fomaml" if name == "fomaml" else "joint"} for name in ("fomaml", "joint", "informed")}
     own["informed"]["informed"] = True
     values = TINY.to_dict()
     return demo.read_suite("demo.yaml") | {
@@ -216,10 +216,10 @@ def test_the_demonstrations_settings_are_valid():
     suite = demo.read_suite("demo.yaml")
     base = {**demo.read_suite(suite["config"]), **suite["settings"]}
     configs = {name: TrainConfig.from_dict(base).override(**changes) for name, changes in suite["runs"].items()}
-    assert {config.game for config in configs.values()} == {"Navigation"}
+    assert {config.game for config in configs.values()} == {"Pursuit"}
     assert sorted(name for lane in suite["lanes"] for name in lane) == sorted(configs)
     assert configs["informed"].informed
-    assert Protocol(**suite["evaluate"]).episodes == configs["maml"].episodes
+    assert Protocol(**suite["evaluate"]).episodes == configs["fomaml"].episodes
 
 
 def test_the_demonstration_repeats_no_finished_run(suite, tmp_path, monkeypatch, capsys):
@@ -233,7 +233,7 @@ def test_the_demonstration_repeats_no_finished_run(suite, tmp_path, monkeypatch,
 
     monkeypatch.setattr(demo, "_start", here)
     demo.run_demo(tmp_path, suite)
-    assert sorted(started) == ["informed", "joint", "maml"]
+    assert sorted(started) == ["fomaml", "informed", "joint"]
     assert started.index("joint") < started.index("informed")
     out = capsys.readouterr().out
     for name in ("evaluation/report.md", "evaluation/shots.png", "protagonist.mp4", "adversary.mp4"):
