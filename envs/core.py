@@ -123,6 +123,16 @@ class Game(ABC, Generic[P, S]):
     def step(self, params: P, state: S, actions: Pair, noise: Tensor) -> tuple[S, Outcome]:
         """One step; ``actions`` are already within their spaces; ``noise``: [B, step_noise] uniforms."""
 
+    def turn(self, params: P, state: S) -> Tensor:
+        """Whose turn it is, as the seat's index: [B] int64. Games whose spec says ``turn_based`` have it."""
+        raise NotImplementedError(f"{self.spec.name} has no turns")
+
+    def legal(self, params: P, state: S) -> Pair:
+        """Which actions (protagonist, adversary) may choose: [B, n] bool each. At least one is, at every step; ``step``
+        takes any other action for a legal one. Games whose spec says ``turn_based`` have it.
+        """
+        raise NotImplementedError(f"{self.spec.name} has no turns")
+
     def check(self, task: Task) -> None:
         """Raise ``InvalidInputError`` where contexts contradict each other; single ranges are checked before."""
 
@@ -217,6 +227,14 @@ class Duel:
             return observation
         # Joined feature by feature: joining row by row copies a few bytes at a time, which costs more than a game.
         return torch.cat([observation.t(), *parts]).t()
+
+    def turn(self, episode: Episode) -> Tensor:
+        """Whose turn it is in a turn-based game: [B] int64 seats."""
+        return self.game.turn(episode.params, episode.state)
+
+    def legal(self, episode: Episode) -> Pair:
+        """Which actions both may choose in a turn-based game: [B, n] bool each."""
+        return self.game.legal(episode.params, episode.state)
 
     def step(self, episode: Episode, actions: Pair, numbers: Tensor | None = None) -> tuple[Episode, Transition]:
         """Play one step in every row.

@@ -90,6 +90,9 @@ class GameSpec:
         zero_sum: whether the two rewards add up to zero at every step.
         options: further keyword arguments of the game class, as plain values.
         fps: steps per second in a window or a video.
+        turn_based: whether only one of the two has a choice at each step; the other waits, which is its action 0. Such a
+            game says whose turn it is and what is legal (``Game.turn``, ``Game.legal``).
+        action_names: what the actions of a Discrete space are called, where people are told of them.
     """
 
     name: str
@@ -105,6 +108,8 @@ class GameSpec:
     zero_sum: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     fps: int = 20
+    turn_based: bool = False
+    action_names: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

@@ -21,7 +21,8 @@ Observation = npt.NDArray[np.float32]
 class SeatEnv(TaskApi, gymnasium.Env[Observation, Action]):
     """One seat of a duel as a Gymnasium environment: ``gymnasium.make("metaduel/Navigation-v0", seat="adversary")``.
 
-    ``info`` names the task by its id and the opponent by its name; neither holds a hidden value. The task interface of
+    ``info`` names the task by its id and the opponent by its name; neither holds a hidden value. In turn-based games it
+    also has the ``action_mask`` (1 where an action is legal now), and ``action_space.sample()`` gives legal actions. The task interface of
     meta-learning libraries (``sample_tasks``, ``set_task``, ``get_task``) is on ``env.unwrapped``. The clock is the
     family's own: no ``TimeLimit`` is wrapped around, and ``truncated`` is never true where ``terminated`` is.
 
@@ -93,7 +94,7 @@ class SeatEnv(TaskApi, gymnasium.Env[Observation, Action]):
 
         Raises:
             ResetNeeded: the episode is over, or none was started.
-            InvalidInputError: an action of the wrong shape or type, NaN, or outside the space.
+            InvalidInputError: an action of the wrong shape or type, NaN, outside the space, or not legal now.
         """
         actions = self._seat.check_actions(action, batched=False)
         if self._seat.done[0]:
@@ -103,7 +104,12 @@ class SeatEnv(TaskApi, gymnasium.Env[Observation, Action]):
         return self._seat.observation()[0], float(reward), bool(terminated), bool(truncated), self._info()
 
     def _info(self) -> dict[str, Any]:
-        return {"task": self._seat.task_ids()[0], "opponent": self._seat.opponents[0]}
+        info = {"task": self._seat.task_ids()[0], "opponent": self._seat.opponents[0]}
+        masks = self._seat.action_masks()
+        if masks is not None:
+            info["action_mask"] = masks[0]
+            self.action_space.legal = masks[0].copy()  # type: ignore[attr-defined]
+        return info
 
     def _show(self) -> None:
         if self.render_mode == "human":

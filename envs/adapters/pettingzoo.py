@@ -1,4 +1,5 @@
-"""PettingZoo's two interfaces of a family: parallel (both choose at once) and AEC (one after the other).
+"""PettingZoo's two interfaces of a family: parallel (both choose at once) and AEC (one after the other; ``turns.py`` has
+that of turn-based families).
 
 Both seats are the caller's. ``pettingzoo.make("parallel", "metaduel/Navigation-v0")`` and the module style
 ``from metaduel.envs.navigation import navigation_v0; navigation_v0.parallel_env()`` construct the same class.
@@ -23,6 +24,8 @@ from pettingzoo.utils.wrappers import BaseWrapper, OrderEnforcingWrapper
 from torch import Tensor
 
 from metaduel.envs import noise, tasks
+from metaduel.envs.adapters.legal import int8, own_space
+from metaduel.envs.adapters.turns import TurnsEnv
 from metaduel.envs.core import Duel, Episode
 from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.envs.registry import find
@@ -37,7 +40,8 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
     """One duel in which the caller plays both seats, as a PettingZoo parallel environment.
 
     Agents are ``protagonist`` and ``adversary``; an episode ends for both at once. ``infos`` name the task by its id,
-    never by its values.
+    never by its values. In turn-based games both still give an action at every step, ``infos`` have each agent's
+    ``action_mask``, and an action that is not legal counts as the one that the family's page says.
 
     Args:
         game: the family's name, id or spec.
@@ -83,7 +87,7 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
         }
         # Copies: seeding this environment's spaces must not touch anybody else's.
         self._observation_spaces = {role: copy.deepcopy(self._duel.observation_space(role)) for role in ROLES}
-        self._action_spaces = {role: copy.deepcopy(self._duel.action_space(role)) for role in ROLES}
+        self._action_spaces = {role: own_space(self._duel, role) for role in ROLES}
         zero = torch.zeros(1, dtype=torch.int64)
         size = len(_flatten(self._duel.reset(self._duel.game.params([{}]), zero, zero), self._duel.horizon))
         self.state_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -162,7 +166,11 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
         self.agents = list(self.possible_agents)
         if self.render_mode == "human":
             self.render()
-        return self._observe(self._rows), self._infos()
+        return self._observe(self._rows), self._infos(self._rows)
+
+    def turn(self) -> str:
+        """The agent whose turn it is, in a turn-based game."""
+        return ROLES[int(self._duel.turn(self._started("turn")))]
 
     def step(
         self, actions: Mapping[str, Any]
@@ -200,7 +208,7 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
             dict(zip(ROLES, rewards, strict=True)),
             dict.fromkeys(ROLES, terminated),
             dict.fromkeys(ROLES, truncated),
-            self._infos(),
+            self._infos(self._rows),
         )
 
     def state(self) -> Array:
@@ -240,10 +248,15 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
         # Copies: an observation in the caller's hands must not share memory with the state.
         return {a: o[0].numpy().copy() for a, o in zip(ROLES, self._duel.observe(rows), strict=True)}
 
-    def _infos(self) -> dict[str, dict[str, Any]]:
+    def _infos(self, rows: Episode) -> dict[str, dict[str, Any]]:
         assert self._task is not None
         name = tasks.task_id(self._task)
-        return {agent: {"task": name} for agent in ROLES}
+        infos: dict[str, dict[str, Any]] = {agent: {"task": name} for agent in ROLES}
+        if self._game_spec.turn_based:
+            for agent, legal in zip(ROLES, self._duel.legal(rows), strict=True):
+                infos[agent]["action_mask"] = int8(legal[0])
+                self._action_spaces[agent].legal = int8(legal[0])  # type: ignore[union-attr]
+        return infos
 
 
 class CheckActionsWrapper(BaseWrapper[str, Array, Any]):  # type: ignore[misc]
@@ -267,7 +280,8 @@ def parallel_env(game: str | GameSpec, **kwargs: Any) -> DuelParallelEnv:
 
 def raw_env(game: str | GameSpec, **kwargs: Any) -> pettingzoo.AECEnv[str, Array, Any]:
     """Make the AEC environment of a family without the early check of actions."""
-    return parallel_to_aec(parallel_env(game, **kwargs))
+    spec, parallel = find(game), parallel_env(game, **kwargs)
+    return TurnsEnv(parallel, spec) if spec.turn_based else parallel_to_aec(parallel)
 
 
 def env(game: str | GameSpec, **kwargs: Any) -> pettingzoo.AECEnv[str, Array, Any]:

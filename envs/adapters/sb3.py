@@ -61,7 +61,12 @@ class SeatVecEnv(VecEnv):  # type: ignore[misc]
 
     def _infos(self) -> list[dict[str, Any]]:
         pairs = zip(self._seat.task_ids().tolist(), self._seat.opponents.tolist(), strict=True)
-        return [{"task": task, "opponent": opponent} for task, opponent in pairs]
+        infos: list[dict[str, Any]] = [{"task": task, "opponent": opponent} for task, opponent in pairs]
+        masks = self._seat.action_masks()
+        if masks is not None:
+            for info, mask in zip(infos, masks, strict=True):
+                info["action_mask"] = mask
+        return infos
 
     def close(self) -> None:
         """Release what rendering holds."""

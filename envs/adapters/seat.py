@@ -17,6 +17,7 @@ from gymnasium.error import ResetNeeded
 from torch import Tensor
 
 from metaduel.envs import noise, registry, tasks
+from metaduel.envs.adapters.legal import int8, legal_actions, own_space
 from metaduel.envs.core import Duel, Episode, Pair, Player, View, take_rows, tree_map
 from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.envs.opponents import load_player
@@ -102,7 +103,7 @@ class Seat:
         self.other = 1 - self.me
         # Copies: seeding an environment's spaces must not touch anybody else's.
         self.observation_space = copy.deepcopy(self.duel.observation_space(self.role))
-        self.action_space = copy.deepcopy(self.duel.action_space(self.role))
+        self.action_space = own_space(self.duel, self.role)
         self.render_mode = render_mode
         self.screen = None if render_mode is None else Screen(self.spec, render_mode)
         self.done = torch.ones(self.num_envs, dtype=torch.bool)
@@ -273,6 +274,10 @@ class Seat:
         array: npt.NDArray[np.float32] = self.observations[self.me].numpy().copy()
         return array
 
+    def action_masks(self) -> npt.NDArray[np.int8] | None:
+        """[B, n] 1 where the learner may choose an action now, in turn-based games; a new array at every call."""
+        return int8(self.duel.legal(self.rows)[self.me]) if self.spec.turn_based else None
+
     def _opponents_act(self) -> Tensor:
         rows, memory, observation = self.rows, self._memory, self.observations[self.other]
         if self._groups[0].where is None:
@@ -339,7 +344,8 @@ class Seat:
 
         Raises:
             ResetNeeded: there was no reset yet.
-            InvalidInputError: a wrong shape or type, NaN, or a value outside the action space.
+            InvalidInputError: a wrong shape or type, NaN, or a value outside the action space; for one action of a
+                turn-based game, also one that is not legal now. In a batch the game takes that for a legal one.
         """
         if not self._started:
             raise ResetNeeded(f"{self.spec.id}: call reset() before step()")
@@ -362,6 +368,11 @@ class Seat:
             inside = (array >= space.start) & (array < space.start + space.n)
         if not inside.all():  # NaN is inside nothing
             raise self._bad_action(array[~inside][:3].tolist(), f"must be inside {space}")
+        if self.spec.turn_based and not batched:
+            mask = self.action_masks()[0]  # type: ignore[index]
+            if not mask[array] and not self.done[0]:
+                name = self.spec.action_names[int(array)]
+                raise self._bad_action(int(array), f"({name}) must be legal now: {legal_actions(self.spec, mask)}")
         tensor = torch.from_numpy(array)
         return tensor if batched else tensor.unsqueeze(0)
 

@@ -164,11 +164,15 @@ class SeatVectorEnv(VectorEnv[Array, Array, Array]):
         )
 
     def _infos(self, mask: Mask) -> Infos:
-        """Ids of tasks and names of opponents in the rows of ``mask``, None elsewhere."""
+        """Ids of tasks, names of opponents and masks of actions in the rows of ``mask``, None or 0 elsewhere."""
         infos: Infos = {}
         for name, values in (("task", self._seat.task_ids()), ("opponent", self._seat.opponents.copy())):
             values[~mask] = None
             infos[name], infos[f"_{name}"] = values, mask.copy()
+        masks = self._seat.action_masks()
+        if masks is not None:
+            masks[~mask] = 0
+            infos["action_mask"], infos["_action_mask"] = masks, mask.copy()
         return infos
 
     def render(self) -> tuple[Any, ...] | None:
