@@ -22,9 +22,9 @@ class SeatEnv(TaskApi, gymnasium.Env[Observation, Action]):
     """One seat of a duel as a Gymnasium environment: ``gymnasium.make("metaduel/Navigation-v0", seat="adversary")``.
 
     ``info`` names the task by its id and the opponent by its name; neither holds a hidden value. In turn-based games it
-    also has the ``action_mask`` (1 where an action is legal now), and ``action_space.sample()`` gives legal actions. The task interface of
-    meta-learning libraries (``sample_tasks``, ``set_task``, ``get_task``) is on ``env.unwrapped``. The clock is the
-    family's own: no ``TimeLimit`` is wrapped around, and ``truncated`` is never true where ``terminated`` is.
+    also has the ``action_mask`` (1 where an action is legal now), and ``action_space.sample()`` gives legal actions. The
+    task interface of meta-learning libraries (``sample_tasks``, ``set_task``, ``get_task``) is on ``env.unwrapped``. The
+    clock is the family's own: no ``TimeLimit`` is wrapped around, and ``truncated`` is never true where ``terminated`` is.
 
     Args:
         game: the family's name or id.

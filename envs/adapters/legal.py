@@ -40,7 +40,7 @@ class LegalDiscrete(spaces.Discrete):
         self.legal = self.opening
         return super().seed(seed)
 
-    def sample(self, mask: Mask | None = None, probability: npt.NDArray[np.float64] | None = None) -> Any:
+    def sample(self, mask: Mask | None = None, probability: npt.NDArray[Any] | None = None) -> Any:
         """Draw an action: a legal one, unless a mask or probabilities are given."""
         return super().sample(self.legal if mask is None and probability is None else mask, probability)
 

@@ -24,6 +24,11 @@ class TurnsEnv(parallel_to_aec_wrapper):  # type: ignore[misc]
         spec: the family.
     """
 
+    rewards: dict[str, float]
+    terminations: dict[str, bool]
+    truncations: dict[str, bool]
+    infos: dict[str, dict[str, Any]]
+
     def __init__(self, env: Any, spec: GameSpec) -> None:
         super().__init__(env)
         self._game_spec = spec

@@ -47,6 +47,21 @@ def actions(spec, seat, steps, rows, seed=0):
     return rng.uniform(space.low, space.high, (steps, rows, *space.shape)).astype(np.float32)
 
 
+def allowed(action, masks):
+    """The actions, with those that a turn-based game's masks forbid replaced by legal ones; ``masks`` may be None."""
+    if masks is None:
+        return action
+    legal = [np.flatnonzero(mask) for mask in masks]
+    chosen = [a if a in row else row[a % len(row)] for a, row in zip(action, legal, strict=True)]
+    return np.array(chosen, action.dtype)
+
+
+def only(action, info):
+    """As ``allowed``, for one environment's action and info."""
+    mask = info.get("action_mask")
+    return allowed(np.asarray(action)[None], None if mask is None else mask[None])[0]
+
+
 def make_vec(spec, **kwargs):
     return gymnasium.make_vec(spec.id, vectorization_mode="vector_entry_point", **kwargs)
 
@@ -82,10 +97,10 @@ def test_rendering_passes_gymnasiums_check(spec, monkeypatch):
     env = gymnasium.make(spec.id, render_mode="rgb_array").unwrapped
     with pytest.raises(ResetNeeded, match="reset"):
         env.render()
-    env.reset(seed=0)
+    info = env.reset(seed=0)[1]
     first = env.render()
     for action in actions(spec, "protagonist", 3, 1):
-        env.step(action[0])
+        info = env.step(only(action[0], info))[-1]
     assert first.dtype == np.uint8
     assert first.ndim == 3
     assert not np.array_equal(first, env.render())
@@ -123,10 +138,13 @@ def test_rows_equal_single_environments(spec, seat, mode):
     assert native.metadata["autoreset_mode"] is mode
     assert native.action_space == singles.action_space
     assert native.observation_space == singles.observation_space
-    assert same(native.reset(seed=5), singles.reset(seed=5))
-    ended = np.zeros(len(names), int)
+    started = native.reset(seed=5)
+    assert same(started, singles.reset(seed=5))
+    ended, infos = np.zeros(len(names), int), started[1]
     for action in actions(spec, seat, 3 * horizon + 3, len(names)):
+        action = allowed(action, infos.get("action_mask"))
         ours = native.step(action)
+        infos = ours[-1]
         assert same(ours, singles.step(action))
         done = ours[2] | ours[3]
         ended += done
@@ -135,6 +153,8 @@ def test_rows_equal_single_environments(spec, seat, mode):
             expected = singles.reset(options={"reset_mask": done})
             assert np.array_equal(again[0], expected[0])
             assert same(again[1], expected[1])
+            if "action_mask" in infos:
+                infos["action_mask"][done] = again[1]["action_mask"][done]
     assert (ended >= 2).all()
 
 
@@ -150,6 +170,7 @@ def test_whole_episodes_of_a_row_do_not_depend_on_the_batch(spec, seat):
         batch.reset()
         observation, _ = alone.reset(seed=100 + chosen)
         for action in actions(spec, seat, min(spec.horizon, 25), 37, seed=1):
+            action = allowed(action, batch.action_masks())
             assert np.array_equal(observation, batch.observation()[chosen])
             reward, terminated, truncated = batch.step(torch.from_numpy(action))
             observation, *rest, _ = alone.step(action[chosen])
@@ -165,13 +186,14 @@ def test_heterogeneous_rows_equal_single_environments(spec, seat):
     given = [*metaduel.sample_tasks(spec, 2, seed=3), "held_out:7", None]
     env = make_vec(spec, num_envs=4, seat=seat, task=given, opponent=names, split="validation")
     first, infos = env.reset(seed=9)
-    action = actions(spec, seat, 1, 4)[0]
+    action = allowed(actions(spec, seat, 1, 4)[0], infos.get("action_mask"))
     second = env.step(action)
     for row in range(4):
         single = gymnasium.make(spec.id, seat=seat, task=given[row], opponent=names[row], split="validation")
         observation, info = single.reset(seed=9 + row)
         assert np.array_equal(observation, first[row])
-        assert info == {"task": infos["task"][row], "opponent": infos["opponent"][row]}
+        assert same(info, {key: values[row] for key, values in infos.items() if not key.startswith("_")})
+        assert {"task", "opponent"} <= set(info)
         assert np.array_equal(single.step(action[row])[0], second[0][row])
     played = env.call("get_task")
     assert [tasks.task_id(task) for task in played] == infos["task"].tolist()
@@ -186,16 +208,19 @@ def test_stable_baselines3_rows_equal_its_own_vectoriser(spec):
     theirs = DummyVecEnv([lambda: gymnasium.make(spec.id, **kwargs) for _ in range(3)])
     theirs.seed(4)
     assert np.array_equal(ours.reset(), theirs.reset())
-    assert ours.reset_infos == theirs.reset_infos
-    truncated = 0
+    assert all(same(mine, other) for mine, other in zip(ours.reset_infos, theirs.reset_infos, strict=True))
+    truncated, infos = 0, ours.reset_infos
     for action in actions(spec, "adversary", 12, 3):
+        # Where an episode has ended, the mask is the new one's.
+        infos = [ours.reset_infos[i] if "terminal_observation" in info else info for i, info in enumerate(infos)]
+        action = np.stack([only(one, info) for one, info in zip(action, infos, strict=True)])
         (observation, reward, done, infos), expected = ours.step(action), theirs.step(action)
         assert same(observation, expected[0])
         assert same(reward, expected[1])
         assert same(done, expected[2])
         assert all(same(mine, other) for mine, other in zip(infos, expected[3], strict=True))
         truncated += sum(info["TimeLimit.truncated"] for info in infos)
-    assert ours.reset_infos == theirs.reset_infos
+    assert all(same(mine, other) for mine, other in zip(ours.reset_infos, theirs.reset_infos, strict=True))
     assert truncated or not done.any()
 
 
@@ -213,7 +238,9 @@ def test_seeds_reproduce_and_resets_move_on(spec):
     assert runs[0][1] != runs[0][2]
     other = gymnasium.make(spec.id)
     assert other.reset(seed=12)[1]["task"] not in runs[0][0]
-    assert gymnasium.make(spec.id).reset()[1] != gymnasium.make(spec.id).reset()[1]  # unseeded: never the same
+    assert (
+        gymnasium.make(spec.id).reset()[1]["task"] != gymnasium.make(spec.id).reset()[1]["task"]
+    )  # unseeded: never the same
 
 
 # Tasks, splits, contexts
@@ -310,7 +337,12 @@ def test_task_interface(spec):
 def test_info_tells_no_hidden_value(spec):
     env = gymnasium.make(spec.id)
     _, info = env.reset(seed=0)
-    stepped = env.step(actions(spec, "protagonist", 1, 1)[0][0])[4]
+    stepped = env.step(only(actions(spec, "protagonist", 1, 1)[0][0], info))[4]
+    if spec.turn_based:
+        for mask in (info.pop("action_mask"), stepped.pop("action_mask")):
+            assert mask.dtype == np.int8
+            assert mask.shape == (spec.action_spaces["protagonist"].n,)
+            assert set(mask.tolist()) == {0, 1}
     assert info == stepped
     assert set(info) == {"task", "opponent"}
     assert all(isinstance(value, str) for value in info.values())
@@ -496,7 +528,7 @@ def test_bad_actions(spec):
         rows = make_vec(spec, num_envs=3, seat=seat)
         with pytest.raises(ResetNeeded):
             rows.step(actions(spec, seat, 1, 3)[0])
-        env.reset(seed=0)
+        info = env.reset(seed=0)[1]
         rows.reset(seed=0)
         good = actions(spec, seat, 1, 3)[0]
         wrong = [good[:2], good[None], np.full_like(good, 99), "left"]
@@ -510,7 +542,37 @@ def test_bad_actions(spec):
         for value in (good, "left", np.full_like(good[0], 99), np.full(good[0].shape, np.nan)):
             with pytest.raises(InvalidInputError, match=f"{spec.id}: the {seat}'s action .* must"):
                 env.step(value)
-        env.step(good[0])  # none of that did any harm
+        env.step(only(good[0], info))  # none of that did any harm
+
+
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.turn_based], ids=lambda spec: spec.name)
+def test_illegal_actions_of_a_turn_based_game(spec):
+    """One environment names what is legal; a batch takes something legal instead, which leaves nothing to chance."""
+    for seat in ROLES:
+        env, rows = gymnasium.make(spec.id, seat=seat), make_vec(spec, num_envs=2, seat=seat)
+        info = env.reset(seed=3)[1]
+        rows.reset(seed=[3, 3])
+        refused = 0
+        for _ in range(spec.horizon):
+            legal = np.flatnonzero(info["action_mask"])
+            for action in set(range(spec.action_spaces[seat].n)) - set(legal.tolist()):
+                words = " or ".join(rf"{a} \({spec.action_names[a]}\)" for a in legal)
+                named = rf"action {action} \({spec.action_names[action]}\)"
+                with pytest.raises(InvalidInputError, match=f"the {seat}'s {named} must be legal now: {words}$"):
+                    env.step(action)
+                refused += 1
+            sampled = {int(env.action_space.sample()) for _ in range(60)}
+            assert sampled == set(legal.tolist())
+            _, _, *done, info = env.step(legal[0])
+            rows.step(np.array([legal[0]] * 2))
+            if any(done):
+                break
+        assert refused > 3
+        illegal = 0 if seat == "protagonist" else 1
+        reset = rows.reset(seed=[3, 3])[1]
+        assert not reset["action_mask"][0, illegal]
+        played = rows.step(np.array([illegal] * 2))
+        assert same(played[0][0], played[0][1])
 
 
 def test_bad_vector_arguments():

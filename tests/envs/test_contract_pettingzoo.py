@@ -50,8 +50,11 @@ def chooser(spec, seed=0):
     """Random actions by agent, the same for the same seed, as numpy arrays or ints."""
     rng = np.random.default_rng(seed)
 
-    def choose(agent):
+    def choose(agent, info=None):
         space = spec.action_spaces[agent]
+        if info is not None and "action_mask" in info:  # a turn-based game's; who waits draws nothing
+            legal = np.flatnonzero(info["action_mask"])
+            return int(legal[0] if len(legal) == 1 else rng.choice(legal))
         if hasattr(space, "n"):
             return int(rng.integers(space.n))
         return rng.uniform(space.low, space.high).astype(np.float32)
@@ -60,11 +63,11 @@ def chooser(spec, seed=0):
 
 
 def episode(env, spec, seed=None, actions=0, **reset):
-    """Everything that a parallel environment says during one episode of random actions."""
+    """Everything that a parallel environment says during one episode of random actions, legal ones where turns count."""
     choose = chooser(spec, actions)
     said = [env.reset(seed=seed, **reset)]
     while env.agents:
-        said.append(env.step({agent: choose(agent) for agent in ROLES}))
+        said.append(env.step({agent: choose(agent, said[-1][-1][agent]) for agent in ROLES}))
     return said
 
 
@@ -140,6 +143,15 @@ def test_pettingzoo_max_cycles(spec):
         early.append(any(said[-1][2].values()))
     if any(early):
         pytest.skip(f"{spec.name} may end by its rules within 4 steps")
+    if spec.turn_based:  # PettingZoo's test counts on every agent to act at every step
+        env, acted = style.env(task={}, max_cycles=4), []
+        env.reset(seed=0)
+        for agent in env.agent_iter():
+            _, _, terminated, truncated, info = env.last()
+            acted += [agent] * (not (terminated or truncated))
+            env.step(None if terminated or truncated else chooser(spec)(agent, info))
+        assert len(acted) == 4
+        return
     max_cycles_test(
         types.SimpleNamespace(
             parallel_env=lambda **kwargs: seeded(style.parallel_env(task={}, **kwargs)),
@@ -166,8 +178,9 @@ def test_whole_episodes_reproduce_by_seed_and_episode(spec):
     again = make("parallel", spec)
     assert same(first, episode(again, spec, seed=5))
     assert same(second, episode(again, spec))  # an unseeded reset goes on to the next episode
-    assert first[0][1] != second[0][1]  # with another task
-    assert make("parallel", spec).reset()[1] != make("parallel", spec).reset()[1]
+    assert first[0][1]["adversary"]["task"] != second[0][1]["adversary"]["task"]
+    unseeded = [make("parallel", spec).reset()[1]["adversary"]["task"] for _ in range(2)]
+    assert unseeded[0] != unseeded[1]
 
 
 @every_spec
@@ -185,7 +198,7 @@ def test_parallel_equals_the_core_stepped_by_hand(spec):
             assert [rewards[agent] for agent in ROLES] == outcome.reward[0].tolist()
             assert set(terminated.values()) == {bool(outcome.terminated)}
             assert set(truncated.values()) == {bool(outcome.truncated)}
-        actions = [torch.as_tensor(choose(agent)).unsqueeze(0) for agent in ROLES]
+        actions = [torch.as_tensor(choose(agent, rest[-1][agent])).unsqueeze(0) for agent in ROLES]
         rows, outcome = duel.step(rows, (actions[0], actions[1]))
 
 
@@ -198,14 +211,23 @@ def test_aec_equals_parallel_for_whole_episodes(spec):
     for agent in env.agent_iter():
         last = env.last()
         heard[agent].append(last)
-        env.step(None if last[2] or last[3] else choose(agent))
+        env.step(None if last[2] or last[3] else choose(agent, last[-1]))
     for agent in ROLES:
-        assert len(heard[agent]) == len(said)
-        for (observation, reward, terminated, truncated, info), (par, *rest) in zip(heard[agent], said, strict=True):
-            np.testing.assert_array_equal(observation, par[agent])
-            assert info == rest[-1][agent]
-            if len(rest) > 1:
-                assert (reward, terminated, truncated) == tuple(part[agent] for part in rest[:3])
+        # In a turn-based game an agent is asked at its turns and at the end, and told all rewards since the turn before.
+        expected, since = [], 0.0
+        for step, (par, *rest) in enumerate(said):
+            since += rest[0][agent] if step else 0.0
+            if not spec.turn_based or step == len(said) - 1 or not rest[-1][agent]["action_mask"][0]:
+                ends = tuple(part[agent] for part in rest[1:3]) if step else (False, False)
+                expected.append((par[agent], since, *ends, rest[-1][agent]))
+                since = 0.0
+        assert len(heard[agent]) == len(expected)
+        for one, other in zip(heard[agent], expected, strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+            assert one[1:4] == other[1:4]
+            np.testing.assert_equal(one[4], other[4])
+    if spec.turn_based:
+        assert sum(len(turns) for turns in heard.values()) == len(said) + 1
 
 
 @every_spec
@@ -243,10 +265,13 @@ def test_tasks(spec):
     chosen = tasks.sample_tasks(spec, 3, seed=9)
     env.set_task(chosen[0])
     assert env.get_task() == chosen[0]
-    assert env.reset(seed=1)[1] == {agent: {"task": tasks.task_id(chosen[0])} for agent in ROLES}
+    names = {"task"} | ({"action_mask"} if spec.turn_based else set())
+    for agent, info in env.reset(seed=1)[1].items():
+        assert set(info) == names, agent
+        assert info["task"] == tasks.task_id(chosen[0])
     infos = env.reset(options={"task": chosen[1], "not": "ours"})[1]
-    assert infos["adversary"] == {"task": tasks.task_id(chosen[1])}
-    assert env.reset()[1] == infos
+    assert infos["adversary"]["task"] == tasks.task_id(chosen[1])
+    assert env.reset()[1]["adversary"]["task"] == infos["adversary"]["task"]
     env.set_task("held_out:3")
     assert env.get_task() == tasks.frozen_tasks(spec, "held_out")[3]
     env.reset(options={"task": None})
@@ -321,7 +346,8 @@ def test_bad_actions_are_refused_by_agent_value_and_space(spec):
                 else:
                     argument = action
                     while env.agent_selection != agent:
-                        env.step(good[env.agent_selection])
+                        now = env.agent_selection
+                        env.step(chooser(spec)(now, env.infos[now]) if spec.turn_based else good[now])
                 with pytest.raises(InvalidInputError, match=f"^{agent}: action=.*must be in") as error:
                     env.step(argument)
                 assert str(space) in str(error.value)
@@ -330,6 +356,29 @@ def test_bad_actions_are_refused_by_agent_value_and_space(spec):
         env = make("parallel", spec)
         env.reset(seed=0)
         env.step({**good, agent: [float(x) for x in space.high]})  # a list of Python floats is fine
+
+
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.turn_based], ids=lambda spec: spec.name)
+def test_turns_ask_only_who_acts_and_refuse_what_is_illegal(spec):
+    env = make("aec", spec)
+    env.reset(seed=4)
+    choose, refused = chooser(spec, 2), 0
+    for agent in env.agent_iter():
+        _, _, terminated, truncated, info = env.last()
+        if terminated or truncated:
+            env.step(None)
+            continue
+        other = ROLES[1 - ROLES.index(agent)]
+        assert np.flatnonzero(env.infos[other]["action_mask"]).tolist() == [0]
+        legal = np.flatnonzero(info["action_mask"])
+        assert 0 not in legal
+        named = " or ".join(rf"{a} \({spec.action_names[a]}\)" for a in legal)
+        for action in set(range(spec.action_spaces[agent].n)) - set(legal.tolist()):
+            with pytest.raises(InvalidInputError, match=rf"^{agent}: action={action} .* must be legal now: {named}$"):
+                env.step(action)
+            refused += 1
+        env.step(choose(agent, info))
+    assert refused > 10
 
 
 @every_spec

@@ -1,0 +1,5 @@
+"""Leduc poker in PettingZoo's module style."""
+
+from metaduel.envs.adapters.pettingzoo import module_style
+
+env, parallel_env, raw_env = module_style("metaduel/LeducPoker-v0")

@@ -1,0 +1,266 @@
+"""Scripted poker players, the same for both roles: fixed styles as tables, and some that change with what happens.
+
+A style is judged by the hand's *equity*: how often it would win a showdown against a random card, ties counting half. Players
+that don't know the deck count one card of each rank in Kuhn and two in Leduc.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metaduel.envs.core import View
+from metaduel.envs.opponents import Scripted
+from metaduel.envs.poker.game import CALL, FOLD, NOBODY, RAISE, Params, Poker, State
+from metaduel.envs.poker.values import stored_equilibria
+from metaduel.envs.spec import ROLES, GameSpec, Role, Split
+
+Choice = tuple[Tensor, Tensor]
+Rule = Callable[[View, Tensor, Tensor], Choice]
+# (equity, whether there is a bet) -> probability of raising, and of calling (or checking) where it does not raise.
+Style = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def equity(copies: Tensor, card: Tensor, public: Tensor, rounds: int) -> Tensor:
+    """How often a card wins the showdown against a random one, [B]; a tie counts half.
+
+    Args:
+        copies: [B, R] cards of each rank in the deck.
+        card: [B] int64.
+        public: [B] int64, -1 where it is not known.
+        rounds: of the game; in the first of two, the public card is drawn at random.
+    """
+    ranks = torch.arange(copies.shape[1])
+    left = copies - (card.unsqueeze(1) == ranks).to(copies.dtype)
+
+    def known(public: Tensor) -> Tensor:
+        shown = public.unsqueeze(1) == ranks
+        others = (left - shown.to(left.dtype)).clamp(min=0.0)
+        own = (card + (card == public) * len(ranks)).unsqueeze(1)
+        theirs = ranks + shown * len(ranks)
+        won = (own > theirs).to(left.dtype) + 0.5 * (own == theirs).to(left.dtype)
+        return (others * won).sum(1) / others.sum(1)
+
+    if rounds == 1:
+        return known(public)
+    mean = torch.zeros_like(left[:, 0])
+    for rank in range(len(ranks)):
+        mean = mean + left[:, rank] * known(torch.full_like(card, rank))
+    return torch.where(public < 0, mean / left.sum(1), known(public.clamp(min=0)))
+
+
+def copies_of(game: Poker, params: Params) -> Tensor:
+    """Cards of each rank in the deck, [B, R]."""
+    ranks, top = torch.arange(game.ranks), params.ranks.unsqueeze(1) - 1
+    between = torch.where(ranks < top, params.middle.unsqueeze(1), 0.0)
+    return torch.where(
+        ranks == 0, params.low.unsqueeze(1), torch.where(ranks == top, params.high.unsqueeze(1), between)
+    )
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What the players of one seat of one id read.
+
+    Attributes:
+        game: the rules.
+        seat: 0 protagonist, 1 adversary.
+        equities: [4, R, R + 1] equity by number of ranks (from 3), card and public card (the last: not known), in a deck with
+            equally many cards of each rank.
+    """
+
+    game: Poker
+    seat: int
+    equities: Tensor
+
+    def card(self, state: State) -> Tensor:
+        """[B] the own card."""
+        return state.protagonist if self.seat == 0 else state.adversary
+
+    def public(self, state: State) -> Tensor:
+        """[B] the public card, -1 where it is not seen."""
+        return torch.where(state.first > 0, state.public, NOBODY)
+
+    def equity(self, view: View) -> Tensor:
+        """[B] of the own hand, in a deck with equally many cards of each rank."""
+        public = self.public(view.state) % (self.game.ranks + 1)
+        return self.equities[view.params.ranks.long() - 3, self.card(view.state), public].to(view.observation.dtype)
+
+    def won(self, state: State) -> Tensor:
+        """[B] chips won in the hand before."""
+        return state.won if self.seat == 0 else -state.won
+
+    def act(self, view: View, raises: Tensor, calls: Tensor, u: Tensor) -> Tensor:
+        """[B] the action that raises with probability ``raises`` and otherwise calls with probability ``calls``.
+
+        ``u``: [B, 2] uniforms. Where no raise is left it calls; where there is no bet it checks instead of folding.
+        """
+        state, making = view.state, self.game.action_for
+        move = torch.where(u[:, 0] < raises, RAISE, torch.where(u[:, 1] < calls, CALL, FOLD))
+        action = making[move, state.node]
+        action = torch.where(action < 0, making[CALL, state.node], action)
+        return torch.where(state.turn == self.seat, action, 0)
+
+
+def _style(seat: Seat, style: Style) -> Rule:
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        return seat.act(view, *style(seat.equity(view), view.state.node >= 2), noise), memory
+
+    return rule
+
+
+def _at_least(equity: Tensor, bound: float) -> Tensor:
+    # A little lower, so that rounding decides nothing.
+    return (equity > bound - 1e-3).to(equity.dtype)
+
+
+def _station(equity: Tensor, bet: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.zeros_like(equity), torch.ones_like(equity)
+
+
+def _maniac(equity: Tensor, bet: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.full_like(equity, 0.9), torch.ones_like(equity)
+
+
+def _tight(equity: Tensor, bet: Tensor) -> tuple[Tensor, Tensor]:
+    return _at_least(equity, 0.75), _at_least(equity, 0.65)
+
+
+def _loose(equity: Tensor, bet: Tensor) -> tuple[Tensor, Tensor]:
+    return _at_least(equity, 0.5), _at_least(equity, 0.25)
+
+
+def _trapper(equity: Tensor, bet: Tensor) -> tuple[Tensor, Tensor]:
+    weak = 1 - _at_least(equity, 0.35)
+    return torch.where(bet, _at_least(equity, 0.75), weak), _at_least(equity, 0.5)
+
+
+def _random(seat: Seat) -> Rule:
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        choices = seat.game.legal(view.params, view.state)[seat.seat].to(noise.dtype).cumsum(1)
+        return (noise * choices[:, -1:] >= choices).sum(1), memory
+
+    return rule
+
+
+def _equilibrium(seat: Seat) -> Rule:
+    tables = stored_equilibria(seat.game.spec.name)
+    # Cumulated, so that drawing is comparing; rows of [number of ranks, information state].
+    table = torch.tensor([tables[ranks].tolist() for ranks in sorted(tables)], dtype=torch.float64).cumsum(2)
+
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        state = view.state
+        # Where there is no public card yet, any will do: the index is not used.
+        index = seat.game.information_state(seat.card(state), state.public, state.first, state.node)
+        chances = table[view.params.ranks.long() - 3, index].to(noise.dtype)
+        action = (noise >= chances[:, :-1]).sum(1)
+        return torch.where(state.turn == seat.seat, action, 0), memory
+
+    return rule
+
+
+def _tilted(seat: Seat) -> Rule:
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        equity, bet = seat.equity(view), view.state.node >= 2
+        angry = seat.won(view.state) < 0
+        (wild, any_), (raises, calls) = _maniac(equity, bet), _tight(equity, bet)
+        return seat.act(view, torch.where(angry, wild, raises), torch.where(angry, any_, calls), noise), memory
+
+    return rule
+
+
+def _punisher(seat: Seat) -> Rule:
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        # Remembers: hands seen, whether it bet in this one, how often it bet, how often the other folded to that.
+        hands, betted, bets, folds = memory.unbind(1)
+        state, one = view.state, torch.ones_like(hands)
+        new = state.hand > hands
+        bets = torch.where(new, bets + betted, bets)
+        gave_up = ~state.shown & (seat.won(state) > 0)
+        folds = torch.where(new & gave_up, folds + betted, folds)
+        folds_a_lot = 2 * folds + 1 > bets
+        equity = seat.equity(view)
+        raises = torch.where(folds_a_lot, one, _at_least(equity, 0.6))
+        action = seat.act(view, raises, _at_least(equity, 0.5), noise)
+        betting = action == seat.game.action_for[RAISE, state.node]
+        betted = torch.where(betting, one, torch.where(new, 0.0, betted))
+        return action, torch.stack([state.hand.to(hands.dtype), betted, bets, folds], 1)
+
+    return rule
+
+
+def _catcher(seat: Seat) -> Rule:
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        # Remembers in which hands it was bet at: the newest, and how many.
+        newest, count = memory.unbind(1)
+        state = view.state
+        number = state.hand.to(newest.dtype) + 1
+        faced = (state.turn == seat.seat) & (state.node >= 2) & (number > newest)
+        newest, count = torch.where(faced, number, newest), count + faced
+        often = (count + 1) / (number + 2)
+        equity = seat.equity(view)
+        action = seat.act(view, _at_least(equity, 0.75), (equity + often > 0.9).to(equity.dtype), noise)
+        return action, torch.stack([newest, count], 1)
+
+    return rule
+
+
+def _reader(seat: Seat) -> Rule:
+    game = seat.game
+
+    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+        state = view.state
+        own = equity(copies_of(game, view.params), seat.card(state), seat.public(state), game.rounds)
+        raises = torch.where(own > 0.65, 1.0, torch.where((own < 0.2) & (state.node < 2), 0.2, 0.0))
+        return seat.act(view, raises, (own > 0.35).to(own.dtype), noise), memory
+
+    return rule
+
+
+@functools.lru_cache(maxsize=4)
+def _seat(spec: GameSpec, seat: int) -> Seat:
+    game = spec.make_game()
+    assert isinstance(game, Poker)
+    ranks, each = torch.arange(game.ranks), 1.0 if game.rounds == 1 else 2.0
+    card, public = torch.meshgrid(ranks, torch.arange(game.ranks + 1), indexing="ij")
+    tables = []
+    for count in range(3, 7):
+        copies = (ranks < count).to(torch.float64).expand(card.numel(), -1) * each
+        seen = torch.where(public == game.ranks, NOBODY, public).flatten()
+        if game.rounds == 1:  # no public card: any counts as none
+            seen = torch.full_like(seen, NOBODY)
+        tables.append(equity(copies, card.flatten(), seen, game.rounds).view(card.shape))
+    return Seat(game, seat, torch.stack(tables))
+
+
+# name: (split, description, rule of a seat, memory, noise, informed)
+_Entry = tuple[Split, str, Callable[[Seat], Rule], int, int, bool]
+_PLAYERS: dict[str, _Entry] = {
+    "station": ("train", "never bets, calls everything", lambda s: _style(s, _station), 0, 2, False),
+    "maniac": ("train", "raises whatever it holds", lambda s: _style(s, _maniac), 0, 2, False),
+    "tight": ("train", "bets and calls with the best cards alone", lambda s: _style(s, _tight), 0, 2, False),
+    "random": ("train", "any legal action", _random, 0, 1, False),
+    "punisher": ("train", "bets anything while the other folds to it, later for value", _punisher, 4, 2, False),
+    "equilibrium": ("held_out", "equilibrium of the classic stakes and deck, not of the task", _equilibrium, 0, 1, False),
+    "loose": ("held_out", "bets and calls with many cards, never bluffs", lambda s: _style(s, _loose), 0, 2, False),
+    "trapper": ("held_out", "bets the worst cards, checks good ones", lambda s: _style(s, _trapper), 0, 2, False),
+    "catcher": ("held_out", "calls the more, the more often it has been bet at", _catcher, 2, 2, False),
+    "tilted": ("held_out", "tight, but raises everything after a hand that it lost", _tilted, 0, 2, False),
+    "reader": ("held_out", "knows the deck; bets and calls by its odds in it, bluffs a little", _reader, 0, 2, True),
+}  # fmt: skip
+
+
+@functools.lru_cache(maxsize=2)
+def PLAYERS(spec: GameSpec) -> tuple[Scripted, ...]:
+    """The scripted players of both seats of one id."""
+
+    def player(name: str, role: Role) -> Scripted:
+        split, description, make, memory, noise, informed = _PLAYERS[name]
+        rule = make(_seat(spec, ROLES.index(role)))
+        return Scripted(name, role, split, description, rule, memory, noise, informed)
+
+    return tuple(player(name, role) for role in ROLES for name in _PLAYERS)
