@@ -131,6 +131,21 @@ class Poker(Game[Params, State]):
         second = ((card * self.ranks + public) * (self.nodes - 1) + first - 1) * self.nodes + node
         return torch.where(first > 0, self.ranks * self.nodes + second, index)
 
+    def situation(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(card, public, first, node) of information states: the inverse of ``information_state``, -1 for no card."""
+        place, node = index // self.nodes, index % self.nodes
+        none = torch.full_like(index, NOBODY)
+        if self.rounds == 1:
+            return place, none, torch.zeros_like(index), node
+        later, second = place >= self.ranks, place - self.ranks
+        cards, first = second // (self.nodes - 1), second % (self.nodes - 1) + 1
+        return (
+            torch.where(later, cards // self.ranks, place),
+            torch.where(later, cards % self.ranks, none),
+            torch.where(later, first, 0),
+            node,
+        )
+
     def most(self, params: Params) -> Tensor:
         """The most that a hand can cost, [B] chips."""
         return params.ante + sum(params.raises) * (self.nodes // 2 - 1)

@@ -237,17 +237,49 @@ def _seat(spec: GameSpec, seat: int) -> Seat:
     return Seat(game, seat, torch.stack(tables))
 
 
-# name: (split, description, rule of a seat, memory, noise, informed)
-_Entry = tuple[Split, str, Callable[[Seat], Rule], int, int, bool]
+STYLES: dict[str, Style] = {
+    "station": _station,
+    "maniac": _maniac,
+    "tight": _tight,
+    "loose": _loose,
+    "trapper": _trapper,
+}
+
+
+def tables(spec: GameSpec, ranks: int = 3) -> dict[str, Tensor]:
+    """The players that play every hand alike, as tables for ``values.Hand``: [S, A] float64, by name.
+
+    Args:
+        spec: of either id.
+        ranks: how many the deck has.
+    """
+    seat = _seat(spec, 0)
+    game = seat.game
+    card, public, _, node = game.situation(torch.arange(game.information_states))
+    equity, making = seat.equities[ranks - 3, card, public % (game.ranks + 1)], game.action_for[:, node]
+    # What is not legal is a call or check instead.
+    making = torch.where(making < 0, making[CALL], making)
+    result = {"equilibrium": torch.from_numpy(stored_equilibria(spec.name)[ranks])}
+    legal = game.choices[:, node].to(torch.float64)
+    result["random"] = (legal / legal.sum(0)).t()
+    for name, style in STYLES.items():
+        raises, calls = style(equity, node >= 2)
+        chances = torch.stack([(1 - raises) * (1 - calls), (1 - raises) * calls, raises])
+        result[name] = torch.zeros(game.actions, len(node), dtype=torch.float64).scatter_add(0, making, chances).t()
+    return result
+
+
+# name: (split, description, rule of a seat (None: one of STYLES), memory, noise, informed)
+_Entry = tuple[Split, str, Callable[[Seat], Rule] | None, int, int, bool]
 _PLAYERS: dict[str, _Entry] = {
-    "station": ("train", "never bets, calls everything", lambda s: _style(s, _station), 0, 2, False),
-    "maniac": ("train", "raises whatever it holds", lambda s: _style(s, _maniac), 0, 2, False),
-    "tight": ("train", "bets and calls with the best cards alone", lambda s: _style(s, _tight), 0, 2, False),
+    "station": ("train", "never bets, calls everything", None, 0, 2, False),
+    "maniac": ("train", "raises whatever it holds", None, 0, 2, False),
+    "tight": ("train", "bets and calls with the best cards alone", None, 0, 2, False),
     "random": ("train", "any legal action", _random, 0, 1, False),
     "punisher": ("train", "bets anything while the other folds to it, later for value", _punisher, 4, 2, False),
     "equilibrium": ("held_out", "equilibrium of the classic stakes and deck, not of the task", _equilibrium, 0, 1, False),
-    "loose": ("held_out", "bets and calls with many cards, never bluffs", lambda s: _style(s, _loose), 0, 2, False),
-    "trapper": ("held_out", "bets the worst cards, checks good ones", lambda s: _style(s, _trapper), 0, 2, False),
+    "loose": ("held_out", "bets and calls with many cards, never bluffs", None, 0, 2, False),
+    "trapper": ("held_out", "bets the worst cards, checks good ones", None, 0, 2, False),
     "catcher": ("held_out", "calls the more, the more often it has been bet at", _catcher, 2, 2, False),
     "tilted": ("held_out", "tight, but raises everything after a hand that it lost", _tilted, 0, 2, False),
     "reader": ("held_out", "knows the deck; bets and calls by its odds in it, bluffs a little", _reader, 0, 2, True),
@@ -260,7 +292,8 @@ def PLAYERS(spec: GameSpec) -> tuple[Scripted, ...]:
 
     def player(name: str, role: Role) -> Scripted:
         split, description, make, memory, noise, informed = _PLAYERS[name]
-        rule = make(_seat(spec, ROLES.index(role)))
+        seat = _seat(spec, ROLES.index(role))
+        rule = make(seat) if make is not None else _style(seat, STYLES[name])
         return Scripted(name, role, split, description, rule, memory, noise, informed)
 
     return tuple(player(name, role) for role in ROLES for name in _PLAYERS)

@@ -371,16 +371,8 @@ def situations(duel: Duel, task: Task, role: Role) -> Tensor:
     game = duel.game
     if not isinstance(game, Poker):
         raise InvalidInputError(f"{duel.spec.name} is not a poker game")
-    seat, ranks, nodes = ROLES.index(role), game.ranks, game.nodes
-    states = torch.arange(game.information_states)
-    node, place = states % nodes, states // nodes
-    card, public, first = place, torch.full_like(states, NOBODY), torch.zeros_like(states)
-    if game.rounds == 2:
-        later = states >= ranks * nodes
-        place = place - ranks  # ((card * ranks + public) * (nodes - 1) + first - 1
-        card = torch.where(later, place // ((nodes - 1) * ranks), card)
-        public = torch.where(later, place // (nodes - 1) % ranks, public)
-        first = torch.where(later, place % (nodes - 1) + 1, first)
+    seat, states = ROLES.index(role), torch.arange(game.information_states)
+    card, public, first, node = game.situation(states)
     zero, nobody = torch.zeros_like(states), torch.full_like(states, NOBODY)
     params = game.params([task] * len(states))
     starter = (seat + node + (node >> 1)) & 1  # so that it is the role's turn
