@@ -16,7 +16,7 @@ from torch import Tensor
 from metaduel.envs.core import View
 from metaduel.envs.opponents import Scripted
 from metaduel.envs.poker.game import CALL, FOLD, NOBODY, RAISE, Params, Poker, State
-from metaduel.envs.poker.values import stored_equilibria
+from metaduel.envs.poker.values import Array, stored_equilibria
 from metaduel.envs.spec import ROLES, GameSpec, Role, Split
 
 Choice = tuple[Tensor, Tensor]
@@ -246,7 +246,7 @@ STYLES: dict[str, Style] = {
 }
 
 
-def tables(spec: GameSpec, ranks: int = 3) -> dict[str, Tensor]:
+def tables(spec: GameSpec, ranks: int = 3) -> dict[str, Array]:
     """The players that play every hand alike, as tables for ``values.Hand``: [S, A] float64, by name.
 
     Args:
@@ -259,13 +259,14 @@ def tables(spec: GameSpec, ranks: int = 3) -> dict[str, Tensor]:
     equity, making = seat.equities[ranks - 3, card, public % (game.ranks + 1)], game.action_for[:, node]
     # What is not legal is a call or check instead.
     making = torch.where(making < 0, making[CALL], making)
-    result = {"equilibrium": torch.from_numpy(stored_equilibria(spec.name)[ranks])}
+    result = {"equilibrium": stored_equilibria(spec.name)[ranks]}
     legal = game.choices[:, node].to(torch.float64)
-    result["random"] = (legal / legal.sum(0)).t()
+    result["random"] = (legal / legal.sum(0)).t().numpy()
     for name, style in STYLES.items():
         raises, calls = style(equity, node >= 2)
         chances = torch.stack([(1 - raises) * (1 - calls), (1 - raises) * calls, raises])
-        result[name] = torch.zeros(game.actions, len(node), dtype=torch.float64).scatter_add(0, making, chances).t()
+        actions = torch.zeros(game.actions, len(node), dtype=torch.float64).scatter_add(0, making, chances)
+        result[name] = actions.t().numpy()
     return result
 
 
