@@ -2,8 +2,9 @@
 
 Against one fixed panel (the validation tasks, the training opponents) it puts side by side
 
-- **informed**: a feed-forward player that is shown every context, hidden ones included: the ceiling;
-- **agnostic**: feed-forward players that are not shown them and never adapt, with three strengths of exploration;
+- **informed**: feed-forward players that are shown every context, hidden ones included: the best of three strengths of
+  exploration is the ceiling;
+- **agnostic**: feed-forward players that are not shown them and never adapt, with the same three;
 - every **scripted** player that reads no hidden context, searchers included, and one that acts at random;
 - **recurrent**: an agnostic player with a memory of its episode, its actions and its rewards;
 - **random start**: an untrained network that is fine-tuned on each task with the shots and episodes of the few-shot
@@ -11,13 +12,14 @@ Against one fixed panel (the validation tasks, the training opponents) it puts s
 
 Headroom is the informed return minus that of the best non-adapting player (agnostic or scripted). All seeds and settings of
 one kind are one population of stacked weights, trained with the clipped surrogate of PPO (Schulman et al., 2017) in one loop
-over time. Players are chosen and tested on the same panel, which favours the best of the many that don't adapt over the one
-informed player: the headroom shown is, if anything, too small.
+over time. The best of a kind is chosen on the panel that it is tested on, which favours those of whom there are more candidates:
+the players that don't adapt.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,8 +55,9 @@ from metaduel.meta.duels import LossConfig
 from metaduel.meta.source import task_rows
 
 INIT, POOL, TRAIN, TEST, START = range(200, 205)  # what a seed is for, apart from those of training and evaluation
-EXPLORATION = (0.0, 0.01, 0.05)  # entropy bonus of the agnostic players; the others have the middle one
+EXPLORATION = (0.0, 0.01, 0.05)  # entropy bonuses, of which the best counts; players with a memory have the middle one
 LOOK_AHEAD = (0.0, 0.9)  # support discounts that the random start may choose from
+RATES = (0.1, 0.5, 2.0, 5.0, 20.0)  # and rates
 PASS_SHARE = 0.2  # of what the informed player gains over a random one
 INITIAL_LOG_STD = -0.5
 CLIP = 0.2
@@ -69,7 +72,7 @@ class Budget:
     Attributes:
         seeds: training seeds per setting.
         iterations: batches.
-        episodes: episodes per player and batch, shared by two opponents.
+        steps: environment steps per player and batch, in whole episodes against two of the opponents.
         epochs: steps per batch.
         learning_rate: Adam's, decaying linearly to a tenth.
         test_episodes: per validation task and opponent.
@@ -79,7 +82,7 @@ class Budget:
 
     seeds: int = 5
     iterations: int = 300
-    episodes: int = 80
+    steps: int = 4000
     epochs: int = 3
     learning_rate: float = 3e-3
     test_episodes: int = 5
@@ -87,7 +90,7 @@ class Budget:
     episodes_per_shot: int = 5
 
     def __post_init__(self) -> None:
-        for name, low in (("seeds", 2), ("iterations", 4), ("episodes", 2), ("epochs", 1), ("test_episodes", 1)):
+        for name, low in (("seeds", 2), ("iterations", 4), ("steps", 1), ("epochs", 1), ("test_episodes", 1)):
             if getattr(self, name) < low:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} must be at least {low}")
 
@@ -177,7 +180,8 @@ def verdict(rows: Sequence[Row]) -> dict[str, Any]:
     shares of the recurrent player and of the random start are how much of the headroom they recover.
     """
     by_kind = {kind: [row for row in rows if row.kind == kind] for kind in dict.fromkeys(row.kind for row in rows)}
-    informed, recurrent, start = (by_kind[kind][0] for kind in ("informed", "recurrent", "random start"))
+    recurrent, start = by_kind["recurrent"][0], by_kind["random start"][0]
+    informed = max(by_kind["informed"], key=lambda row: row.mean)
     best = max((*by_kind["agnostic"], *by_kind["scripted"]), key=lambda row: row.mean)
     difference = informed.returns - best.returns  # a scripted player is paired with every seed
     headroom, interval = float(difference.mean()), metrics.interval(difference, 0)
@@ -278,7 +282,7 @@ class Population:
         """A batch [P, T, episodes]: each player's own tasks, against two of the opponents in turn."""
         count = len(self.opponents)
         met = list(dict.fromkeys((iteration % count, (iteration + 1) % count)))
-        episodes = self.budget.episodes // len(met)
+        episodes = math.ceil(self.budget.steps / self.duel.horizon / len(met))
         seed = derive_seed(TRAIN, iteration)
         n = len(met) * self.size
         pick = torch.randint(len(pool), (n * episodes,), generator=torch.Generator().manual_seed(seed))
@@ -352,7 +356,8 @@ def _random_start(spec: GameSpec, role: Role, budget: Budget, told: Told) -> lis
     for discount in LOOK_AHEAD:
         loss = LossConfig(inner_discount=discount, inner_baseline=False, inner_clip=0.4)
         start = policy.init(derive_seed(START, 0))
-        trial = few_shot.tune_rate(Contender("", 0, role, duel, policy, start, torch.ones(1), loss), quick, tasks=20)
+        trial = Contender("", 0, role, duel, policy, start, torch.ones(1), loss)
+        trial = few_shot.tune_rate(trial, quick, RATES, 20)
         tuned.append((few_shot.evaluate(trial, quick).returns[-1].mean(), trial))
     best = max(tuned, key=lambda pair: pair[0])[1]
     starts = [best._replace(start=policy.init(derive_seed(START, seed))) for seed in range(budget.seeds)]
@@ -377,7 +382,7 @@ class _Random:
 
 
 KINDS: dict[str, Callable[[GameSpec, Role, Budget, Told], list[Row]]] = {
-    "informed": _trained("informed", MLPPolicy, True, EXPLORATION[1:2]),
+    "informed": _trained("informed", MLPPolicy, True, EXPLORATION),
     "agnostic": _trained("agnostic", MLPPolicy, False, EXPLORATION),
     "recurrent": _trained("recurrent", GRUPolicy, False, EXPLORATION[1:2]),
     "untrained": _untrained,

@@ -9,7 +9,7 @@ from metaduel.benchmarks.headroom import Budget, Row, certify, verdict
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.registry import find
 
-SMALL = Budget(seeds=2, iterations=4, episodes=8, epochs=2, test_episodes=1, shots=1, episodes_per_shot=2)
+SMALL = Budget(seeds=2, iterations=4, steps=200, epochs=2, test_episodes=1, shots=1, episodes_per_shot=2)
 
 
 def rows(informed, agnostic, recurrent, start, scripted=-1.0, spread=0.01):
@@ -51,7 +51,8 @@ def test_shares_are_of_the_headroom_over_the_best_that_does_not_adapt():
 
 
 def test_certifies_both_roles_and_goes_on_where_it_was(tmp_path, monkeypatch):
-    spec = find("RockPaperScissors")
+    monkeypatch.setattr(headroom, "RATES", (1.0,))
+    spec = find("MatchingPennies")
     result = certify(spec, tmp_path, SMALL, quiet=True)
     assert json.loads((tmp_path / "headroom.json").read_text()) == result
     assert set(result["roles"]) == {"protagonist", "adversary"}
@@ -69,9 +70,9 @@ def test_certifies_both_roles_and_goes_on_where_it_was(tmp_path, monkeypatch):
 
 
 def test_training_a_population_learns_and_keeps_players_apart():
-    # Goalkeeper's informed keeper: every seed gains by training, and no two seeds are the same player.
+    # Every seed gains by training, and no two seeds are the same player.
     spec = find("MatchingPennies")
-    budget = Budget(seeds=3, iterations=40, episodes=40, test_episodes=2)
+    budget = Budget(seeds=3, iterations=40, steps=2000, test_episodes=2)
     before = headroom.KINDS["informed"](
         spec, "protagonist", replace(budget, iterations=4, learning_rate=1e-9), lambda _: None
     )
