@@ -153,7 +153,7 @@ class TrainConfig(RunConfig):
         for role in ROLES:
             for name in self.opponents(role):
                 known = spec.opponents[other(role)]["train"] + spec.opponents[other(role)]["held_out"]
-                if ":" not in name and name not in known:
+                if ":" not in name and name.partition("(")[0] not in known:
                     raise unknown(f"opponent of the {role} in {spec.name}", name, known)
 
     @property

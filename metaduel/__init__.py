@@ -16,6 +16,7 @@ from metaduel.envs.tasks import sample_tasks as _sample_tasks
 if TYPE_CHECKING:
     from metaduel.benchmarks.evaluate import evaluate as evaluate
     from metaduel.envs.adapters.sb3 import make_sb3 as make_sb3
+    from metaduel.envs.opponents import sample_opponents as sample_opponents
     from metaduel.meta.agent import load as load
     from metaduel.meta.train import TaskList as TaskList
     from metaduel.meta.train import train_meta_adversarial as train_meta_adversarial
@@ -28,10 +29,21 @@ _LAZY = {
     "evaluate": "metaduel.benchmarks.evaluate",
     "load": "metaduel.meta.agent",
     "make_sb3": "metaduel.envs.adapters.sb3",
+    "sample_opponents": "metaduel.envs.opponents",
     "train_meta_adversarial": "metaduel.meta.train",
 }
 
-__all__ = ["TaskList", "evaluate", "games", "load", "make_sb3", "opponents", "sample_tasks", "train_meta_adversarial"]
+__all__ = [
+    "TaskList",
+    "evaluate",
+    "games",
+    "load",
+    "make_sb3",
+    "opponents",
+    "sample_opponents",
+    "sample_tasks",
+    "train_meta_adversarial",
+]
 
 for _spec in specs().values():
     gymnasium_registration.register(_spec)

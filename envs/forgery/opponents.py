@@ -17,7 +17,7 @@ from metaduel.envs.forgery.game import (
     mode_place,
     real_sample,
 )
-from metaduel.envs.opponents import Scripted
+from metaduel.envs.opponents import Option, Scripted
 
 Choice = tuple[Tensor, Tensor]
 _MODES = 9  # the most that a task has
@@ -60,33 +60,34 @@ def _collapsed(view: View, memory: Tensor, noise: Tensor) -> Choice:
     return _emit(real_sample(view.params, torch.cat([kept, _numbers(view)[:, 1:]], 1))), kept
 
 
-def _blurred(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _blurred(view: View, memory: Tensor, noise: Tensor, factor: float = 3.5) -> Choice:
     params: Params = view.params
-    return _emit(real_sample(params._replace(spread=3.5 * params.spread), _numbers(view))), memory
+    return _emit(real_sample(params._replace(spread=factor * params.spread), _numbers(view))), memory
 
 
-def _shifted(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    # Everything moved by as much as the radius, in a direction drawn at the first step.
+def _shifted(view: View, memory: Tensor, noise: Tensor, distance: float = 1.0) -> Choice:
+    # Everything moved by a multiple of the radius, in a direction drawn at the first step.
     kept = _kept(view, memory, noise)
     angle = kept[:, 0].contiguous() * (2 * math.pi)
-    move = view.params.radius * torch.stack([torch.cos(angle), torch.sin(angle)])
+    move = distance * view.params.radius * torch.stack([torch.cos(angle), torch.sin(angle)])
     return _emit(real_sample(view.params, _numbers(view)) + move.t()), kept
 
 
-def _hollow(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _hollow(view: View, memory: Tensor, noise: Tensor, factor: float = 1.0) -> Choice:
     # The outline alone: anywhere on the circle.
     params: Params = view.params
     whole = params._replace(shape=torch.full_like(params.shape, RING), modes=torch.full_like(params.modes, 64.0))
+    whole = whole._replace(spread=factor * params.spread)
     return _emit(real_sample(whole, _numbers(view))), memory
 
 
-def _mirrored(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _mirrored(view: View, memory: Tensor, noise: Tensor, part: float = 1.0) -> Choice:
     # The real distribution on the other side of the plane.
-    return _emit(-real_sample(view.params, _numbers(view))), memory
+    return _emit(-part * real_sample(view.params, _numbers(view))), memory
 
 
-def _uniform(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    return view.state.latent[:, :2], memory
+def _uniform(view: View, memory: Tensor, noise: Tensor, extent: float = 1.0) -> Choice:
+    return extent * view.state.latent[:, :2], memory
 
 
 def _stranger(view: View, memory: Tensor, noise: Tensor) -> Choice:
@@ -105,8 +106,8 @@ def _stranger(view: View, memory: Tensor, noise: Tensor) -> Choice:
     return _emit(real_sample(other, _numbers(view))), kept
 
 
-def _blob(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    return _emit(0.7 * _normal(_numbers(view)[:, :2])), memory
+def _blob(view: View, memory: Tensor, noise: Tensor, spread: float = 0.7) -> Choice:
+    return _emit(spread * _normal(_numbers(view)[:, :2])), memory
 
 
 def _stamp(view: View, memory: Tensor, noise: Tensor) -> Choice:
@@ -115,10 +116,10 @@ def _stamp(view: View, memory: Tensor, noise: Tensor) -> Choice:
     return _emit(2.4 * kept - 1.2), kept
 
 
-def _roamer(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _roamer(view: View, memory: Tensor, noise: Tensor, stride: float = 0.25) -> Choice:
     # Walks about: every point is near the last one.
     start = torch.where((view.step == 0).unsqueeze(1), 1.6 * noise - 0.8, memory)
-    place = (start + 0.25 * view.state.latent[:, :2]).clamp(-1.4, 1.4)
+    place = (start + stride * view.state.latent[:, :2]).clamp(-1.4, 1.4)
     return _emit(place), place
 
 
@@ -155,10 +156,10 @@ def _density(view: View) -> Tensor:
 _EVEN = 1 / (4 * EXTENT * EXTENT)  # 1/m^2: the density of points all over the plane
 
 
-def _expert(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    # Bayes' rule, if forgeries are as good as real in half of the cases and all over the plane in the others.
+def _expert(view: View, memory: Tensor, noise: Tensor, trust: float = 0.5) -> Choice:
+    # Bayes' rule, if forgeries are as good as real in a share of the cases and all over the plane in the others.
     density = _density(view)
-    return _verdict(density / (1.5 * density + 0.5 * _EVEN)), memory
+    return _verdict(density / ((1 + trust) * density + (1 - trust) * _EVEN)), memory
 
 
 def _strict(view: View, memory: Tensor, noise: Tensor) -> Choice:
@@ -167,12 +168,12 @@ def _strict(view: View, memory: Tensor, noise: Tensor) -> Choice:
     return _verdict(density / (density + _EVEN)), memory
 
 
-def _critic(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _critic(view: View, memory: Tensor, noise: Tensor, doubt: float = 4.0) -> Choice:
     # The nearer to a mode, the better, from afar on.
     squared, there = _squared_distances(view)
     nearest = torch.where(there, squared, 100.0).amin(0)
     beyond = (torch.sqrt(nearest) - 2 * view.params.spread).clamp(min=0.0)
-    return _verdict(0.7 / (1 + 4 * beyond)), memory
+    return _verdict(0.7 / (1 + doubt * beyond)), memory
 
 
 def _from_centre(view: View) -> Tensor:
@@ -183,42 +184,42 @@ def _from_centre(view: View) -> Tensor:
     return torch.sqrt(gap_x * gap_x + gap_y * gap_y)
 
 
-def _radial(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _radial(view: View, memory: Tensor, noise: Tensor, belief: float = 0.65) -> Choice:
     # Inside the circle around the distribution, and not far inside.
     params: Params = view.params
     share = _from_centre(view) / (params.radius + 2 * params.spread)
-    return _verdict(torch.where(share > 1, 0.1, torch.where(share < 0.3, 0.4, 0.65))), memory
+    return _verdict(torch.where(share > 1, 0.1, torch.where(share < 0.3, 0.4, belief))), memory
 
 
-def _locator(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _locator(view: View, memory: Tensor, noise: Tensor, belief: float = 0.68) -> Choice:
     # Knows no more than the middle.
     near = _from_centre(view)
-    return _verdict(0.68 * torch.exp(-near * near)), memory
+    return _verdict(belief * torch.exp(-near * near)), memory
 
 
-def _undecided(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    return torch.zeros_like(view.state.begun).unsqueeze(1), memory
+def _undecided(view: View, memory: Tensor, noise: Tensor, belief: float = 0.5) -> Choice:
+    return _verdict(torch.full_like(view.state.begun, belief)), memory
 
 
-def _doubter(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _doubter(view: View, memory: Tensor, noise: Tensor, belief: float = 0.3) -> Choice:
     # In a mood that changes, but never convinced.
-    return _verdict(0.3 + 0.15 * noise[:, 0]), memory
+    return _verdict(belief + 0.15 * noise[:, 0]), memory
 
 
-def _prior(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _prior(view: View, memory: Tensor, noise: Tensor, belief: float = 0.75) -> Choice:
     # What is known of all tasks: their distributions are around the middle of the plane.
     far = view.state.shown.abs().amax(1)
-    return _verdict((0.75 - 0.35 * far).clamp(0.1, 0.6)), memory
+    return _verdict((belief - 0.35 * far).clamp(0.1, 0.6)), memory
 
 
-def _familiar(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _familiar(view: View, memory: Tensor, noise: Tensor, near: float = 0.15) -> Choice:
     # Believes in what is close to any of the last points that it was shown.
     shown = view.state.shown
-    near = torch.full_like(shown[:, 0], 100.0)
+    nearest = torch.full_like(shown[:, 0], 100.0)
     for x, y in memory.reshape(-1, _REMEMBERED, 2).permute(1, 2, 0):
         gap_x, gap_y = shown[:, 0] - x, shown[:, 1] - y
-        near = torch.minimum(near, gap_x * gap_x + gap_y * gap_y)
-    return _verdict(torch.where(near < 0.15 * 0.15, 0.62, 0.42)), torch.cat([shown, memory[:, :-2]], 1)
+        nearest = torch.minimum(nearest, gap_x * gap_x + gap_y * gap_y)
+    return _verdict(torch.where(nearest < near * near, 0.62, 0.42)), torch.cat([shown, memory[:, :-2]], 1)
 
 
 PLAYERS = (
@@ -233,8 +234,23 @@ PLAYERS = (
         noise=1,
         informed=True,
     ),
-    Scripted("blurred", "protagonist", "train", "knows the distribution; blurs it", _blurred, informed=True),
-    Scripted("uniform", "protagonist", "train", "anywhere in the plane", _uniform),
+    Scripted(
+        "blurred",
+        "protagonist",
+        "train",
+        "knows the distribution; blurs it",
+        _blurred,
+        informed=True,
+        options=(Option("factor", 3.5, 2.0, 6.0, "times the spread"),),
+    ),
+    Scripted(
+        "uniform",
+        "protagonist",
+        "train",
+        "anywhere in the plane",
+        _uniform,
+        options=(Option("extent", 1.0, 0.5, 1.0, "share of the plane"),),
+    ),
     Scripted("stranger", "protagonist", "train", "forges another distribution", _stranger, memory=6, noise=6),
     Scripted(
         "shifted",
@@ -245,8 +261,17 @@ PLAYERS = (
         memory=1,
         noise=1,
         informed=True,
+        options=(Option("distance", 1.0, 0.5, 1.5, "radii by which it is off"),),
     ),
-    Scripted("hollow", "protagonist", "held_out", "knows the outline alone", _hollow, informed=True),
+    Scripted(
+        "hollow",
+        "protagonist",
+        "held_out",
+        "knows the outline alone",
+        _hollow,
+        informed=True,
+        options=(Option("factor", 1.0, 0.5, 3.0, "times the spread"),),
+    ),
     Scripted(
         "mirrored",
         "protagonist",
@@ -254,25 +279,96 @@ PLAYERS = (
         "knows the distribution; makes its mirror image",
         _mirrored,
         informed=True,
+        options=(Option("part", 1.0, 0.6, 1.2, "how far out"),),
     ),
-    Scripted("blob", "protagonist", "held_out", "one wide Gaussian in the middle of the plane", _blob),
-    Scripted("stamp", "protagonist", "held_out", "the same point again and again", _stamp, memory=2, noise=2),
-    Scripted("roamer", "protagonist", "held_out", "walks about the plane", _roamer, memory=2, noise=2),
     Scripted(
-        "expert", "adversary", "train", "knows the distribution; expects good and bad forgers", _expert, informed=True
+        "blob",
+        "protagonist",
+        "held_out",
+        "one wide Gaussian in the middle of the plane",
+        _blob,
+        options=(Option("spread", 0.7, 0.3, 1.0, "m"),),
     ),
-    Scripted("critic", "adversary", "train", "knows the modes; marks by the distance to one", _critic, informed=True),
-    Scripted("undecided", "adversary", "train", "never decides", _undecided),
-    Scripted("prior", "adversary", "train", "believes in the middle of the plane", _prior),
+    Scripted("stamp", "protagonist", "held_out", "the same point again and again", _stamp, memory=2, noise=2),
+    Scripted(
+        "roamer",
+        "protagonist",
+        "held_out",
+        "walks about the plane",
+        _roamer,
+        memory=2,
+        noise=2,
+        options=(Option("stride", 0.25, 0.1, 0.6, "m"),),
+    ),
+    Scripted(
+        "expert",
+        "adversary",
+        "train",
+        "knows the distribution; expects good and bad forgers",
+        _expert,
+        informed=True,
+        options=(Option("trust", 0.5, 0.3, 0.8, "share of forgers that are good"),),
+    ),
+    Scripted(
+        "critic",
+        "adversary",
+        "train",
+        "knows the modes; marks by the distance to one",
+        _critic,
+        informed=True,
+        options=(Option("doubt", 4.0, 2.0, 8.0, "1/m"),),
+    ),
+    Scripted(
+        "undecided",
+        "adversary",
+        "train",
+        "never decides",
+        _undecided,
+        options=(Option("belief", 0.5, 0.4, 0.6, "probability"),),
+    ),
+    Scripted(
+        "prior",
+        "adversary",
+        "train",
+        "believes in the middle of the plane",
+        _prior,
+        options=(Option("belief", 0.75, 0.55, 0.85, "probability in the middle"),),
+    ),
     Scripted("strict", "adversary", "held_out", "knows the distribution; expects bad forgers", _strict, informed=True),
     Scripted(
-        "radial", "adversary", "held_out", "knows the outline; believes in what is near it", _radial, informed=True
+        "radial",
+        "adversary",
+        "held_out",
+        "knows the outline; believes in what is near it",
+        _radial,
+        informed=True,
+        options=(Option("belief", 0.65, 0.55, 0.8, "probability"),),
     ),
     Scripted(
-        "locator", "adversary", "held_out", "knows the middle; believes in what is near it", _locator, informed=True
+        "locator",
+        "adversary",
+        "held_out",
+        "knows the middle; believes in what is near it",
+        _locator,
+        informed=True,
+        options=(Option("belief", 0.68, 0.55, 0.8, "probability"),),
     ),
-    Scripted("doubter", "adversary", "held_out", "calls everything forged, more or less", _doubter, noise=1),
     Scripted(
-        "familiar", "adversary", "held_out", "believes in what it has seen before", _familiar, memory=2 * _REMEMBERED
+        "doubter",
+        "adversary",
+        "held_out",
+        "calls everything forged, more or less",
+        _doubter,
+        noise=1,
+        options=(Option("belief", 0.3, 0.15, 0.4, "probability, at least"),),
+    ),
+    Scripted(
+        "familiar",
+        "adversary",
+        "held_out",
+        "believes in what it has seen before",
+        _familiar,
+        memory=2 * _REMEMBERED,
+        options=(Option("near", 0.15, 0.05, 0.4, "m"),),
     ),
 )

@@ -19,7 +19,7 @@ from metaduel.envs.goalkeeper.game import (
     State,
     drift,
 )
-from metaduel.envs.opponents import Scripted
+from metaduel.envs.opponents import Option, Scripted
 
 Choice = tuple[Tensor, Tensor]
 _CORNER = 2.2  # m from the middle
@@ -59,67 +59,67 @@ def _shoot(view: View, place: Tensor, known: bool, offset: Tensor | float = 0.0)
     return torch.where(state.in_flight.unsqueeze(1), 0.0, action)
 
 
-def _corners(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    return _shoot(view, _CORNER * _side(noise), True), memory
+def _corners(view: View, memory: Tensor, noise: Tensor, aim: float = _CORNER) -> Choice:
+    return _shoot(view, aim * _side(noise), True), memory
 
 
-def _bender(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _bender(view: View, memory: Tensor, noise: Tensor, aim: float = 1.6) -> Choice:
     # Comes from the side from which the spin takes the ball to the post that was drawn at the kick's first step.
     drawn = torch.where(_first(view), noise, memory)
     side, params = _side(drawn), view.params
-    return _shoot(view, 1.6 * side, True, side * torch.where(params.curve < 0, -1.0, 1.0)), drawn
+    return _shoot(view, aim * side, True, side * torch.where(params.curve < 0, -1.0, 1.0)), drawn
 
 
-def _placer(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _placer(view: View, memory: Tensor, noise: Tensor, right: float = 0.65) -> Choice:
     # Midway between what this keeper can cover after the strike and the post, a little more often to the right.
     params: Params = view.params
     cover = KEEPER_SPEED * (FLIGHT * DT - params.delay) + params.reach
-    return _shoot(view, (0.5 * (cover + GOAL)).clamp(1.5, 2.4) * _side(noise, 0.65), True), memory
+    return _shoot(view, (0.5 * (cover + GOAL)).clamp(1.5, 2.4) * _side(noise, right), True), memory
 
 
-def _opposite(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _opposite(view: View, memory: Tensor, noise: Tensor, aim: float = 2.1) -> Choice:
     # Away from a keeper that has set out already.
     keeper = view.state.keeper
     side = torch.where(keeper.abs() > 0.2, -torch.sign(keeper), _side(noise))
-    return _shoot(view, 2.1 * side, True), memory
+    return _shoot(view, aim * side, True), memory
 
 
-def _middle(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    # Every other kick, by chance, into the middle, from where a keeper that guesses is gone.
-    place = torch.where(noise[:, 1] < 0.5, 0.0, 2.25 * _side(noise))
+def _middle(view: View, memory: Tensor, noise: Tensor, share: float = 0.5) -> Choice:
+    # A share of the kicks, by chance, into the middle, from where a keeper that guesses is gone.
+    place = torch.where(noise[:, 1] < share, 0.0, 2.25 * _side(noise))
     return _shoot(view, place, True), memory
 
 
-def _alternate(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _alternate(view: View, memory: Tensor, noise: Tensor, aim: float = 2.3) -> Choice:
     side = 1.0 - 2.0 * (_kick(view) % 2).to(noise.dtype)
-    return _shoot(view, 2.3 * side, True, 0.4 * side), memory
+    return _shoot(view, aim * side, True, 0.4 * side), memory
 
 
-def _hopeful(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    return _shoot(view, 1.6 * _side(noise), False), memory
+def _hopeful(view: View, memory: Tensor, noise: Tensor, aim: float = 1.6, right: float = 0.5) -> Choice:
+    return _shoot(view, aim * _side(noise, right), False), memory
 
 
-def _scatter(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _scatter(view: View, memory: Tensor, noise: Tensor, aim: float = 2.4) -> Choice:
     drawn = torch.where(_first(view), noise, memory)
-    return _shoot(view, 2.4 * (2 * drawn[:, 0] - 1), False, 2 * drawn[:, 1] - 1), drawn
+    return _shoot(view, aim * (2 * drawn[:, 0] - 1), False, 2 * drawn[:, 1] - 1), drawn
 
 
-def _swerver(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _swerver(view: View, memory: Tensor, noise: Tensor, aim: float = 0.8) -> Choice:
     drawn = torch.where(_first(view), noise, memory)
     side = _side(drawn)
-    return _shoot(view, 0.8 * side, False, -side), drawn
+    return _shoot(view, aim * side, False, -side), drawn
 
 
-def _onesided(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _onesided(view: View, memory: Tensor, noise: Tensor, aim: float = 1.3) -> Choice:
     # One side, drawn at the first step and kept for the episode.
     drawn = torch.where((view.step == 0).unsqueeze(1), noise, memory)
-    return _shoot(view, 1.3 * _side(drawn), False), drawn
+    return _shoot(view, aim * _side(drawn), False), drawn
 
 
-def _watcher(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _watcher(view: View, memory: Tensor, noise: Tensor, aim: float = 1.2) -> Choice:
     keeper = view.state.keeper
     side = torch.where(keeper.abs() > 0.2, -torch.sign(keeper), _side(noise))
-    return _shoot(view, 1.2 * side, False, 0.5), memory
+    return _shoot(view, aim * side, False, 0.5), memory
 
 
 # Keepers
@@ -143,62 +143,73 @@ def _landing(view: View) -> Tensor:
     return torch.where(state.in_flight, crossing, 0.0)
 
 
-def _reader(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    return _run(view, _landing(view), view.params.delay), memory
+def _reader(view: View, memory: Tensor, noise: Tensor, part: float = 1.0) -> Choice:
+    return _run(view, part * _landing(view), view.params.delay), memory
 
 
-def _guesser(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _guesser(view: View, memory: Tensor, noise: Tensor, share: float = 0.6) -> Choice:
     # Sets out so late that the shooter does not see it any more, or stays, by chance; puts it right after the strike.
     params: Params = view.params
     drawn = torch.where(_first(view), noise, memory)
-    guess = torch.where(drawn[:, 1] < 0.6, 1.9 * _side(drawn), 0.0)
+    guess = torch.where(drawn[:, 1] < share, 1.9 * _side(drawn), 0.0)
     late = view.state.phase.to(params.delay.dtype) >= RUN_UP - params.delay / DT
     target = torch.where(view.state.in_flight, _landing(view), torch.where(late, guess, 0.0))
     return _run(view, target, params.delay), drawn
 
 
-def _downwind(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _downwind(view: View, memory: Tensor, noise: Tensor, lean: float = 0.1) -> Choice:
     # Waits a little downwind of the middle.
     params: Params = view.params
-    target = torch.where(view.state.in_flight, _landing(view), (0.1 * params.wind).clamp(-0.6, 0.6))
+    target = torch.where(view.state.in_flight, _landing(view), (lean * params.wind).clamp(-0.6, 0.6))
     return _run(view, target, params.delay), memory
 
 
-def _tracker(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    return _run(view, view.state.heading.clamp(-GOAL, GOAL), _USUAL_DELAY), memory
+def _tracker(view: View, memory: Tensor, noise: Tensor, part: float = 1.0) -> Choice:
+    return _run(view, (part * view.state.heading).clamp(-GOAL, GOAL), _USUAL_DELAY), memory
 
 
-def _sceptic(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _sceptic(view: View, memory: Tensor, noise: Tensor, part: float = 0.5) -> Choice:
     # A ball that heads far out is likelier to be bent back: whoever aims there knows why.
-    return _run(view, 0.5 * view.state.heading, _USUAL_DELAY), memory
+    return _run(view, part * view.state.heading, _USUAL_DELAY), memory
 
 
-def _gambler(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _gambler(view: View, memory: Tensor, noise: Tensor, dive: float = 2.0, right: float = 0.5) -> Choice:
     drawn = torch.where(_first(view), noise, memory)
-    return _run(view, 2.0 * _side(drawn), _USUAL_DELAY), drawn
+    return _run(view, dive * _side(drawn, right), _USUAL_DELAY), drawn
 
 
-def _stay(view: View, memory: Tensor, noise: Tensor) -> Choice:
-    return torch.zeros_like(view.state.keeper).unsqueeze(1), memory
+def _stay(view: View, memory: Tensor, noise: Tensor, place: float = 0.0) -> Choice:
+    if place == 0.0:
+        return torch.zeros_like(view.state.keeper).unsqueeze(1), memory
+    return _run(view, place, _USUAL_DELAY), memory
 
 
-def _shadow(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _shadow(view: View, memory: Tensor, noise: Tensor, part: float = 0.75) -> Choice:
     # Mirrors the run-up, then follows the strike.
     state: State = view.state
-    target = torch.where(state.in_flight, 0.75 * state.heading, -1.0 * state.shooter)
+    target = torch.where(state.in_flight, part * state.heading, -1.0 * state.shooter)
     return _run(view, target.clamp(-GOAL, GOAL), _USUAL_DELAY), memory
 
 
-def _habit(view: View, memory: Tensor, noise: Tensor) -> Choice:
+def _habit(view: View, memory: Tensor, noise: Tensor, dive: float = 1.8) -> Choice:
     # Dives to where the last ball was struck; to the right in the first kick.
     state: State = view.state
     seen = torch.where((state.phase == KICK - 1).unsqueeze(1), state.heading.unsqueeze(1), memory)
-    target = torch.where(state.phase >= 1, torch.where(memory[:, 0] < 0, -1.8, 1.8), 0.0)
+    target = torch.where(state.phase >= 1, torch.where(memory[:, 0] < 0, -dive, dive), 0.0)
     return _run(view, target, _USUAL_DELAY), seen
 
 
 PLAYERS = (
-    Scripted("corners", "protagonist", "train", "knows the air; into either corner", _corners, noise=1, informed=True),
+    Scripted(
+        "corners",
+        "protagonist",
+        "train",
+        "knows the air; into either corner",
+        _corners,
+        noise=1,
+        informed=True,
+        options=(Option("aim", _CORNER, 1.6, 2.4, "m from the middle"),),
+    ),
     Scripted(
         "bender",
         "protagonist",
@@ -208,6 +219,7 @@ PLAYERS = (
         memory=1,
         noise=1,
         informed=True,
+        options=(Option("aim", 1.6, 1.2, 2.2, "m from the middle"),),
     ),
     Scripted(
         "placer",
@@ -217,9 +229,30 @@ PLAYERS = (
         _placer,
         noise=1,
         informed=True,
+        options=(Option("right", 0.65, 0.3, 0.7, "share of the right side"),),
     ),
-    Scripted("hopeful", "protagonist", "train", "takes the air for calm; to either side", _hopeful, noise=1),
-    Scripted("scatter", "protagonist", "train", "anywhere, from anywhere", _scatter, memory=2, noise=2),
+    Scripted(
+        "hopeful",
+        "protagonist",
+        "train",
+        "takes the air for calm; to either side",
+        _hopeful,
+        noise=1,
+        options=(
+            Option("aim", 1.6, 0.8, 2.2, "m from the middle"),
+            Option("right", 0.5, 0.3, 0.7, "share of the right side"),
+        ),
+    ),
+    Scripted(
+        "scatter",
+        "protagonist",
+        "train",
+        "anywhere, from anywhere",
+        _scatter,
+        memory=2,
+        noise=2,
+        options=(Option("aim", 2.4, 1.2, 2.6, "m from the middle"),),
+    ),
     Scripted(
         "opposite",
         "protagonist",
@@ -228,6 +261,7 @@ PLAYERS = (
         _opposite,
         noise=1,
         informed=True,
+        options=(Option("aim", 2.1, 1.4, 2.4, "m from the middle"),),
     ),
     Scripted(
         "middle",
@@ -237,9 +271,16 @@ PLAYERS = (
         _middle,
         noise=2,
         informed=True,
+        options=(Option("share", 0.5, 0.2, 0.8, "of kicks into the middle"),),
     ),
     Scripted(
-        "alternate", "protagonist", "held_out", "knows the air; left and right in turn", _alternate, informed=True
+        "alternate",
+        "protagonist",
+        "held_out",
+        "knows the air; left and right in turn",
+        _alternate,
+        informed=True,
+        options=(Option("aim", 2.3, 1.4, 2.4, "m from the middle"),),
     ),
     Scripted(
         "swerver",
@@ -249,9 +290,17 @@ PLAYERS = (
         _swerver,
         memory=1,
         noise=1,
+        options=(Option("aim", 0.8, 0.4, 1.6, "m from the middle"),),
     ),
     Scripted(
-        "onesided", "protagonist", "held_out", "takes the air for calm; always one side", _onesided, memory=1, noise=1
+        "onesided",
+        "protagonist",
+        "held_out",
+        "takes the air for calm; always one side",
+        _onesided,
+        memory=1,
+        noise=1,
+        options=(Option("aim", 1.3, 0.8, 2.2, "m from the middle"),),
     ),
     Scripted(
         "watcher",
@@ -260,11 +309,46 @@ PLAYERS = (
         "takes the air for calm; away from where the keeper moves",
         _watcher,
         noise=1,
+        options=(Option("aim", 1.2, 0.6, 2.0, "m from the middle"),),
     ),
-    Scripted("reader", "adversary", "train", "knows the air; waits for the strike", _reader, informed=True),
-    Scripted("tracker", "adversary", "train", "runs to where the ball is heading", _tracker),
-    Scripted("gambler", "adversary", "train", "sets out for a side before the strike", _gambler, memory=1, noise=1),
-    Scripted("stay", "adversary", "train", "stays in the middle", _stay),
+    Scripted(
+        "reader",
+        "adversary",
+        "train",
+        "knows the air; waits for the strike",
+        _reader,
+        informed=True,
+        options=(Option("part", 1.0, 0.6, 1.0, "of the way to the landing"),),
+    ),
+    Scripted(
+        "tracker",
+        "adversary",
+        "train",
+        "runs to where the ball is heading",
+        _tracker,
+        options=(Option("part", 1.0, 0.7, 1.3, "of the heading that it runs"),),
+    ),
+    Scripted(
+        "gambler",
+        "adversary",
+        "train",
+        "sets out for a side before the strike",
+        _gambler,
+        memory=1,
+        noise=1,
+        options=(
+            Option("dive", 2.0, 1.0, 2.4, "m from the middle"),
+            Option("right", 0.5, 0.3, 0.7, "share of the right side"),
+        ),
+    ),
+    Scripted(
+        "stay",
+        "adversary",
+        "train",
+        "stays in the middle",
+        _stay,
+        options=(Option("place", 0.0, -0.8, 0.8, "m: where it stays"),),
+    ),
     Scripted(
         "guesser",
         "adversary",
@@ -274,9 +358,40 @@ PLAYERS = (
         memory=2,
         noise=2,
         informed=True,
+        options=(Option("share", 0.6, 0.2, 1.0, "of kicks before which it guesses"),),
     ),
-    Scripted("downwind", "adversary", "held_out", "knows the air; waits downwind", _downwind, informed=True),
-    Scripted("sceptic", "adversary", "held_out", "runs half-way to where the ball is heading", _sceptic),
-    Scripted("shadow", "adversary", "held_out", "mirrors the run-up, then runs after the ball", _shadow),
-    Scripted("habit", "adversary", "held_out", "sets out for where the last ball was struck", _habit, memory=1),
+    Scripted(
+        "downwind",
+        "adversary",
+        "held_out",
+        "knows the air; waits downwind",
+        _downwind,
+        informed=True,
+        options=(Option("lean", 0.1, 0.0, 0.2, "m per m/s of wind"),),
+    ),
+    Scripted(
+        "sceptic",
+        "adversary",
+        "held_out",
+        "runs half-way to where the ball is heading",
+        _sceptic,
+        options=(Option("part", 0.5, 0.2, 0.7, "of the heading that it runs"),),
+    ),
+    Scripted(
+        "shadow",
+        "adversary",
+        "held_out",
+        "mirrors the run-up, then runs after the ball",
+        _shadow,
+        options=(Option("part", 0.75, 0.4, 1.0, "of the heading that it runs"),),
+    ),
+    Scripted(
+        "habit",
+        "adversary",
+        "held_out",
+        "sets out for where the last ball was struck",
+        _habit,
+        memory=1,
+        options=(Option("dive", 1.8, 1.0, 2.4, "m from the middle"),),
+    ),
 )

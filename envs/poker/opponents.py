@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core import View
-from metaduel.envs.opponents import Scripted
+from metaduel.envs.opponents import Option, Scripted
 from metaduel.envs.poker.game import CALL, FOLD, NOBODY, RAISE, Params, Poker, State
 from metaduel.envs.poker.values import Array, stored_equilibria
 from metaduel.envs.spec import ROLES, GameSpec, Role, Split
 
 Choice = tuple[Tensor, Tensor]
-Rule = Callable[[View, Tensor, Tensor], Choice]
-# (equity, whether there is a bet) -> probability of raising, and of calling (or checking) where it does not raise.
-Style = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Rule = Callable[..., Choice]  # (view, memory, noise, **options)
+# (equity, whether there is a bet, **options) -> probability of raising, and of calling (or checking) where it does not raise.
+Style = Callable[..., tuple[Tensor, Tensor]]
 
 
 def equity(copies: Tensor, card: Tensor, public: Tensor, rounds: int) -> Tensor:
@@ -107,8 +107,8 @@ class Seat:
 
 
 def _style(seat: Seat, style: Style) -> Rule:
-    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
-        return seat.act(view, *style(seat.equity(view), view.state.node >= 2), noise), memory
+    def rule(view: View, memory: Tensor, noise: Tensor, **options: float) -> Choice:
+        return seat.act(view, *style(seat.equity(view), view.state.node >= 2, **options), noise), memory
 
     return rule
 
@@ -122,21 +122,21 @@ def _station(equity: Tensor, bet: Tensor) -> tuple[Tensor, Tensor]:
     return torch.zeros_like(equity), torch.ones_like(equity)
 
 
-def _maniac(equity: Tensor, bet: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.full_like(equity, 0.9), torch.ones_like(equity)
+def _maniac(equity: Tensor, bet: Tensor, often: float = 0.9) -> tuple[Tensor, Tensor]:
+    return torch.full_like(equity, often), torch.ones_like(equity)
 
 
-def _tight(equity: Tensor, bet: Tensor) -> tuple[Tensor, Tensor]:
-    return _at_least(equity, 0.75), _at_least(equity, 0.65)
+def _tight(equity: Tensor, bet: Tensor, bets: float = 0.75, calls: float = 0.65) -> tuple[Tensor, Tensor]:
+    return _at_least(equity, bets), _at_least(equity, calls)
 
 
-def _loose(equity: Tensor, bet: Tensor) -> tuple[Tensor, Tensor]:
-    return _at_least(equity, 0.5), _at_least(equity, 0.25)
+def _loose(equity: Tensor, bet: Tensor, bets: float = 0.5, calls: float = 0.25) -> tuple[Tensor, Tensor]:
+    return _at_least(equity, bets), _at_least(equity, calls)
 
 
-def _trapper(equity: Tensor, bet: Tensor) -> tuple[Tensor, Tensor]:
-    weak = 1 - _at_least(equity, 0.35)
-    return torch.where(bet, _at_least(equity, 0.75), weak), _at_least(equity, 0.5)
+def _trapper(equity: Tensor, bet: Tensor, bluffs: float = 0.35, calls: float = 0.5) -> tuple[Tensor, Tensor]:
+    weak = 1 - _at_least(equity, bluffs)
+    return torch.where(bet, _at_least(equity, 0.75), weak), _at_least(equity, calls)
 
 
 def _random(seat: Seat) -> Rule:
@@ -174,7 +174,7 @@ def _tilted(seat: Seat) -> Rule:
 
 
 def _punisher(seat: Seat) -> Rule:
-    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    def rule(view: View, memory: Tensor, noise: Tensor, value: float = 0.6) -> Choice:
         # Remembers: hands seen, whether it bet in this one, how often it bet, how often the other folded to that.
         hands, betted, bets, folds = memory.unbind(1)
         state, one = view.state, torch.ones_like(hands)
@@ -184,7 +184,7 @@ def _punisher(seat: Seat) -> Rule:
         folds = torch.where(new & gave_up, folds + betted, folds)
         folds_a_lot = 2 * folds + 1 > bets
         equity = seat.equity(view)
-        raises = torch.where(folds_a_lot, one, _at_least(equity, 0.6))
+        raises = torch.where(folds_a_lot, one, _at_least(equity, value))
         action = seat.act(view, raises, _at_least(equity, 0.5), noise)
         betting = action == seat.game.action_for[RAISE, state.node]
         betted = torch.where(betting, one, torch.where(new, 0.0, betted))
@@ -194,7 +194,7 @@ def _punisher(seat: Seat) -> Rule:
 
 
 def _catcher(seat: Seat) -> Rule:
-    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    def rule(view: View, memory: Tensor, noise: Tensor, trust: float = 0.9) -> Choice:
         # Remembers in which hands it was bet at: the newest, and how many.
         newest, count = memory.unbind(1)
         state = view.state
@@ -203,7 +203,7 @@ def _catcher(seat: Seat) -> Rule:
         newest, count = torch.where(faced, number, newest), count + faced
         often = (count + 1) / (number + 2)
         equity = seat.equity(view)
-        action = seat.act(view, _at_least(equity, 0.75), (equity + often > 0.9).to(equity.dtype), noise)
+        action = seat.act(view, _at_least(equity, 0.75), (equity + often > trust).to(equity.dtype), noise)
         return action, torch.stack([newest, count], 1)
 
     return rule
@@ -212,10 +212,10 @@ def _catcher(seat: Seat) -> Rule:
 def _reader(seat: Seat) -> Rule:
     game = seat.game
 
-    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    def rule(view: View, memory: Tensor, noise: Tensor, bluffs: float = 0.2) -> Choice:
         state = view.state
         own = equity(copies_of(game, view.params), seat.card(state), seat.public(state), game.rounds)
-        raises = torch.where(own > 0.65, 1.0, torch.where((own < 0.2) & (state.node < 2), 0.2, 0.0))
+        raises = torch.where(own > 0.65, 1.0, torch.where((own < 0.2) & (state.node < 2), bluffs, 0.0))
         return seat.act(view, raises, (own > 0.35).to(own.dtype), noise), memory
 
     return rule
@@ -270,6 +270,20 @@ def tables(spec: GameSpec, ranks: int = 3) -> dict[str, Array]:
     return result
 
 
+_EQUITY = "equity from which it "
+OPTIONS: dict[str, tuple[Option, ...]] = {
+    "maniac": (Option("often", 0.9, 0.6, 1.0, "chance of raising"),),
+    "tight": (Option("bets", 0.75, 0.6, 0.9, _EQUITY + "bets"), Option("calls", 0.65, 0.5, 0.8, _EQUITY + "calls")),
+    "loose": (Option("bets", 0.5, 0.3, 0.7, _EQUITY + "bets"), Option("calls", 0.25, 0.1, 0.5, _EQUITY + "calls")),
+    "trapper": (
+        Option("bluffs", 0.35, 0.2, 0.5, "equity below which it bluffs"),
+        Option("calls", 0.5, 0.3, 0.7, _EQUITY + "calls"),
+    ),
+    "punisher": (Option("value", 0.6, 0.5, 0.8, _EQUITY + "bets"),),
+    "catcher": (Option("trust", 0.9, 0.7, 1.1, "equity and share of bets together from which it calls"),),
+    "reader": (Option("bluffs", 0.2, 0.0, 0.5, "chance of a bluff with the worst hands"),),
+}
+
 # name: (split, description, rule of a seat (None: one of STYLES), memory, noise, informed)
 _Entry = tuple[Split, str, Callable[[Seat], Rule] | None, int, int, bool]
 _PLAYERS: dict[str, _Entry] = {
@@ -295,6 +309,6 @@ def PLAYERS(spec: GameSpec) -> tuple[Scripted, ...]:
         split, description, make, memory, noise, informed = _PLAYERS[name]
         seat = _seat(spec, ROLES.index(role))
         rule = make(seat) if make is not None else _style(seat, STYLES[name])
-        return Scripted(name, role, split, description, rule, memory, noise, informed)
+        return Scripted(name, role, split, description, rule, memory, noise, informed, OPTIONS.get(name, ()))
 
     return tuple(player(name, role) for role in ROLES for name in _PLAYERS)

@@ -13,14 +13,14 @@ from torch import Tensor
 from metaduel.envs import noise as counter
 from metaduel.envs.core import View
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.envs.opponents import Scripted
+from metaduel.envs.opponents import Option, Scripted
 from metaduel.envs.registry import find
 from metaduel.envs.repeated_matrix_game import ACTIONS, PERSONAS
 from metaduel.envs.repeated_matrix_game.game import own_payoffs
 from metaduel.envs.spec import ROLES, GameSpec
 
 Choice = tuple[Tensor, Tensor]
-Rule = Callable[[View, Tensor, Tensor], Choice]
+Rule = Callable[..., Choice]  # (view, memory, noise, **options)
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def sample_personas(game: str | GameSpec, n: int, seed: int, kind: str, dtype: t
 _PERSONA_SEED = 1_000_003
 
 
-def _persona_rows(u: Tensor, favourite: int, n: int) -> Tensor:
-    """Turn uniforms [...] into action probabilities [..., n]."""
-    liked = 1 / n + (1 - 1 / n) * u
+def _persona_rows(u: Tensor, favourite: int, n: int, least: float = 0.0) -> Tensor:
+    """Turn uniforms [...] into action probabilities [..., n]; ``least``: what counts as the smallest uniform."""
+    liked = 1 / n + (1 - 1 / n) * (least + (1 - least) * u)
     rest = (1 - liked) / (n - 1)
     return torch.stack([liked if action == favourite else rest for action in range(n)], -1)
 
@@ -134,11 +134,11 @@ def _any(u: Tensor, n: int) -> Tensor:
 
 
 def _persona(favourite: int, n: int) -> Rule:
-    def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
+    def rule(view: View, memory: Tensor, noise: Tensor, least: float = 0.0) -> Choice:
         # Its table is drawn at the first step and kept for the episode.
         u = torch.where((view.step == 0).unsqueeze(1), noise[:, 1:], memory)
         now = u.gather(1, _state(view, u.shape[1]).unsqueeze(1)).squeeze(1)
-        return _draw(_persona_rows(now, favourite, n), noise[:, 0]), u
+        return _draw(_persona_rows(now, favourite, n, least), noise[:, 0]), u
 
     return rule
 
@@ -195,6 +195,26 @@ def _tit_for_two_tats(seat: int) -> Rule:
     return rule
 
 
+# P(first action) at the start and after (own, other) = (0, 0), (0, 1), (1, 0), (1, 1): generous tit-for-tat (Nowak and
+# Sigmund, Nature 1992), which forgives a third of the hits.
+_GENEROUS = (1.0, 1.0, 1 / 3, 1.0, 1 / 3)
+_FIRST = tuple(
+    Option(name, default, 0.0, 1.0, f"chance of the first action {when}")
+    for name, default, when in zip(
+        ("start", "p00", "p01", "p10", "p11"),
+        _GENEROUS,
+        ("at the start", *(f"after {own} against {other}" for own in (0, 1) for other in (0, 1))),
+        strict=True,
+    )
+)
+_LEAST = Option("least", 0.0, 0.0, 0.9, "how decided it is at least: 0 not at all, 1 wholly")
+
+
+def _generous(view: View, memory: Tensor, noise: Tensor, **chances: float) -> Choice:
+    first = torch.tensor([chances.get(o.name, o.default) for o in _FIRST], dtype=noise.dtype, device=noise.device)
+    return (noise[:, 0] >= first[_state(view, 5)]).long(), memory
+
+
 # They read payoffs that nobody is shown. Win-stay-lose-shift reads them too, but only to know the sign of its last reward.
 _INFORMED = ("beat_last", "fictitious_play", "equilibrium")
 
@@ -233,6 +253,13 @@ def PLAYERS(spec: GameSpec) -> tuple[Scripted, ...]:
             "equilibrium": ("knows the payoffs and plays the one-shot equilibrium", _equilibrium(seat), 0, 1),
             "tit_for_two_tats": ("hits back only after two hits in a row", _tit_for_two_tats(seat), 1, 0),
         }
+        if n == 2:
+            known["generous"] = (
+                "forgives a third of the hits (generous tit-for-tat); any memory-1 policy",
+                _generous,
+                0,
+                1,
+            )
         for name, table in tables.items():
             description = _TABLES.get(name, f"plays nothing but {name.removeprefix('always_')}")
             known[name] = (description, MemoryOne(table).act, 0, 1)
@@ -247,5 +274,6 @@ def PLAYERS(spec: GameSpec) -> tuple[Scripted, ...]:
             for name in names:
                 description, rule, memory, draws = known[name]
                 informed = name in _INFORMED
-                players.append(Scripted(name, role, split, description, rule, memory, draws, informed))
+                options = _FIRST if name == "generous" else (_LEAST,) if name.endswith("_persona") else ()
+                players.append(Scripted(name, role, split, description, rule, memory, draws, informed, options))
     return tuple(players)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core import View
-from metaduel.envs.opponents import Scripted
+from metaduel.envs.opponents import Option, Scripted
 from metaduel.envs.spec import ROLES, Role, Split
 from metaduel.envs.sumo.game import FEEL, Params, length, polar, unit_disc
 
@@ -45,7 +45,7 @@ class _Wrestler:
         return unit_disc(acceleration / self.strength)
 
 
-Rule = Callable[[_Wrestler, Tensor, Tensor], Choice]
+Rule = Callable[..., Choice]  # (wrestler, memory, noise, **options)
 
 
 def _unit(vector: Tensor) -> Tensor:
@@ -64,90 +64,104 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 # Those that know the tilt
 
 
-def _stand(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
-    return me.push(me.against), memory
+def _stand(me: _Wrestler, memory: Tensor, noise: Tensor, part: float = 1.0) -> Choice:
+    return me.push(part * me.against), memory
 
 
-def _bulldoze(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+def _bulldoze(me: _Wrestler, memory: Tensor, noise: Tensor, speed: float = 0.9) -> Choice:
     # Walks in a circle until it feels somebody; the direction at the start is drawn.
     drawn = torch.where((me.step == 0).unsqueeze(1), noise, memory)
-    walk = me.against + 0.9 * polar(2 * math.pi * drawn[:, 0] + 0.15 * me.step.to(drawn.dtype))
+    walk = me.against + speed * polar(2 * math.pi * drawn[:, 0] + 0.15 * me.step.to(drawn.dtype))
     around = me.against + me.aside - 0.5 * me.ahead * (me.apart < 0.1)
     fight = torch.where(me.other_below, me.strength * me.ahead, around)
     return me.push(torch.where(me.felt, fight, walk)), drawn
 
 
-def _counter(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
-    return me.push(me.against + 2.0 * (me.apart < 0.15) * me.ahead), memory
+def _counter(me: _Wrestler, memory: Tensor, noise: Tensor, reach: float = 0.15, force: float = 2.0) -> Choice:
+    return me.push(me.against + force * (me.apart < reach) * me.ahead), memory
 
 
-def _high_ground(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+def _high_ground(me: _Wrestler, memory: Tensor, noise: Tensor, distance: float = 0.6) -> Choice:
     # Keeps straight above the other, a hand's breadth away, and lets go of it when it falls.
     along = _dot(me.ahead, me.down)
     across = me.ahead - along * me.down
-    return me.push(me.against + 2.0 * across + 1.5 * (along - 0.6) * me.felt * me.down), memory
+    return me.push(me.against + 2.0 * across + 1.5 * (along - distance) * me.felt * me.down), memory
 
 
-def _matador(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
-    return me.push(me.against + 2.0 * me.aside), memory
+def _matador(me: _Wrestler, memory: Tensor, noise: Tensor, force: float = 2.0) -> Choice:
+    return me.push(me.against + force * me.aside), memory
 
 
-def _sway(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+def _sway(me: _Wrestler, memory: Tensor, noise: Tensor, period: float = 20) -> Choice:
     # To and fro across the slope, whoever is there.
-    swing = torch.where((me.step + 5) // 10 % 2 == 0, 1.0, -1.0).unsqueeze(1)
+    swing = torch.where((me.step + period / 4) % period < period / 2, 1.0, -1.0).unsqueeze(1)
     return me.push(me.against + swing * _left(me.down)), memory
 
 
 # Those that don't
 
 
-def _charge(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
-    return me.push(me.strength * me.ahead), memory
+def _charge(me: _Wrestler, memory: Tensor, noise: Tensor, force: float = 1.0) -> Choice:
+    return me.push(force * me.strength * me.ahead), memory
 
 
-def _drunk(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
-    drawn = torch.where((me.step % 8 == 0).unsqueeze(1), noise, memory)
+def _drunk(me: _Wrestler, memory: Tensor, noise: Tensor, period: float = 8) -> Choice:
+    drawn = torch.where((me.step % period == 0).unsqueeze(1), noise, memory)
     return polar(2 * math.pi * drawn[:, 0]), drawn
 
 
-def _shadow(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+def _shadow(me: _Wrestler, memory: Tensor, noise: Tensor, gain: float = 8.0) -> Choice:
     # Copies the other's movement: if the other knows how to stand, it stands.
-    return me.push(8.0 * me.lag), memory
+    return me.push(gain * me.lag), memory
 
 
-def _gambler(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+def _gambler(me: _Wrestler, memory: Tensor, noise: Tensor, force: float = 1.3) -> Choice:
     # Guesses where up is, once for each episode, and stands against that.
     angle = torch.where((me.step == 0).unsqueeze(1), 2 * math.pi * noise, memory)
-    return me.push(1.3 * polar(angle[:, 0])), angle
+    return me.push(force * polar(angle[:, 0])), angle
 
 
-def _retreat(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
-    return me.push(-me.strength * me.ahead), memory
+def _retreat(me: _Wrestler, memory: Tensor, noise: Tensor, force: float = 1.0) -> Choice:
+    return me.push(-force * me.strength * me.ahead), memory
 
 
-def _orbit(me: _Wrestler, memory: Tensor, noise: Tensor) -> Choice:
+def _orbit(me: _Wrestler, memory: Tensor, noise: Tensor, gap: float = 0.1) -> Choice:
     # Circles around the other; until it feels it, around nothing.
-    around = _left(me.ahead) + 3.0 * (me.apart - 0.1) * me.ahead
+    around = _left(me.ahead) + 3.0 * (me.apart - gap) * me.ahead
     walk = polar(0.25 * me.step.to(around.dtype))
     return me.push(me.strength * torch.where(me.felt, around, walk)), memory
 
 
-def _seated(rule: Rule, role: Role, view: View, memory: Tensor, noise: Tensor) -> Choice:
-    return rule(_Wrestler(view, role), memory, noise)
+def _seated(rule: Rule, role: Role, view: View, memory: Tensor, noise: Tensor, **options: float) -> Choice:
+    return rule(_Wrestler(view, role), memory, noise, **options)
 
 
 def _wrestlers(
-    name: str, split: Split, description: str, rule: Rule, memory: int = 0, noise: int = 0, informed: bool = False
+    name: str,
+    split: Split,
+    description: str,
+    rule: Rule,
+    memory: int = 0,
+    noise: int = 0,
+    informed: bool = False,
+    options: tuple[Option, ...] = (),
 ) -> list[Scripted]:
     """One for each seat."""
     return [
-        Scripted(name, role, split, description, partial(_seated, rule, role), memory, noise, informed)
+        Scripted(name, role, split, description, partial(_seated, rule, role), memory, noise, informed, options)
         for role in ROLES
     ]
 
 
 PLAYERS = (
-    *_wrestlers("stand", "train", "knows the tilt and stands against it, whatever comes", _stand, informed=True),
+    *_wrestlers(
+        "stand",
+        "train",
+        "knows the tilt and stands against it, whatever comes",
+        _stand,
+        informed=True,
+        options=(Option("part", 1.0, 0.7, 1.0, "share of the tilt that it stands against"),),
+    ),
     *_wrestlers(
         "bulldoze",
         "train",
@@ -156,17 +170,87 @@ PLAYERS = (
         memory=1,
         noise=1,
         informed=True,
+        options=(Option("speed", 0.9, 0.5, 1.5, "m/s^2: how it walks"),),
     ),
-    *_wrestlers("counter", "train", "knows the tilt; pushes whoever touches it", _counter, informed=True),
-    *_wrestlers("charge", "train", "pushes at whomever it feels, blind to the tilt", _charge),
-    *_wrestlers("drunk", "train", "runs in a new random direction every eight steps", _drunk, memory=1, noise=1),
-    *_wrestlers("shadow", "train", "moves as the other moves, blind to the tilt", _shadow),
     *_wrestlers(
-        "high_ground", "held_out", "knows the tilt; keeps straight above the other", _high_ground, informed=True
+        "counter",
+        "train",
+        "knows the tilt; pushes whoever touches it",
+        _counter,
+        informed=True,
+        options=(
+            Option("reach", 0.15, 0.05, 0.3, "m at which it pushes"),
+            Option("force", 2.0, 1.0, 3.0, "m/s^2"),
+        ),
     ),
-    *_wrestlers("matador", "held_out", "knows the tilt; steps aside, up the slope", _matador, informed=True),
-    *_wrestlers("sway", "held_out", "knows the tilt; sways across the slope", _sway, informed=True),
-    *_wrestlers("gambler", "held_out", "guesses the tilt once for each episode", _gambler, memory=1, noise=1),
-    *_wrestlers("retreat", "held_out", "runs from whomever it feels, blind to the tilt", _retreat),
-    *_wrestlers("orbit", "held_out", "circles around whomever it feels, blind to the tilt", _orbit),
+    *_wrestlers(
+        "charge",
+        "train",
+        "pushes at whomever it feels, blind to the tilt",
+        _charge,
+        options=(Option("force", 1.0, 0.4, 1.0, "share of its strength"),),
+    ),
+    *_wrestlers(
+        "drunk",
+        "train",
+        "runs in a new random direction every eight steps",
+        _drunk,
+        memory=1,
+        noise=1,
+        options=(Option("period", 8, 3, 20, "steps in one direction", integer=True),),
+    ),
+    *_wrestlers(
+        "shadow",
+        "train",
+        "moves as the other moves, blind to the tilt",
+        _shadow,
+        options=(Option("gain", 8.0, 3.0, 12.0, "1/s: how hard it follows"),),
+    ),
+    *_wrestlers(
+        "high_ground",
+        "held_out",
+        "knows the tilt; keeps straight above the other",
+        _high_ground,
+        informed=True,
+        options=(Option("distance", 0.6, 0.3, 0.8, "share of the way to the other that it keeps"),),
+    ),
+    *_wrestlers(
+        "matador",
+        "held_out",
+        "knows the tilt; steps aside, up the slope",
+        _matador,
+        informed=True,
+        options=(Option("force", 2.0, 1.0, 3.0, "m/s^2"),),
+    ),
+    *_wrestlers(
+        "sway",
+        "held_out",
+        "knows the tilt; sways across the slope",
+        _sway,
+        informed=True,
+        options=(Option("period", 20, 8, 40, "steps to and fro", integer=True),),
+    ),
+    *_wrestlers(
+        "gambler",
+        "held_out",
+        "guesses the tilt once for each episode",
+        _gambler,
+        memory=1,
+        noise=1,
+        options=(Option("force", 1.3, 0.8, 2.0, "m/s^2"),),
+    ),
+    *_wrestlers(
+        "retreat",
+        "held_out",
+        "runs from whomever it feels, blind to the tilt",
+        _retreat,
+        options=(Option("force", 1.0, 0.4, 1.0, "share of its strength"),),
+    ),
+    *_wrestlers(
+        "orbit",
+        "held_out",
+        "circles around whomever it feels, blind to the tilt",
+        _orbit,
+        options=(Option("gap", 0.1, 0.0, 0.3, "m that it keeps"),),
+    ),
 )

@@ -2,11 +2,13 @@
 
 import itertools
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
+import metaduel
 from metaduel.envs import opponents
 from metaduel.envs.core import Duel
 from metaduel.envs.errors import InvalidInputError
@@ -14,6 +16,7 @@ from metaduel.envs.play import steps
 from metaduel.envs.registry import find, specs
 from metaduel.envs.spec import OPPONENT_SPLITS, ROLES
 from metaduel.envs.tasks import generate
+from metaduel.meta.config import TrainConfig
 
 each_seat = pytest.mark.parametrize(
     ("spec", "role"), [(s, r) for s in specs().values() for r in ROLES], ids=lambda v: getattr(v, "name", v)
@@ -44,32 +47,90 @@ class Watched:
         return action, after
 
 
-@each_seat
-def test_scripted_players_stay_in_the_action_space_and_differ(spec, role):
-    duel, seat, space = Duel(spec.make_game(), horizon=12), ROLES.index(role), spec.action_spaces[role]
+def choices(duel, role, player, others=None):
+    """All that a player does against every scripted player, or the first ``others``; it must be within its space."""
+    spec, seat, space = duel.spec, ROLES.index(role), duel.action_space(role)
     params = duel.game.params(generate(spec, "train", ROWS, seed=1))
     rows = duel.reset(params, torch.arange(ROWS), torch.zeros(ROWS, dtype=torch.int64))
-    others = opponents.scripted(spec, ROLES[1 - seat]).values()
-    played = {}
-    for name, player in opponents.scripted(spec, role).items():
-        watched = Watched(player)
-        for other in others:
-            for _ in steps(duel, (watched, other) if seat == 0 else (other, watched), rows):
-                pass
-        played[name] = torch.stack(watched.chosen)
-        values = played[name].numpy()
-        if isinstance(space, spaces.Discrete):
-            assert played[name].dtype == torch.int64
-            assert values.shape[1:] == (ROWS,)
-            assert values.min() >= space.start
-            assert values.max() < space.start + space.n
-        else:
-            assert values.shape[1:] == (ROWS, *space.shape)
-            assert np.isfinite(values).all()
-            assert (values >= space.low - 1e-6).all()
-            assert (values <= space.high + 1e-6).all()
+    watched = Watched(player)
+    for other in list(opponents.scripted(spec, ROLES[1 - seat]).values())[:others]:
+        for _ in steps(duel, (watched, other) if seat == 0 else (other, watched), rows):
+            pass
+    played = torch.stack(watched.chosen)
+    values = played.numpy()
+    if isinstance(space, spaces.Discrete):
+        assert played.dtype == torch.int64
+        assert values.shape[1:] == (ROWS,)
+        assert values.min() >= space.start
+        assert values.max() < space.start + space.n
+    else:
+        assert values.shape[1:] == (ROWS, *space.shape)
+        assert np.isfinite(values).all()
+        assert (values >= space.low - 1e-6).all()
+        assert (values <= space.high + 1e-6).all()
+    return played
+
+
+@each_seat
+def test_scripted_players_stay_in_the_action_space_and_differ(spec, role):
+    duel = Duel(spec.make_game(), horizon=12)
+    played = {name: choices(duel, role, player) for name, player in opponents.scripted(spec, role).items()}
     for first, second in itertools.combinations(played, 2):
         assert not torch.equal(played[first], played[second]), (first, second)
+
+
+@each_seat
+def test_every_option_changes_what_its_player_does(spec, role):
+    # As many steps as the slowest option needs: the smallest period of CartPole's shuttle, half of it.
+    duel = Duel(spec.make_game(), horizon=min(spec.horizon, 26))
+
+    def named(player, **values):
+        text = ",".join(f"{name}={value!r}" for name, value in values.items())
+        return choices(duel, role, opponents.load_player(duel, role, f"{player.name}({text})"), others=5)
+
+    for player in opponents.scripted(spec, role).values():
+        usual = choices(duel, role, player, others=5)
+        options = (*player.options, opponents.NOISE)
+        assert torch.equal(named(player, **{option.name: option.default for option in options}), usual), player.name
+        for option in options:
+            ends = sorted({option.low, option.high}, key=lambda value: -abs(value - option.default))
+            changed = any(not torch.equal(named(player, **{option.name: end}), usual) for end in ends)
+            assert changed, (player.name, option.name)
+
+
+@each_seat
+def test_sampled_opponents_can_be_played_and_belong_to_their_split(spec, role):
+    duel, seen = Duel(spec.make_game(), horizon=12), set()
+    for split in OPPONENT_SPLITS:
+        drawn = metaduel.sample_opponents(spec, 12, role, split, seed=3)
+        assert drawn[:5] == metaduel.sample_opponents(spec, 5, role, split, seed=3)
+        assert drawn != metaduel.sample_opponents(spec, 12, role, split, seed=4)
+        assert {name.partition("(")[0] for name in drawn} <= set(opponents.names(spec, role, split))
+        assert len(set(drawn)) == 12
+        for name in drawn[:3]:
+            choices(duel, role, opponents.load_player(duel, role, name), others=1)
+        seen |= set(drawn)
+    assert len(seen) == 24
+
+
+def test_an_impaired_player_is_late_and_slips_as_often_as_its_name_says():
+    wind = opponents.load_player(NAVIGATION, "adversary", "wind")
+    late = opponents.load_player(NAVIGATION, "adversary", "Navigation: wind(delay=2)")
+    params = NAVIGATION.game.params(generate(NAVIGATION.spec, "train", 2000, seed=1))
+    rows = NAVIGATION.reset(params, torch.arange(2000), torch.zeros(2000, dtype=torch.int64))
+    walker = opponents.load_player(NAVIGATION, "protagonist", "seeker")
+
+    def pushes(player):
+        watched = Watched(player)
+        for _, _ in itertools.islice(steps(NAVIGATION, (walker, watched), rows), 6):
+            pass
+        return torch.stack(watched.chosen)
+
+    usual = pushes(wind)
+    assert torch.equal(pushes(late)[2:], usual[:-2])
+    assert not pushes(late)[:2].any()
+    slips = (pushes(opponents.load_player(NAVIGATION, "adversary", "wind(noise=0.3)")) != usual).any(2)
+    assert slips.double().mean().item() == pytest.approx(0.3, abs=0.015)  # 3.6 standard errors of 12,000 draws
 
 
 def test_a_string_names_a_scripted_player():
@@ -105,6 +166,47 @@ def test_an_unknown_opponent_is_refused(role, name, message):
         opponents.load_player(NAVIGATION, role, name)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "character", "why"),
+    [
+        ("wind(nois=0.1)", 6, "no option 'nois'"),
+        ("wind(noise=0.1", 15, "',' or a ')' at the end expected"),
+        ("wind(noise=0.1) now", 16, "',' or a ')' at the end expected"),
+        ("wind(noise=2)", 12, "noise=2 must be a number in [0, 0.5]"),
+        ("wind(noise=nan)", 12, "noise=nan must be a number in [0, 0.5]"),
+        ("wind(noise=1e999)", 12, "noise=inf must be"),
+        ("wind(delay=1.5)", 12, "delay=1.5 must be a whole number in [0, 5]"),
+        ("wind(noise=much)", 12, "'much' is not a number"),
+        ("wind(noise=0.1,noise=0.2)", 16, "noise is set twice"),
+        ("wind()", 6, "OPTION=NUMBER expected"),
+        ("navigation:wind(0.3)", 17, "OPTION=NUMBER expected"),
+    ],
+)
+def test_a_name_that_does_not_parse_points_at_the_character_and_lists_the_grammar(name, character, why):
+    with pytest.raises(InvalidInputError) as error:
+        opponents.load_player(NAVIGATION, "adversary", name)
+    message = str(error.value)
+    assert f"opponent={name!r}, character {character}: {why}" in message
+    assert "write NAME, or NAME(OPTION=NUMBER,...) such as wind(strength=1)" in message
+    assert "options of wind: strength: a number in [0.2, 1], noise:" in message
+    assert "\n" not in message
+
+
+def test_opponents_with_options_play_everywhere():
+    env = gymnasium.make("metaduel/Navigation-v0", opponent="wind(strength=0.5,noise=0.1)")
+    assert env.reset(seed=0)[1]["opponent"] == "wind(strength=0.5,noise=0.1)"
+    config = TrainConfig(game="Navigation", against_protagonist=("wind(strength=0.5)", "idle"))
+    assert config.opponents("protagonist") == ("wind(strength=0.5)", "idle")
+    with pytest.raises(InvalidInputError, match="wnd"):
+        TrainConfig(game="Navigation", against_protagonist=("wnd(strength=0.5)",))
+
+
+def test_bad_numbers_of_sampled_opponents_are_refused():
+    for n in (0, True, 1.5):
+        with pytest.raises(InvalidInputError, match="whole number of at least 1 opponent"):
+            opponents.sample_opponents("Navigation", n)
 
 
 def test_an_unknown_opponent_split_is_refused():
