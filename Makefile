@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 # Waiting threads that spin starve the others on a small machine: ten times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test lint types links bench-speed clean
+.PHONY: demo test lint types links pages bench-speed clean
 
 demo: $(STAMP)  ## train, evaluate and film a small run, in a few minutes
 	$(BIN)/metaduel demo
@@ -24,6 +24,9 @@ lint: $(STAMP) links
 
 types: $(STAMP) links
 	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml metaduel
+
+pages: $(STAMP)  ## the games' pages, from their docstrings and what `metaduel headroom` left under runs/
+	$(BIN)/python -m metaduel.benchmarks.pages
 
 bench-speed: $(STAMP)
 	$(BIN)/python -m metaduel.benchmarks.speed

@@ -125,12 +125,10 @@ def compiler_missing() -> str:
 
 def default_games() -> list[str]:
     """One id of every family's folder, the one with the largest observations: the others do the same on less."""
-    by_folder: dict[str, GameSpec] = {}
-    for spec in registry.specs().values():
-        other = by_folder.setdefault(spec.package, spec)
-        if spec.observation_space("protagonist").shape > other.observation_space("protagonist").shape:
-            by_folder[spec.package] = spec
-    return [spec.name for spec in by_folder.values()]
+    return [
+        max(specs, key=lambda spec: spec.observation_space("protagonist").shape[0]).name
+        for specs in registry.families().values()
+    ]
 
 
 def steps_sheet(games: Sequence[str], seconds: float) -> Sheet:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.text import Text
 
 from metaduel.envs import registry
 from metaduel.envs.core import Duel
@@ -21,14 +22,6 @@ from metaduel.envs.tasks import find_task
 
 COLUMNS = 3
 PAPER = 0xFB  # the sheet's grey, that of the frames' paper
-
-
-def families() -> list[GameSpec]:
-    """One id of every family's folder: the first by name."""
-    by_folder: dict[str, GameSpec] = {}
-    for spec in registry.specs().values():
-        by_folder.setdefault(spec.package, spec)
-    return list(by_folder.values())
 
 
 def portrait(spec: GameSpec, share: float = 0.6) -> Frame:
@@ -61,6 +54,18 @@ def shrink(frame: Frame, factor: int = 2) -> Frame:
     return np.asarray(cut.reshape(height, factor, width, factor, 3).mean((1, 3)).round(), np.uint8)
 
 
+def thumbnail(frame: Frame, width: int = 48) -> Text:
+    """The frame for a terminal, ``width`` characters wide: each shows two px, one above the other."""
+    small = shrink(frame, frame.shape[1] // width)
+    lines = [
+        Text.assemble(
+            *(("\N{UPPER HALF BLOCK}", f"rgb({a},{b},{c}) on rgb({d},{e},{f})") for (a, b, c), (d, e, f) in zip(*pair))
+        )
+        for pair in zip(small[::2].tolist(), small[1::2].tolist())
+    ]
+    return Text("\n").join(lines)
+
+
 def write_png(path: Path, frame: Frame) -> None:
     """Write a picture; it appears when it is complete.
 
@@ -79,3 +84,8 @@ def write_png(path: Path, frame: Frame) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content.getvalue())
     os.replace(temporary, path)
+
+
+def write_gallery(path: Path) -> None:
+    """One picture with a frame of every family; see ``write_png``."""
+    write_png(path, sheet([shrink(portrait(specs[0])) for specs in registry.families().values()]))

@@ -23,6 +23,14 @@ def specs() -> dict[str, GameSpec]:
     return dict(sorted(found.items()))
 
 
+def families() -> dict[str, list[GameSpec]]:
+    """The ids of every family's folder, by its package."""
+    result: dict[str, list[GameSpec]] = {}
+    for spec in specs().values():
+        result.setdefault(spec.package, []).append(spec)
+    return result
+
+
 def find(game: str | GameSpec) -> GameSpec:
     """The spec of a family, by its name (``Pursuit``) or id (``metaduel/Pursuit-v0``)."""
     if isinstance(game, GameSpec):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 Frame = npt.NDArray[np.uint8]
 
-# Blue and vermilion stay apart for every common kind of colour vision.
+# Blue and vermilion stay apart for every common kind of colour vision. GOAL is the colour of what is hidden from both players.
 PROTAGONIST, ADVERSARY, GOAL = "#0b66c3", "#d9480f", "#2b8a3e"
 INK, MUTED, PAPER, WALL = "#1c2430", "#8b95a5", "#fbfaf7", "#465062"
 _ARENA, _RULE = "#ffffff", "#e4e2da"
@@ -59,9 +59,14 @@ class Canvas:
 
     Places and radii are in world units; line widths and text sizes in px; colours are ``"#rrggbb"``. Numbers may be
     floats or one-element tensors.
+
+    Args:
+        person: the seat (0 or 1) of a person who plays. Then nothing of the colour ``GOAL`` is drawn, and viewers leave out
+            what else that seat must not see.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, person: int | None = None) -> None:
+        self.person = person
         self._pygame = _pygame()
         self._surface: pygame.Surface = self._pygame.Surface((WIDTH * _ZOOM, HEIGHT * _ZOOM), 0, 32)
         self._fonts: dict[int, pygame.font.Font] = {}
@@ -80,8 +85,13 @@ class Canvas:
         down = HEADER * _ZOOM + middle - (y - self._centre[1]) * self._scale
         return across, down
 
+    def _hides(self, colour: str) -> bool:
+        return colour == GOAL and self.person is not None
+
     def _paint(self, points: Sequence[Point], margin: float, colour: str, alpha: int, draw: Any) -> None:
         """Call ``draw(surface, colour, shift)`` on the canvas, or on a transparent patch that is then blended in."""
+        if self._hides(colour):
+            return
         shade = self._pygame.Color(colour)
         if alpha >= 255:
             draw(self._surface, shade, (0.0, 0.0))
@@ -136,7 +146,7 @@ class Canvas:
         """Draw an arrow; one that is shorter than a few px draws nothing."""
         (x0, y0), (x1, y1) = self._pixel(start), self._pixel(end)
         length = math.hypot(x1 - x0, y1 - y0)
-        if length < 3 * _ZOOM:
+        if length < 3 * _ZOOM or self._hides(colour):
             return
         ux, uy = (x1 - x0) / length, (y1 - y0) / length
         head = min(10.0 * _ZOOM, length)
@@ -153,7 +163,8 @@ class Canvas:
         """Write one line; ``anchor`` says which point of it is at ``place`` (``center``, ``midleft``, ``topright`` and
         so on, as pygame names them).
         """
-        self._write(self._pixel(place), string, colour, size, anchor)
+        if not self._hides(colour):
+            self._write(self._pixel(place), string, colour, size, anchor)
 
     def _write(self, pixel: Point, string: str, colour: str, size: int, anchor: str) -> None:
         if size not in self._fonts:
@@ -182,7 +193,8 @@ class Canvas:
         for y, colour, value in zip((22, 46), (PROTAGONIST, ADVERSARY), returns, strict=True):
             self._write((right, y * _ZOOM), f"{value:+.2f}", colour, 17, "midright")
         x = float(left)
-        for colour, label in [(PROTAGONIST, names[0]), (ADVERSARY, names[1]), *self.legend]:
+        legend = [entry for entry in self.legend if not self._hides(entry[0])]
+        for colour, label in [(PROTAGONIST, names[0]), (ADVERSARY, names[1]), *legend]:
             self._pygame.draw.circle(self._surface, colour, (x + 5 * _ZOOM, foot + LEGEND * _ZOOM / 2), 5 * _ZOOM)
             self._write((x + 16 * _ZOOM, foot + LEGEND * _ZOOM / 2), label, INK, 13, "midleft")
             x += (32 + self._fonts[13].size(label)[0] / _ZOOM) * _ZOOM
@@ -200,17 +212,24 @@ class Screen:
         spec: the family.
         render_mode: ``rgb_array`` or ``human``.
         names: who sits in the protagonist's and in the adversary's seat, for the legend.
+        person: the seat of a person who plays, see ``Canvas``.
 
     Raises:
         InvalidInputError: another mode, no pygame, or ``human`` where no window can be opened.
     """
 
-    def __init__(self, spec: GameSpec, render_mode: str, names: tuple[str, str] = ("protagonist", "adversary")) -> None:
+    def __init__(
+        self,
+        spec: GameSpec,
+        render_mode: str,
+        names: tuple[str, str] = ("protagonist", "adversary"),
+        person: int | None = None,
+    ) -> None:
         if render_mode not in RENDER_MODES:
             raise unknown("render_mode", render_mode, RENDER_MODES)
         self.spec, self.render_mode, self.names = spec, render_mode, names
         self.closed = False  # also when a person closes the window
-        self._pygame, self._canvas = _pygame(), Canvas()
+        self._pygame, self._canvas = _pygame(), Canvas(person)
         self._draw = importlib.import_module(f"{spec.package}.viewer").draw
         self._window: Any = None
 
@@ -246,8 +265,10 @@ class Screen:
         self._window.blit(picture, (0, 0))
         self._pygame.display.flip()
         self._clock.tick(self.spec.fps)
-        if any(event.type == self._pygame.QUIT for event in self._pygame.event.get()):
+        if self._pygame.event.get(self._pygame.QUIT):
             self.close()
+        else:
+            self._pygame.event.clear()
 
     def _open(self) -> pygame.Surface:
         display, reason = self._pygame.display, "no display found"

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from metaduel.envs.errors import InvalidInputError, unknown
+from metaduel.envs.measured import measured
 from metaduel.envs.registry import find, specs
 from metaduel.envs.spec import OPPONENT_SPLITS, ROLES, SPLITS, Context, GameSpec, Task
 
@@ -43,7 +44,8 @@ def list_games() -> None:
 
 @app.command
 def info(game: GameName) -> None:
-    """Show one game: its spaces, the contexts that vary between tasks, and the scripted opponents for each seat.
+    """Show one game: its spaces, the contexts that vary between tasks, the scripted opponents for each seat, how much there is to
+    gain by adapting, and on a terminal a picture.
 
     Args:
         game: the game's name, as `metaduel list` shows it.
@@ -52,8 +54,17 @@ def info(game: GameName) -> None:
     console = Console()
     console.print(f"[bold]{spec.id}[/bold]: {escape(spec.summary)}")
     console.print(f"{spec.horizon} steps; {'zero-sum' if spec.zero_sum else 'general-sum'}")
-    for table in (_spaces(spec), _contexts(spec), _opponents(spec)):
+    found = measured(spec)
+    for table in (_spaces(spec), _contexts(spec), _opponents(spec, found.get("panel", {}))):
         console.print(table)
+    if "headroom" in found:
+        console.print(_headroom(found["headroom"]))
+    else:
+        console.print(f"Headroom: not measured yet; metaduel headroom {spec.name} does", highlight=False)
+    if console.is_terminal:
+        from metaduel.envs.gallery import portrait, thumbnail
+
+        console.print(thumbnail(portrait(spec)))
 
 
 @app.command
@@ -61,50 +72,76 @@ def watch(
     game: GameName,
     protagonist: PlayerName = None,
     adversary: PlayerName = None,
+    opponent: PlayerName = None,
+    human: Annotated[str | None, tyro.conf.arg(metavar="ROLE")] = None,
     task: Annotated[str, tyro.conf.arg(metavar="TASK")] = "held_out:0",
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
-    human: bool = False,
+    window: bool = False,
     episodes: int = 1,
     seed: int = 0,
 ) -> None:
-    """Watch two players: write a video, or open a window.
+    """Watch two players, in a video or in a window, or play against one yourself.
 
-    A player is a scripted one's name (`metaduel info GAME` lists them), run:FOLDER for an agent that was trained here, or
-    sb3:FILE for a Stable-Baselines3 model.
+    A player is a scripted one's name (`metaduel info GAME` lists them), with options if you like, as in
+    'lead(horizon=0.6,noise=0.1)', run:FOLDER for an agent that was trained here, or sb3:FILE for a Stable-Baselines3 model.
 
     Args:
         game: the game's name, as `metaduel list` shows it.
         protagonist: who plays the protagonist; the first scripted one by default.
         adversary: who plays the adversary; the first scripted one by default.
+        opponent: who plays against you with --human; without it, another word for the adversary.
+        human: play this role yourself, protagonist or adversary, in a window. What is hidden from players stays hidden from
+            you: the second episode is easier than the first.
         task: SPLIT:INDEX for a task of a frozen list, such as held_out:3, or JSON, such as '{"push": 0.05}'.
         video: an .mp4 or .gif file to write; GAME.mp4 by default.
-        human: open a window instead of writing a video.
+        window: open a window instead of writing a video.
         episodes: how many episodes to play, one after the other.
         seed: of the episodes' random numbers; the same seed shows the same episodes.
     """
-    spec, chosen = find(game), {"protagonist": protagonist, "adversary": adversary}
-    values = _task(spec, task)
-    if human and video is not None:
-        raise InvalidInputError(f"video={str(video)!r} and human=True: choose one of them")
+    spec, values = find(game), _task(find(game), task)
+    person = spec.check_role(human) if human is not None else None
+    chosen = {"protagonist": protagonist, "adversary": adversary}
+    if person and chosen[person] is not None:
+        raise InvalidInputError(f"human={human!r} and {person}={chosen[person]!r}: choose one of them")
+    if opponent is not None:
+        seat = "protagonist" if person == "adversary" else "adversary"
+        if chosen[seat] is not None:
+            raise InvalidInputError(f"opponent={opponent!r} and {seat}={chosen[seat]!r}: choose one of them")
+        chosen[seat] = opponent
+    if (person or window) and video is not None:
+        raise InvalidInputError(f"video={str(video)!r} and a window (--human or --window): choose one of them")
     if episodes < 1:
         raise InvalidInputError(f"episodes={episodes} must be at least 1")
-    names = [chosen[role] or spec.opponents[role]["train"][0] for role in ROLES]
+    names = ["you" if role == person else chosen[role] or spec.opponents[role]["train"][0] for role in ROLES]
 
     from metaduel.envs.core import Duel
+    from metaduel.envs.human import Person
     from metaduel.envs.opponents import load_player
     from metaduel.envs.play import film
     from metaduel.envs.render import Screen, write_video
 
     duel = Duel(spec.make_game())
-    players = load_player(duel, "protagonist", names[0]), load_player(duel, "adversary", names[1])
-    screen = Screen(spec, "human" if human else "rgb_array", (names[0], names[1]))
+    screen = Screen(
+        spec,
+        "human" if person or window else "rgb_array",
+        (names[0], names[1]),
+        None if person is None else ROLES.index(person),
+    )
+    first, second = (
+        Person(duel, role, screen) if role == person else load_player(duel, role, name)
+        for role, name in zip(ROLES, names, strict=True)
+    )
+    for player in (first, second):
+        if isinstance(player, Person):
+            print(f"You are the {person}: {spec.summary}. {player.controls[0].upper()}{player.controls[1:]}.")
     captions = [task if episodes == 1 else f"{task}, episode {i + 1}" for i in range(episodes)]
     frames = (
         frame
         for episode, caption in enumerate(captions)
-        for frame in film(duel, players, values, screen, seed, episode, caption)
+        for frame in film(duel, (first, second), values, screen, seed, episode, caption)
+        if not screen.closed
     )
-    if human:
+    if person or window:
         for _ in frames:
             pass
     else:
@@ -112,6 +149,19 @@ def watch(
         write_video(path, frames, spec.fps)
         print(f"wrote {path}")
     screen.close()
+
+
+@app.command
+def gallery(out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("gallery.png")) -> None:
+    """Write one picture with a frame of every family.
+
+    Args:
+        out: the .png file.
+    """
+    from metaduel.envs.gallery import write_gallery
+
+    write_gallery(out)
+    print(f"wrote {out}")
 
 
 @app.command
@@ -410,15 +460,29 @@ def _range(ends: tuple[float, float]) -> str:
     return f"{ends[0]:g} to {ends[1]:g}"
 
 
-def _opponents(spec: GameSpec) -> Table:
+def _opponents(spec: GameSpec, panel: Mapping[str, Any]) -> Table:
     from metaduel.envs.opponents import scripted
 
-    table = Table("seat", "split", "name", "what it does", title="Scripted players")
+    table = Table("seat", "split", "name", "what it does", "rating", "options", title="Scripted players")
     for role in ROLES:
-        known = scripted(spec, role)
+        known, rated = scripted(spec, role), panel.get(role, {}).get("ratings", {})
         for split in OPPONENT_SPLITS:
             for name in spec.opponents[role][split]:
-                table.add_row(role, split, name, known[name].description)
+                rating = f"{rated[name]['mu']:.1f}" if name in rated else ""
+                options = ", ".join(f"{o.name}={o.default:.3g}" for o in known[name].options)
+                table.add_row(role, split, name, known[name].description, rating, options)
+    return table
+
+
+def _headroom(certificate: Mapping[str, Any]) -> Table:
+    table = Table(
+        "seat", "informed - best that does not adapt", "share", "random start", "memory", "verdict", title="Headroom"
+    )
+    for role, found in certificate["roles"].items():
+        own = found["headroom"]
+        interval = f"{own['mean']:.3f} [{own['low']:.3f}, {own['high']:.3f}]"
+        shares = (found["share"], found["random_start_share"], found["recurrent_share"])
+        table.add_row(role, escape(interval), *(f"{share:.0%}" for share in shares), found["verdict"])
     return table
 
 

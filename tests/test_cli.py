@@ -6,6 +6,7 @@ import sys
 import imageio.v2 as imageio
 import pytest
 import yaml
+from rich.console import Console
 
 from metaduel import cli
 from metaduel.envs.registry import find
@@ -33,7 +34,10 @@ def test_help_names_every_subcommand(capsys):
         cli.main(["--help"])
     assert stopped.value.code == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in ("list", "info", "watch", "train", "evaluate", "adapt", "methods", "demo"))
+    assert all(
+        name in out
+        for name in ("list", "info", "watch", "gallery", "train", "evaluate", "headroom", "adapt", "methods", "demo")
+    )
 
 
 def test_help_and_list_do_not_import_torch():
@@ -53,7 +57,35 @@ def test_waiting_threads_sleep(monkeypatch):
 def test_info_shows_contexts_and_both_opponent_splits(capsys):
     cli.main(["info", "Navigation"])
     out = capsys.readouterr().out
-    assert all(word in out for word in ("metaduel/Navigation-v0", "goal_x", "held_out", "swirl", "zero-sum"))
+    assert all(
+        word in out for word in ("metaduel/Navigation-v0", "goal_x", "held_out", "swirl", "zero-sum", "strength")
+    )
+
+
+def test_info_shows_ratings_headroom_and_a_picture(capsys, monkeypatch):
+    found = {"headroom": {"mean": 0.5, "low": 0.4, "high": 0.6}, "share": 0.3, "random_start_share": 0.1}
+    found |= {"recurrent_share": 0.2, "verdict": "adaptation pays"}
+    panel = {
+        role: {"ratings": {"seeker": {"mu": 31.4}, "repel": {"mu": 27.1}}} for role in ("protagonist", "adversary")
+    }
+    monkeypatch.setattr(cli, "measured", lambda spec: {"headroom": {"roles": {"adversary": found}}, "panel": panel})
+    monkeypatch.setattr(cli, "Console", lambda: Console(force_terminal=True, width=200))
+    cli.main(["info", "Navigation"])
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("31.4", "27.1", "0.500 [0.400, 0.600]", "30%", "adaptation pays"))
+    assert out.count("\N{UPPER HALF BLOCK}") == 48 * 28  # a frame of 576 x 672 px
+
+
+def test_gallery_writes_one_picture_of_every_family(tmp_path, capsys):
+    path = tmp_path / "pictures" / "all.png"
+    cli.main(["gallery", "--out", str(path)])
+    assert capsys.readouterr().out == f"wrote {path}\n"
+    picture = imageio.imread(path)
+    # Three columns of 288 x 336 px with 12 px between them.
+    assert picture.shape == (3 * 336 + 4 * 12, 3 * 288 + 4 * 12, 3)
+    tiles = [picture[r * 348 + 12 : (r + 1) * 348, c * 300 + 12 : (c + 1) * 300] for r in range(3) for c in range(3)]
+    assert len({tile.tobytes() for tile in tiles}) == 9
+    assert [found.name for found in path.parent.iterdir()] == ["all.png"]
 
 
 def test_watch_writes_a_video(tmp_path, capsys):
@@ -73,7 +105,16 @@ def test_watch_opens_a_window(monkeypatch, tmp_path):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.chdir(tmp_path)
     goal = '{"goal_x": 0.1, "goal_y": 0.0, "push": 0.0}'
-    cli.main(["watch", "Navigation", "--task", goal, "--human"])
+    cli.main(["watch", "Navigation", "--task", goal, "--window"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_person_plays(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pygame.time.Clock", type("Clock", (), {"tick": lambda self, fps: 0}))
+    cli.main(["watch", "Pursuit", "--human", "adversary", "--opponent", "sweep(radius=0.5)", "--task", "held_out:3"])
+    assert "You are the adversary" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -92,7 +133,13 @@ def test_watch_opens_a_window(monkeypatch, tmp_path):
         (["watch", "Navigation", "--task", '{"push": NaN}'], "push=nan must be"),
         (["watch", "Navigation", "--task", '{"push": "x"}'], "not str"),
         (["watch", "Navigation", "--video", "a.avi"], "must end with .mp4 or .gif"),
-        (["watch", "Navigation", "--video", "a.mp4", "--human"], "choose one"),
+        (["watch", "Navigation", "--video", "a.mp4", "--window"], "choose one"),
+        (["watch", "Navigation", "--video", "a.mp4", "--human", "adversary"], "choose one"),
+        (["watch", "Navigation", "--human", "walker"], "unknown role 'walker'"),
+        (["watch", "Navigation", "--human", "protagonist", "--protagonist", "seeker"], "choose one"),
+        (["watch", "Navigation", "--opponent", "wind", "--adversary", "idle"], "choose one"),
+        (["watch", "Navigation", "--opponent", "wind(force=1)"], "character 6: no option 'force'"),
+        (["gallery", "--out", "a.jpg"], "must end with .png"),
         (["watch", "Navigation", "--episodes", "0"], "episodes=0"),
     ],
 )

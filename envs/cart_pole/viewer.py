@@ -56,8 +56,8 @@ def _words(canvas: Canvas, params: Params, state: State) -> None:
     left, low = -0.97 * _HALF, -1.0
     wired = "wired the wrong way" if params.reversed[0] else "wired right"
     turned = math.degrees(float(params.wiring[0]))
-    canvas.text((left, low), f"protagonist: {wired}", PROTAGONIST, 13, "midleft")
-    canvas.text((left, low - 0.2), f"adversary: controls turned by {turned:+.0f} degrees", ADVERSARY, 13, "midleft")
+    canvas.text((left, low), f"protagonist: {wired}", GOAL, 13, "midleft")
+    canvas.text((left, low - 0.2), f"adversary: controls turned by {turned:+.0f} degrees", GOAL, 13, "midleft")
     canvas.text((left, low - 0.4), "arrows: share of each one's largest force", MUTED, 12, "midleft")
     if ending(state.x, state.angle)[0]:
         fallen = abs(float(state.angle[0])) > FALLEN

@@ -22,7 +22,8 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
     begun = states[1:]
     for state in begun:
         canvas.circle(_point(state.real), 0.035, GOAL, alpha=150)
-        canvas.circle(_point(state.forged), 0.035, PROTAGONIST, alpha=170)
+        if canvas.person != 1:
+            canvas.circle(_point(state.forged), 0.035, PROTAGONIST, alpha=170)
     canvas.legend.append((GOAL, "real (hidden: its modes)"))
     if not begun:
         canvas.text((0, 0.93 * _HALF), "nothing to judge yet", MUTED, 15)
@@ -30,9 +31,7 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
     state = states[-1]
     real = bool(state.shows_real[0])
     canvas.circle(_point(state.shown), 0.09, ADVERSARY, width=2.5)
-    canvas.text(
-        (0, 0.93 * _HALF), f"to judge now: a {'real' if real else 'forged'} one", GOAL if real else PROTAGONIST, 15
-    )
+    canvas.text((0, 0.93 * _HALF), f"to judge now: a {'real' if real else 'forged'} one", GOAL, 15)
     canvas.text((-0.97 * _HALF, -0.93 * _HALF), "ringed: what the discriminator is shown", ADVERSARY, 12, "midleft")
     canvas.text((0.97 * _HALF, -0.93 * _HALF), f"{len(begun)} of each", MUTED, 12, "midright")
 

@@ -59,7 +59,8 @@ def _wind(canvas: Canvas, params: Params) -> None:
 
 def _keeper(canvas: Canvas, params: Params, place: float) -> None:
     reach = float(params.reach[0])
-    canvas.line([(place - reach, 0), (place + reach, 0)], ADVERSARY, width=9, alpha=90)
+    if canvas.person is None:
+        canvas.line([(place - reach, 0), (place + reach, 0)], ADVERSARY, width=9, alpha=90)
     canvas.circle((place, 0), 0.17, ADVERSARY)
 
 
@@ -73,8 +74,9 @@ def _flight(canvas: Canvas, params: Params, state: State, share: float) -> None:
     canvas.line([(0, _SPOT), (float(state.heading[0]), 0)], PROTAGONIST, width=1.5, alpha=110)
     canvas.circle((float(state.heading[0]), 0), 0.12, PROTAGONIST, width=1.5)
     canvas.line([_path(params, state, i / 30) for i in range(31)], HIDDEN, width=2, alpha=90)
-    canvas.line([_path(params, state, share * i / 30) for i in range(31)], INK, width=2.5)
-    canvas.circle(_path(params, state, share), 0.13, INK)
+    if canvas.person is None:
+        canvas.line([_path(params, state, share * i / 30) for i in range(31)], INK, width=2.5)
+        canvas.circle(_path(params, state, share), 0.13, INK)
 
 
 def _shooter(canvas: Canvas, state: State, phase: int) -> None:

@@ -28,7 +28,7 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
     canvas.line(trail, PROTAGONIST, width=3, alpha=110)
     for place in trail:
         canvas.circle(place, 0.008 * half, PROTAGONIST, alpha=150)
-    if len(trail) > 1:
+    if len(trail) > 1 and canvas.person is None:
         # Positions alone don't tell a push from a step, so the ring shows how far a push could have carried the walker.
         canvas.circle(trail[-2], params.push[0], ADVERSARY, width=1.5, alpha=170)
         canvas.text((0.95 * half, -0.93 * half), "ring: reach of one push", ADVERSARY, 12, "midright")

@@ -42,11 +42,9 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
     left, right, top, bottom = -0.97 * _HALF, 0.97 * _HALF, 0.95 * _HALF, -0.95 * _HALF
     off = float(wrap(state.angle - params.target)[0])
     canvas.text((left, top), f"{math.degrees(off):+.0f} degrees from the target", GOAL, 14, "midleft")
-    for line, (name, sign, colour) in enumerate(
-        (("protagonist", params.reversed, PROTAGONIST), ("adversary", params.adversary_reversed, ADVERSARY))
-    ):
+    for line, (name, sign) in enumerate((("protagonist", params.reversed), ("adversary", params.adversary_reversed))):
         word = "wired the wrong way" if sign[0] else "wired right"
-        canvas.text((left, bottom + 0.1 * (1 - line)), f"{name}: {word}", colour, 13, "midleft")
+        canvas.text((left, bottom + 0.1 * (1 - line)), f"{name}: {word}", GOAL, 13, "midleft")
     canvas.text((right, bottom), "arcs: torques, full at a quarter turn", MUTED, 12, "midright")
 
 

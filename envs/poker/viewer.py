@@ -67,7 +67,8 @@ def _hands(canvas: Canvas, state: State, names: Sequence[str], result: State | N
     """Both cards, whose turn it is, and the public card once it is there."""
     cards = (int(state.protagonist), int(state.adversary))
     for seat, (name, colour, height) in enumerate(_SEATS):
-        _card(canvas, (1.5, height + 0.5), names[cards[seat]], colour)
+        faces_up = canvas.person in (None, seat) or (result is not None and bool(result.shown))
+        _card(canvas, (1.5, height + 0.5), names[cards[seat]] if faces_up else "?", colour)
         first = "acts first" if int(state.starter) == seat else "acts second"
         canvas.text((1.5, height - 0.5), first, MUTED, 12)
         if result is None and int(state.turn) == seat:

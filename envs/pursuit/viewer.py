@@ -59,6 +59,8 @@ def _wall(canvas: Canvas, params: Params) -> None:
     """The wall with a gap where the gate is, and the gate in the goal's colour."""
     middle = float(params.gate_angle[0])
     half = 2 * math.asin(float(params.gate_width[0]) / (4 * ARENA))  # of the gate as an angle
+    if canvas.person is not None:
+        middle = half = 0.0
     canvas.line(_arc(middle + half, middle + 2 * math.pi - half), WALL, width=5)
     gate = _arc(middle - half, middle + half)
     canvas.line(gate, GOAL, width=5, alpha=90)

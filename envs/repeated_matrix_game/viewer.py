@@ -44,13 +44,16 @@ def _matrix(canvas: Canvas, params: Any, payoffs: list[Any], played: list[tuple[
     for i, name in enumerate(names):
         y = top - (i + 0.5) * high
         canvas.polygon(_box(left - 0.4, y - 0.12, 0.24, 0.24), ACTION_COLOURS[i])
-        canvas.text((left - 0.55, y + (0 if sigma[i] == i else 0.13)), name, PROTAGONIST, 15, "midright")
-        if sigma[i] != i:
+        same = sigma[i] == i or canvas.person is not None
+        canvas.text((left - 0.55, y + (0 if same else 0.13)), name, PROTAGONIST, 15, "midright")
+        if not same:
             canvas.text((left - 0.55, y - 0.2), f"counts as {names[sigma[i]]}", MUTED, 12, "midright")
         for j in range(n):
             x, bottom = left + j * wide, top - (i + 1) * high
             if played and played[-1] == (i, j):
                 canvas.polygon(_box(x, bottom, wide, high), _PLAYED)
+            if canvas.person is not None:
+                continue
             own, other = payoffs[i][j]
             canvas.text((x + 0.3 * wide, bottom + 0.35 * high), f"{own:+.2f}", PROTAGONIST, 15)
             canvas.text((x + 0.7 * wide, bottom + 0.65 * high), f"{other:+.2f}", ADVERSARY, 15)

@@ -1,0 +1,133 @@
+"""A person in a seat: what the keys do, and that hidden contexts stay hidden from whoever plays."""
+
+import itertools
+
+import numpy as np
+import pygame
+import pytest
+import torch
+
+from metaduel.envs.core import Duel, View
+from metaduel.envs.human import Person
+from metaduel.envs.opponents import scripted
+from metaduel.envs.play import steps
+from metaduel.envs.registry import find, specs
+from metaduel.envs.render import HEADER, WIDTH, Screen
+from metaduel.envs.spec import ROLES
+from metaduel.envs.tasks import find_task
+
+
+@pytest.fixture
+def hands(monkeypatch):
+    """Keys and mouse as a test holds them."""
+
+    class Hands:
+        keys, mouse, button, events = frozenset(), (0, 0), False, ()
+
+    class Pressed:
+        def __getitem__(self, key):
+            return key in Hands.keys
+
+    monkeypatch.setattr(pygame.key, "get_pressed", Pressed)
+    monkeypatch.setattr(pygame.mouse, "get_pressed", lambda: (Hands.button, False, False))
+    monkeypatch.setattr(pygame.mouse, "get_pos", lambda: Hands.mouse)
+    monkeypatch.setattr(pygame.event, "clear", lambda kind: None)
+    monkeypatch.setattr(pygame.event, "get", lambda kinds: [pygame.event.Event(*event) for event in Hands.events])
+    yield Hands
+    Hands.keys, Hands.button, Hands.events = frozenset(), False, ()
+
+
+def seated(game, role="protagonist"):
+    duel = Duel(find(game).make_game())
+    rows = duel.reset(duel.game.params([{}]), torch.tensor([0]), torch.tensor([0]))
+    person = Person(duel, role, Screen(duel.spec, "rgb_array"))
+    view = View(rows.params, rows.state, duel.observe(rows)[ROLES.index(role)], rows.step)
+    return person, lambda: person.act(view, torch.zeros(1, 0), torch.zeros(1, 0))[0]
+
+
+def test_arrow_keys_and_the_mouse_steer(hands):
+    person, act = seated("Pursuit")
+    assert act().tolist() == [[0.0, 0.0]]
+    hands.keys = {pygame.K_RIGHT, pygame.K_UP}
+    assert act().tolist() == [[1.0, 1.0]]
+    hands.keys = {pygame.K_LEFT, pygame.K_RIGHT, pygame.K_DOWN}
+    assert act().tolist() == [[0.0, -1.0]]
+    # A quarter of the picture to the left of its middle and a quarter above it; beyond the edge counts as the edge.
+    hands.button, hands.mouse = True, (WIDTH / 4, HEADER + WIDTH / 4)
+    assert act().tolist() == [[-0.5, 0.5]]
+    hands.mouse = (WIDTH / 2, HEADER + 2 * WIDTH)
+    assert act().tolist() == [[0.0, -1.0]]
+    assert "arrow keys" in person.controls
+
+
+def test_in_a_fast_game_the_last_arrow_goes_on(hands):
+    person, act = seated("CartPole")
+    assert act().tolist() == [0]
+    hands.keys = {pygame.K_RIGHT}
+    assert act().tolist() == [1]
+    hands.keys = {}
+    assert act().tolist() == [1]
+    assert "left and right" in person.controls
+
+
+def test_number_keys_choose_a_legal_action(hands):
+    person, act = seated("KuhnPoker", "adversary")
+    whose = int(
+        person.duel.turn(person.duel.reset(person.duel.game.params([{}]), torch.tensor([0]), torch.tensor([0])))
+    )
+    person.role = ROLES[whose]
+    names = person.duel.spec.action_names
+    legal = [name for name in names if f"{names.index(name) + 1} {name}" in person.controls]
+    assert legal == list(names)
+    start = person.duel.reset(person.duel.game.params([{}]), torch.tensor([0]), torch.tensor([0]))
+    allowed = person.duel.legal(start)[whose][0].tolist()
+    bad, good = allowed.index(False), max(i for i, ok in enumerate(allowed) if ok)
+    # Keys that choose nothing legal are passed over.
+    hands.events = [(pygame.KEYDOWN, {"key": key}) for key in (pygame.K_a, pygame.K_1 + bad, pygame.K_1 + good)]
+    assert act().tolist() == [good]
+    person.role = ROLES[1 - whose]  # the other's turn: nothing is asked
+    hands.events = ()
+    assert act().tolist() == [0]
+
+
+def test_closing_the_window_ends_a_choice(hands):
+    person, act = seated("RockPaperScissors")
+    hands.events = [(pygame.QUIT, {})]
+    assert act().tolist() == [0]
+    assert person.screen.closed
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("spec", specs().values(), ids=lambda spec: spec.name)
+def test_a_person_is_not_shown_what_is_hidden(spec, role):
+    seat, duel = ROLES.index(role), Duel(spec.make_game())
+    first, second = find_task(spec, "held_out:0"), find_task(spec, "held_out:1")
+    seen = {c.name: first[c.name] for c in spec.contexts if role in c.visible_to}
+    # What the other sees alone is in neither: nothing of it must show, either.
+    one, other = duel.game.params([first]), duel.game.params([{**second, **seen}])
+    rows = duel.reset(one, torch.tensor([3]), torch.tensor([0]))
+    players = [next(iter(scripted(spec, r).values())) for r in ROLES]
+    states = [rows.state, *(after.state for after, _ in itertools.islice(steps(duel, tuple(players), rows), 2))]
+
+    def frame(params, person):
+        # Scores tell payoffs, and arrows forces, once something has been played: so do they in the game.
+        played = spec.package.rpartition(".")[2] in ("repeated_matrix_game", "cart_pole", "pendulum")
+        shown = states[:1] if played else states
+        return Screen(spec, "rgb_array", person=person).frame(params, shown, (0.0, 0.0))
+
+    assert (frame(one, seat) == frame(other, seat)).all()
+    assert (frame(one, None) != frame(other, None)).any()
+
+
+def test_in_poker_the_others_card_is_face_down():
+    spec = find("KuhnPoker")
+    duel = Duel(spec.make_game())
+    params = duel.game.params([{}])
+    state = duel.reset(params, torch.tensor([0]), torch.tensor([0])).state
+    swapped = state._replace(adversary=(state.adversary + 1) % 3)
+
+    def frame(one, person):
+        return np.asarray(Screen(spec, "rgb_array", person=person).frame(params, [one], (0.0, 0.0)))
+
+    assert (frame(state, 0) == frame(swapped, 0)).all()
+    assert (frame(state, 1) != frame(swapped, 1)).any()
