@@ -57,18 +57,10 @@ class Person:
         import pygame
 
         if isinstance(self.space, spaces.Box):
-            action = torch.zeros(1, self.space.shape[0])
-            numbers = _direction(pygame)
-            for i in range(min(2, action.shape[1])):
-                middle, half = (
-                    float(part)
-                    for part in (
-                        (self.space.high[i] + self.space.low[i]) / 2,
-                        (self.space.high[i] - self.space.low[i]) / 2,
-                    )
-                )
-                action[0, i] = middle + half * numbers[i]
-            return action, memory
+            low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
+            numbers = torch.zeros_like(low)
+            numbers[:2] = torch.tensor(_direction(pygame))[: len(low)]
+            return ((low + high + (high - low) * numbers) / 2).unsqueeze(0), memory
         if self._waits:
             return torch.tensor([self._choose(pygame, view)]), memory
         pressed = pygame.key.get_pressed()
