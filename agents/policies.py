@@ -68,6 +68,11 @@ class Policy(ABC):
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
         """Fresh weights of one player."""
 
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """Names of the weights of the last layer, a Gaussian's deviation included; empty where there is no telling."""
+        return ()
+
     def prepare(self, weights: Weights) -> Weights:
         """Whatever can be computed from stacked weights alone: done once where many observations follow."""
         return weights
@@ -146,6 +151,12 @@ class MLPPolicy(Policy):
     ) -> None:
         super().__init__(observation_size, action_space, initial_log_std)
         self.sizes, self.context = (observation_size, *hidden, self.action_size), context
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """See ``Policy``."""
+        last = len(self.sizes) - 2
+        return (f"layer{last}.weight", f"layer{last}.bias", "log_std")
 
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
         """Fresh weights of one player."""

@@ -31,6 +31,11 @@ class GRUPolicy(Policy):
         self.input_size = observation_size + self.action_size + 1
 
     @property
+    def head_names(self) -> tuple[str, ...]:
+        """See ``Policy``."""
+        return ("output.weight", "output.bias", "log_std")
+
+    @property
     def remembered(self) -> tuple[int, int]:
         """Numbers that are carried from step to step: memory; previous action and reward."""
         return self.units, self.action_size + 1

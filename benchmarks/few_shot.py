@@ -87,7 +87,7 @@ class Contender(NamedTuple):
     duel: Duel
     policy: Policy
     start: Weights
-    rates: Tensor  # [K, P] or [K]; empty: it does not adapt, and its returns are the same at every shot
+    rates: Tensor  # [K] or [K, ...], see inner.step_sizes; empty: it does not adapt, and its returns are the same at every shot
     loss: LossConfig
 
 

@@ -36,7 +36,7 @@ class Agent:
         role: its seat.
         policy: the network.
         weights: of one player, not stacked.
-        rates: [K, P] step sizes of its updates, per weight tensor; none for a player that was not meta-trained.
+        rates: [K, ...] step sizes of its updates, see ``inner.step_sizes``; none for a player that was not meta-trained.
         loss: what adaptation minimises.
         observation_space: of the environments that it plays in.
         action_space: the same.
@@ -276,7 +276,7 @@ def _players(
             )
         # In the policy's own order, which the rates follow; a file has its own.
         weights = {name: weights[name] for name in expected}
-        agents[role] = Agent(role, policy, weights, tensors[f"{role}/log_rates"].exp(), loss, *seats[role])
+        agents[role] = Agent(role, policy, weights, tensors[f"{role}/rates"], loss, *seats[role])
     return agents, {role: state["best"][f"{role}/iteration"] for role in agents}
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from metaduel.envs.errors import InvalidInputError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -56,7 +56,7 @@ class RunConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        find_method(self.method)
+        _ = self.configured  # refuses an unknown method, and settings that contradict it
         for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -106,9 +106,9 @@ class RunConfig:
             if where is None:
                 raise unknown("setting", name, set().union(*hints.values()))
             changed[where][name] = _convert(hints[where][name], value, name)
-        config = replace(self, **changed[""])
-        nested = {where: replace(getattr(config, where), **changed[where]) for where in _NESTED}
-        return replace(config, **nested)
+        own = changed[""]
+        nested = {where: replace(own.pop(where, getattr(self, where)), **changed[where]) for where in _NESTED}
+        return replace(self, **own, **nested)
 
 
 _NESTED: dict[str, type] = {"learner": MAMLConfig, "loss": LossConfig}

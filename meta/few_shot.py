@@ -52,8 +52,7 @@ def adapt_and_test(
         policy: the player's.
         role: whose seat.
         start: weights at shot 0.
-        rates: [K], [K, 1] or [K, P] step sizes, see ``inner.adapt_step``; beyond K the last are kept. Not used with
-            ``shots`` 0.
+        rates: [K], or [K, ...] as ``inner.step_sizes`` takes them; beyond K the last are kept. Not used with ``shots`` 0.
         loss: what adaptation minimises.
         tasks: [M, number of contexts].
         opponents: who sits in the other seat.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metaduel.agents.policies import Weights
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
 from metaduel.meta.problem import Players, Problem
@@ -21,8 +22,7 @@ def adapt_step(
     Args:
         players: stacked weights.
         losses: per role [N].
-        rates: per role, the step sizes: one for each weight tensor [P] in the order of the weights, or one for all
-            ([1] or a scalar). They may require a gradient.
+        rates: per role, the step sizes, see ``step_sizes``. They may require a gradient.
         create_graph: keep the graph through the gradients (second order) or treat them as constants (first order).
         joint: the losses depend on both players' weights, so that their sum must not be differentiated as one.
 
@@ -40,10 +40,32 @@ def adapt_step(
     return {
         role: {
             name: value - rate * gradients[role][name]
-            for (name, value), rate in zip(weights.items(), rates[role].expand(len(weights)).unbind(0), strict=True)
+            for (name, value), rate in zip(weights.items(), step_sizes(rates[role], weights), strict=True)
         }
         for role, weights in players.items()
     }
+
+
+def step_sizes(rates: Tensor, weights: Weights) -> list[Tensor]:
+    """One step size per weight tensor, to be multiplied with its gradient.
+
+    Args:
+        rates: one for all (a scalar or [1]), one for each of the P weight tensors [P], or one for each of all D numbers in
+            them [D], in the order of ``weights``.
+        weights: stacked.
+
+    Raises:
+        InvalidInputError: any other number of step sizes.
+    """
+    sizes = [value[0].numel() for value in weights.values()]
+    if rates.dim() == 0 or rates.shape[0] in (1, len(sizes)):
+        return list(rates.expand(len(sizes)).unbind(0))
+    if rates.shape[0] != sum(sizes):
+        raise InvalidInputError(
+            f"{rates.shape[0]} step sizes: must be 1, {len(sizes)} (weight tensors) or {sum(sizes)} (numbers in them)"
+        )
+    parts: list[Tensor] = list(torch.split(rates, sizes))
+    return [part.view(value.shape[1:]) for part, value in zip(parts, weights.values(), strict=True)]
 
 
 def _gradients(loss: Tensor, players: Players, roles: tuple[Role, ...], create_graph: bool) -> Players:
@@ -73,7 +95,7 @@ def unroll(
     Args:
         problem: the tasks.
         players: stacked start.
-        rates: per role [steps] or [steps, P], see ``adapt_step``.
+        rates: per role [steps], or [steps, ...] as ``step_sizes`` takes them.
         steps: K.
         second_order: differentiate through the updates.
         joint: see ``Problem.losses``.

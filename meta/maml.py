@@ -37,8 +37,10 @@ class MAMLConfig:
     Attributes:
         steps: K, updates per task in training; 0 is joint training (no adaptation).
         inner_lr: step size of every update at the start of training.
-        learn_inner_lr: meta-learn the step sizes (their logarithms): one per update and weight tensor, as in MAML++
-            (Antoniou, Edwards and Storkey, ICLR 2019).
+        learn_inner_lr: meta-learn the step sizes (their logarithms).
+        inner_lr_per: each update has a step size of its own for all weights (``step``), for each weight ``tensor`` as in
+            MAML++ (Antoniou, Edwards and Storkey, ICLR 2019), or for each ``number`` in them as in Meta-SGD.
+        adapts: which weights an update changes: ``all``, or those of the ``head`` alone as in ANIL.
         second_order: differentiate through the updates; False is first-order MAML.
         outer_shots: which losses after adaptation are averaged: of shots 1..K, or of the last alone.
         peer: total derivative through the other player's updates too.
@@ -52,6 +54,8 @@ class MAMLConfig:
     steps: int = 3
     inner_lr: float = 0.5
     learn_inner_lr: bool = True
+    inner_lr_per: Literal["step", "tensor", "number"] = "tensor"
+    adapts: Literal["all", "head"] = "all"
     second_order: bool = True
     outer_shots: Literal["all", "last"] = "all"
     peer: bool = False
@@ -78,13 +82,19 @@ class MAML:
     Args:
         start: initial weights per adapting player.
         config: settings.
+        heads: per player, the names of its head's weights; needed where the head alone adapts.
+
+    Raises:
+        InvalidInputError: the head alone is to adapt, and a player has none.
 
     Attributes:
         start: per role, leaves that ``update`` moves.
-        log_rates: per role, [K, P] leaf: per update and weight tensor.
+        log_rates: per role, a leaf: [K, 1], [K, P] (weight tensors) or [K, D] (numbers in them).
     """
 
-    def __init__(self, start: Mapping[Role, Weights], config: MAMLConfig) -> None:
+    def __init__(
+        self, start: Mapping[Role, Weights], config: MAMLConfig, heads: Mapping[Role, tuple[str, ...]] | None = None
+    ) -> None:
         self.config = config
         self.start: Players = {
             role: {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
@@ -92,9 +102,16 @@ class MAML:
         }
         self.log_rates = {
             role: torch.full(
-                (config.steps, len(weights)), math.log(config.inner_lr), dtype=next(iter(weights.values())).dtype
+                (config.steps, _count(weights, config.inner_lr_per)),
+                math.log(config.inner_lr),
+                dtype=next(iter(weights.values())).dtype,
             ).requires_grad_()
             for role, weights in self.start.items()
+        }
+        self._adapting = {
+            role: _mask(role, weights, (heads or {}).get(role, ()), config)
+            for role, weights in self.start.items()
+            if config.adapts == "head"
         }
         optimistic = len(self.start) > 1
         momentum = config.momentum if optimistic else 0.9
@@ -110,8 +127,9 @@ class MAML:
         }
 
     def rates(self, role: Role) -> Tensor:
-        """The player's step sizes [K, P]."""
-        return torch.exp(self.log_rates[role])
+        """The player's step sizes, shaped as its ``log_rates``; 0 for weights that don't adapt ([K, P] at least, then)."""
+        rates = torch.exp(self.log_rates[role])
+        return rates * self._adapting[role] if role in self._adapting else rates
 
     def outer_losses(self, problem: Problem) -> dict[Role, Tensor]:
         """Each player's scalar outer loss on a batch of tasks, with its graph to the starts and step sizes."""
@@ -123,7 +141,7 @@ class MAML:
         return {role: torch.stack([losses[role].mean() for losses in counted]).mean() for role in players}
 
     def gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
-        """Each player's outer gradient: with respect to its start and to its log step sizes [K, P]."""
+        """Each player's outer gradient: with respect to its start and to its log step sizes."""
         losses = self.outer_losses(problem)
         result: dict[Role, tuple[Weights, Tensor]] = {}
         for i, (role, loss) in enumerate(losses.items()):
@@ -174,6 +192,24 @@ class MAML:
             self._optimisers[role].load(_below(state, f"{role}/outer/"))
         for role, optimiser in self._rate_optimisers.items():
             optimiser.load(_below(state, f"{role}/rate_outer/"))
+
+
+def _count(weights: Weights, per: str) -> int:
+    """How many step sizes an update has."""
+    return {"step": 1, "tensor": len(weights), "number": sum(value.numel() for value in weights.values())}[per]
+
+
+def _mask(role: Role, weights: Weights, head: tuple[str, ...], config: MAMLConfig) -> Tensor:
+    """1 for weights of the head, else 0: per weight tensor, or per number."""
+    if not head:
+        raise InvalidInputError(
+            f"adapts='head': the {role}'s policy has no head of its own; use method maml, which adapts all weights"
+        )
+    dtype = next(iter(weights.values())).dtype
+    mask = torch.tensor([name in head for name in weights]).to(dtype)
+    if config.inner_lr_per != "number":
+        return mask
+    return mask.repeat_interleave(torch.tensor([value.numel() for value in weights.values()]))
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from metaduel.envs.errors import unknown
-from metaduel.meta.maml import MAMLConfig
+from metaduel.envs.errors import InvalidInputError, unknown
+from metaduel.meta import anil, meta_sgd, reptile
+from metaduel.meta.maml import MAML, MAMLConfig
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Method:
         paper: where it comes from.
         adapts: which parameters change within a task.
         flows: what the outer gradient flows through.
-        configure: turns the user's settings into the method's.
+        configure: turns the user's settings into the method's; refuses those that contradict it.
+        learner: its class.
     """
 
     name: str
@@ -26,6 +28,13 @@ class Method:
     adapts: str
     flows: str
     configure: Callable[[MAMLConfig], MAMLConfig]
+    learner: type[MAML] = MAML
+
+
+def _first_order(config: MAMLConfig) -> MAMLConfig:
+    if config.peer:
+        raise InvalidInputError("peer=True: first-order MAML differentiates no update; use method maml")
+    return replace(config, second_order=False)
 
 
 METHODS: dict[str, Method] = {
@@ -43,7 +52,29 @@ METHODS: dict[str, Method] = {
             "Finn, Abbeel and Levine, ICML 2017, section 5.2",
             "all weights, with a learned rate per step",
             "nothing: updates are constants",
-            lambda config: replace(config, second_order=False, peer=False),
+            _first_order,
+        ),
+        Method(
+            "anil",
+            "Raghu, Raghu, Bengio and Vinyals, ICLR 2020",
+            "the head's weights alone",
+            "own learning, second order",
+            anil.configure,
+        ),
+        Method(
+            "meta_sgd",
+            "Li, Zhou, Chen and Li, 2017",
+            "all weights, with a learned rate for each number in them",
+            "own learning, second order",
+            meta_sgd.configure,
+        ),
+        Method(
+            "reptile",
+            "Nichol, Achiam and Schulman, 2018",
+            "all weights, with one fixed rate",
+            "nothing: the start moves towards the adapted weights",
+            reptile.configure,
+            reptile.Reptile,
         ),
         Method(
             "joint",

@@ -15,6 +15,7 @@ from metaduel.meta.agent import ForeignRun, Run, load
 from metaduel.meta.config import ForeignConfig, RunConfig, TrainConfig
 from metaduel.meta.foreign import Factory, ForeignSource, describe
 from metaduel.meta.maml import MAML
+from metaduel.meta.methods import find_method
 from metaduel.meta.source import DuelSource, Source, initial_weights
 from metaduel.meta.trainer import Trainer
 
@@ -109,7 +110,9 @@ def train_foreign(
 
 def make_learner(config: RunConfig, source: Source) -> MAML:
     """The learner at its start."""
-    return MAML(initial_weights(source.policies, config.seed), config.configured)
+    heads = {role: policy.head_names for role, policy in source.policies.items()}
+    learner = find_method(config.method).learner
+    return learner(initial_weights(source.policies, config.seed), config.configured, heads)
 
 
 def run_trainer(

@@ -231,7 +231,7 @@ class Trainer:
 
 def _start(learner: MAML, role: Role) -> Weights:
     tensors = {f"{role}/start/{name}": value.detach() for name, value in learner.start[role].items()}
-    return tensors | {f"{role}/log_rates": learner.log_rates[role].detach()}
+    return tensors | {f"{role}/rates": learner.rates(role).detach()}
 
 
 def _csv(rows: list[dict[str, float]]) -> str:

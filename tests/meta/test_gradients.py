@@ -20,6 +20,7 @@ from metaduel.envs.repeated_matrix_game.values import memory_one_values
 from metaduel.meta.duels import DuelProblem, LossConfig, Matches
 from metaduel.meta.inner import unroll
 from metaduel.meta.maml import MAML, MAMLConfig
+from metaduel.meta.methods import METHODS
 from metaduel.meta.problem import Losses
 
 ROLES = ("protagonist", "adversary")
@@ -123,17 +124,17 @@ def exact_gradient(problem, theta, phi, seat):
     return torch.autograd.grad(problem.objective(*pair, seat).sum(), own)[0]
 
 
-def exact_chain(problem, theta, phi, steps):
-    """Adapted weights at shots 0..K by the closed form's gradients."""
+def exact_chain(problem, theta, phi, steps, rate=RATE):
+    """Adapted weights at shots 0..K by the closed form's gradients; ``rate``: a number or [12]."""
     chain = [(theta, phi)]
     for _ in range(steps):
         g = [exact_gradient(problem, theta, phi, seat) for seat in (0, 1)]
-        theta, phi = theta - RATE * g[0], phi - RATE * g[1]
+        theta, phi = theta - rate * g[0], phi - rate * g[1]
         chain.append((theta, phi))
     return chain
 
 
-def outer_objective(problem, flats, seat, steps, frozen):
+def outer_objective(problem, flats, seat, steps, frozen, rate=RATE):
     """Mean over shots and tasks of the exact loss after adaptation; the peer's weights are ``frozen``'s if given."""
     theta, phi = rows(flats[0]), rows(flats[1])
     total = 0.0
@@ -143,7 +144,7 @@ def outer_objective(problem, flats, seat, steps, frozen):
         if k:
             total = total + problem.objective(theta, phi, seat).mean() / steps
         g = [exact_gradient(problem, theta, phi, s) for s in (0, 1)]
-        theta, phi = theta - RATE * g[0], phi - RATE * g[1]
+        theta, phi = theta - rate * g[0], phi - rate * g[1]
     return float(total)
 
 
@@ -175,6 +176,61 @@ def test_second_order_equals_finite_differences_of_its_objective(horizon, steps,
             return outer_objective(problem, pair, seat, steps, frozen)
 
         assert relative(gradients[role], finite_differences(function, flats[seat])) < 1e-6
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("peer", [False, True])
+@pytest.mark.parametrize("method", ["anil", "meta_sgd"])
+def test_methods_with_rates_of_their_own_equal_finite_differences(method, steps, peer):
+    # ANIL with the bias as its head; Meta-SGD with twelve different rates. Both with the gradient of the log rates.
+    problem = Enumerated("dice", 2, discount=0.9, baseline=1.0)
+    config = METHODS[method].configure(MAMLConfig(steps=steps, inner_lr=RATE, peer=peer))
+    learner = METHODS[method].learner(start(3), config, dict.fromkeys(ROLES, ("layer0.bias",)))
+    rate = torch.cat([torch.zeros(10), torch.full((2,), RATE)])
+    if method == "meta_sgd":
+        rate = torch.linspace(0.5, 2.0, 12)
+        for leaf in learner.log_rates.values():
+            leaf.data.copy_(rate.log().expand(steps, 12))
+    flats = [flatten(start(3)[role]) for role in ROLES]
+    frozen = None if peer else exact_chain(problem, rows(flats[0]), rows(flats[1]), steps, rate)
+    gradients = learner.gradients(problem)
+    for seat, role in enumerate(ROLES):
+
+        def function(point, seat=seat):
+            pair = (point, flats[1]) if seat == 0 else (flats[0], point)
+            return outer_objective(problem, pair, seat, steps, frozen, rate)
+
+        assert relative(flatten(gradients[role][0]), finite_differences(function, flats[seat])) < 1e-6
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_gradient_of_every_log_rate_equals_finite_differences(steps):
+    # The total derivative, since a rate moves both players' data; all updates share a rate in the objective, so theirs add up.
+    problem = Enumerated("dice", 2)
+    learner = MAML(start(3), METHODS["meta_sgd"].configure(MAMLConfig(steps=steps, inner_lr=RATE, peer=True)))
+    flats = [flatten(start(3)[role]) for role in ROLES]
+    own = learner.gradients(problem)["protagonist"][1].sum(0)
+
+    def function(log_rate):
+        theta, phi, total = rows(flats[0]), rows(flats[1]), 0.0
+        for _ in range(steps):
+            g = [exact_gradient(problem, theta, phi, s) for s in (0, 1)]
+            theta, phi = theta - log_rate.exp() * g[0], phi - RATE * g[1]
+            total += float(problem.objective(theta, phi, 0).mean()) / steps
+        return total
+
+    assert relative(own, finite_differences(function, torch.full((12,), RATE).log())) < 1e-6
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_reptile_is_the_mean_difference_to_the_exactly_adapted_weights(steps):
+    problem = Enumerated("dice", 3)
+    config = METHODS["reptile"].configure(MAMLConfig(steps=steps, inner_lr=RATE))
+    gradients = METHODS["reptile"].learner(start(3), config).gradients(problem)
+    flats = [flatten(start(3)[role]) for role in ROLES]
+    adapted = exact_chain(problem, rows(flats[0]), rows(flats[1]), steps)[-1]
+    for seat, role in enumerate(ROLES):
+        assert relative(flatten(gradients[role][0]), flats[seat] - adapted[seat].mean(0)) < 1e-9
 
 
 def test_the_two_declared_objectives_differ():

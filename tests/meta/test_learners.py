@@ -1,0 +1,165 @@
+"""The gradient-based learners against hand-worked quadratics, and what every learner owes: the same numbers again."""
+
+import gymnasium
+import pytest
+import torch
+
+from metaduel.agents.policies import ModulePolicy
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.registry import find
+from metaduel.meta.agent import load
+from metaduel.meta.checkpoint import load_checkpoint
+from metaduel.meta.config import TrainConfig
+from metaduel.meta.inner import step_sizes
+from metaduel.meta.maml import MAML, MAMLConfig
+from metaduel.meta.methods import METHODS
+from metaduel.meta.problem import Losses
+from metaduel.meta.source import DuelSource
+from metaduel.meta.train import train
+from metaduel.meta.trainer import LAST
+
+ROLES = ("protagonist", "adversary")
+TINY = TrainConfig(game="Navigation").override(
+    iterations=3, tasks=4, episodes=2, horizon=5, steps=2, hidden=(4,), validate_every=1, validation_tasks=2
+)
+CURVATURE = {"body": 0.8, "head": 2.0}
+MINIMA = {  # of three tasks
+    "body": torch.tensor([1.0, -2.0, 4.0], dtype=torch.float64),
+    "head": torch.tensor([0.5, 0.0, -1.5], dtype=torch.float64),
+}
+START = {"body": 3.0, "head": -1.0}
+RATE = 0.3
+
+
+class Quadratic:
+    """L(body, head) = sum of h / 2 (w - c_i)^2 over the two weights: support and query alike, the same at every shot."""
+
+    tasks = dict.fromkeys(ROLES[:1], 3)
+
+    def losses(self, players, shot, joint=False):
+        weights = players["protagonist"]
+        terms = [h / 2 * (weights[name][:, 0] - MINIMA[name]) ** 2 for name, h in CURVATURE.items()]
+        loss = {"protagonist": terms[0] + terms[1]}
+        return Losses(loss, loss)
+
+
+def made(method, **settings):
+    config = METHODS[method].configure(MAMLConfig(inner_lr=RATE, **settings))
+    start = {"protagonist": {name: torch.tensor([value], dtype=torch.float64) for name, value in START.items()}}
+    return METHODS[method].learner(start, config, {"protagonist": ("head",)})
+
+
+def gradient(learner):
+    weights, rates = learner.gradients(Quadratic())["protagonist"]
+    return {name: float(value) for name, value in weights.items()}, rates
+
+
+def shrink(name, steps, rate=RATE):
+    """By what an update multiplies w - c, to the power of the number of updates."""
+    return (1 - rate * CURVATURE[name]) ** steps
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_reptile_moves_to_the_adapted_weights(steps):
+    # w_K - c = (1 - a h)^K (w - c), so w - w_K = (1 - (1 - a h)^K) (w - c), whose mean over tasks has the mean of c.
+    ours, rates = gradient(made("reptile", steps=steps))
+    for name, value in ours.items():
+        assert value == pytest.approx((1 - shrink(name, steps)) * (START[name] - float(MINIMA[name].mean())), rel=1e-12)
+    assert not rates.any()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("method", ["maml", "fomaml", "anil", "meta_sgd"])
+def test_gradients_equal_those_of_the_loss_after_adaptation(method, steps):
+    # Query loss h / 2 (w_K - c)^2 with w_K - c = s^K (w - c), s = 1 - a h: second order h s^(2K) (w - c), first order
+    # h s^K (w - c). A weight that does not adapt has s = 1.
+    ours, rates = gradient(made(method, steps=steps, outer_shots="last"))
+    for i, (name, value) in enumerate(ours.items()):
+        adapts = method != "anil" or name == "head"
+        rate = RATE if adapts else 0.0
+        gap = START[name] - MINIMA[name]
+        power = steps if method == "fomaml" else 2 * steps
+        assert value == pytest.approx(float((CURVATURE[name] * shrink(name, power, rate) * gap).mean()), rel=1e-12)
+        # d / d log a_K: -a h s^(K-1) (w - c) . h s^K (w - c).
+        last = -rate * CURVATURE[name] ** 2 * shrink(name, 2 * steps - 1, rate) * (gap**2).mean()
+        assert float(rates[-1, i]) == pytest.approx(float(last), rel=1e-12, abs=1e-15)
+
+
+def test_anil_leaves_the_body_alone_and_says_so_in_its_rates():
+    learner = made("anil", steps=2)
+    assert learner.rates("protagonist").tolist() == [[0.0, pytest.approx(RATE)]] * 2
+    per_number = made("anil", steps=1, inner_lr_per="number").rates("protagonist")
+    assert per_number.tolist() == [[0.0, pytest.approx(RATE)]]
+
+
+def test_meta_sgd_has_a_rate_for_every_number():
+    start = {"protagonist": {"w": torch.zeros(3, 2), "b": torch.zeros(2)}}
+    learner = MAML(start, METHODS["meta_sgd"].configure(MAMLConfig(steps=2)))
+    assert learner.rates("protagonist").shape == (2, 8)
+    stacked = {"w": torch.zeros(5, 3, 2), "b": torch.zeros(5, 2)}
+    sizes = step_sizes(torch.arange(8.0), stacked)
+    assert sizes[0].tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert sizes[1].tolist() == [6, 7]
+    with pytest.raises(InvalidInputError, match=r"3 step sizes: must be 1, 2 \(weight tensors\) or 8"):
+        step_sizes(torch.ones(3), stacked)
+
+
+def test_a_rate_per_step_is_one_number():
+    assert made("maml", steps=3, inner_lr_per="step").rates("protagonist").shape == (3, 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_learner_gives_the_same_numbers_again_and_interrupted(method, tmp_path, monkeypatch):
+    config = TINY.override(method=method)
+    train(config, tmp_path / "one", quiet=True)
+    original = DuelSource.problem
+
+    def problem(self, iteration):
+        if iteration == 2:
+            raise KeyboardInterrupt
+        return original(self, iteration)
+
+    monkeypatch.setattr(DuelSource, "problem", problem)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "two", quiet=True)
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path / "two" / LAST)[1]["iteration"] == 2
+    train(config, tmp_path / "two", resume=True, quiet=True)
+    one, two = (load_checkpoint(tmp_path / name / LAST)[0] for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "joint"])
+def test_every_adapting_learner_adapts_a_loaded_player(method, tmp_path):
+    train(TINY.override(method=method, iterations=1), tmp_path / "run", quiet=True)
+    player = load(tmp_path / "run").protagonist
+    env = gymnasium.make("metaduel/Navigation-v0", opponent="idle", task="held_out:0", horizon=5)
+    adapted = player.adapt(env, shots=1, episodes=2)
+    changed = {name for name, value in adapted.weights.items() if not torch.equal(value, player.weights[name])}
+    assert changed <= ({"layer1.weight", "layer1.bias", "log_std"} if method == "anil" else set(player.weights))
+    assert "layer1.weight" in changed
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("reptile", {"peer": True}, "peer=True: Reptile differentiates no update; use method maml"),
+        ("reptile", {"steps": 0}, "steps=0: Reptile needs at least 1 update"),
+        ("fomaml", {"peer": True}, "peer=True: first-order MAML differentiates no update"),
+        ("meta_sgd", {"learn_inner_lr": False}, "learn_inner_lr=False: learned step sizes are what Meta-SGD is"),
+    ],
+)
+def test_settings_that_contradict_the_method_are_refused_at_once(method, settings, message):
+    with pytest.raises(InvalidInputError) as error:
+        TrainConfig(game="Navigation").override(method=method, **settings)
+    assert message in str(error.value)
+
+
+def test_anil_without_a_head_is_refused():
+    policy = ModulePolicy(lambda: torch.nn.Linear(2, 2), 2, find("Navigation").action_spaces["protagonist"])
+    assert policy.head_names == ()
+    with pytest.raises(InvalidInputError, match="the protagonist's policy has no head of its own; use method maml"):
+        MAML(
+            {"protagonist": policy.init(0)}, METHODS["anil"].configure(MAMLConfig()), {"protagonist": policy.head_names}
+        )
