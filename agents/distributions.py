@@ -37,6 +37,16 @@ class Gaussian(NamedTuple):
         """Entropy [...] in nats."""
         return (self.log_std + 0.5 + _LOG_SQRT_2PI).expand_as(self.mean).sum(-1)
 
+    def kl(self, other: Gaussian) -> Tensor:
+        """Kullback-Leibler divergence KL(self, other) [...] in nats."""
+        gap, precision = self.mean - other.mean, torch.exp(-2 * other.log_std)
+        each = other.log_std - self.log_std + 0.5 * (torch.exp(2 * self.log_std) + gap * gap) * precision - 0.5
+        return each.sum(-1)
+
+    def detach(self) -> Gaussian:
+        """Without a graph."""
+        return Gaussian(self.mean.detach(), self.log_std.detach())
+
 
 class Categorical(NamedTuple):
     """One of A actions."""
@@ -60,6 +70,14 @@ class Categorical(NamedTuple):
     def entropy(self) -> Tensor:
         """Entropy [...] in nats."""
         return -(torch.exp(self.log_probs) * self.log_probs).sum(-1)
+
+    def kl(self, other: Categorical) -> Tensor:
+        """Kullback-Leibler divergence KL(self, other) [...] in nats."""
+        return (torch.exp(self.log_probs) * (self.log_probs - other.log_probs)).sum(-1)
+
+    def detach(self) -> Categorical:
+        """Without a graph."""
+        return Categorical(self.log_probs.detach())
 
 
 Distribution = Gaussian | Categorical

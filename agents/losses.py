@@ -16,12 +16,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from metaduel.envs.errors import InvalidInputError
+
 Surrogate = Literal["plain", "lvc", "dice"]
 SURROGATES: tuple[Surrogate, ...] = ("plain", "lvc", "dice")
 
 
 def policy_gradient_loss(
-    log_prob: Tensor, advantage: Tensor, alive: Tensor, kind: Surrogate, weight: Tensor | None = None
+    log_prob: Tensor,
+    advantage: Tensor,
+    alive: Tensor,
+    kind: Surrogate,
+    weight: Tensor | None = None,
+    old: Tensor | None = None,
 ) -> Tensor:
     """Per-task loss whose derivatives estimate those of minus the return per step.
 
@@ -32,18 +39,46 @@ def policy_gradient_loss(
         alive: [N, T, E] 1 or 0.
         kind: which surrogate.
         weight: [N, E] probability of each episode in an enumerated batch; None: sampled episodes, 1 / E each.
+        old: [N, T, E] constant log-probabilities under the weights that sampled the episodes, where those are not the present
+            ones; for ``lvc`` alone, whose ratio it is.
 
     Returns:
         [N].
     """
+    if old is not None and kind != "lvc":
+        raise InvalidInputError(f"surrogate={kind!r}: episodes of other weights need the surrogate 'lvc'")
     log_prob = log_prob * alive
     if kind == "plain":
         terms = log_prob * advantage
     elif kind == "lvc":
-        terms = torch.exp(log_prob - log_prob.detach()) * advantage * alive
+        terms = torch.exp(log_prob - (log_prob.detach() if old is None else old * alive)) * advantage * alive
     else:
         through = log_prob.cumsum(1)
         before = through - log_prob
         terms = (torch.exp(through - through.detach()) - torch.exp(before - before.detach())) * advantage
-    per_episode = terms.sum(1) / log_prob.shape[1]
-    return -(per_episode.mean(1) if weight is None else (per_episode * weight).sum(1))
+    return -_mean(terms, weight)
+
+
+def clipped_loss(
+    log_prob: Tensor, old: Tensor, advantage: Tensor, alive: Tensor, clip: float, weight: Tensor | None = None
+) -> Tensor:
+    """Per-task loss [N] whose gradient vanishes where a ratio has moved further than ``clip`` in the advantage's direction
+    (Schulman et al., 2017): minus the mean per step of min(r A, clamp(r, 1 - clip, 1 + clip) A), r = pi / pi_old.
+
+    Args:
+        log_prob: [N, T, E] with a graph to the weights.
+        old: [N, T, E] constant log-probabilities under the weights that sampled the episodes.
+        advantage: [N, T, E], constant.
+        alive: [N, T, E] 1 or 0.
+        clip: epsilon.
+        weight: as in ``policy_gradient_loss``.
+    """
+    ratio = torch.exp((log_prob - old) * alive)
+    terms = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage) * alive
+    return -_mean(terms, weight)
+
+
+def _mean(terms: Tensor, weight: Tensor | None) -> Tensor:
+    """Per step of the horizon, over episodes: [N, T, E] to [N]."""
+    per_episode = terms.sum(1) / terms.shape[1]
+    return per_episode.mean(1) if weight is None else (per_episode * weight).sum(1)

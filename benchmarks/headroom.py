@@ -2,8 +2,9 @@
 
 Against one fixed panel (the validation tasks, the training opponents) it puts side by side
 
-- **informed**: feed-forward players that are shown every context, hidden ones included: the best of three strengths of
-  exploration is the ceiling;
+- **informed**: feed-forward players that are shown every context, hidden ones included, with three strengths of exploration,
+  and scripted players that read them: the best is the ceiling. The scripts count, since a trained player that has not
+  converged would understate what knowing is worth;
 - **agnostic**: feed-forward players that are not shown them and never adapt, with the same three;
 - every **scripted** player that reads no hidden context, searchers included, and one that acts at random;
 - **recurrent**: an agnostic player with a memory of its episode, its actions and its rewards;
@@ -46,7 +47,7 @@ from metaduel.benchmarks.few_shot import Contender, Protocol
 from metaduel.envs.core import Duel, Player, View
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
-from metaduel.envs.opponents import load_player, names
+from metaduel.envs.opponents import load_player, names, scripted
 from metaduel.envs.spec import ROLES, GameSpec, Role
 from metaduel.envs.tasks import frozen_tasks, sample_tasks
 from metaduel.meta.checkpoint import write_atomic
@@ -181,7 +182,7 @@ def verdict(rows: Sequence[Row]) -> dict[str, Any]:
     """
     by_kind = {kind: [row for row in rows if row.kind == kind] for kind in dict.fromkeys(row.kind for row in rows)}
     recurrent, start = by_kind["recurrent"][0], by_kind["random start"][0]
-    informed = max(by_kind["informed"], key=lambda row: row.mean)
+    informed = max((*by_kind["informed"], *by_kind.get("informed script", ())), key=lambda row: row.mean)
     best = max((*by_kind["agnostic"], *by_kind["scripted"]), key=lambda row: row.mean)
     difference = informed.returns - best.returns  # a scripted player is paired with every seed
     headroom, interval = float(difference.mean()), metrics.interval(difference, 0)
@@ -197,6 +198,7 @@ def verdict(rows: Sequence[Row]) -> dict[str, Any]:
     numbers = {"mean": headroom, "low": interval.low, "high": interval.high}
     return {
         "players": [row.summary() for row in sorted(rows, key=lambda row: -row.mean)],
+        "informed": informed.player,
         "best": best.player,
         "headroom": {name: round(value, 4) for name, value in numbers.items()},
         "gain": round(gain, 4),
@@ -225,10 +227,11 @@ def _trained(
 def _untrained(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
     """Scripted players, and one that acts at random."""
     panel = Protocol("validation", "train", 0, 1, budget.test_episodes)
-    results = few_shot.evaluate_scripted(spec, role, panel)
-    rows = [
-        Row(one.method.removeprefix("scripted: "), "scripted", one.returns[0].mean((0, 2))[None]) for one in results
-    ]
+    rows = []
+    for one in few_shot.evaluate_scripted(spec, role, panel, blind_only=False):
+        name = one.method.removeprefix("scripted: ")
+        kind = "informed script" if scripted(spec, role)[name].informed else "scripted"
+        rows.append(Row(name, kind, one.returns[0].mean((0, 2))[None]))
     chance = few_shot.evaluate_player(spec, role, panel, "random", _Random(spec.action_spaces[role]))
     return [*rows, Row("random", "random", chance.returns[0].mean((0, 2))[None])]
 
@@ -402,7 +405,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         console.print(table)
         headroom = found["headroom"]
         console.print(
-            f"headroom over {found['best']}: {headroom['mean']:.3f} [{headroom['low']:.3f}, {headroom['high']:.3f}], at least"
+            f"headroom of {found['informed']} over {found['best']}: {headroom['mean']:.3f} [{headroom['low']:.3f}, "
+            f"{headroom['high']:.3f}], at least"
             f" {found['share']:.0%} of what knowing gains over acting at random; recovered by memory"
             f" {found['recurrent_share']:.2f}, by a fine-tuned random start {found['random_start_share']:.2f}:"
             f" [bold]{found['verdict']}[/bold]\n",

@@ -128,7 +128,8 @@ def _rise(row: Mapping[str, Any]) -> str:
 def _summary(found: Mapping[str, Any]) -> str:
     headroom = found["headroom"]
     return (
-        f"Headroom over the best that does not adapt ({found['best']}): {headroom['mean']:.3f} [{headroom['low']:.3f}, "
+        f"Headroom of the informed player ({found['informed']}) over the best that does not adapt ({found['best']}): "
+        f"{headroom['mean']:.3f} [{headroom['low']:.3f}, "
         f"{headroom['high']:.3f}]; its lower end is {found['share']:.0%} of what the informed player gains over a random one "
         f"(20% is asked for). Memory within the episode recovers {found['recurrent_share']:.2f} of it, a fine-tuned random "
         f"start {found['random_start_share']:.2f} (less than 0.5 is asked for)."

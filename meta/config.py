@@ -33,7 +33,7 @@ class RunConfig:
         hidden: widths of the policy networks.
         initial_log_std: where a Gaussian policy's log standard deviation starts.
         context: inputs of the policy networks that are weights themselves, in which an update can say what the task is.
-        learner: the meta-learner's settings.
+        learner: the meta-learner's settings, of the method's own class.
         loss: how trajectories become a loss.
         validate_every: iterations between validations, which also write checkpoints.
         validation_tasks: how many tasks are validated on.
@@ -56,6 +56,10 @@ class RunConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        settings = find_method(self.method).settings
+        if type(self.learner) is not settings:  # what both have is kept; the rest takes its defaults
+            shared = {f.name for f in fields(settings)} & {f.name for f in fields(self.learner)}
+            object.__setattr__(self, "learner", settings(**{name: getattr(self.learner, name) for name in shared}))
         _ = self.configured  # refuses an unknown method, and settings that contradict it
         for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
             value = getattr(self, name)
@@ -93,25 +97,27 @@ class RunConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of ``to_dict``; unknown settings and wrong types are named."""
-        result = _build(cls, values, "")
+        result = _build(cls, values, "", {"learner": find_method(values.get("method", "maml")).settings})
         assert isinstance(result, cls)
         return result
 
     def override(self, **changes: Any) -> Self:
         """A copy with some settings changed; a name of the learner's or the loss's settings is found there."""
         changed: dict[str, dict[str, Any]] = {"": {}, "learner": {}, "loss": {}}
-        hints = {where: typing.get_type_hints(kind) for where, kind in (("", type(self)), *_NESTED.items())}
+        base = replace(self, method=changes["method"]) if "method" in changes else self
+        nested_types = {where: type(getattr(base, where)) for where in _NESTED}
+        hints = {where: typing.get_type_hints(kind) for where, kind in (("", type(self)), *nested_types.items())}
         for name, value in changes.items():
             where = next((w for w, known in hints.items() if name in known), None)
             if where is None:
                 raise unknown("setting", name, set().union(*hints.values()))
             changed[where][name] = _convert(hints[where][name], value, name)
         own = changed[""]
-        nested = {where: replace(own.pop(where, getattr(self, where)), **changed[where]) for where in _NESTED}
+        nested = {where: replace(own.pop(where, getattr(base, where)), **changed[where]) for where in _NESTED}
         return replace(self, **own, **nested)
 
 
-_NESTED: dict[str, type] = {"learner": MAMLConfig, "loss": LossConfig}
+_NESTED = ("learner", "loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,10 +199,10 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
-def _build(kind: Any, values: Any, path: str) -> Any:
+def _build(kind: Any, values: Any, path: str, chosen: Mapping[str, Any] | None = None) -> Any:
     if not isinstance(values, Mapping):
         raise InvalidInputError(f"{path or 'config'}={values!r} must be a mapping of settings")
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind) | dict(chosen or {})
     arguments = {}
     for name, value in values.items():
         if name not in hints:

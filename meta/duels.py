@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.baselines import fit_linear
-from metaduel.agents.losses import SURROGATES, Surrogate, policy_gradient_loss
+from metaduel.agents.distributions import Distribution
+from metaduel.agents.losses import SURROGATES, Surrogate, clipped_loss, policy_gradient_loss
 from metaduel.agents.policies import Policy, Weights
 from metaduel.agents.returns import discounted_returns, gae, normalise
 from metaduel.agents.rollout import Learner, Sitting, Trajectories, rollout
@@ -119,9 +120,77 @@ class LossConfig:
 
 def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
     """Log-probabilities [N, T, E] of the actions taken, with a graph to the weights."""
+    return _of_actions(_distribution(policy, weights, data), data)
+
+
+def _distribution(policy: Policy, weights: Weights, data: Trajectories) -> Distribution:
+    """Over the actions at every step that was recorded: a batch of shape [N, T E]."""
     prepared = policy.prepare(weights)
-    out = policy.over_time(prepared, data.observation).flatten(1, 2)
-    return policy.head(prepared, out).log_prob(data.action.flatten(1, 2)).view(data.reward.shape)
+    return policy.head(prepared, policy.over_time(prepared, data.observation).flatten(1, 2))
+
+
+def _of_actions(distribution: Distribution, data: Trajectories) -> Tensor:
+    return distribution.log_prob(data.action.flatten(1, 2)).view(data.reward.shape)
+
+
+Kept = tuple[Players, Mapping[Role, Trajectories]]  # who played a shot, and what came of it
+
+
+def keep(players: Players, data: Mapping[Role, Trajectories]) -> Kept:
+    """What a ``Replay`` needs of a shot: copies, since the start's weights are moved in place."""
+    return {r: {n: value.detach().clone() for n, value in weights.items()} for r, weights in players.items()}, data
+
+
+class Replay:
+    """A problem on data that has been drawn already; see ``Problem.replay``.
+
+    Args:
+        policies: per role.
+        loss: how trajectories become a loss; its surrogate must be ``lvc``.
+        kept: every shot, see ``keep``.
+        tasks: number of tasks per learner.
+        clip: of the query's ratio.
+
+    Raises:
+        InvalidInputError: another surrogate.
+    """
+
+    def __init__(
+        self,
+        policies: Mapping[Role, Policy],
+        loss: LossConfig,
+        kept: Sequence[Kept],
+        tasks: dict[Role, int],
+        clip: float,
+    ) -> None:
+        if loss.surrogate != "lvc":
+            raise InvalidInputError(f"surrogate={loss.surrogate!r} must be 'lvc' where data are used more than once")
+        self.policies, self.loss, self.tasks, self.clip = policies, loss, tasks, clip
+        with torch.no_grad():
+            self._shots = [
+                {role: (one, _distribution(policies[role], players[role], one)) for role, one in data.items()}
+                for players, data in kept
+            ]
+
+    def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
+        """See ``Problem.losses``."""
+        if joint:
+            raise InvalidInputError("peer=True: data cannot be used more than once with a total derivative")
+        support, query, divergence = {}, {}, {}
+        for role, (data, before) in self._shots[shot].items():
+            loss, now = self.loss.of(role), _distribution(self.policies[role], players[role], data)
+            log_prob, old = _of_actions(now, data), _of_actions(before, data)
+            support[role] = policy_gradient_loss(
+                log_prob, loss.support_advantages(data), data.alive, loss.surrogate, old=old
+            )
+            query[role] = clipped_loss(log_prob, old, loss.query_advantages(data), data.alive, self.clip)
+            apart = before.kl(now).view(data.alive.shape) * data.alive  # type: ignore[arg-type]
+            divergence[role] = apart.sum((1, 2)) / data.alive.sum((1, 2))
+        return Losses(support, query, divergence)
+
+    def replay(self, clip: float) -> Replay:
+        """See ``Problem.replay``."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -167,6 +236,7 @@ class DuelProblem:
         seed: of all noise; shot k is episode k of row seeds ``seed + row``.
         loss: how trajectories become a loss.
         deterministic: act with the distributions' modes.
+        reusable: keep what is drawn, for ``replay``.
 
     Attributes:
         returns: per shot that ``losses`` was asked for, per role, mean undiscounted returns [N_role].
@@ -182,8 +252,9 @@ class DuelProblem:
         seed: int,
         loss: LossConfig,
         deterministic: bool = False,
+        reusable: bool = False,
     ) -> None:
-        self.duel, self.policies, self.matches = duel, policies, matches
+        self.duel, self.policies, self.matches, self.reusable = duel, policies, matches, reusable
         self.episodes, self.loss, self.deterministic = episodes, loss, deterministic
         dtype = torch.get_default_dtype()
         self._params = duel.game.params_from_rows(matches.tasks.repeat_interleave(episodes, 0), dtype)
@@ -191,6 +262,7 @@ class DuelProblem:
         self._seeds = torch.arange(matches.tasks.shape[0] * episodes) + seed
         self.returns: list[dict[Role, Tensor]] = []
         self.environment_steps = 0
+        self._kept: list[Kept] = []
 
     @property
     def tasks(self) -> dict[Role, int]:
@@ -230,8 +302,14 @@ class DuelProblem:
         """See ``Problem.losses``."""
         data = self.collect(players, shot)
         self.returns.append({role: d.returns.mean(1) for role, d in data.items()})
+        if self.reusable:
+            self._kept.append(keep(players, data))
         others = self._others(players, data) if joint and self.matches.duels else {}
         return self.loss.evaluate_all(self.policies, players, data, others)
+
+    def replay(self, clip: float) -> Replay:
+        """See ``Problem.replay``."""
+        return Replay(self.policies, self.loss, self._kept, self.tasks, clip)
 
     def _others(self, players: Players, data: dict[Role, Trajectories]) -> dict[Role, Tensor]:
         """Per role the other learner's log-probabilities, 0 where a scripted opponent sat."""

@@ -33,7 +33,7 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
 from metaduel.envs.spec import ROLES, Role
 from metaduel.meta.config import ForeignConfig, other
-from metaduel.meta.duels import LossConfig, log_probs
+from metaduel.meta.duels import Kept, LossConfig, Replay, keep, log_probs
 from metaduel.meta.few_shot import adapt_on
 from metaduel.meta.maml import MAML
 from metaduel.meta.problem import Losses, Players
@@ -118,6 +118,7 @@ class ForeignProblem:
         loss: how trajectories become a loss.
         horizon: steps until an episode is cut off; 0: until the environment ends it.
         opponents: weights of a player that does not adapt.
+        reusable: keep what is drawn, for ``replay``.
 
     Attributes:
         returns: per shot that ``losses`` was asked for, per role, mean undiscounted returns [N].
@@ -134,7 +135,9 @@ class ForeignProblem:
         loss: LossConfig,
         horizon: int = 0,
         opponents: Mapping[Role, Weights] | None = None,
+        reusable: bool = False,
     ) -> None:
+        self.reusable = reusable
         self.policies, self.episodes, self.loss, self.horizon = policies, episodes, loss, horizon
         self._envs, self._tasks = envs[: len(tasks)], tasks
         self._opponents: Players = {
@@ -144,6 +147,7 @@ class ForeignProblem:
         self._seeds = torch.arange(len(tasks) * episodes) + seed
         self.returns: list[dict[Role, Tensor]] = []
         self.environment_steps = 0
+        self._kept: list[Kept] = []
 
     @property
     def tasks(self) -> dict[Role, int]:
@@ -193,11 +197,17 @@ class ForeignProblem:
         """See ``Problem.losses``."""
         data = self.collect(players, shot)
         self.returns.append({role: d.returns.mean(1) for role, d in data.items()})
+        if self.reusable:
+            self._kept.append(keep(players, data))
         others: dict[Role, Tensor] = {}
         if joint and len(data) == 2:
             for role, d in data.items():
                 others[other(role)] = log_probs(self.policies[role], players[role], d) * d.alive
         return self.loss.evaluate_all(self.policies, players, data, others)
+
+    def replay(self, clip: float) -> Replay:
+        """See ``Problem.replay``."""
+        return Replay(self.policies, self.loss, self._kept, self.tasks, clip)
 
 
 class _Game:

@@ -11,7 +11,7 @@ from torch import Tensor
 from metaduel.agents.policies import Weights
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
-from metaduel.meta.problem import Players, Problem
+from metaduel.meta.problem import Losses, Players, Problem
 
 
 def adapt_step(
@@ -87,8 +87,8 @@ def unroll(
     steps: int,
     second_order: bool,
     joint: bool = False,
-) -> list[dict[Role, Tensor]]:
-    """Adapt ``steps`` times and return the query losses at every shot 0..steps.
+) -> list[Losses]:
+    """Adapt ``steps`` times and return the losses at every shot 0..steps.
 
     The data of shot k serve twice: as the test of the k-th update and as the support of the next.
 
@@ -101,12 +101,12 @@ def unroll(
         joint: see ``Problem.losses``.
 
     Returns:
-        K + 1 dictionaries, per role [N].
+        K + 1 ``Losses``, per role [N].
     """
     history = []
     for shot in range(steps + 1):
         losses = problem.losses(players, shot, joint)
-        history.append(losses.query)
+        history.append(losses)
         if shot < steps:
             now = {role: rates[role][shot] for role in players}
             players = adapt_step(players, losses.support, now, second_order, joint)

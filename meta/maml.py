@@ -27,7 +27,7 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
 from metaduel.meta.inner import unroll
 from metaduel.meta.outer import OuterOptimiser
-from metaduel.meta.problem import Players, Problem
+from metaduel.meta.problem import Losses, Players, Problem
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,13 @@ class MAML:
         players: Players = {role: stack(self.start[role], n) for role, n in problem.tasks.items()}
         rates = {role: self.rates(role) for role in players}
         history = unroll(problem, players, rates, config.steps, config.second_order, config.peer)
-        counted = history[-1:] if config.outer_shots == "last" or config.steps == 0 else history[1:]
-        return {role: torch.stack([losses[role].mean() for losses in counted]).mean() for role in players}
+        return {role: self.outer_loss(role, history) for role in players}
+
+    def outer_loss(self, role: Role, history: list[Losses]) -> Tensor:
+        """A player's scalar outer loss from the losses at every shot."""
+        last_alone = self.config.outer_shots == "last" or self.config.steps == 0
+        counted = history[-1:] if last_alone else history[1:]
+        return torch.stack([losses.query[role].mean() for losses in counted]).mean()
 
     def gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
         """Each player's outer gradient: with respect to its start and to its log step sizes."""

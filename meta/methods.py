@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.meta import anil, meta_sgd, reptile
+from metaduel.meta import anil, meta_sgd, promp, reptile
 from metaduel.meta.maml import MAML, MAMLConfig
 
 
@@ -21,6 +21,7 @@ class Method:
         flows: what the outer gradient flows through.
         configure: turns the user's settings into the method's; refuses those that contradict it.
         learner: its class.
+        settings: the class of its settings.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Method:
     flows: str
     configure: Callable[[MAMLConfig], MAMLConfig]
     learner: type[MAML] = MAML
+    settings: type[MAMLConfig] = MAMLConfig
 
 
 def _first_order(config: MAMLConfig) -> MAMLConfig:
@@ -67,6 +69,15 @@ METHODS: dict[str, Method] = {
             "all weights, with a learned rate for each number in them",
             "own learning, second order",
             meta_sgd.configure,
+        ),
+        Method(
+            "promp",
+            "Rothfuss et al., ICLR 2019",
+            "all weights, with a learned rate per step",
+            "own learning, second order; several clipped outer steps per sample",
+            lambda config: config,
+            promp.ProMP,
+            promp.ProMPConfig,
         ),
         Method(
             "reptile",

@@ -17,6 +17,7 @@ class Losses(NamedTuple):
 
     support: dict[Role, Tensor]  # what an update descends
     query: dict[Role, Tensor]  # what the meta-learner descends
+    divergence: dict[Role, Tensor] = {}  # noqa: RUF012 (never written to); of a replay: how far from what was sampled, KL
 
 
 class Problem(Protocol):
@@ -42,5 +43,13 @@ class Problem(Protocol):
         Returns:
             Differentiable (twice) with respect to the weights. The data of a shot serve as the query of the update before
             it and as the support of the next, so both may be computed on the same.
+        """
+        ...
+
+    def replay(self, clip: float) -> Problem:
+        """The same problem on the data that ``losses`` drew so far, shot by shot, for weights that have moved since.
+
+        Its support is the importance-weighted surrogate, its query the same, clipped at ``clip``; ``Losses.divergence`` is the
+        mean KL divergence from the player that drew the data to the present one. It draws nothing, and cannot be ``joint``.
         """
         ...

@@ -40,6 +40,13 @@ def test_the_verdict_follows_from_the_returns(returns, text):
     assert verdict(rows(**returns))["verdict"] == text
 
 
+def test_a_script_that_reads_the_contexts_can_be_the_ceiling():
+    found = verdict([*rows(0.1, 0.0, 0.0, 0.0), Row("seeker", "informed script", np.full((1, 3), 2.0))])
+    assert found["informed"] == "seeker"
+    assert found["headroom"]["mean"] == pytest.approx(2.0)
+    assert found["verdict"] == "adaptation pays"
+
+
 def test_shares_are_of_the_headroom_over_the_best_that_does_not_adapt():
     # Best is the scripted player at 0.2: headroom 0.8, of which memory recovers (0.4 - 0.2) / 0.8; gain 1 - (-1).
     found = verdict(rows(1.0, 0.0, 0.4, 0.2, scripted=0.2, spread=0.0))
@@ -57,7 +64,7 @@ def test_certifies_both_roles_and_goes_on_where_it_was(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "headroom.json").read_text()) == result
     assert set(result["roles"]) == {"protagonist", "adversary"}
     kinds = {row["kind"] for row in result["roles"]["adversary"]["players"]}
-    assert kinds == {"informed", "agnostic", "recurrent", "scripted", "random", "random start"}
+    assert kinds == {"informed", "informed script", "agnostic", "recurrent", "scripted", "random", "random start"}
     for name in headroom.KINDS:
         monkeypatch.setitem(headroom.KINDS, name, None)  # nothing is played again
     assert certify(spec, tmp_path, SMALL, quiet=True) == result

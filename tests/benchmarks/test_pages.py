@@ -17,6 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "games"
 ROW = {"player": "informed, entropy bonus 0", "kind": "informed", "mean": 1.0, "low": 0.9, "high": 1.1, "rise": 0.02}
 FOUND = {
     "players": [ROW, {**ROW, "player": "sweep", "kind": "scripted", "mean": 0.25, "rise": 0.0}],
+    "informed": "informed, entropy bonus 0",
     "best": "sweep",
     "headroom": {"mean": 0.75, "low": 0.7, "high": 0.8},
     "share": 0.35,
@@ -64,7 +65,10 @@ def test_a_page_tells_everything_of_a_certificate(monkeypatch):
     text = pages.page([find("Pursuit")])
     assert "### Headroom as adversary: adaptation pays" in text
     assert "| informed, entropy bonus 0 | informed | 1.000 | [0.900, 1.100] | +0.020 |" in text
-    assert "(sweep): 0.750 [0.700, 0.800]; its lower end is 35%" in text
+    assert (
+        "(informed, entropy bonus 0) over the best that does not adapt (sweep): 0.750 [0.700, 0.800]; its lower end is 35%"
+        in text
+    )
     assert (
         "| [Pursuit](pursuit.md) | adversary | 0.750 [0.700, 0.800] | 35% | 0.20 | 0.10 | adaptation pays |"
         in pages.index()

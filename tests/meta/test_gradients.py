@@ -330,7 +330,7 @@ def test_sampled_dice_is_unbiased_with_large_batches(steps):
     flats = [flatten(start(3)[role]) for role in ROLES]
     frozen = exact_chain(problem, rows(flats[0]), rows(flats[1]), steps)
     for seat, role in enumerate(ROLES):
-        outer = torch.stack([losses[role] for losses in history[1:]]).mean(0).sum()
+        outer = torch.stack([losses.query[role] for losses in history[1:]]).mean(0).sum()
         parts = torch.autograd.grad(outer, list(leaves[role].values()), retain_graph=True)
         estimates = torch.cat([parts[0].flatten(1), parts[1]], 1)  # [repeats, 12]
 
