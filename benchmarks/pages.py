@@ -1,7 +1,8 @@
 """One page per family, made of its docstring and of what was measured: ``python -m metaduel.benchmarks.pages``.
 
 It first brings what was measured into the families' folders: certificates that ``metaduel headroom`` left under ``runs/``, and
-the panels of scripted players, which it plays if they are missing or ``panels`` asks for it. Then it writes ``docs/games/``.
+the panels of scripted players, which it plays if players are missing or ``panels`` asks for it (as after a change of one). Then
+it writes ``docs/games/``.
 Nothing in a page is written by hand.
 """
 
@@ -11,6 +12,7 @@ import importlib
 import importlib.resources
 import inspect
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ def write_pages(docs: Path, runs: Path, panels: bool = False) -> None:
         changes: dict[str, Any] = {}
         if certificate.is_file():
             changes["headroom"] = read_certificate(certificate, spec)
-        if panels or "panel" not in known:
+        if panels or any(_rated(known, role) != set(scripted(spec, role)) for role in ROLES):
             changes["panel"] = panel(spec)
         if changes:
             folder = Path(str(importlib.resources.files(spec.package))) / FOLDER
@@ -56,6 +58,11 @@ def write_pages(docs: Path, runs: Path, panels: bool = False) -> None:
         write_atomic(docs / f"{name}.md", page(specs).encode())
         gallery.write_png(docs / f"{name}.png", gallery.shrink(gallery.portrait(specs[0])))
     write_atomic(docs / "README.md", index().encode())
+
+
+def _rated(known: Mapping[str, Any], role: Role) -> set[str]:
+    """The players of a role that the panel knows."""
+    return set(known.get("panel", {}).get(role, {}).get("ratings", {}))
 
 
 def read_certificate(path: Path, spec: GameSpec) -> dict[str, Any]:
@@ -214,4 +221,8 @@ def main(docs: Path = Path("docs/games"), runs: Path = Path("runs"), panels: boo
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except InvalidInputError as error:
+        print(f"pages: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -23,7 +23,7 @@ from torch import Tensor
 from metaduel.envs.core import Duel, Player, View
 from metaduel.envs.noise import derive_seed
 from metaduel.envs.opponents import Scripted, names, scripted
-from metaduel.envs.play import play
+from metaduel.envs.play import play, steps
 from metaduel.envs.spec import ROLES, GameSpec, Role
 from metaduel.envs.tasks import frozen_tasks
 from metaduel.meta.config import other
@@ -87,6 +87,7 @@ def ratings(returns: npt.NDArray[np.float64], players: list[str]) -> dict[str, R
     return dict(sorted(rated.items(), key=lambda item: -item[1].mu))
 
 
+@torch.no_grad()
 def nearest(duel: Duel, role: Role, params: Any, seeds: Tensor) -> dict[str, dict[str, Any]]:
     """For each held-out player of a role, the training player that it disagrees with least."""
     spec = duel.spec
@@ -97,7 +98,9 @@ def nearest(duel: Duel, role: Role, params: Any, seeds: Tensor) -> dict[str, dic
         watched = _Shadowed(known[name], shadows, duel, role)
         for rival in rivals:
             pair: tuple[Player, Player] = (watched, rival) if role == "protagonist" else (rival, watched)
-            play(duel, pair, params, seeds, torch.zeros_like(seeds))
+            watched.alive = torch.ones_like(seeds, dtype=torch.bool)
+            for _, outcome in steps(duel, pair, duel.reset(params, seeds, torch.zeros_like(seeds))):
+                watched.alive = watched.alive & ~outcome.terminated
         distances = watched.total / watched.count
         least = int(distances.argmin())
         result[name] = {"name": shadows[least].name, "disagreement": round(float(distances[least]), 3)}
@@ -105,7 +108,9 @@ def nearest(duel: Duel, role: Role, params: Any, seeds: Tensor) -> dict[str, dic
 
 
 class _Shadowed:
-    """Plays as one player does, and notes how far off others would have been."""
+    """Plays as one player does, and notes how far off others would have been, in the rows that are ``alive`` [B]."""
+
+    alive: Tensor
 
     def __init__(self, player: Scripted, shadows: list[Scripted], duel: Duel, role: Role) -> None:
         self.player, self.shadows, self.duel, self.role = player, shadows, duel, role
@@ -120,11 +125,11 @@ class _Shadowed:
         numbers = torch.split(noise, [one.noise for one in everybody], 1)
         chosen = [one.act(view, m, n) for one, m, n in zip(everybody, memories, numbers, strict=True)]
         action = chosen[0][0]
-        asked = slice(None)
+        asked = self.alive
         if self.duel.spec.turn_based:
-            asked = self.duel.game.turn(view.params, view.state) == ROLES.index(self.role)  # type: ignore[assignment]
+            asked = asked & (self.duel.game.turn(view.params, view.state) == ROLES.index(self.role))
         self.total += torch.stack([self._distance(action, shadow)[asked].sum() for shadow, _ in chosen[1:]])
-        self.count += len(action[asked])
+        self.count += int(asked.sum())
         return action, torch.cat([remembered for _, remembered in chosen], 1)
 
     def _distance(self, one: Tensor, two: Tensor) -> Tensor:

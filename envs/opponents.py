@@ -26,7 +26,7 @@ from metaduel.envs import noise as counter
 from metaduel.envs import registry
 from metaduel.envs.core import Duel, Player, View
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.envs.spec import ROLES, GameSpec, Role, Split
+from metaduel.envs.spec import OPPONENT_SPLITS, ROLES, GameSpec, Role, Split
 
 # Prefix -> function (duel, role, rest of the string) -> Player. As strings, because envs imports nothing of ours.
 LOADERS: dict[str, str] = {"run": "metaduel.meta.agent:load_player", "sb3": "metaduel.agents.sb3:load_player"}
@@ -162,6 +162,12 @@ def load_player(duel: Duel, role: Role, name: str) -> Player:
     return _scripted_player(duel.spec, seat, name)
 
 
+def check_name(spec: GameSpec, role: Role, name: str) -> None:
+    """Raise what ``load_player`` would for a scripted player's name; files behind a prefix are not looked at."""
+    if name.partition(":")[0] not in LOADERS or ":" not in name:
+        _scripted_player(spec, role, name)
+
+
 def options_of(spec: GameSpec, player: Scripted) -> tuple[Option, ...]:
     """Everything that a scripted player's name may set."""
     own_space = spec.action_spaces[player.role]
@@ -246,16 +252,17 @@ def sample_opponents(
         Names that ``load_player`` and every environment take, such as ``lead(horizon=0.6,noise=0.12,delay=1)``.
 
     Raises:
-        InvalidInputError: an unknown game, role or split, or ``n`` below 1.
+        InvalidInputError: an unknown game, role or split, ``n`` below 1, or a seed that is not a whole number.
     """
     spec = registry.find(game)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InvalidInputError(f"n={n!r} must be a whole number of at least 1 opponent")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise InvalidInputError(f"seed={seed!r} must be a whole number")
     listed, known = names(spec, role, split), scripted(spec, spec.check_role(role))
     most = 1 + max(len(options_of(spec, known[name])) for name in listed)
-    key = counter.episode_key(
-        torch.full((n,), counter.derive_seed(seed, ROLES.index(spec.check_role(role)), _SAMPLED)), torch.arange(n)
-    )
+    purpose = (ROLES.index(spec.check_role(role)), OPPONENT_SPLITS.index(split), _SAMPLED)  # type: ignore[arg-type]
+    key = counter.episode_key(torch.full((n,), counter.derive_seed(seed, *purpose)), torch.arange(n))
     drawn = counter.uniform(key, torch.zeros_like(key), counter.PICK, most, torch.float64).tolist()
     return tuple(_sampled(spec, known[listed[int(row[0] * len(listed))]], row[1:]) for row in drawn)
 

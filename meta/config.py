@@ -10,6 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass,
 from typing import Any, Self
 
 from metaduel.envs.errors import InvalidInputError, unknown
+from metaduel.envs.opponents import check_name
 from metaduel.envs.registry import find
 from metaduel.envs.spec import ROLES, GameSpec, Role
 from metaduel.meta.duels import LossConfig
@@ -158,9 +159,7 @@ class TrainConfig(RunConfig):
             spec.contexts[spec.context_names.index(name)].check(value, spec.name)
         for role in ROLES:
             for name in self.opponents(role):
-                known = spec.opponents[other(role)]["train"] + spec.opponents[other(role)]["held_out"]
-                if ":" not in name and name.partition("(")[0] not in known:
-                    raise unknown(f"opponent of the {role} in {spec.name}", name, known)
+                check_name(spec, other(role), name)
 
     @property
     def spec(self) -> GameSpec:

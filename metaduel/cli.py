@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import shlex
@@ -61,7 +62,9 @@ def info(game: GameName) -> None:
         console.print(_headroom(found["headroom"]))
     else:
         console.print(f"Headroom: not measured yet; metaduel headroom {spec.name} does", highlight=False)
-    if console.is_terminal:
+    if console.is_terminal and importlib.util.find_spec("pygame") is None:
+        console.print(escape('No picture: pip install "metaduel[render]"'), highlight=False)
+    elif console.is_terminal:
         from metaduel.envs.gallery import portrait, thumbnail
 
         console.print(thumbnail(portrait(spec)))

@@ -76,6 +76,13 @@ def test_info_shows_ratings_headroom_and_a_picture(capsys, monkeypatch):
     assert out.count("\N{UPPER HALF BLOCK}") == 48 * 28  # a frame of 576 x 672 px
 
 
+def test_info_needs_no_pictures(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "Console", lambda: Console(force_terminal=True, width=200))
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    cli.main(["info", "Navigation"])
+    assert 'pip install "metaduel[render]"' in capsys.readouterr().out
+
+
 def test_gallery_writes_one_picture_of_every_family(tmp_path, capsys):
     path = tmp_path / "pictures" / "all.png"
     cli.main(["gallery", "--out", str(path)])

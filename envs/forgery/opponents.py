@@ -332,7 +332,7 @@ PLAYERS = (
         "train",
         "believes in the middle of the plane",
         _prior,
-        options=(Option("belief", 0.75, 0.55, 0.85, "probability in the middle"),),
+        options=(Option("belief", 0.75, 0.55, 0.85, "probability in the middle, before it is cut at 0.6"),),
     ),
     Scripted("strict", "adversary", "held_out", "knows the distribution; expects bad forgers", _strict, informed=True),
     Scripted(

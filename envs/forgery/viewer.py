@@ -30,9 +30,10 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
         return
     state = states[-1]
     real = bool(state.shows_real[0])
-    canvas.circle(_point(state.shown), 0.09, ADVERSARY, width=2.5)
+    if canvas.person != 0:  # the generator does not see what its judge is shown
+        canvas.circle(_point(state.shown), 0.09, ADVERSARY, width=2.5)
+        canvas.text((-0.97 * _HALF, -0.93 * _HALF), "ringed: what the discriminator is shown", ADVERSARY, 12, "midleft")
     canvas.text((0, 0.93 * _HALF), f"to judge now: a {'real' if real else 'forged'} one", GOAL, 15)
-    canvas.text((-0.97 * _HALF, -0.93 * _HALF), "ringed: what the discriminator is shown", ADVERSARY, 12, "midleft")
     canvas.text((0.97 * _HALF, -0.93 * _HALF), f"{len(begun)} of each", MUTED, 12, "midright")
 
 

@@ -326,7 +326,7 @@ PLAYERS = (
         "train",
         "runs to where the ball is heading",
         _tracker,
-        options=(Option("part", 1.0, 0.7, 1.3, "of the heading that it runs"),),
+        options=(Option("part", 1.0, 0.85, 1.3, "of the heading that it runs"),),
     ),
     Scripted(
         "gambler",
@@ -375,7 +375,7 @@ PLAYERS = (
         "held_out",
         "runs half-way to where the ball is heading",
         _sceptic,
-        options=(Option("part", 0.5, 0.2, 0.7, "of the heading that it runs"),),
+        options=(Option("part", 0.5, 0.2, 0.6, "of the heading that it runs"),),
     ),
     Scripted(
         "shadow",

@@ -108,7 +108,7 @@ PLAYERS = (
         "knows the goal and walks there",
         _seeker,
         informed=True,
-        options=(Option("speed", 1.0, 0.3, 1.0, "share of its top speed"),),
+        options=(Option("speed", 1.0, 0.5, 1.0, "share of its top speed"),),
     ),
     Scripted("wanderer", "protagonist", "train", "moves at random", _wanderer, noise=2),
     Scripted(

@@ -274,7 +274,7 @@ _EQUITY = "equity from which it "
 OPTIONS: dict[str, tuple[Option, ...]] = {
     "maniac": (Option("often", 0.9, 0.6, 1.0, "chance of raising"),),
     "tight": (Option("bets", 0.75, 0.6, 0.9, _EQUITY + "bets"), Option("calls", 0.65, 0.5, 0.8, _EQUITY + "calls")),
-    "loose": (Option("bets", 0.5, 0.3, 0.7, _EQUITY + "bets"), Option("calls", 0.25, 0.1, 0.5, _EQUITY + "calls")),
+    "loose": (Option("bets", 0.5, 0.3, 0.55, _EQUITY + "bets"), Option("calls", 0.25, 0.1, 0.4, _EQUITY + "calls")),
     "trapper": (
         Option("bluffs", 0.35, 0.2, 0.5, "equity below which it bluffs"),
         Option("calls", 0.5, 0.3, 0.7, _EQUITY + "calls"),

@@ -19,6 +19,8 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
     """Draw the newest of the one-row ``states``: the hand that is played, or how it has just ended."""
     canvas.view(0, 10, 0, 10)
     over = len(states) > 1 and int(states[-1].hand) > int(states[-2].hand)
+    if canvas.person is not None and canvas.person == int(states[-1].turn):
+        over = False  # whoever is asked must see the new hand; the list tells how the old one ended
     result = states[-1] if over else None
     shown = states[-2] if over else states[-1]
     names = _NAMES[-int(params.ranks) :]

@@ -20,16 +20,21 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
     state = states[-1]
     canvas.view(-_HALF, _HALF, -_HALF, _HALF)
     _wall(canvas, params)
-    evader, pursuer = _point(state.evader), _point(state.pursuer)
-    canvas.circle(pursuer, CAPTURE, ADVERSARY, alpha=45)
-    canvas.circle(pursuer, CAPTURE, ADVERSARY, width=1.5, alpha=170)
-    canvas.circle(pursuer, SIGHT, ADVERSARY, width=1, alpha=70)
-    canvas.line([_point(s.evader) for s in states], PROTAGONIST, width=3, alpha=110)
-    canvas.line([_point(s.pursuer) for s in states], ADVERSARY, width=3, alpha=110)
-    for place, velocity, colour in (
-        (evader, state.evader_velocity, PROTAGONIST),
-        (pursuer, state.pursuer_velocity, ADVERSARY),
-    ):
+    seats = (
+        ([_point(s.evader) for s in states], state.evader_velocity, PROTAGONIST),
+        ([_point(s.pursuer) for s in states], state.pursuer_velocity, ADVERSARY),
+    )
+    for seat, (trail, velocity, colour) in enumerate(seats):
+        if canvas.person == 1 - seat:  # a person sees the other as its seat does: when it is near
+            trail = [place for place, s in zip(trail, states, strict=True) if bool(s.in_sight[0])]
+            if not bool(state.in_sight[0]):
+                continue
+        place = trail[-1]
+        if seat == 1:
+            canvas.circle(place, CAPTURE, ADVERSARY, alpha=45)
+            canvas.circle(place, CAPTURE, ADVERSARY, width=1.5, alpha=170)
+            canvas.circle(place, SIGHT, ADVERSARY, width=1, alpha=70)
+        canvas.line(trail, colour, width=3, alpha=110)
         canvas.circle(place, 0.035, colour)
         ahead = _point(velocity)
         canvas.arrow(place, (place[0] + _SPEED_ARROW * ahead[0], place[1] + _SPEED_ARROW * ahead[1]), colour)

@@ -198,11 +198,13 @@ def _tit_for_two_tats(seat: int) -> Rule:
 # P(first action) at the start and after (own, other) = (0, 0), (0, 1), (1, 0), (1, 1): generous tit-for-tat (Nowak and
 # Sigmund, Nature 1992), which forgives a third of the hits.
 _GENEROUS = (1.0, 1.0, 1 / 3, 1.0, 1 / 3)
+_NICE, _FORGIVING = (0.8, 1.0), (0.1, 0.6)  # so that no other script is among them
 _FIRST = tuple(
-    Option(name, default, 0.0, 1.0, f"chance of the first action {when}")
-    for name, default, when in zip(
+    Option(name, default, *ends, f"chance of the first action {when}")
+    for name, default, ends, when in zip(
         ("start", "p00", "p01", "p10", "p11"),
         _GENEROUS,
+        ((0.0, 1.0), _NICE, _FORGIVING, _NICE, _FORGIVING),
         ("at the start", *(f"after {own} against {other}" for own in (0, 1) for other in (0, 1))),
         strict=True,
     )
@@ -255,7 +257,7 @@ def PLAYERS(spec: GameSpec) -> tuple[Scripted, ...]:
         }
         if n == 2:
             known["generous"] = (
-                "forgives a third of the hits (generous tit-for-tat); any memory-1 policy",
+                "forgives a third of the hits (generous tit-for-tat)",
                 _generous,
                 0,
                 1,

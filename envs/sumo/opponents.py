@@ -81,11 +81,11 @@ def _counter(me: _Wrestler, memory: Tensor, noise: Tensor, reach: float = 0.15, 
     return me.push(me.against + force * (me.apart < reach) * me.ahead), memory
 
 
-def _high_ground(me: _Wrestler, memory: Tensor, noise: Tensor, distance: float = 0.6) -> Choice:
+def _high_ground(me: _Wrestler, memory: Tensor, noise: Tensor, above: float = 0.6) -> Choice:
     # Keeps straight above the other, a hand's breadth away, and lets go of it when it falls.
     along = _dot(me.ahead, me.down)
     across = me.ahead - along * me.down
-    return me.push(me.against + 2.0 * across + 1.5 * (along - distance) * me.felt * me.down), memory
+    return me.push(me.against + 2.0 * across + 1.5 * (along - above) * me.felt * me.down), memory
 
 
 def _matador(me: _Wrestler, memory: Tensor, noise: Tensor, force: float = 2.0) -> Choice:
@@ -212,7 +212,7 @@ PLAYERS = (
         "knows the tilt; keeps straight above the other",
         _high_ground,
         informed=True,
-        options=(Option("distance", 0.6, 0.3, 0.8, "share of the way to the other that it keeps"),),
+        options=(Option("above", 0.6, 0.3, 0.8, "cosine of the angle to straight above at which it holds its ground"),),
     ),
     *_wrestlers(
         "matador",

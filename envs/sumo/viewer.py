@@ -20,9 +20,12 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
     state, ring = states[-1], float(params.ring_radius[0])
     half = 1.25 * ring
     canvas.view(-half, half, -half, half)
+    felt = float(length(between(state.position))[0]) < float(params.touch[0]) + FEEL
+    if canvas.person is not None:
+        _blindfolded(canvas, params, state, canvas.person, felt)
+        return
     canvas.circle((0, 0), ring, WALL, width=5)
     _slope(canvas, params, ring)
-    felt = float(length(between(state.position))[0]) < float(params.touch[0]) + FEEL
     seats = ((PROTAGONIST, params.protagonist_mass), (ADVERSARY, params.adversary_mass))
     for index, (colour, mass) in enumerate(seats):
         place, ahead = _point(state.position[:, index]), _point(state.velocity[:, index])
@@ -36,6 +39,21 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
     canvas.text((0.97 * half, 0.95 * half), f"time left {100 * float(state.left[0]):.0f} %", MUTED, 13, "midright")
     word, colour = result(params, state)
     canvas.text((0, 0.95 * half), word, colour, 20)
+
+
+def _blindfolded(canvas: Canvas, params: Params, state: State, person: int, felt: bool) -> None:
+    """What a wrestler feels: itself in the middle, and the other where that is near."""
+    masses = (params.protagonist_mass, params.adversary_mass)
+    own, gap = _point(state.position[:, person]), _point(state.position[:, 1 - person])
+    for seat, place in ((person, (0.0, 0.0)), (1 - person, (gap[0] - own[0], gap[1] - own[1]))):
+        if seat == person or felt:
+            canvas.circle(place, DISC * math.sqrt(float(masses[seat][0])), (PROTAGONIST, ADVERSARY)[seat], alpha=200)
+    if felt:
+        mine, other = _point(state.velocity[:, person]), _point(state.velocity[:, 1 - person])
+        x, y = gap[0] - own[0], gap[1] - own[1]
+        canvas.arrow((x, y), (x + _SPEED_ARROW * (other[0] - mine[0]), y + _SPEED_ARROW * (other[1] - mine[1])), INK)
+    word, colour = result(params, state)
+    canvas.text((0, 1.1 * float(params.ring_radius[0])), word or "you are blindfolded", colour if word else MUTED, 20)
 
 
 def result(params: Params, state: State) -> tuple[str, str]:

@@ -30,17 +30,70 @@ def test_ratings_know_the_order_of_poor_and_good_pursuers():
     assert set(found["protagonist"]["nearest"]) == {"dodge", "patient", "creep", "flee", "gambler"}
 
 
-@pytest.mark.parametrize("game", ["Navigation", "KuhnPoker"])
-def test_a_player_never_disagrees_with_itself(game, monkeypatch):
-    spec = find(game)
+def test_a_player_never_disagrees_with_itself(monkeypatch):
+    spec = find("Navigation")
     duel, role = Duel(spec.make_game(), horizon=10), "protagonist"
     params = duel.game.params([{}] * 3)
     train = spec.opponents[role]["train"]
     monkeypatch.setattr(panel, "names", lambda spec, role, split: train)
     known = scripted(spec, role)
+    compared = 0
     for name, found in panel.nearest(duel, role, params, torch.arange(3)).items():
         if not known[name].noise:  # the shadow of a player that draws draws for itself
             assert found == {"name": name, "disagreement": 0.0}
+            compared += 1
+    assert compared == 2  # seeker and spiral
+
+
+def stand_ins(monkeypatch, spec, role, held_out, train):
+    """Two players of a role that follow the given rules, and nobody else."""
+    base = next(one for one in scripted(spec, role).values() if not one.memory)
+    pair = {
+        name: replace(
+            base, name=name, rule=lambda view, memory, noise, rule=rule: (rule(view), memory), memory=0, noise=0
+        )
+        for name, rule in (("held out", held_out), ("train", train))
+    }
+    known = {other: scripted(spec, other) for other in spec.opponents}
+    monkeypatch.setattr(panel, "scripted", lambda spec, of: pair if of == role else known[of])
+    monkeypatch.setattr(panel, "names", lambda spec, role, split: ("train",) if split == "train" else ("held out",))
+
+
+def test_in_turn_based_games_the_own_turns_alone_count(monkeypatch):
+    spec = find("KuhnPoker")
+    duel = Duel(spec.make_game())
+    params, seeds = duel.game.params([{}] * 4), torch.arange(4)
+
+    def own_turn(view):
+        return duel.game.turn(view.params, view.state) == 0
+
+    def off_turn(view):
+        return torch.where(own_turn(view), 0, 1)
+
+    def every_turn(view):
+        return torch.ones_like(view.step)
+
+    def never(view):
+        return torch.zeros_like(view.step)
+
+    stand_ins(monkeypatch, spec, "protagonist", never, off_turn)
+    assert panel.nearest(duel, "protagonist", params, seeds)["held out"]["disagreement"] == 0.0
+    stand_ins(monkeypatch, spec, "protagonist", never, every_turn)
+    assert panel.nearest(duel, "protagonist", params, seeds)["held out"]["disagreement"] == 1.0
+
+
+def test_steps_after_the_end_do_not_count(monkeypatch):
+    # One walker steps onto its goal and ends the episode after a step; from the second step on the two differ.
+    spec = find("Navigation")
+    duel = Duel(spec.make_game(), horizon=5)
+    params = duel.game.params([{"goal_x": 0.1, "goal_y": 0.0, "push": 0.0}] * 2)
+    east = torch.tensor([1.0, 0.0])
+    stand_ins(
+        monkeypatch, spec, "protagonist",
+        lambda view: east.expand(len(view.step), 2),
+        lambda view: torch.where((view.step == 0).unsqueeze(1), east, -east),
+    )  # fmt: skip
+    assert panel.nearest(duel, "protagonist", params, torch.arange(2))["held out"]["disagreement"] == 0.0
 
 
 def test_disagreement_is_a_share_of_the_largest_distance(monkeypatch):

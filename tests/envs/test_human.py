@@ -10,7 +10,7 @@ import torch
 from metaduel.envs.core import Duel, View
 from metaduel.envs.human import Person
 from metaduel.envs.opponents import scripted
-from metaduel.envs.play import steps
+from metaduel.envs.play import film, steps
 from metaduel.envs.registry import find, specs
 from metaduel.envs.render import HEADER, WIDTH, Screen
 from metaduel.envs.spec import ROLES
@@ -131,3 +131,99 @@ def test_in_poker_the_others_card_is_face_down():
 
     assert (frame(state, 0) == frame(swapped, 0)).all()
     assert (frame(state, 1) != frame(swapped, 1)).any()
+
+
+def pictures(game, person, *states, task=None):
+    duel = Duel(find(game).make_game())
+    params = duel.game.params([task or {}])
+    return [np.asarray(Screen(duel.spec, "rgb_array", person=person).frame(params, s, (0.0, 0.0))) for s in states]
+
+
+def first_state(game):
+    duel = Duel(find(game).make_game())
+    return duel.reset(duel.game.params([{}]), torch.tensor([3]), torch.tensor([0])).state
+
+
+def moved(state, shift, seat=None):
+    """A state with the discs (or one of them) somewhere else."""
+    position = state.position.clone()
+    position[:, slice(None) if seat is None else seat] += torch.tensor(shift)
+    return state._replace(position=position)
+
+
+def test_in_the_dark_a_person_sees_the_other_only_when_it_is_near():
+    state = first_state("Pursuit")
+    far, further = (moved(state, (0.0, shift), seat=1) for shift in (0.02, 0.04))
+    assert not far.in_sight.any()
+    a, b = pictures("Pursuit", 0, [far], [further])
+    assert (a == b).all()
+    a, b = pictures("Pursuit", 1, [far], [further])  # but itself
+    assert (a != b).any()
+    gap = state.evader - state.pursuer
+    near, nearer = (
+        state._replace(position=torch.stack([state.evader, state.evader - share * gap], 1)) for share in (0.3, 0.2)
+    )
+    assert near.in_sight.all()
+    a, b = pictures("Pursuit", 0, [near], [nearer])
+    assert (a != b).any()
+
+
+def test_a_blindfolded_person_does_not_see_the_ring():
+    state = first_state("Sumo")
+    a, b = pictures("Sumo", 0, [state], [moved(state, (0.1, -0.05))])  # both slide
+    assert (a == b).all()
+    a, b = pictures("Sumo", None, [state], [moved(state, (0.1, -0.05))])
+    assert (a != b).any()
+
+
+def test_a_forger_is_not_shown_the_real_points():
+    duel = Duel(find("Forgery").make_game())
+    rows = duel.reset(duel.game.params([{}]), torch.tensor([3]), torch.tensor([0]))
+    players = [next(iter(scripted(duel.spec, r).values())) for r in ROLES]
+    states = [rows.state, *(after.state for after, _ in itertools.islice(steps(duel, tuple(players), rows), 3))]
+    last = states[-1]._replace(shows_real=torch.ones_like(states[-1].shows_real))
+    states[-1] = last
+    other = [*states[:-1], last._replace(real=last.real + 0.3)]
+    a, b = pictures("Forgery", 0, states, other)
+    assert (a == b).all()
+    a, b = pictures("Forgery", 1, states, other)  # the judge sees what it is shown
+    assert (a != b).any()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_whoever_is_asked_in_poker_sees_the_hand_it_is_about(role):
+    spec = find("KuhnPoker")
+    duel, seat = Duel(spec.make_game()), ROLES.index(role)
+    rows = duel.reset(duel.game.params([{}]), torch.tensor([3]), torch.tensor([0]))
+    players = [scripted(spec, r)["station"] for r in ROLES]
+    states = [rows.state, *(after.state for after, _ in steps(duel, tuple(players), rows))]
+    asked = 0
+    for end in range(1, len(states)):
+        state = states[end]
+        if int(state.turn) == seat:
+            card = getattr(state, role)
+            swapped = state._replace(**{role: (card + 1) % 3})
+            a, b = pictures("KuhnPoker", seat, states[: end + 1], [*states[:end], swapped])
+            assert (a != b).any()
+            asked += int(state.hand) > int(states[end - 1].hand)
+    assert asked > 1  # also where a new hand has just begun
+
+
+def test_closing_the_window_ends_all_episodes(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    spec = find("CartPole")
+    duel, screen = Duel(spec.make_game()), Screen(spec, "human", person=0)
+    players = Person(duel, "protagonist", screen), scripted(spec, "adversary")["idle"]
+    drawn, shown = [], screen.frame
+
+    def frame(*args):
+        drawn.append(args)
+        if len(drawn) == 3:
+            pygame.event.post(pygame.event.Event(pygame.QUIT))
+        return shown(*args)
+
+    monkeypatch.setattr(screen, "frame", frame)
+    for episode in range(2):
+        assert list(film(duel, players, {}, screen, 0, episode)) == []
+    assert screen.closed
+    assert len(drawn) < 60

@@ -203,7 +203,23 @@ def test_opponents_with_options_play_everywhere():
         TrainConfig(game="Navigation", against_protagonist=("wnd(strength=0.5)",))
 
 
+def test_sampled_opponents_of_the_two_splits_share_no_numbers():
+    train, held_out = (metaduel.sample_opponents("Navigation", 6, "adversary", split) for split in OPPONENT_SPLITS)
+    numbers = [[name.partition("noise=")[2].partition(",")[0] for name in names] for names in (train, held_out)]
+    assert all(one != other for one, other in zip(*numbers, strict=True))
+
+
+def test_a_suite_takes_the_names_that_environments_take():
+    TrainConfig(game="Navigation", against_protagonist=("wind (noise=0.1)", "Navigation:idle"))
+    for name in ("wind(nois=0.1)", "wind(noise=0.1", "Navigation:wnd"):
+        with pytest.raises(InvalidInputError, match=r"wind|wnd"):
+            TrainConfig(game="Navigation", against_protagonist=(name,))
+
+
 def test_bad_numbers_of_sampled_opponents_are_refused():
+    for seed in (1.5, "x", None):
+        with pytest.raises(InvalidInputError, match="must be a whole number"):
+            opponents.sample_opponents("Navigation", 2, seed=seed)
     for n in (0, True, 1.5):
         with pytest.raises(InvalidInputError, match="whole number of at least 1 opponent"):
             opponents.sample_opponents("Navigation", n)
