@@ -92,6 +92,8 @@ class MAML:
         log_rates: per role, a leaf: [K, 1], [K, P] (weight tensors) or [K, D] (numbers in them).
     """
 
+    simultaneous = True  # whether both players move in an outer step
+
     def __init__(
         self, start: Mapping[Role, Weights], config: MAMLConfig, heads: Mapping[Role, tuple[str, ...]] | None = None
     ) -> None:
@@ -113,7 +115,7 @@ class MAML:
             for role, weights in self.start.items()
             if config.adapts == "head"
         }
-        optimistic = len(self.start) > 1
+        optimistic = self.simultaneous and len(self.start) > 1
         momentum = config.momentum if optimistic else 0.9
         self._optimisers = {
             role: OuterOptimiser(weights, config.outer_lr, optimistic, momentum, config.max_norm)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.meta import anil, meta_sgd, promp, reptile
+from metaduel.meta import anil, meta_sgd, promp, rarl, reptile
 from metaduel.meta.maml import MAML, MAMLConfig
 
 
@@ -93,6 +93,15 @@ METHODS: dict[str, Method] = {
             "nothing in training",
             "nothing: there is no inner step; it gets the same number of episodes per iteration",
             lambda config: replace(config, steps=0, second_order=False, peer=False),
+        ),
+        Method(
+            "rarl",
+            "Pinto, Davidson, Sukthankar and Gupta, ICML 2017",
+            "nothing in training",
+            "nothing: both players learn in turn, each against the other held fixed",
+            rarl.configure,
+            rarl.RARL,
+            rarl.RARLConfig,
         ),
     )
 }

@@ -15,7 +15,7 @@ from metaduel.meta.maml import MAML, MAMLConfig
 from metaduel.meta.methods import METHODS
 from metaduel.meta.problem import Losses
 from metaduel.meta.source import DuelSource
-from metaduel.meta.train import train
+from metaduel.meta.train import make_learner, train
 from metaduel.meta.trainer import LAST
 
 ROLES = ("protagonist", "adversary")
@@ -130,7 +130,35 @@ def test_every_learner_gives_the_same_numbers_again_and_interrupted(method, tmp_
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "joint"])
+def test_rarl_moves_one_player_at_a_time():
+    settings = {"protagonist_turns": 2, "adversary_turns": 1}
+    config = TINY.override(method="rarl", **settings)
+    source = DuelSource(config)
+    learner = make_learner(config, source)
+    for turn in ("protagonist", "protagonist", "adversary", "protagonist"):
+        before = {role: {n: v.detach().clone() for n, v in weights.items()} for role, weights in learner.start.items()}
+        learner.update(source.problem(0))
+        for role, weights in learner.start.items():
+            moved = any(not torch.equal(value, before[role][name]) for name, value in weights.items())
+            assert moved == (role == turn)
+    again = make_learner(config, source)
+    again.load(learner.state())
+    assert again.turn == learner.turn == "protagonist"
+
+
+def test_rarl_takes_the_step_of_joint_training():
+    # The first step of the protagonist: Adam's, from the same gradient.
+    source = DuelSource(TINY.override(method="joint"))
+    joint, rarl = (make_learner(TINY.override(method=name), source) for name in ("joint", "rarl"))
+    gradients = joint.gradients(source.problem(0))["protagonist"][0]
+    ours = rarl.gradients(source.problem(0))
+    assert list(ours) == ["protagonist"]
+    assert all(torch.equal(value, gradients[name]) for name, value in ours["protagonist"][0].items())
+
+
+@pytest.mark.parametrize(
+    "method", [name for name in METHODS if METHODS[name].configure(METHODS[name].settings()).steps]
+)
 def test_every_adapting_learner_adapts_a_loaded_player(method, tmp_path):
     train(TINY.override(method=method, iterations=1), tmp_path / "run", quiet=True)
     player = load(tmp_path / "run").protagonist
@@ -146,13 +174,17 @@ def test_every_adapting_learner_adapts_a_loaded_player(method, tmp_path):
     [
         ("reptile", {"peer": True}, "peer=True: Reptile differentiates no update; use method maml"),
         ("reptile", {"steps": 0}, "steps=0: Reptile needs at least 1 update"),
+        ("rarl", {"peer": True}, "peer=True: RARL has no updates to differentiate"),
+        ("rarl", {"adversary_turns": 0}, "adversary_turns=0 must be a whole number of at least 1"),
+        ("rarl", {"roles": ("adversary",)}, "RARL trains both players in turn"),
         ("fomaml", {"peer": True}, "peer=True: first-order MAML differentiates no update"),
         ("meta_sgd", {"learn_inner_lr": False}, "learn_inner_lr=False: learned step sizes are what Meta-SGD is"),
     ],
 )
-def test_settings_that_contradict_the_method_are_refused_at_once(method, settings, message):
+def test_settings_that_contradict_the_method_are_refused_at_once(method, settings, message, tmp_path):
     with pytest.raises(InvalidInputError) as error:
-        TrainConfig(game="Navigation").override(method=method, **settings)
+        train(TrainConfig(game="Navigation").override(method=method, **settings), tmp_path / "run", quiet=True)
+    assert not list(tmp_path.iterdir())
     assert message in str(error.value)
 
 
