@@ -1,4 +1,4 @@
-"""RARL: robust adversarial reinforcement learning (Pinto, Davidson, Sukthankar and Gupta, ICML 2017). A baseline that never adapts.
+"""RARL: robust adversarial reinforcement learning (Pinto, Davidson, Sukthankar and Gupta, ICML 2017), which never adapts.
 
     repeat   N_mu iterations: theta <- theta - lr grad L_protagonist(theta, phi), the adversary's phi held fixed
              N_nu iterations: phi   <- phi   - lr grad L_adversary(theta, phi),   the protagonist's theta held fixed
