@@ -133,14 +133,23 @@ def _rise(row: Mapping[str, Any]) -> str:
 
 
 def _summary(found: Mapping[str, Any]) -> str:
-    headroom = found["headroom"]
+    headroom, recovered = found["headroom"], ""
+    if headroom["mean"] > 0:
+        recovered = (
+            f" Memory within the episode recovers {_share(found, 'recurrent_share')} of it, a fine-tuned random start "
+            f"{_share(found, 'random_start_share')} (less than 0.5 is asked for)."
+        )
     return (
         f"Headroom of the informed player ({found['informed']}) over the best that does not adapt ({found['best']}): "
         f"{headroom['mean']:.3f} [{headroom['low']:.3f}, "
         f"{headroom['high']:.3f}]; its lower end is {found['share']:.0%} of what the informed player gains over a random one "
-        f"(20% is asked for). Memory within the episode recovers {found['recurrent_share']:.2f} of it, a fine-tuned random "
-        f"start {found['random_start_share']:.2f} (less than 0.5 is asked for)."
+        f"(20% is asked for)." + recovered
     )
+
+
+def _share(found: Mapping[str, Any], name: str) -> str:
+    """How much of the headroom is recovered; there is no share of nothing."""
+    return f"{found[name]:.2f}" if found["headroom"]["mean"] > 0 else ""
 
 
 def _players(spec: GameSpec, role: Role, found: Mapping[str, Any]) -> Sheet:
@@ -184,8 +193,7 @@ def index() -> str:
                     cells = (
                         f"{headroom['mean']:.3f} [{headroom['low']:.3f}, {headroom['high']:.3f}]",
                         f"{found['share']:.0%}",
-                        f"{found['random_start_share']:.2f}",
-                        f"{found['recurrent_share']:.2f}",
+                        *(_share(found, name) for name in ("random_start_share", "recurrent_share")),
                         found["verdict"],
                     )
                 rows.append((link, role, *cells))
