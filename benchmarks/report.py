@@ -235,10 +235,11 @@ def plot_shots(table: Table, path: str | Path, statistic: Statistic = "mean") ->
         note = textwrap.fill(cover_note(arrays), int(15 * figure.get_figwidth()))
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
-        write_atomic(path, _rendered(figure, path.suffix[1:]))
+        write_atomic(path, rendered(figure, path.suffix[1:]))
 
 
-def _rendered(figure: Figure, kind: str) -> bytes:
+def rendered(figure: Figure, kind: str) -> bytes:
+    """The figure as a file of that kind: png, svg or pdf."""
     buffer = io.BytesIO()
     # No dates: the same table gives the same file.
     figure.savefig(buffer, format=kind, metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind))
