@@ -98,7 +98,9 @@ class RunConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of ``to_dict``; unknown settings and wrong types are named."""
-        result = _build(cls, values, "", {"learner": find_method(values.get("method", "maml")).settings})
+        method = values.get("method", "maml") if isinstance(values, Mapping) else None
+        settings = find_method(method).settings if isinstance(method, str) else MAMLConfig
+        result = _build(cls, values, "", {"learner": settings})
         assert isinstance(result, cls)
         return result
 

@@ -112,7 +112,7 @@ def test_the_penalty_holds_the_players_where_the_data_are_from():
             },
             0,
         )
-        return sum(float(value.mean()) for value in losses.divergence.values())
+        return sum(value.mean().item() for value in losses.divergence.values())
 
     assert moved(10.0) < 0.5 * moved(0.0)
 
@@ -153,3 +153,9 @@ def test_a_replay_needs_the_surrogate_with_ratios():
     source = DuelSource(CONFIG.override(surrogate="dice"))
     with pytest.raises(InvalidInputError, match="surrogate='dice' must be 'lvc' where data are used more than once"):
         source.problem(0).replay(0.3)
+
+
+@pytest.mark.parametrize("method", [["maml"], 3, None])
+def test_a_method_that_is_no_name_is_refused(method):
+    with pytest.raises(InvalidInputError, match="method"):
+        TrainConfig.from_dict({"game": "Navigation", "method": method})
