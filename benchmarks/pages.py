@@ -208,7 +208,8 @@ def index() -> str:
     )
     note = (
         "Headroom: return of a player that is shown the hidden contexts minus that of the best one that is not and never "
-        "adapts (trained or scripted). A role passes where the lower end of its interval is at least 20% of what the informed "
+        "adapts; either may be a trained player or a script (each page says which). A role passes where the lower end of its "
+        "interval is at least 20% of what the informed "
         "player gains over a random one and a fine-tuned random start recovers less than half of it."
     )
     sheet = Sheet("Headroom of every game and role", header, tuple(rows), note)
