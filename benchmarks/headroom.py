@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -420,12 +421,25 @@ def _within(step: Callable[[str, int], None], label: str, before: int, done: int
 
 @contextmanager
 def _display(game: str, total: int, quiet: bool) -> Iterator[Callable[[str, int], None]]:
-    """A bar on standard error, told what is being done and how far all of it is."""
+    """A bar on standard error, or a line for each kind of player where that is no terminal; told what is being done and how far
+    all of it is.
+    """
+    console, began, shown = Console(file=sys.stderr), time.perf_counter(), [""]
+
+    def line(label: str, done: int) -> None:
+        if label != shown[0]:
+            shown[0], spent = label, time.perf_counter() - began
+            left = f", about {spent / done * (total - done):.0f} s left" if done else ""
+            print(f"{game}  {done / total:.0%} done, {spent:.0f} s{left}  {label}", file=sys.stderr, flush=True)
+
+    if not quiet and not console.is_terminal:
+        yield line
+        return
     columns = (
         TextColumn(game), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
         TimeRemainingColumn(), TextColumn("{task.description}"),
     )  # fmt: skip
-    with Progress(*columns, console=Console(file=sys.stderr), disable=quiet) as progress:
+    with Progress(*columns, console=console, disable=quiet) as progress:
         task = progress.add_task("", total=total)
         yield lambda label, done: progress.update(task, completed=done, description=label)
         progress.update(task, completed=total, description="")

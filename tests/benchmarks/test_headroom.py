@@ -92,3 +92,15 @@ def test_training_a_population_learns_and_keeps_players_apart():
 def test_bad_budgets_are_refused():
     with pytest.raises(InvalidInputError, match="seeds=1 must be at least 2"):
         Budget(seeds=1)
+
+
+def test_progress_without_a_terminal_is_a_line_per_kind_of_player(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(headroom, "RATES", (1.0,))
+    certify(find("MatchingPennies"), tmp_path, SMALL)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[-1] for line in lines] == [
+        f"{role}: {kind}" for role in ("protagonist", "adversary") for kind in headroom.KINDS
+    ]
+    assert lines[0].startswith("MatchingPennies-v0  0% done")
+    assert "50% done" in lines[5]
+    assert " s left  " in lines[5]
