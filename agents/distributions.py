@@ -43,10 +43,6 @@ class Gaussian(NamedTuple):
         each = other.log_std - self.log_std + 0.5 * (torch.exp(2 * self.log_std) + gap * gap) * precision - 0.5
         return each.sum(-1)
 
-    def detach(self) -> Gaussian:
-        """Without a graph."""
-        return Gaussian(self.mean.detach(), self.log_std.detach())
-
 
 class Categorical(NamedTuple):
     """One of A actions."""
@@ -74,10 +70,6 @@ class Categorical(NamedTuple):
     def kl(self, other: Categorical) -> Tensor:
         """Kullback-Leibler divergence KL(self, other) [...] in nats."""
         return (torch.exp(self.log_probs) * (self.log_probs - other.log_probs)).sum(-1)
-
-    def detach(self) -> Categorical:
-        """Without a graph."""
-        return Categorical(self.log_probs.detach())
 
 
 Distribution = Gaussian | Categorical

@@ -143,6 +143,9 @@ def main(
     for name, value, low in (("tasks", tasks, 1), ("shots", shots, 0), ("episodes", episodes, 1)):
         if value < low:
             raise InvalidInputError(f"{name}={value} must be at least {low}")
+    known = len(frozen_tasks(find("Forgery"), "held_out"))
+    if tasks > known:
+        raise InvalidInputError(f"tasks={tasks}: the held_out list of Forgery holds {known} tasks")
     if not runs:
         raise InvalidInputError("name at least one run folder of Forgery")
     loaded = [load(folder) for folder in runs]

@@ -25,7 +25,7 @@ from metaduel.envs import gallery, registry
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.gallery import write_gallery
 from metaduel.envs.measured import FOLDER, file_name, measured
-from metaduel.envs.opponents import options_of, scripted
+from metaduel.envs.opponents import scripted
 from metaduel.envs.spec import OPPONENT_SPLITS, ROLES, GameSpec, Role
 from metaduel.meta.checkpoint import write_atomic
 
@@ -158,10 +158,7 @@ def _players(spec: GameSpec, role: Role, found: Mapping[str, Any]) -> Sheet:
     for split in OPPONENT_SPLITS:
         for name in sorted(spec.opponents[role][split], key=lambda one: -found["ratings"][one]["mu"]):
             rated, near = found["ratings"][name], found["nearest"].get(name)
-            own = ", ".join(
-                f"{o.name} {o.default:.3g} ({o.low:g} to {o.high:g})"
-                for o in options_of(spec, known[name])[: len(known[name].options)]
-            )
+            own = ", ".join(f"{o.name} {o.default:.3g} ({o.low:g} to {o.high:g})" for o in known[name].options)
             nearest = f"{near['name']}, {near['disagreement']:.2f}" if near else ""
             rows.append(
                 (

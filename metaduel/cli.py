@@ -484,8 +484,10 @@ def _headroom(certificate: Mapping[str, Any]) -> Table:
     for role, found in certificate["roles"].items():
         own = found["headroom"]
         interval = f"{own['mean']:.3f} [{own['low']:.3f}, {own['high']:.3f}]"
-        shares = (found["share"], found["random_start_share"], found["recurrent_share"])
-        table.add_row(role, escape(interval), *(f"{share:.0%}" for share in shares), found["verdict"])
+        # There is no share of nothing.
+        recovered = (found["random_start_share"], found["recurrent_share"]) if own["mean"] > 0 else ()
+        shares = [f"{share:.0%}" for share in (found["share"], *recovered)]
+        table.add_row(role, escape(interval), *shares, *[""] * (3 - len(shares)), found["verdict"])
     return table
 
 

@@ -58,6 +58,8 @@ def test_other_runs_are_refused(tmp_path):
         clouds.main((tmp_path / "run",), tmp_path / "out")
     with pytest.raises(InvalidInputError, match="tasks=0 must be at least 1"):
         clouds.main((tmp_path / "run",), tmp_path / "out", tasks=0)
+    with pytest.raises(InvalidInputError, match="tasks=101: the held_out list of Forgery holds 100 tasks"):
+        clouds.main((tmp_path / "run",), tmp_path / "out", tasks=101)
     with pytest.raises(InvalidInputError, match="name at least one run folder"):
         clouds.main((), tmp_path / "out")
     assert not (tmp_path / "out").exists()
