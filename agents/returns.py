@@ -58,9 +58,18 @@ def normalise(advantage: Tensor, alive: Tensor, shared: bool = False) -> Tensor:
     """Shift and scale advantages [N, T, E] to mean 0 and standard deviation 1 over the steps that were played, per task
     or (``shared``) over all tasks at once.
     """
+    centred, std = _centred(advantage, alive, shared)
+    return centred / (std + 1e-8)
+
+
+def spread(advantage: Tensor, alive: Tensor, shared: bool = False) -> Tensor:
+    """What ``normalise`` divides by, [N]."""
+    return _centred(advantage, alive, shared)[1].flatten().expand(advantage.shape[0]) + 1e-8
+
+
+def _centred(advantage: Tensor, alive: Tensor, shared: bool) -> tuple[Tensor, Tensor]:
     over = (0, 1, 2) if shared else (1, 2)
     count = alive.sum(over, keepdim=True).clamp(min=1.0)
     mean = (advantage * alive).sum(over, keepdim=True) / count
     centred = (advantage - mean) * alive
-    std = torch.sqrt((centred * centred).sum(over, keepdim=True) / count)
-    return centred / (std + 1e-8)
+    return centred, torch.sqrt((centred * centred).sum(over, keepdim=True) / count)

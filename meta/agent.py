@@ -121,7 +121,7 @@ class Agent:
         for shot in range(shots):
             data = agent._play(env, episodes)
             weights = {name: value.unsqueeze(0).requires_grad_() for name, value in agent.weights.items()}
-            loss, _ = self.loss.of(self.role).evaluate(self.policy, weights, data)
+            loss, *_ = self.loss.of(self.role).evaluate(self.policy, weights, data)
             rates = {self.role: rate_at(self.rates, shot)}
             after = adapt_step({self.role: weights}, {self.role: loss}, rates, create_graph=False)[self.role]
             agent = replace(

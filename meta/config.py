@@ -61,6 +61,13 @@ class RunConfig:
         if type(self.learner) is not settings:  # what both have is kept; the rest takes its defaults
             shared = {f.name for f in fields(settings)} & {f.name for f in fields(self.learner)}
             object.__setattr__(self, "learner", settings(**{name: getattr(self.learner, name) for name in shared}))
+        surrogates = find_method(self.method).surrogates
+        if self.loss.surrogate not in surrogates:
+            if self.loss.surrogate != LossConfig.surrogate:
+                raise InvalidInputError(
+                    f"surrogate={self.loss.surrogate!r}: method {self.method} needs {' or '.join(map(repr, surrogates))}"
+                )
+            object.__setattr__(self, "loss", replace(self.loss, surrogate=surrogates[0]))  # nobody chose the default
         _ = self.configured  # refuses an unknown method, and settings that contradict it
         for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
             value = getattr(self, name)

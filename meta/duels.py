@@ -13,7 +13,7 @@ from metaduel.agents.baselines import fit_linear
 from metaduel.agents.distributions import Distribution
 from metaduel.agents.losses import SURROGATES, Surrogate, clipped_loss, policy_gradient_loss
 from metaduel.agents.policies import Policy, Weights
-from metaduel.agents.returns import discounted_returns, gae, normalise
+from metaduel.agents.returns import discounted_returns, gae, normalise, spread
 from metaduel.agents.rollout import Learner, Sitting, Trajectories, rollout
 from metaduel.envs.core import Duel, Player
 from metaduel.envs.errors import InvalidInputError, unknown
@@ -70,33 +70,48 @@ class LossConfig:
     def support_advantages(self, data: Trajectories) -> Tensor:
         """What an update of each task learns from: [N, T, E]."""
         advantage = self._advantages(data, self.inner_discount, fit=self.inner_baseline)
+        advantage = normalise(advantage, data.alive) if self.normalise else advantage
         return advantage.clamp(-self.inner_clip, self.inner_clip) if self.inner_clip else advantage
 
     def query_advantages(self, data: Trajectories) -> Tensor:
         """What the start is judged by: [N, T, E]."""
-        return self._advantages(data, self.discount, shared=self.baseline == "batch")
+        advantage = self._advantages(data, self.discount, shared=self._shared)
+        return normalise(advantage, data.alive, self._shared) if self.normalise else advantage
+
+    @property
+    def _shared(self) -> bool:
+        return self.baseline == "batch"
 
     def _advantages(self, data: Trajectories, discount: float, fit: bool = True, shared: bool = False) -> Tensor:
         returns = discounted_returns(data.reward, discount)
-        advantage = returns
-        if fit:
-            value = fit_linear(data.observation, returns, data.alive, shared)
-            advantage = gae(data.reward, value, data.alive, discount, self.gae_lambda)
-        return normalise(advantage, data.alive, shared) if self.normalise else advantage
+        if not fit:
+            return returns
+        value = fit_linear(data.observation, returns, data.alive, shared)
+        return gae(data.reward, value, data.alive, discount, self.gae_lambda)
+
+    def cost(self, data: Trajectories) -> Tensor:
+        """See ``Problem.costs``: [N]. The baseline is the other tasks' mean."""
+        cost = -discounted_returns(data.reward, self.discount)[:, 0].mean(1) / data.reward.shape[1]
+        if self.normalise:
+            cost = cost / spread(self._advantages(data, self.discount, shared=self._shared), data.alive, self._shared)
+        return (cost - cost.mean()) * len(cost) / max(len(cost) - 1, 1)
 
     def evaluate(
         self, policy: Policy, weights: Weights, data: Trajectories, other: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The support and query losses [N] of stacked weights on their own trajectories; ``other``: the opponent's
-        log-probabilities [N, T, E], where the gradient through its sampling is wanted too.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The support and query losses [N] of stacked weights on their own trajectories, and the log-probability [N] of all
+        actions in them; ``other``: the opponent's log-probabilities [N, T, E], where the gradient through its sampling is
+        wanted too.
         """
         log_prob = log_probs(policy, weights, data)
+        drawn = (log_prob * data.alive).sum((1, 2))
         if other is not None:
             log_prob = log_prob + other
         support = policy_gradient_loss(log_prob, self.support_advantages(data), data.alive, self.surrogate)
         if self._one_loss:
-            return support, support
-        return support, policy_gradient_loss(log_prob, self.query_advantages(data), data.alive, self.surrogate)
+            return support, support, drawn
+        query = policy_gradient_loss(log_prob, self.query_advantages(data), data.alive, self.surrogate)
+        return support, query, drawn
 
     @property
     def _one_loss(self) -> bool:
@@ -112,10 +127,11 @@ class LossConfig:
         others: Mapping[Role, Tensor],
     ) -> Losses:
         """``evaluate`` for every learner in ``data``."""
-        pairs = {
+        found = {
             role: self.of(role).evaluate(policies[role], players[role], d, others.get(role)) for role, d in data.items()
         }
-        return Losses({role: pair[0] for role, pair in pairs.items()}, {role: pair[1] for role, pair in pairs.items()})
+        support, query, drawn = ({role: parts[i] for role, parts in found.items()} for i in range(3))
+        return Losses(support, query, {}, drawn)
 
 
 def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
@@ -188,6 +204,10 @@ class Replay:
             divergence[role] = apart.sum((1, 2)) / data.alive.sum((1, 2))
         return Losses(support, query, divergence)
 
+    def costs(self, shot: int) -> dict[Role, Tensor]:
+        """See ``Problem.costs``: of the same data."""
+        return {role: self.loss.of(role).cost(data) for role, (data, _) in self._shots[shot].items()}
+
     def replay(self, clip: float) -> Replay:
         """See ``Problem.replay``."""
         return self
@@ -236,7 +256,6 @@ class DuelProblem:
         seed: of all noise; shot k is episode k of row seeds ``seed + row``.
         loss: how trajectories become a loss.
         deterministic: act with the distributions' modes.
-        reusable: keep what is drawn, for ``replay``.
 
     Attributes:
         returns: per shot that ``losses`` was asked for, per role, mean undiscounted returns [N_role].
@@ -252,9 +271,8 @@ class DuelProblem:
         seed: int,
         loss: LossConfig,
         deterministic: bool = False,
-        reusable: bool = False,
     ) -> None:
-        self.duel, self.policies, self.matches, self.reusable = duel, policies, matches, reusable
+        self.duel, self.policies, self.matches = duel, policies, matches
         self.episodes, self.loss, self.deterministic = episodes, loss, deterministic
         dtype = torch.get_default_dtype()
         self._params = duel.game.params_from_rows(matches.tasks.repeat_interleave(episodes, 0), dtype)
@@ -302,10 +320,13 @@ class DuelProblem:
         """See ``Problem.losses``."""
         data = self.collect(players, shot)
         self.returns.append({role: d.returns.mean(1) for role, d in data.items()})
-        if self.reusable:
-            self._kept.append(keep(players, data))
+        self._kept.append(keep(players, data))
         others = self._others(players, data) if joint and self.matches.duels else {}
         return self.loss.evaluate_all(self.policies, players, data, others)
+
+    def costs(self, shot: int) -> dict[Role, Tensor]:
+        """See ``Problem.costs``."""
+        return {role: self.loss.of(role).cost(data) for role, data in self._kept[shot][1].items()}
 
     def replay(self, clip: float) -> Replay:
         """See ``Problem.replay``."""

@@ -118,7 +118,6 @@ class ForeignProblem:
         loss: how trajectories become a loss.
         horizon: steps until an episode is cut off; 0: until the environment ends it.
         opponents: weights of a player that does not adapt.
-        reusable: keep what is drawn, for ``replay``.
 
     Attributes:
         returns: per shot that ``losses`` was asked for, per role, mean undiscounted returns [N].
@@ -135,9 +134,7 @@ class ForeignProblem:
         loss: LossConfig,
         horizon: int = 0,
         opponents: Mapping[Role, Weights] | None = None,
-        reusable: bool = False,
     ) -> None:
-        self.reusable = reusable
         self.policies, self.episodes, self.loss, self.horizon = policies, episodes, loss, horizon
         self._envs, self._tasks = envs[: len(tasks)], tasks
         self._opponents: Players = {
@@ -197,13 +194,16 @@ class ForeignProblem:
         """See ``Problem.losses``."""
         data = self.collect(players, shot)
         self.returns.append({role: d.returns.mean(1) for role, d in data.items()})
-        if self.reusable:
-            self._kept.append(keep(players, data))
+        self._kept.append(keep(players, data))
         others: dict[Role, Tensor] = {}
         if joint and len(data) == 2:
             for role, d in data.items():
                 others[other(role)] = log_probs(self.policies[role], players[role], d) * d.alive
         return self.loss.evaluate_all(self.policies, players, data, others)
+
+    def costs(self, shot: int) -> dict[Role, Tensor]:
+        """See ``Problem.costs``."""
+        return {role: self.loss.of(role).cost(data) for role, data in self._kept[shot][1].items()}
 
     def replay(self, clip: float) -> Replay:
         """See ``Problem.replay``."""

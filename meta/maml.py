@@ -135,11 +135,15 @@ class MAML:
 
     def outer_losses(self, problem: Problem) -> dict[Role, Tensor]:
         """Each player's scalar outer loss on a batch of tasks, with its graph to the starts and step sizes."""
+        history = self.unrolled(problem)
+        return {role: self.outer_loss(role, history) for role in problem.tasks}
+
+    def unrolled(self, problem: Problem) -> list[Losses]:
+        """The losses at every shot, with their graph to the starts and step sizes."""
         config = self.config
         players: Players = {role: stack(self.start[role], n) for role, n in problem.tasks.items()}
         rates = {role: self.rates(role) for role in players}
-        history = unroll(problem, players, rates, config.steps, config.second_order, config.peer)
-        return {role: self.outer_loss(role, history) for role in players}
+        return unroll(problem, players, rates, config.steps, config.second_order, config.peer)
 
     def outer_loss(self, role: Role, history: list[Losses]) -> Tensor:
         """A player's scalar outer loss from the losses at every shot."""

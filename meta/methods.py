@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from metaduel.agents.losses import Surrogate
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.meta import anil, meta_sgd, promp, rarl, reptile
+from metaduel.meta import anil, e_maml, meta_sgd, promp, rarl, reptile
 from metaduel.meta.maml import MAML, MAMLConfig
 
 
@@ -22,6 +23,7 @@ class Method:
         configure: turns the user's settings into the method's; refuses those that contradict it.
         learner: its class.
         settings: the class of its settings.
+        surrogates: those that it can use, the one to be preferred first.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Method:
     configure: Callable[[MAMLConfig], MAMLConfig]
     learner: type[MAML] = MAML
     settings: type[MAMLConfig] = MAMLConfig
+    surrogates: tuple[Surrogate, ...] = ("lvc", "dice", "plain")
 
 
 def _first_order(config: MAMLConfig) -> MAMLConfig:
@@ -71,6 +74,15 @@ METHODS: dict[str, Method] = {
             meta_sgd.configure,
         ),
         Method(
+            "e_maml",
+            "Stadie et al., 2018",
+            "all weights, with a learned rate per step",
+            "own learning, second order, and the probability of the data that are adapted to",
+            e_maml.configure,
+            e_maml.EMAML,
+            surrogates=("plain",),
+        ),
+        Method(
             "promp",
             "Rothfuss et al., ICLR 2019",
             "all weights, with a learned rate per step",
@@ -78,6 +90,7 @@ METHODS: dict[str, Method] = {
             lambda config: config,
             promp.ProMP,
             promp.ProMPConfig,
+            ("lvc",),
         ),
         Method(
             "reptile",

@@ -18,6 +18,7 @@ class Losses(NamedTuple):
     support: dict[Role, Tensor]  # what an update descends
     query: dict[Role, Tensor]  # what the meta-learner descends
     divergence: dict[Role, Tensor] = {}  # noqa: RUF012 (never written to); of a replay: how far from what was sampled, KL
+    log_prob: dict[Role, Tensor] = {}  # noqa: RUF012 (the same); of all that was drawn: a sum
 
 
 class Problem(Protocol):
@@ -43,6 +44,12 @@ class Problem(Protocol):
         Returns:
             Differentiable (twice) with respect to the weights. The data of a shot serve as the query of the update before
             it and as the support of the next, so both may be computed on the same.
+        """
+        ...
+
+    def costs(self, shot: int) -> dict[Role, Tensor]:
+        """What the data that ``losses`` drew at ``shot`` say of each player, [N_role], constant: minus the return per step, in
+        the units of the query, less a baseline that does not depend on the task's own data.
         """
         ...
 

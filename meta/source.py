@@ -87,9 +87,7 @@ class DuelSource:
             rows = self._tasks[pick]
         matches = Matches(rows, first, self._duels, last)
         seed = derive_seed(config.seed, EPISODES, iteration)
-        return DuelProblem(
-            self.duel, self.policies, matches, config.episodes_per_batch, seed, config.loss, reusable=True
-        )
+        return DuelProblem(self.duel, self.policies, matches, config.episodes_per_batch, seed, config.loss)
 
     def _met(self, role: Role, iteration: int) -> list[tuple[Player, int]]:
         """The scripted opponents of an iteration with how many tasks each: two of them in turn, since each one costs its
