@@ -208,6 +208,16 @@ class Replay:
         """See ``Problem.costs``: of the same data."""
         return {role: self.loss.of(role).cost(data) for role, (data, _) in self._shots[shot].items()}
 
+    def drop(self, role: Role, tasks: list[int]) -> None:
+        """Not supported: an update blew up that did not when the data were drawn.
+
+        Raises:
+            FloatingPointError: always.
+        """
+        raise FloatingPointError(
+            f"the {role}'s updates in task {', '.join(map(str, tasks))} blew up on data used again"
+        )
+
     def replay(self, clip: float) -> Replay:
         """See ``Problem.replay``."""
         return self
@@ -243,6 +253,17 @@ class Matches:
     def last(self) -> int:
         """Tasks of the adversary against scripted protagonists."""
         return sum(n for _, n in self.against_protagonists)
+
+    def where(self, keep: Tensor) -> Matches:
+        """Those of the tasks with ``keep`` [M] alone."""
+        groups = []
+        for group, start in ((self.against_adversaries, 0), (self.against_protagonists, self.first + self.duels)):
+            counts = torch.split(keep[start : start + sum(n for _, n in group)], [n for _, n in group])
+            groups.append(
+                [(player, n) for (player, _), part in zip(group, counts, strict=True) if (n := int(part.sum()))]
+            )
+        duels = int(keep[self.first : self.first + self.duels].sum())
+        return Matches(self.tasks[keep], groups[0], duels, groups[1])
 
 
 class DuelProblem:
@@ -288,6 +309,19 @@ class DuelProblem:
         m = self.matches
         counts: dict[Role, int] = {"protagonist": m.first + m.duels, "adversary": m.duels + m.last}
         return {role: n for role, n in counts.items() if n}
+
+    def drop(self, role: Role, tasks: list[int]) -> None:
+        """See ``Problem.drop``."""
+        first = 0 if role == "protagonist" else self.matches.first
+        keep = torch.ones(self.matches.tasks.shape[0], dtype=torch.bool)
+        keep[torch.tensor(tasks) + first] = False
+        before, self.matches = self.tasks, self.matches.where(keep)
+        if len(self.tasks) < len(before):
+            raise FloatingPointError(f"every task of the {role}'s, or of its opponent's, blew up")
+        rows = keep.repeat_interleave(self.episodes)
+        self._seeds = self._seeds[rows]
+        self._params = type(self._params)(*(column[rows] for column in self._params))
+        self.returns, self._kept = [], []
 
     def collect(self, players: Players, shot: int) -> dict[Role, Trajectories]:
         """Play ``episodes`` episodes per task under the players' present weights."""

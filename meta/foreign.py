@@ -151,6 +151,16 @@ class ForeignProblem:
         """Number of tasks per learner."""
         return {role: len(self._tasks) for role in ROLES if role not in self._opponents}
 
+    def drop(self, role: Role, tasks: list[int]) -> None:
+        """See ``Problem.drop``."""
+        stay = [n for n in range(len(self._tasks)) if n not in tasks]
+        if not stay:
+            raise FloatingPointError("every task blew up")
+        self._envs, self._tasks = [self._envs[n] for n in stay], [self._tasks[n] for n in stay]
+        self._seeds = self._seeds.view(-1, self.episodes)[stay].flatten()
+        self._opponents = {r: {n: v[stay] for n, v in weights.items()} for r, weights in self._opponents.items()}
+        self.returns, self._kept = [], []
+
     def collect(self, players: Players, shot: int) -> dict[Role, Trajectories]:
         """Play ``episodes`` episodes per task under the players' present weights."""
         everyone = {**players, **self._opponents}

@@ -46,6 +46,29 @@ def adapt_step(
     }
 
 
+class Diverged(FloatingPointError):
+    """Weights that an update left without finite values.
+
+    Attributes:
+        role: whose.
+        tasks: in which tasks, by row.
+    """
+
+    def __init__(self, role: Role, tasks: list[int], step: int) -> None:
+        super().__init__(
+            f"the {role}'s weights are not finite after update {step}, in task {', '.join(map(str, tasks))}"
+        )
+        self.role, self.tasks = role, tasks
+
+
+def check_finite(players: Players, step: int) -> None:
+    """Raise ``Diverged`` for the first player with weights that are not finite after update ``step``."""
+    for role, weights in players.items():
+        sums = torch.stack([value.detach().reshape(len(value), -1).sum(1) for value in weights.values()]).sum(0)
+        if not torch.isfinite(sums).all():
+            raise Diverged(role, torch.nonzero(~torch.isfinite(sums)).flatten().tolist(), step)
+
+
 def step_sizes(rates: Tensor, weights: Weights) -> list[Tensor]:
     """One step size per weight tensor, to be multiplied with its gradient.
 
@@ -102,6 +125,9 @@ def unroll(
 
     Returns:
         K + 1 ``Losses``, per role [N].
+
+    Raises:
+        Diverged: weights that are not finite.
     """
     history = []
     for shot in range(steps + 1):
@@ -110,4 +136,5 @@ def unroll(
         if shot < steps:
             now = {role: rates[role][shot] for role in players}
             players = adapt_step(players, losses.support, now, second_order, joint)
+            check_finite(players, shot + 1)
     return history

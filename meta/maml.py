@@ -25,7 +25,7 @@ from torch import Tensor
 from metaduel.agents.policies import Weights, stack
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
-from metaduel.meta.inner import unroll
+from metaduel.meta.inner import Diverged, unroll
 from metaduel.meta.outer import OuterOptimiser
 from metaduel.meta.problem import Losses, Players, Problem
 
@@ -49,6 +49,7 @@ class MAMLConfig:
         momentum: of the outer step where two players learn (0.9 where one does). Where they meet only each other, momentum
             undoes what the optimistic step is for; where scripted opponents hold them in place, it evens out noise.
         max_norm: bound on the outer gradient's global norm, per player.
+        max_skipped: tasks of a run that may be left out because an update blew a player's weights up; one more stops the run.
     """
 
     steps: int = 3
@@ -63,6 +64,7 @@ class MAMLConfig:
     inner_lr_outer_lr: float = 1e-2
     momentum: float = 0.0
     max_norm: float = 10.0
+    max_skipped: int = 100
 
     def __post_init__(self) -> None:
         if not 0 <= self.momentum < 1:
@@ -72,6 +74,8 @@ class MAMLConfig:
         for name in ("inner_lr", "outer_lr", "inner_lr_outer_lr", "max_norm"):
             if not getattr(self, name) > 0:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} must be above 0")
+        if isinstance(self.max_skipped, bool) or not isinstance(self.max_skipped, int) or self.max_skipped < 0:
+            raise InvalidInputError(f"max_skipped={self.max_skipped!r} must be a whole number of at least 0")
         if self.peer and not self.second_order:
             raise InvalidInputError("peer=True needs second_order=True: it is a derivative through the other's updates")
 
@@ -90,6 +94,7 @@ class MAML:
     Attributes:
         start: per role, leaves that ``update`` moves.
         log_rates: per role, a leaf: [K, 1], [K, P] (weight tensors) or [K, D] (numbers in them).
+        skipped: tasks that were left out so far, see ``MAMLConfig.max_skipped``.
     """
 
     simultaneous = True  # whether both players move in an outer step
@@ -110,6 +115,7 @@ class MAML:
             ).requires_grad_()
             for role, weights in self.start.items()
         }
+        self.skipped = 0
         self._adapting = {
             role: _mask(role, weights, (heads or {}).get(role, ()), config)
             for role, weights in self.start.items()
@@ -166,10 +172,11 @@ class MAML:
         """One outer step on a batch of tasks; returns metrics by name.
 
         Raises:
-            FloatingPointError: a gradient that is not finite; nothing was changed.
+            FloatingPointError: a gradient that is not finite, or updates that blew weights up in too many tasks; nothing was
+                changed.
         """
-        metrics = {}
-        gradients = self.gradients(problem)
+        gradients = self._gradients(problem)
+        metrics = {"skipped_tasks": float(self.skipped)}
         for role, (gradient, rate_gradient) in gradients.items():
             for name, value in (*gradient.items(), ("the log inner rates", rate_gradient)):
                 if not torch.isfinite(value).all():
@@ -182,9 +189,20 @@ class MAML:
                 metrics[f"{role}/inner_lr_{k + 1}"] = rate
         return metrics
 
+    def _gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
+        """``gradients``, without the tasks in which an update blew up."""
+        while True:
+            try:
+                return self.gradients(problem)
+            except Diverged as error:
+                self.skipped += len(error.tasks)
+                if self.skipped > self.config.max_skipped:
+                    raise FloatingPointError(f"{error} (tasks skipped so far: {self.skipped})") from None
+                problem.drop(error.role, error.tasks)
+
     def state(self) -> dict[str, Tensor]:
         """Everything that ``load`` needs, by name."""
-        state: dict[str, Tensor] = {}
+        state: dict[str, Tensor] = {"skipped": torch.tensor(self.skipped)}
         for role, weights in self.start.items():
             state |= {f"{role}/start/{name}": value.detach() for name, value in weights.items()}
             state[f"{role}/log_rates"] = self.log_rates[role].detach()
@@ -196,6 +214,7 @@ class MAML:
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Continue from ``state``."""
+        self.skipped = int(state["skipped"])
         for role, weights in self.start.items():
             for name, value in weights.items():
                 value.copy_(state[f"{role}/start/{name}"])

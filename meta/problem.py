@@ -53,6 +53,15 @@ class Problem(Protocol):
         """
         ...
 
+    def drop(self, role: Role, tasks: list[int]) -> None:
+        """Leave out some of a player's tasks (for both players, where it meets the other in them) and forget what was drawn.
+        All others keep their noise.
+
+        Raises:
+            FloatingPointError: no task would be left for somebody.
+        """
+        ...
+
     def replay(self, clip: float) -> Problem:
         """The same problem on the data that ``losses`` drew so far, shot by shot, for weights that have moved since.
 

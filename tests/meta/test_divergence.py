@@ -1,0 +1,123 @@
+"""Updates that blow up: the task is left out and counted, and too many of them stop the run."""
+
+import pytest
+import torch
+
+from metaduel.agents.policies import stack
+from metaduel.envs.errors import InvalidInputError
+from metaduel.meta.config import TrainConfig
+from metaduel.meta.duels import DuelProblem
+from metaduel.meta.inner import Diverged, check_finite
+from metaduel.meta.maml import MAML, MAMLConfig
+from metaduel.meta.methods import METHODS
+from metaduel.meta.problem import Losses
+from metaduel.meta.source import DuelSource
+from metaduel.meta.train import make_learner, train
+from metaduel.meta.trainer import LAST, TrainingStopped
+
+ROLES = ("protagonist", "adversary")
+TINY = TrainConfig(game="Navigation").override(
+    iterations=3, tasks=6, episodes=2, horizon=5, steps=2, hidden=(4,), validate_every=1, validation_tasks=2
+)
+
+
+class Slopes:
+    """L_i(w) = s_i w: an update moves w by - rate * s_i, to infinity where the slope is infinite."""
+
+    def __init__(self, slopes):
+        self.slopes, self.dropped = torch.tensor(slopes), []
+
+    @property
+    def tasks(self):
+        return {"protagonist": len(self.slopes)}
+
+    def losses(self, players, shot, joint=False):
+        loss = {"protagonist": self.slopes * players["protagonist"]["w"][:, 0]}
+        return Losses(loss, loss)
+
+    def drop(self, role, tasks):
+        self.dropped.append((role, tasks))
+        self.slopes = self.slopes[[n for n in range(len(self.slopes)) if n not in tasks]]
+
+
+@pytest.mark.parametrize("method", ["maml", "fomaml", "reptile"])
+def test_the_task_is_left_out_and_counted(method):
+    inf = float("inf")
+    made = [METHODS[method].configure(MAMLConfig(steps=1, inner_lr=0.1, max_skipped=2))] * 2
+    start = {"protagonist": {"w": torch.tensor([1.0])}}
+    learner, other = (METHODS[method].learner(start, config) for config in made)
+    problem = Slopes([1.0, inf, 3.0, -inf])
+    metrics = learner.update(problem)
+    assert problem.dropped == [("protagonist", [1, 3])]
+    assert metrics["skipped_tasks"] == learner.skipped == 2
+    other.update(Slopes([1.0, 3.0]))
+    assert torch.equal(learner.start["protagonist"]["w"], other.start["protagonist"]["w"])
+    other.load(learner.state())
+    assert other.skipped == 2
+    before = learner.start["protagonist"]["w"].clone()
+    message = r"the protagonist's weights are not finite after update 1, in task 0 \(tasks skipped so far: 3\)"
+    with pytest.raises(FloatingPointError, match=message):
+        learner.update(Slopes([inf, 1.0]))
+    assert torch.equal(learner.start["protagonist"]["w"], before)
+
+
+def test_the_step_and_the_tasks_are_named():
+    weights = {"a": torch.ones(3, 2), "b": torch.ones(3)}
+    check_finite({"adversary": weights}, 1)
+    weights["b"][2] = float("nan")
+    with pytest.raises(Diverged, match="the adversary's weights are not finite after update 2, in task 2") as error:
+        check_finite({"adversary": weights}, 2)
+    assert (error.value.role, error.value.tasks) == ("adversary", [2])
+
+
+@pytest.mark.parametrize(("role", "gone"), [("protagonist", [1, 4]), ("adversary", [0, 5])])
+def test_the_other_tasks_of_a_game_keep_their_noise(role, gone):
+    # Matches: 3 against scripted adversaries, 3 duels, 3 of scripted protagonists.
+    source = DuelSource(TINY)
+    assert (source.problem(0).matches.first, source.problem(0).matches.duels, source.problem(0).matches.last) == (
+        3,
+        3,
+        3,
+    )
+    whole, part = source.problem(0), source.problem(0)
+    learner = make_learner(TINY, source)
+    part.losses({r: stack(learner.start[r], n) for r, n in part.tasks.items()}, 0)
+    part.drop(role, gone)
+    before, after = (p.losses({r: stack(learner.start[r], n) for r, n in p.tasks.items()}, 0) for p in (whole, part))
+    # Protagonist's rows are matches 0-5, the adversary's 3-8.
+    out = {"protagonist": 0, "adversary": 3}
+    matches = {n + out[role] for n in gone}
+    for r in ROLES:
+        stay = [n for n in range(6) if n + out[r] not in matches]
+        assert part.tasks[r] == len(stay)
+        assert torch.equal(after.support[r], before.support[r][stay])
+    assert len(part.returns) == 1
+
+
+def test_a_game_with_nobody_left_says_so():
+    problem = DuelSource(TINY.override(learned_share=1.0)).problem(0)
+    with pytest.raises(FloatingPointError, match="every task of the protagonist's, or of its opponent's, blew up"):
+        problem.drop("protagonist", list(range(6)))
+
+
+def test_too_many_stop_the_run_with_its_last_checkpoint(tmp_path, monkeypatch):
+    original = DuelProblem.losses
+
+    def losses(self, players, shot, joint=False):
+        result = original(self, players, shot, joint)
+        if shot == 1:
+            result.support["protagonist"][0] = result.support["protagonist"][0] * float("inf")
+        return result
+
+    folder = tmp_path / "run"
+    train(TINY.override(iterations=1, max_skipped=0), tmp_path / "whole", quiet=True)
+    monkeypatch.setattr(DuelProblem, "losses", losses)
+    with pytest.raises(TrainingStopped, match=r"^iteration 1: the protagonist's weights are not finite after update 2"):
+        train(TINY.override(max_skipped=3), folder, quiet=True)  # every retry has a first task
+    assert not (folder / LAST).exists()
+
+
+def test_how_many_must_be_a_count():
+    with pytest.raises(InvalidInputError, match="max_skipped=-1 must be a whole number of at least 0"):
+        MAMLConfig(max_skipped=-1)
+    assert MAML({"protagonist": {"w": torch.zeros(1)}}, MAMLConfig()).skipped == 0
