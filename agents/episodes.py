@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaduel.agents.rollout import Trajectories
+from metaduel.agents.trajectories import Trajectories
 
 
 class Step(NamedTuple):

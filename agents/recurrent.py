@@ -70,18 +70,18 @@ class GRUPolicy(Policy):
 
     def advance(self, weights: Weights, given: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """One step: input [N, M, d + A + 1] and memory [N, M, units] give means or logits [N, M, A] and the new memory."""
-        hidden = self._cell(weights, _affine(weights, "input", given), hidden)
-        return _affine(weights, "output", hidden), hidden
+        hidden = self._cell(weights, affine(weights, "input", given), hidden)
+        return affine(weights, "output", hidden), hidden
 
     def over_time(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, T, M, A] for whole episodes of inputs [N, T, M, d + A + 1]."""
         n, steps, episodes, size = observation.shape
-        inputs = _affine(prepared, "input", observation.view(n, steps * episodes, size)).view(n, steps, episodes, -1)
+        inputs = affine(prepared, "input", observation.view(n, steps * episodes, size)).view(n, steps, episodes, -1)
         hidden, kept = observation.new_zeros(n, episodes, self.units), []
         for given in inputs.unbind(1):
             hidden = self._cell(prepared, given, hidden)
             kept.append(hidden)
-        out = _affine(prepared, "output", torch.stack(kept, 1).view(n, steps * episodes, -1))
+        out = affine(prepared, "output", torch.stack(kept, 1).view(n, steps * episodes, -1))
         return out.view(n, steps, episodes, -1)
 
     def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class GRUPolicy(Policy):
         return self.advance(prepared, observation, observation.new_zeros(*observation.shape[:2], self.units))[0]
 
     def _cell(self, weights: Weights, given: Tensor, hidden: Tensor) -> Tensor:
-        own = _affine(weights, "memory", hidden)
+        own = affine(weights, "memory", hidden)
         gates = torch.sigmoid(given[..., : 2 * self.units] + own[..., : 2 * self.units])
         reset, keep = gates.chunk(2, -1)
         # tanh(x) = 2 sigmoid(2 x) - 1, several times faster on CPUs.
@@ -97,5 +97,6 @@ class GRUPolicy(Policy):
         return new + keep * (hidden - new)
 
 
-def _affine(weights: Weights, name: str, x: Tensor) -> Tensor:
+def affine(weights: Weights, name: str, x: Tensor) -> Tensor:
+    """The layer ``name`` of stacked weights at inputs [N, M, i]: [N, M, o]."""
     return torch.baddbmm(weights[f"{name}.bias"].unsqueeze(1), x, weights[f"{name}.weight"])

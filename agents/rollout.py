@@ -12,32 +12,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import Policy, Weights
 from metaduel.agents.recurrent import GRUPolicy
 from metaduel.agents.runtime import one_thread
+from metaduel.agents.trajectories import Trajectories
 from metaduel.envs import noise
 from metaduel.envs.core import Duel, Player, View, take_rows
 
 
-class Trajectories(NamedTuple):
-    """What one seat's learner saw, did and got."""
-
-    observation: Tensor  # [N, T, E, d]
-    action: Tensor  # [N, T, E, a] before clipping, or [N, T, E] int64
-    reward: Tensor  # [N, T, E], 0 after the end
-    alive: Tensor  # [N, T, E] 1 where the step was played, else 0
-
-    @property
-    def returns(self) -> Tensor:
-        """Undiscounted returns [N, E]."""
-        return self.reward.sum(1)
-
-
 class Learner(NamedTuple):
-    """A learned player: one set of weights per task."""
+    """A learned player: one set of weights per task, or one for all of them."""
 
     policy: Policy
-    weights: Weights  # each [n, ...], n tasks
+    weights: Weights  # each [n, ...], n tasks or 1
     deterministic: bool = False
 
 
@@ -68,7 +56,7 @@ def rollout(
 
     Returns:
         Per seat the learner's trajectories, over its tasks alone; None for a seat without a learner. T is the length of
-        the longest episode.
+        the longest episode. With one set of weights for n tasks they are [1, T, n E, ...].
     """
     with torch.no_grad(), one_thread():
         return _Rollout(duel, params, seats, episodes, seed, episode).run()
@@ -99,8 +87,8 @@ class _Rollout:
         rows = slice(sitting.tasks.start * self.episodes, sitting.tasks.stop * self.episodes)
         uniforms = noise.uniform(self.rows.key[rows], time, noise.SEAT[seat], _noise(sitting.actor), self.dtype)
         if isinstance(sitting.actor, Learner):
-            kind = _RecurrentRows if isinstance(sitting.actor.policy, GRUPolicy) else _LearnerRows
-            return kind(rows, sitting.actor, uniforms, self.episodes, self.duel.horizon)
+            kind = next((k for p, k in _KINDS.items() if isinstance(sitting.actor.policy, p)), _LearnerRows)
+            return kind(rows, sitting.actor, uniforms, self.duel.horizon)
         return _PlayerRows(rows, sitting.actor, uniforms)
 
     def run(self) -> tuple[Trajectories | None, Trajectories | None]:
@@ -113,9 +101,9 @@ class _Rollout:
             numbers = self.numbers[step] if self.numbers is not None else None
             self.rows, transition = self.duel.step(self.rows, (actions[0], actions[1]), numbers)
             rewards = transition.reward.unbind(1)
-            for actors, reward in zip(self.actors, rewards, strict=True):
+            for actors, reward, other in zip(self.actors, rewards, actions[::-1], strict=True):
                 for actor in actors:
-                    actor.record(reward, alive)
+                    actor.record(reward, alive, other)
             alive = alive & ~transition.terminated
             if not alive.any():
                 break
@@ -128,12 +116,13 @@ def _noise(actor: Learner | Player) -> int:
 
 
 class _LearnerRows:
-    def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, episodes: int, horizon: int) -> None:
+    def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, horizon: int) -> None:
         self.rows, self.policy, self.deterministic = rows, learner.policy, learner.deterministic
         # Stacked weights may be views of one set; rollouts are faster on real copies.
         prepared = self.policy.prepare({name: value.detach() for name, value in learner.weights.items()})
         self.weights = {name: value.contiguous() for name, value in prepared.items()}
-        self.shape = (uniforms.shape[1] // episodes, episodes)
+        n = len(next(iter(self.weights.values())))
+        self.shape = (n, uniforms.shape[1] // n)
         numbers = self.policy.prepare_noise(uniforms).view(horizon, *self.shape, -1)
         self.noise = self.policy.scale_noise(self.weights, numbers).unbind(0)
         # Kept step by step and joined once: writing into a block costs a strided copy per step and field.
@@ -149,7 +138,7 @@ class _LearnerRows:
         self.kept.append((own, action))
         return self.policy.clip(action).flatten(0, 1)
 
-    def record(self, reward: Tensor, alive: Tensor) -> None:
+    def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
         self.got.append((reward[self.rows].reshape(self.shape), alive[self.rows].view(self.shape)))
 
     def result(self) -> Trajectories | None:
@@ -163,8 +152,8 @@ class _RecurrentRows(_LearnerRows):
 
     policy: GRUPolicy
 
-    def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, episodes: int, horizon: int) -> None:
-        super().__init__(rows, learner, uniforms, episodes, horizon)
+    def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, horizon: int) -> None:
+        super().__init__(rows, learner, uniforms, horizon)
         self.hidden, self.before = (uniforms.new_zeros(*self.shape, n) for n in self.policy.remembered)
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
@@ -177,9 +166,39 @@ class _RecurrentRows(_LearnerRows):
         self.kept.append((own, action))
         return self.policy.clip(action).flatten(0, 1)
 
-    def record(self, reward: Tensor, alive: Tensor) -> None:
-        super().record(reward, alive)
+    def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
+        super().record(reward, alive, other)
         self.before = self.policy.remember(self.kept[-1][1], self.got[-1][0])
+
+
+class _MemoryRows(_RecurrentRows):
+    """Its memory stands still after the end of an episode, which closes it."""
+
+    policy: MemoryPolicy
+
+    def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, horizon: int) -> None:
+        super().__init__(rows, learner, uniforms, horizon)
+        self.hidden = self.policy.begin(self.weights, self.shape[1])
+        self.others: list[Tensor] = []
+
+    def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
+        self._before = self.hidden, self.before
+        return super().act(step, rows, observation)
+
+    def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
+        super().record(reward, alive, other)
+        own = other[self.rows]
+        self.others.append(own.view(*self.shape, *own.shape[1:]))
+        played = self.got[-1][1].unsqueeze(-1)
+        hidden, before = self._before
+        self.hidden = torch.where(played, self.hidden, hidden)
+        self.before = torch.where(played, self.before, before)
+
+    def result(self) -> Trajectories | None:
+        data = super().result()
+        assert data is not None
+        memory = self.policy.close(self.weights, self.before, self.hidden)
+        return data._replace(other=torch.stack(self.others, 1), memory=memory)
 
 
 class _PlayerRows:
@@ -194,8 +213,12 @@ class _PlayerRows:
         action, self.memory = self.player.act(view, self.memory, self.noise[step])
         return action
 
-    def record(self, reward: Tensor, alive: Tensor) -> None:
+    def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
         """Only learners record."""
 
     def result(self) -> Trajectories | None:
         return None
+
+
+# Who keeps a learner's rows, the more special policy first.
+_KINDS: dict[type[Policy], type[_LearnerRows]] = {MemoryPolicy: _MemoryRows, GRUPolicy: _RecurrentRows}

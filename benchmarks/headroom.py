@@ -41,8 +41,9 @@ from torch import Tensor
 
 from metaduel.agents.policies import MLPPolicy, Policy, Weights
 from metaduel.agents.recurrent import GRUPolicy
-from metaduel.agents.rollout import Learner, Sitting, Trajectories, rollout
+from metaduel.agents.rollout import Learner, Sitting, rollout
 from metaduel.agents.runtime import configure
+from metaduel.agents.trajectories import Trajectories
 from metaduel.benchmarks import few_shot, metrics
 from metaduel.benchmarks.few_shot import Contender, Protocol
 from metaduel.envs.core import Duel, Player, View
@@ -292,7 +293,7 @@ class Population:
         pick = torch.randint(len(pool), (n * episodes,), generator=torch.Generator().manual_seed(seed))
         seeds = torch.arange(n * episodes) + seed
         data = self._rollout(pool[pick], [self.opponents[i] for i in met], episodes, seeds)
-        return Trajectories(*(_per_player(part, self.size) for part in data))
+        return Trajectories(*(_per_player(part, self.size) for part in data[:4]))
 
     def _rollout(self, rows: Tensor, opponents: Sequence[Player], episodes: int, seeds: Tensor) -> Trajectories:
         """Everybody against every opponent in order: [opponents * P, T, episodes]."""

@@ -37,8 +37,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from metaduel.agents.policies import MLPPolicy
-from metaduel.agents.rollout import Trajectories
 from metaduel.agents.runtime import configure
+from metaduel.agents.trajectories import Trajectories
 from metaduel.benchmarks.report import Sheet
 from metaduel.envs import registry
 from metaduel.envs.adapters.seat import Seat

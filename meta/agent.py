@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from metaduel.agents.distributions import Distribution
 from metaduel.agents.episodes import Step, pad_episodes
+from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import Policy, Weights
-from metaduel.agents.rollout import Trajectories
+from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core import Duel, View
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import ROLES, Role
@@ -26,6 +30,19 @@ from metaduel.meta.foreign import Factory, action_space, describe, make_policies
 from metaduel.meta.inner import adapt_step
 from metaduel.meta.source import make_duel, make_policy
 from metaduel.meta.trainer import BEST
+
+Array = npt.NDArray[Any]
+
+
+class State(NamedTuple):
+    """What a network with a memory carries from step to step."""
+
+    hidden: Array  # [B, units]
+    before: Array  # [B, n] what the next input holds beside the observation
+    told: bool  # whether the last reward is in there
+
+
+_NO_STATE = State(np.zeros((1, 0)), np.zeros((1, 0)), True)
 
 
 @dataclass(frozen=True)
@@ -68,28 +85,80 @@ class Agent:
 
         Args:
             observation: [d] or [B, d].
-            state: passed through; this player has no memory within an episode.
-            episode_start: not used.
+            state: what a network with a memory remembers of its episode, as the last call (and ``remember``) gave it; None at
+                the start of one. Passed through by others.
+            episode_start: [B] bool: which rows begin an episode, for networks with a memory.
             deterministic: the mode of the distribution instead of a sample.
 
         Returns:
-            Actions within the action space, [a] or [B, a] (or int64 scalars), and ``state``.
+            Actions within the action space, [a] or [B, a] (or int64 scalars), and the new ``state``.
+
+        Raises:
+            InvalidInputError: a network with a memory has not been told its last reward, see ``remember``.
         """
-        batch = np.atleast_2d(np.asarray(observation, np.float32))
+        batch = torch.as_tensor(np.atleast_2d(np.asarray(observation, np.float32)))
         uniforms = None if deterministic else self._rng.random((len(batch), self.policy.noise))  # type: ignore[attr-defined]
-        action, _ = self._choose(torch.as_tensor(batch), uniforms)
+        if isinstance(self.policy, GRUPolicy):
+            state = self._state(self.policy, state, episode_start, len(batch))
+            action, _, hidden = self._recall(self.policy, batch, state, uniforms)
+            before = self.policy.remember(action.unsqueeze(0), action.new_zeros(1, len(batch), dtype=batch.dtype))[0]
+            state = State(hidden.numpy(), before.numpy(), False)
+        else:
+            action, _ = self._choose(batch, uniforms)
         chosen = self.policy.clip(action).numpy()
         return (chosen if np.ndim(observation) == 2 else chosen[0]), state
 
-    def _choose(self, observation: Tensor, uniforms: np.ndarray[Any, Any] | None) -> tuple[Tensor, Tensor]:
+    def remember(self, state: State, reward: npt.ArrayLike) -> State:
+        """Tell a network with a memory what its last action was rewarded with: once after every step, before ``predict``.
+
+        Args:
+            state: as ``predict`` gave it.
+            reward: [B], or a number.
+
+        Returns:
+            The state for the next ``predict``.
+        """
+        before = state.before.copy()
+        before[:, self.policy.action_size] = np.asarray(reward, np.float32)
+        return State(state.hidden, before, True)
+
+    def _state(self, policy: GRUPolicy, state: State | None, episode_start: Any, rows: int) -> State:
+        blank = np.zeros((rows, policy.remembered[1]), np.float32)
+        fresh = State(self._begin(policy, rows), blank, True)
+        if state is None:
+            return fresh
+        starting = np.zeros(rows, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(rows)
+        if not state.told and not starting.all():
+            raise InvalidInputError(
+                "this player remembers its rewards: after every step, state = player.remember(state, reward)"
+            )
+        where = starting[:, None]
+        return State(np.where(where, fresh.hidden, state.hidden), np.where(where, fresh.before, state.before), True)
+
+    def _begin(self, policy: GRUPolicy, rows: int) -> Array:
+        if isinstance(policy, MemoryPolicy):
+            return policy.begin(self._prepared, rows)[0].numpy()  # type: ignore[attr-defined]
+        return np.zeros((rows, policy.units), np.float32)
+
+    @torch.no_grad()
+    def _recall(
+        self, policy: GRUPolicy, observation: Tensor, state: State, uniforms: Array | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The action, the network's input and its new memory, one row each."""
+        given = torch.cat([observation, torch.as_tensor(state.before)], 1)
+        out, hidden = policy.advance(self._prepared, given.unsqueeze(0), torch.as_tensor(state.hidden).unsqueeze(0))  # type: ignore[attr-defined]
+        return self._pick(policy.head(self._prepared, out), uniforms), given, hidden[0]  # type: ignore[attr-defined]
+
+    def _choose(self, observation: Tensor, uniforms: Array | None) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             distribution = self.policy.distribution(self._prepared, observation.unsqueeze(0))  # type: ignore[attr-defined]
-            if uniforms is None:
-                action = distribution.mode()
-            else:
-                numbers = torch.as_tensor(uniforms, dtype=observation.dtype)
-                action = distribution.sample(self.policy.prepare_noise(numbers))
-        return action[0], observation
+            return self._pick(distribution, uniforms), observation
+
+    def _pick(self, distribution: Distribution, uniforms: Array | None) -> Tensor:
+        if uniforms is None:
+            return distribution.mode()[0]
+        numbers = torch.as_tensor(uniforms, dtype=torch.float32)
+        return distribution.sample(self.policy.prepare_noise(numbers))[0]
 
     def adapt(self, env: gym.Env[Any, Any], shots: int = 3, episodes: int = 5) -> Agent:
         """Adapt to whatever task and opponent ``env`` has now; ``env`` is reset before every episode.
@@ -119,6 +188,9 @@ class Agent:
                 )
         agent = self
         for shot in range(shots):
+            if isinstance(self.policy, MemoryPolicy):
+                agent = replace(agent._remembering(env, episodes), seed=self.seed + shot + 1)
+                continue
             data = agent._play(env, episodes)
             weights = {name: value.unsqueeze(0).requires_grad_() for name, value in agent.weights.items()}
             loss, *_ = self.loss.of(self.role).evaluate(self.policy, weights, data)
@@ -131,20 +203,42 @@ class Agent:
 
     def _play(self, env: gym.Env[Any, Any], episodes: int) -> Trajectories:
         """Episodes as [1, T, E] tensors, T the longest."""
-        played: list[list[Step]] = []
+        return pad_episodes([[self._episode(env)[0] for _ in range(episodes)]])
+
+    def _remembering(self, env: gym.Env[Any, Any], episodes: int) -> Agent:
+        """The player with the memory that it has after some episodes."""
+        assert isinstance(self.policy, MemoryPolicy)
+        agent = self
         for _ in range(episodes):
-            steps: list[Step] = []
-            done = False
-            observation, _ = env.reset()
-            while not done:
-                uniforms = self._rng.random((1, self.policy.noise))  # type: ignore[attr-defined]
-                action, row = self._choose(torch.as_tensor(np.array(observation, np.float32)).view(1, -1), uniforms)
-                chosen = self.policy.clip(action).numpy()[0]
-                observation, reward, terminated, truncated, _ = env.step(chosen)
-                steps.append(Step(row[0], action[0], float(reward)))
-                done = terminated or truncated
-            played.append(steps)
-        return pad_episodes([played])
+            _, state = agent._episode(env)
+            before, hidden = (torch.as_tensor(part).unsqueeze(0) for part in (state.before, state.hidden))
+            with torch.no_grad():
+                memory = self.policy.close(agent._prepared, before, hidden)[0, 0]  # type: ignore[attr-defined]
+            after = replace(agent, weights={**agent.weights, "memory.start": memory})
+            object.__setattr__(after, "_rng", agent._rng)  # type: ignore[attr-defined]
+            agent = after
+        return agent
+
+    def _episode(self, env: gym.Env[Any, Any]) -> tuple[list[Step], State]:
+        """One episode, and the state that a network with a memory is left with."""
+        steps: list[Step] = []
+        done = False
+        state = self._state(self.policy, None, None, 1) if isinstance(self.policy, GRUPolicy) else _NO_STATE
+        observation, _ = env.reset()
+        while not done:
+            uniforms = self._rng.random((1, self.policy.noise))  # type: ignore[attr-defined]
+            own = torch.as_tensor(np.array(observation, np.float32)).view(1, -1)
+            if isinstance(self.policy, GRUPolicy):
+                action, row, hidden = self._recall(self.policy, own, state, uniforms)
+            else:
+                action, row = self._choose(own, uniforms)
+            observation, reward, terminated, truncated, _ = env.step(self.policy.clip(action).numpy()[0])
+            steps.append(Step(row[0], action[0], float(reward)))
+            if isinstance(self.policy, GRUPolicy):
+                before = self.policy.remember(action.unsqueeze(0), torch.full((1, 1), float(reward)))[0]
+                state = State(hidden.numpy(), before.numpy(), True)
+            done = terminated or truncated
+        return steps, state
 
 
 class AgentPlayer:
@@ -153,6 +247,10 @@ class AgentPlayer:
     memory = 0
 
     def __init__(self, agent: Agent) -> None:
+        if isinstance(agent.policy, GRUPolicy):
+            raise InvalidInputError(
+                "a player that remembers its rewards cannot take a seat as somebody's opponent: seats are not told rewards"
+            )
         self.agent = agent
         self.noise = agent.policy.noise
 

@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.envs.opponents import check_name
@@ -31,6 +31,8 @@ class RunConfig:
         tasks: tasks per iteration and player.
         episodes: episodes per task and shot in training.
         horizon: steps per episode; 0: the environment's own.
+        network: ``mlp``, or ``gru``: a memory that lasts an episode, with the last of ``hidden`` as its width, which is given
+            the previous action and reward, too. Methods that adapt by remembering have a network of their own.
         hidden: widths of the policy networks.
         initial_log_std: where a Gaussian policy's log standard deviation starts.
         context: inputs of the policy networks that are weights themselves, in which an update can say what the task is.
@@ -47,6 +49,7 @@ class RunConfig:
     tasks: int = 20
     episodes: int = 10
     horizon: int = 0
+    network: Literal["mlp", "gru"] = "mlp"
     hidden: tuple[int, ...] = (64, 64)
     initial_log_std: float = -0.5
     context: int = 0
@@ -84,6 +87,11 @@ class RunConfig:
             or (self.context and not self.hidden)
         ):
             raise InvalidInputError(f"context={self.context!r} must be a whole number, and 0 without hidden layers")
+        recurrent = self.network == "gru" or find_method(self.method).memory is not None
+        if recurrent and (self.context or not self.hidden):
+            raise InvalidInputError(
+                f"hidden={self.hidden!r}, context={self.context}: a network with a memory needs a width, and has no context"
+            )
         if not math.isfinite(self.initial_log_std):
             raise InvalidInputError(f"initial_log_std={self.initial_log_std!r} must be a finite number")
 

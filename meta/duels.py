@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -12,12 +12,15 @@ from torch import Tensor
 from metaduel.agents.baselines import fit_linear
 from metaduel.agents.distributions import Distribution
 from metaduel.agents.losses import SURROGATES, Surrogate, clipped_loss, policy_gradient_loss
+from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import Policy, Weights
 from metaduel.agents.returns import discounted_returns, gae, normalise, spread
-from metaduel.agents.rollout import Learner, Sitting, Trajectories, rollout
+from metaduel.agents.rollout import Learner, Sitting, rollout
+from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core import Duel, Player
 from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.envs.spec import ROLES, Role
+from metaduel.meta.chains import Chain
 from metaduel.meta.problem import Losses, Players
 
 
@@ -310,6 +313,42 @@ class DuelProblem:
         counts: dict[Role, int] = {"protagonist": m.first + m.duels, "adversary": m.duels + m.last}
         return {role: n for role, n in counts.items() if n}
 
+    def in_turn(self, players: Players, first: int, episodes: int) -> dict[Role, list[Trajectories]]:
+        """Play episodes one after another, one on each task at a time, with memories that last.
+
+        Args:
+            players: per role one set of weights for all tasks, or one per task.
+            first: number of the first episode.
+            episodes: how many.
+
+        Returns:
+            Per role its episodes.
+        """
+        played: dict[Role, list[Trajectories]] = {role: [] for role in players}
+        rows = type(self._params)(*(column[:: self.episodes] for column in self._params))
+        seeds = self._seeds[:: self.episodes]
+        for episode in range(first, first + episodes):
+            data = self._play(players, rows, 1, seeds, episode)
+            for role, one in data.items():
+                played[role].append(one)
+            players = _remembering(players, data)
+        return played
+
+    def chain(self, players: Players, shots: int) -> Chain:
+        """See ``ChainProblem.chain``."""
+        played = self.in_turn(players, 0, shots * self.episodes)
+        for shot in range(shots):
+            part = slice(shot * self.episodes, (shot + 1) * self.episodes)
+            mean = {r: torch.stack([d.returns.flatten() for d in chain[part]]).mean(0) for r, chain in played.items()}
+            self.returns.append(mean)
+        policies = {role: cast(MemoryPolicy, self.policies[role]) for role in played}
+        return Chain(policies, played, self.loss, int(self._seeds[0]))
+
+    def remember(self, players: Players, shot: int) -> Players:
+        """See ``ChainProblem.remember``."""
+        played = self.in_turn(players, shot * self.episodes, self.episodes)
+        return _remembering(players, {role: episodes[-1] for role, episodes in played.items()})
+
     def drop(self, role: Role, tasks: list[int]) -> None:
         """See ``Problem.drop``."""
         first = 0 if role == "protagonist" else self.matches.first
@@ -325,30 +364,37 @@ class DuelProblem:
 
     def collect(self, players: Players, shot: int) -> dict[Role, Trajectories]:
         """Play ``episodes`` episodes per task under the players' present weights."""
-        m, end = self.matches, self.matches.tasks.shape[0]
-        seats: tuple[list[Sitting], list[Sitting]] = ([], [])
-        if m.first + m.duels:
-            seats[0].append(Sitting(slice(0, m.first + m.duels), self._learner("protagonist", players)))
-        seats[0].extend(_sittings(m.against_protagonists, m.first + m.duels))
-        seats[1].extend(_sittings(m.against_adversaries, 0))
-        if m.duels + m.last:
-            seats[1].append(Sitting(slice(m.first, end), self._learner("adversary", players)))
-        episode = torch.full_like(self._seeds, shot)
-        results = rollout(self.duel, self._params, seats, self.episodes, self._seeds, episode)
+        return self._play(players, self._params, self.episodes, self._seeds, shot)
+
+    def _play(
+        self, players: Players, params: Any, episodes: int, seeds: Tensor, episode: int
+    ) -> dict[Role, Trajectories]:
+        seats = self._seats(players)
+        results = rollout(self.duel, params, seats, episodes, seeds, torch.full_like(seeds, episode))
         data = {role: result for role, result in zip(ROLES, results, strict=True) if result is not None}
         self.environment_steps += self._count(data)
         return data
 
-    def _learner(self, role: Role, players: Players) -> Learner:
-        return Learner(self.policies[role], players[role], self.deterministic)
+    def _seats(self, players: Players) -> tuple[list[Sitting], list[Sitting]]:
+        m, end = self.matches, self.matches.tasks.shape[0]
+        learners = {
+            role: Learner(self.policies[role], weights, self.deterministic) for role, weights in players.items()
+        }
+        seats: tuple[list[Sitting], list[Sitting]] = ([], [])
+        if m.first + m.duels:
+            seats[0].append(Sitting(slice(0, m.first + m.duels), learners["protagonist"]))
+        seats[0].extend(_sittings(m.against_protagonists, m.first + m.duels))
+        seats[1].extend(_sittings(m.against_adversaries, 0))
+        if m.duels + m.last:
+            seats[1].append(Sitting(slice(m.first, end), learners["adversary"]))
+        return seats
 
     def _count(self, data: dict[Role, Trajectories]) -> int:
-        steps = 0
-        if "protagonist" in data:
-            steps += int(data["protagonist"].alive.sum())
-        if "adversary" in data:
-            steps += int(data["adversary"].alive[self.matches.duels if "protagonist" in data else 0 :].sum())
-        return steps
+        steps = {role: one.alive.sum(1).flatten() for role, one in data.items()}  # [rows]
+        if len(steps) == 2:  # the rows of the adversary's duels are counted already
+            own = steps["adversary"]
+            steps["adversary"] = own[len(own) // self.tasks["adversary"] * self.matches.duels :]
+        return sum(int(count.sum()) for count in steps.values())
 
     def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
         """See ``Problem.losses``."""
@@ -375,6 +421,12 @@ class DuelProblem:
             "protagonist": torch.nn.functional.pad(other[:duels], (0, 0, 0, 0, first, 0)),
             "adversary": torch.nn.functional.pad(own[first:], (0, 0, 0, 0, 0, last)),
         }
+
+
+def _remembering(players: Players, data: Mapping[Role, Trajectories]) -> Players:
+    """The players with the memory that their last episodes left."""
+    memory = {role: one.memory for role, one in data.items()}
+    return {r: w | {"memory.start": m} if (m := memory[r]) is not None else w for r, w in players.items()}
 
 
 def _sittings(groups: Sequence[tuple[Player, int]], start: int) -> list[Sitting]:

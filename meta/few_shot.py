@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import Policy, Weights, stack
-from metaduel.agents.rollout import Trajectories
+from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core import Duel, Player
+from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
+from metaduel.meta.chains import ChainProblem
 from metaduel.meta.duels import DuelProblem, LossConfig, Matches
 from metaduel.meta.inner import adapt_step
 from metaduel.meta.problem import Players, Problem
@@ -79,17 +82,22 @@ def adapt_and_test(
 class Playable(Problem, Protocol):
     """A problem whose episodes can be looked at."""
 
+    policies: Mapping[Role, Policy]
+
     def collect(self, players: Players, shot: int) -> dict[Role, Trajectories]:
         """Play every task's episodes under the players' present weights."""
         ...
 
 
 def adapt_on(support: Playable, query: Playable, role: Role, start: Weights, rates: Tensor, shots: int) -> FewShot:
-    """Adapt on ``support`` and test on ``query`` (always its shot 0: the same noise) after every shot.
+    """Adapt on ``support`` and test on ``query`` (always its shot 0: the same noise) after every shot: by gradients, or by
+    remembering where the policy has a memory that lasts.
 
     Returns:
         Returns [shots + 1, tasks, test episodes], and the weights after the last shot.
     """
+    if isinstance(support.policies[role], MemoryPolicy):
+        return _remember_on(support, query, role, start, shots)
     weights = {name: value.clone() for name, value in stack(start, support.tasks[role]).items()}
     returns = []
     for shot in range(shots + 1):
@@ -99,4 +107,21 @@ def adapt_on(support: Playable, query: Playable, role: Role, start: Weights, rat
             losses = support.losses(players, shot)
             after = adapt_step(players, losses.support, {role: rate_at(rates, shot)}, create_graph=False)
             weights = {name: value.detach() for name, value in after[role].items()}
+    return FewShot(torch.stack(returns), weights)
+
+
+def _remember_on(support: Playable, query: Playable, role: Role, start: Weights, shots: int) -> FewShot:
+    """``adapt_on`` for a player whose memory adapts: one set of weights for all tasks, and a memory for each."""
+    if not isinstance(support, ChainProblem):
+        raise InvalidInputError(f"{type(support).__name__}: a memory that lasts over episodes is not supported here")
+    tasks = support.tasks[role]
+    players = {role: {name: value.unsqueeze(0) for name, value in start.items()}}
+    returns = []
+    for shot in range(shots + 1):
+        returns.append(query.collect(players, 0)[role].returns.view(tasks, -1))
+        if shot < shots:
+            players = support.remember(players, shot)
+    weights = stack(start, tasks)
+    if shots:
+        weights["memory.start"] = players[role]["memory.start"].squeeze(0)
     return FewShot(torch.stack(returns), weights)

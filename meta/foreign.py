@@ -26,8 +26,9 @@ from pettingzoo import AECEnv, ParallelEnv
 from torch import Tensor
 
 from metaduel.agents.episodes import Step, pad_episodes
-from metaduel.agents.policies import MLPPolicy, Policy, Weights
-from metaduel.agents.rollout import Trajectories
+from metaduel.agents.policies import Policy, Weights
+from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.trajectories import Trajectories
 from metaduel.envs import noise
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
@@ -37,7 +38,7 @@ from metaduel.meta.duels import Kept, LossConfig, Replay, keep, log_probs
 from metaduel.meta.few_shot import adapt_on
 from metaduel.meta.maml import MAML
 from metaduel.meta.problem import Losses, Players
-from metaduel.meta.source import EPISODES, TASKS, VALIDATION_ADAPT, VALIDATION_TEST, initial_weights
+from metaduel.meta.source import EPISODES, TASKS, VALIDATION_ADAPT, VALIDATION_TEST, initial_weights, policy_of
 
 Factory = Callable[[], ParallelEnv[Any, Any, Any]]
 LIMIT = 10_000  # steps after which an episode is taken to be endless
@@ -94,16 +95,16 @@ def action_space(env: Any, agent: Any) -> spaces.Box | spaces.Discrete:
 
 def make_policies(env: Any, config: ForeignConfig) -> dict[Role, Policy]:
     """Each role's policy network."""
-    return {
-        role: MLPPolicy(
-            observation_space(env, agent).shape[0],
-            action_space(env, agent),
-            config.hidden,
-            config.initial_log_std,
-            config.context,
-        )
+    policies = {
+        role: policy_of(config, observation_space(env, agent).shape[0], action_space(env, agent))
         for role, agent in zip(ROLES, env.possible_agents, strict=True)
     }
+    if any(isinstance(policy, GRUPolicy) for policy in policies.values()):
+        raise InvalidInputError(
+            f"method={config.method!r}, network={config.network!r}: networks with a memory are not supported on environments "
+            "of your own: use network='mlp' and a method that adapts by gradients, such as maml"
+        )
+    return policies
 
 
 class ForeignProblem:

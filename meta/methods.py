@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from metaduel.agents.losses import Surrogate
+from metaduel.agents.memory import MemoryPolicy
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.meta import anil, e_maml, meta_sgd, promp, rarl, reptile
+from metaduel.meta import anil, e_maml, meta_sgd, promp, rarl, reptile, rl2
 from metaduel.meta.maml import MAML, MAMLConfig
 
 
@@ -24,6 +25,7 @@ class Method:
         learner: its class.
         settings: the class of its settings.
         surrogates: those that it can use, the one to be preferred first.
+        memory: the policy that it needs, if that is one whose memory lasts over episodes.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Method:
     learner: type[MAML] = MAML
     settings: type[MAMLConfig] = MAMLConfig
     surrogates: tuple[Surrogate, ...] = ("lvc", "dice", "plain")
+    memory: type[MemoryPolicy] | None = None
 
 
 def _first_order(config: MAMLConfig) -> MAMLConfig:
@@ -99,6 +102,16 @@ METHODS: dict[str, Method] = {
             "nothing: the start moves towards the adapted weights",
             reptile.configure,
             reptile.Reptile,
+        ),
+        Method(
+            "rl2",
+            "Duan et al., 2016; Wang et al., 2016",
+            "no weights: a memory that lasts over the episodes of a task",
+            "the whole chain of episodes",
+            rl2.configure,
+            rl2.RL2,
+            rl2.RL2Config,
+            memory=MemoryPolicy,
         ),
         Method(
             "joint",

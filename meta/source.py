@@ -8,17 +8,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies import MLPPolicy, Policy, Weights
+from metaduel.agents.policies import ActionSpace, MLPPolicy, Policy, Weights
+from metaduel.agents.recurrent import GRUPolicy
 from metaduel.envs.core import Duel, Player
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
 from metaduel.envs.opponents import load_player
 from metaduel.envs.spec import GameSpec, Role, Task
 from metaduel.envs.tasks import check_task, frozen_tasks, sample_tasks
-from metaduel.meta.config import TrainConfig, other
+from metaduel.meta.config import RunConfig, TrainConfig, other
 from metaduel.meta.duels import DuelProblem, Matches
 from metaduel.meta.few_shot import adapt_and_test
 from metaduel.meta.maml import MAML
+from metaduel.meta.methods import find_method
 from metaduel.meta.problem import Problem
 
 # What a seed is for; part of every derived seed, so that no two purposes share noise.
@@ -127,8 +129,15 @@ def make_duel(config: TrainConfig) -> Duel:
 
 def make_policy(config: TrainConfig, duel: Duel, role: Role) -> Policy:
     """A role's policy network."""
-    size = duel.observation_space(role).shape[0]
-    return MLPPolicy(size, duel.action_space(role), config.hidden, config.initial_log_std, config.context)
+    return policy_of(config, duel.observation_space(role).shape[0], duel.action_space(role))
+
+
+def policy_of(config: RunConfig, observation_size: int, action_space: ActionSpace) -> Policy:
+    """The network that the settings ask for."""
+    memory = find_method(config.method).memory
+    if memory is not None or config.network == "gru":
+        return (memory or GRUPolicy)(observation_size, action_space, config.hidden[-1], config.initial_log_std)
+    return MLPPolicy(observation_size, action_space, config.hidden, config.initial_log_std, config.context)
 
 
 def initial_weights(policies: Mapping[Role, Policy], seed: int) -> dict[Role, Weights]:

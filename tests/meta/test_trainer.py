@@ -410,7 +410,7 @@ def test_adapting_on_a_gymnasium_env_equals_the_batched_step(finished, monkeypat
     weights = stack(agent.weights, 2)
     for shot, played in enumerate(data):
         assert played.reward.shape == (1, 5, 3)
-        both = type(played)(*(part.expand(2, *part.shape[1:]) for part in played))
+        both = type(played)(*(part.expand(2, *part.shape[1:]) for part in played[:4]))
         players = {"protagonist": {name: value.detach().requires_grad_() for name, value in weights.items()}}
         losses = {"protagonist": agent.loss.evaluate(agent.policy, players["protagonist"], both)[0]}
         rates = {"protagonist": rate_at(agent.rates, shot)}

@@ -1,0 +1,111 @@
+"""Episodes played one after another by players with a memory, and the loss that they are trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.baselines import fit_linear
+from metaduel.agents.losses import clipped_loss
+from metaduel.agents.memory import MemoryPolicy
+from metaduel.agents.returns import discounted_returns, gae, normalise
+from metaduel.agents.trajectories import Trajectories
+from metaduel.envs.spec import Role
+from metaduel.meta.problem import Players, Problem
+
+if TYPE_CHECKING:
+    from metaduel.meta.duels import LossConfig
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What each player with a memory saw, did and got on every task, from its first episode to its last.
+
+    Attributes:
+        policies: per role.
+        episodes: per role its episodes in order, each [1, T, tasks, ...]: one set of weights on all tasks.
+        loss: how they become a loss.
+        seed: of anything random in the loss.
+    """
+
+    policies: Mapping[Role, MemoryPolicy]
+    episodes: Mapping[Role, Sequence[Trajectories]]
+    loss: LossConfig
+    seed: int
+
+    def losses(
+        self, players: Players, before: Mapping[Role, Tensor], clip: float, auxiliary: float
+    ) -> dict[Role, Tensor]:
+        """Per role the loss [] of one set of weights [1, ...].
+
+        Args:
+            players: the weights.
+            before: log-probabilities under the weights that played, see ``log_probs``.
+            clip: of the ratio.
+            auxiliary: weight of the policy's own loss.
+        """
+        result = {}
+        for role, chain in self.episodes.items():
+            policy, joined = self.policies[role], _join(chain)
+            prepared = policy.prepare(players[role])
+            hidden = policy.over_chain(prepared, chain)
+            now = self._log_prob(role, prepared, chain, hidden)
+            loss = clipped_loss(now, before[role], self._advantages(joined), joined.alive, clip).mean()
+            if auxiliary:
+                loss = loss + auxiliary * policy.auxiliary(prepared, chain, hidden, self.seed)
+            result[role] = loss
+        return result
+
+    @torch.no_grad()
+    def log_probs(self, players: Players) -> dict[Role, Tensor]:
+        """Per role the log-probabilities [1, all steps, tasks] of what was done."""
+        result = {}
+        for role, chain in self.episodes.items():
+            prepared = self.policies[role].prepare(players[role])
+            result[role] = self._log_prob(role, prepared, chain, self.policies[role].over_chain(prepared, chain))
+        return result
+
+    def _log_prob(
+        self, role: Role, prepared: dict[str, Tensor], chain: Sequence[Trajectories], hidden: Sequence[Tensor]
+    ) -> Tensor:
+        policy, data = self.policies[role], _join(chain)
+        out = policy.read(prepared, data.observation.flatten(1, 2), torch.cat(list(hidden), 1).flatten(1, 2))
+        return policy.head(prepared, out).log_prob(data.action.flatten(1, 2)).view_as(data.reward)
+
+    def _advantages(self, data: Trajectories) -> Tensor:
+        """[1, all steps, tasks]: what an action led to in all episodes that followed, since what is found out in one pays in
+        the next.
+        """
+        rows = Trajectories(*(part[0].movedim(1, 0).unsqueeze(2) for part in data[:4]))  # [tasks, all steps, 1, ...]
+        # Episodes that ended early leave gaps: bring the steps that were played together.
+        order = torch.argsort(rows.alive, dim=1, descending=True, stable=True)
+        observation = rows.observation.gather(1, order.unsqueeze(-1).expand_as(rows.observation))
+        reward, alive = rows.reward.gather(1, order), rows.alive.gather(1, order)
+        shared = self.loss.baseline == "batch"
+        value = fit_linear(observation, discounted_returns(reward, self.loss.discount), alive, shared)
+        advantage = gae(reward, value, alive, self.loss.discount, self.loss.gae_lambda)
+        if self.loss.normalise:
+            advantage = normalise(advantage, alive, shared)
+        return torch.zeros_like(advantage).scatter(1, order, advantage).squeeze(2).mT.unsqueeze(0)
+
+
+@runtime_checkable
+class ChainProblem(Problem, Protocol):
+    """A problem that plays episodes one after another with memories that last."""
+
+    def chain(self, players: Players, shots: int) -> Chain:
+        """Draw ``shots`` times the episodes of a shot, for one set of weights [1, ...] per player."""
+        ...
+
+    def remember(self, players: Players, shot: int) -> Players:
+        """The players with the memory that they have after playing the episodes of ``shot`` one after another."""
+        ...
+
+
+def _join(chain: Sequence[Trajectories]) -> Trajectories:
+    """All episodes along the axis of time."""
+    return Trajectories(*(torch.cat(parts, 1) for parts in zip(*(data[:4] for data in chain), strict=True)))

@@ -1,0 +1,101 @@
+"""RL^2: fast reinforcement learning via slow reinforcement learning (Duan et al., 2016; Wang et al., 2016), for both players.
+
+    memory       h <- f_theta(h, observation, previous action and reward, end of episode), from one episode into the next
+    policy       pi_theta(action | h)
+    outer loss   the clipped surrogate of PPO (Schulman et al., 2017) on the discounted return of a whole chain of episodes
+
+Nothing in the weights changes within a task: a player adapts by remembering, and both players do so at once, each with the
+other's in its memory. A chain has as many episodes as ``steps`` updates and a test after each of them have in the gradient-based
+methods: (K + 1) times ``episodes``. Credit flows over the ends of episodes.
+
+Order: first. Differs from the paper: a linear baseline, of the whole chain.
+
+Limits: the gradient goes back through the whole chain, so that memory grows with its length; needs a policy with a memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.policies import Weights
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.spec import Role
+from metaduel.meta.chains import ChainProblem
+from metaduel.meta.maml import MAML, MAMLConfig
+from metaduel.meta.problem import Problem
+
+
+@dataclass(frozen=True)
+class RL2Config(MAMLConfig):
+    """MAML's settings, of which those of the inner step play no part but for ``steps``, and
+
+    Attributes:
+        outer_steps: steps on every batch of chains.
+        clip: ratios count within [1 - clip, 1 + clip].
+        auxiliary: weight of what the memory learns to predict, where it does.
+    """
+
+    outer_steps: int = 5
+    clip: float = 0.2
+    auxiliary: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.outer_steps, bool) or not isinstance(self.outer_steps, int) or self.outer_steps < 1:
+            raise InvalidInputError(f"outer_steps={self.outer_steps!r} must be a whole number of at least 1")
+        if not 0 < self.clip < 1:
+            raise InvalidInputError(f"clip={self.clip!r} must be between 0 and 1")
+        if not self.auxiliary >= 0:
+            raise InvalidInputError(f"auxiliary={self.auxiliary!r} must be at least 0")
+
+
+def configure(config: MAMLConfig) -> MAMLConfig:
+    """RL^2's settings.
+
+    Raises:
+        InvalidInputError: something is to flow through updates that there are not, or no episode to remember.
+    """
+    if config.peer:
+        raise InvalidInputError("peer=True: there is no update to differentiate; use method maml")
+    if config.steps < 1:
+        raise InvalidInputError(
+            f"steps={config.steps}: must be at least 1, or there is nothing to remember; see method joint"
+        )
+    return replace(config, learn_inner_lr=False, inner_lr_per="step", adapts="all", second_order=False)
+
+
+class RL2(MAML):
+    """See the module."""
+
+    config: RL2Config
+
+    def update(self, problem: Problem, lr_scale: float = 1.0) -> dict[str, float]:
+        """``outer_steps`` steps on one batch of chains; returns metrics by name."""
+        if not isinstance(problem, ChainProblem):
+            raise InvalidInputError(
+                f"{type(problem).__name__}: a memory that lasts over episodes is not supported here"
+            )
+        chain = problem.chain(self._players(), self.config.steps + 1)
+        before, metrics = chain.log_probs(self._players()), {}
+        for _ in range(self.config.outer_steps):
+            losses = chain.losses(self._players(), before, self.config.clip, self.config.auxiliary)
+            for role, gradient in self._own(losses).items():
+                metrics[f"{role}/gradient_norm"] = self._optimisers[role].step(gradient, lr_scale)
+        return metrics
+
+    def _players(self) -> dict[Role, Weights]:
+        return {role: {n: value.unsqueeze(0) for n, value in weights.items()} for role, weights in self.start.items()}
+
+    def _own(self, losses: dict[Role, Tensor]) -> dict[Role, Weights]:
+        """Each player's gradient of its own loss."""
+        result = {}
+        for role, loss in losses.items():
+            flat = torch.autograd.grad(loss, list(self.start[role].values()), materialize_grads=True)
+            result[role] = dict(zip(self.start[role], flat, strict=True))
+            for name, value in result[role].items():
+                if not torch.isfinite(value).all():
+                    raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
+        return result
