@@ -78,6 +78,12 @@ class MemoryPolicy(GRUPolicy):
             hidden = self.close(prepared, self._last(data), hidden)
         return result
 
+    def _shown(self, action: Tensor) -> Tensor:
+        """Actions as an input: cut to their bounds, or one-hot."""
+        if self.discrete:
+            return torch.nn.functional.one_hot(action, self.action_size).to(torch.get_default_dtype())
+        return self.clip(action)
+
     def _last(self, data: Trajectories) -> Tensor:
         """What ``close`` is given: the last action and reward of every episode, [N, M, A + 2]."""
         last = (data.alive.sum(1, keepdim=True) - 1).long()
@@ -105,3 +111,12 @@ class MemoryPolicy(GRUPolicy):
             seed: of anything random.
         """
         return weights["memory.start"].new_zeros(())
+
+
+def join(chain: Sequence[Trajectories]) -> Trajectories:
+    """All episodes along the axis of time."""
+    observation, action, reward, alive = (
+        torch.cat(parts, 1) for parts in zip(*(data[:4] for data in chain), strict=True)
+    )
+    others = [data.other for data in chain if data.other is not None]
+    return Trajectories(observation, action, reward, alive, torch.cat(others, 1) if others else None)

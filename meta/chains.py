@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metaduel.agents.baselines import fit_linear
 from metaduel.agents.losses import clipped_loss
-from metaduel.agents.memory import MemoryPolicy
+from metaduel.agents.memory import MemoryPolicy, join
 from metaduel.agents.returns import discounted_returns, gae, normalise
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.spec import Role
@@ -50,7 +50,7 @@ class Chain:
         """
         result = {}
         for role, chain in self.episodes.items():
-            policy, joined = self.policies[role], _join(chain)
+            policy, joined = self.policies[role], join(chain)
             prepared = policy.prepare(players[role])
             hidden = policy.over_chain(prepared, chain)
             now = self._log_prob(role, prepared, chain, hidden)
@@ -72,7 +72,7 @@ class Chain:
     def _log_prob(
         self, role: Role, prepared: dict[str, Tensor], chain: Sequence[Trajectories], hidden: Sequence[Tensor]
     ) -> Tensor:
-        policy, data = self.policies[role], _join(chain)
+        policy, data = self.policies[role], join(chain)
         out = policy.read(prepared, data.observation.flatten(1, 2), torch.cat(list(hidden), 1).flatten(1, 2))
         return policy.head(prepared, out).log_prob(data.action.flatten(1, 2)).view_as(data.reward)
 
@@ -104,8 +104,3 @@ class ChainProblem(Problem, Protocol):
     def remember(self, players: Players, shot: int) -> Players:
         """The players with the memory that they have after playing the episodes of ``shot`` one after another."""
         ...
-
-
-def _join(chain: Sequence[Trajectories]) -> Trajectories:
-    """All episodes along the axis of time."""
-    return Trajectories(*(torch.cat(parts, 1) for parts in zip(*(data[:4] for data in chain), strict=True)))

@@ -61,9 +61,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         settings = find_method(self.method).settings
-        if type(self.learner) is not settings:  # what both have is kept; the rest takes its defaults
-            shared = {f.name for f in fields(settings)} & {f.name for f in fields(self.learner)}
-            object.__setattr__(self, "learner", settings(**{name: getattr(self.learner, name) for name in shared}))
+        if type(self.learner) is not settings:  # what somebody chose is kept; the rest takes the method's own defaults
+            chosen = {
+                f.name: value for f in fields(self.learner) if (value := getattr(self.learner, f.name)) != f.default
+            }
+            known = {f.name for f in fields(settings)}
+            object.__setattr__(self, "learner", settings(**{n: v for n, v in chosen.items() if n in known}))
         surrogates = find_method(self.method).surrogates
         if self.loss.surrogate not in surrogates:
             if self.loss.surrogate != LossConfig.surrogate:

@@ -95,9 +95,11 @@ def action_space(env: Any, agent: Any) -> spaces.Box | spaces.Discrete:
 
 def make_policies(env: Any, config: ForeignConfig) -> dict[Role, Policy]:
     """Each role's policy network."""
+    sizes = [observation_space(env, agent).shape[0] for agent in env.possible_agents]
+    actions = [action_space(env, agent) for agent in env.possible_agents]
     policies = {
-        role: policy_of(config, observation_space(env, agent).shape[0], action_space(env, agent))
-        for role, agent in zip(ROLES, env.possible_agents, strict=True)
+        role: policy_of(config, size, own, others)
+        for role, size, own, others in zip(ROLES, sizes, actions, actions[::-1], strict=True)
     }
     if any(isinstance(policy, GRUPolicy) for policy in policies.values()):
         raise InvalidInputError(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from metaduel.agents.latent import LatentPolicy
 from metaduel.agents.losses import Surrogate
 from metaduel.agents.memory import MemoryPolicy
+from metaduel.agents.policies import ActionSpace
 from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.meta import anil, e_maml, meta_sgd, promp, rarl, reptile, rl2
 from metaduel.meta.maml import MAML, MAMLConfig
@@ -25,7 +27,8 @@ class Method:
         learner: its class.
         settings: the class of its settings.
         surrogates: those that it can use, the one to be preferred first.
-        memory: the policy that it needs, if that is one whose memory lasts over episodes.
+        memory: makes the policy that it needs, if that is one whose memory lasts over episodes, of the size of observations, the
+            player's and the other's action space, the width, and the initial log standard deviation.
     """
 
     name: str
@@ -36,7 +39,7 @@ class Method:
     learner: type[MAML] = MAML
     settings: type[MAMLConfig] = MAMLConfig
     surrogates: tuple[Surrogate, ...] = ("lvc", "dice", "plain")
-    memory: type[MemoryPolicy] | None = None
+    memory: Callable[[int, ActionSpace, ActionSpace, int, float], MemoryPolicy] | None = None
 
 
 def _first_order(config: MAMLConfig) -> MAMLConfig:
@@ -111,7 +114,17 @@ METHODS: dict[str, Method] = {
             rl2.configure,
             rl2.RL2,
             rl2.RL2Config,
-            memory=MemoryPolicy,
+            memory=lambda size, own, other, units, log_std: MemoryPolicy(size, own, units, log_std),
+        ),
+        Method(
+            "latent",
+            "Zintgraf et al., ICLR 2020 (VariBAD), with the other's actions as in Papoudakis et al., NeurIPS 2021 (LIAM)",
+            "no weights: a belief about task and opponent, kept by a memory that lasts over the episodes of a task",
+            "the policy's gradient stops at the belief, which learns to predict rewards and the other's actions",
+            rl2.configure,
+            rl2.RL2,
+            rl2.RL2Config,
+            memory=LatentPolicy,
         ),
         Method(
             "joint",

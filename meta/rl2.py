@@ -36,11 +36,13 @@ class RL2Config(MAMLConfig):
         outer_steps: steps on every batch of chains.
         clip: ratios count within [1 - clip, 1 + clip].
         auxiliary: weight of what the memory learns to predict, where it does.
+        momentum: as in MAML's settings, with PPO's usual one.
     """
 
     outer_steps: int = 5
     clip: float = 0.2
     auxiliary: float = 1.0
+    momentum: float = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()

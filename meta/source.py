@@ -129,15 +129,18 @@ def make_duel(config: TrainConfig) -> Duel:
 
 def make_policy(config: TrainConfig, duel: Duel, role: Role) -> Policy:
     """A role's policy network."""
-    return policy_of(config, duel.observation_space(role).shape[0], duel.action_space(role))
+    size, own = duel.observation_space(role).shape[0], duel.action_space(role)
+    return policy_of(config, size, own, duel.action_space(other(role)))
 
 
-def policy_of(config: RunConfig, observation_size: int, action_space: ActionSpace) -> Policy:
+def policy_of(config: RunConfig, observation_size: int, action_space: ActionSpace, other_space: ActionSpace) -> Policy:
     """The network that the settings ask for."""
-    memory = find_method(config.method).memory
-    if memory is not None or config.network == "gru":
-        return (memory or GRUPolicy)(observation_size, action_space, config.hidden[-1], config.initial_log_std)
-    return MLPPolicy(observation_size, action_space, config.hidden, config.initial_log_std, config.context)
+    memory, log_std = find_method(config.method).memory, config.initial_log_std
+    if memory is not None:
+        return memory(observation_size, action_space, other_space, config.hidden[-1], log_std)
+    if config.network == "gru":
+        return GRUPolicy(observation_size, action_space, config.hidden[-1], log_std)
+    return MLPPolicy(observation_size, action_space, config.hidden, log_std, config.context)
 
 
 def initial_weights(policies: Mapping[Role, Policy], seed: int) -> dict[Role, Weights]:
