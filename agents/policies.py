@@ -112,7 +112,7 @@ class Policy(ABC):
     def over_time(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, T, M, A] for whole episodes [N, T, M, d]; one with a memory overrides this."""
         n, steps, episodes, size = observation.shape
-        return self.outputs(prepared, observation.view(n, steps * episodes, size)).view(n, steps, episodes, -1)
+        return self.outputs(prepared, observation.reshape(n, steps * episodes, size)).view(n, steps, episodes, -1)
 
     def distribution(self, weights: Weights, observation: Tensor) -> Distribution:
         """As ``__call__``, for weights that went through ``prepare``."""
@@ -157,7 +157,7 @@ def _shift_and_scale(statistics: tuple[Tensor, Tensor], like: Tensor) -> tuple[T
 
 
 class MLPPolicy(Policy):
-    """A tanh network with orthogonal initialisation (gain 1; 0.1 at the output).
+    """A tanh network with orthogonal initialisation (gain 0.1 at the output).
 
     With ``context`` numbers it has inputs that are weights themselves, zero at the start: a few numbers in which an
     update can say what the task is (the bias transformation of Finn, Yu et al., CoRL 2017; the context parameters of CAVIA,
@@ -169,6 +169,9 @@ class MLPPolicy(Policy):
         hidden: widths.
         initial_log_std: see ``Policy``.
         context: how many such inputs.
+        gain: of the hidden layers' initial weights.
+        bias: their initial biases are drawn from [-bias, bias]. Without, a tanh network is an odd function of its inputs, which
+            no product of two of them is: a hidden sign times a state has to wait until biases have grown.
     """
 
     def __init__(
@@ -178,9 +181,12 @@ class MLPPolicy(Policy):
         hidden: Sequence[int] = (64, 64),
         initial_log_std: float = 0.0,
         context: int = 0,
+        gain: float = 1.0,
+        bias: float = 0.0,
     ) -> None:
         super().__init__(observation_size, action_space, initial_log_std)
         self.sizes, self.context = (observation_size, *hidden, self.action_size), context
+        self.gain, self.bias = gain, bias
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -194,10 +200,12 @@ class MLPPolicy(Policy):
         weights: Weights = {}
         for i, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             matrix = torch.empty(fan_in, fan_out, dtype=torch.float64)
-            gain = 0.1 if i == len(self.sizes) - 2 else 1.0
-            nn.init.orthogonal_(matrix, gain=gain, generator=generator)
-            weights[f"layer{i}.weight"] = matrix.to(dtype)
-            weights[f"layer{i}.bias"] = torch.zeros(fan_out, dtype=dtype)
+            last = i == len(self.sizes) - 2
+            nn.init.orthogonal_(matrix, gain=0.1 if last else self.gain, generator=generator)
+            bias = torch.zeros(fan_out, dtype=torch.float64)
+            if self.bias and not last:
+                bias.uniform_(-self.bias, self.bias, generator=generator)
+            weights[f"layer{i}.weight"], weights[f"layer{i}.bias"] = matrix.to(dtype), bias.to(dtype)
         if self.context:
             matrix = torch.empty(self.context, self.sizes[1], dtype=torch.float64)
             # A gain above 1 lets one update say something.

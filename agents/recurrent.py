@@ -81,7 +81,7 @@ class GRUPolicy(Policy):
     def over_time(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, T, M, A] for whole episodes of inputs [N, T, M, d + A + 1]."""
         n, steps, episodes, size = observation.shape
-        inputs = _affine(prepared, "input", observation.view(n, steps * episodes, size)).view(n, steps, episodes, -1)
+        inputs = _affine(prepared, "input", observation.reshape(n, steps * episodes, size)).view(n, steps, episodes, -1)
         hidden, kept = observation.new_zeros(n, episodes, self.units), []
         for given in inputs.unbind(1):
             hidden = self._cell(prepared, given, hidden)

@@ -238,3 +238,17 @@ def test_statistics_are_no_weights():
     before = set(policy.init(0))
     policy.statistics = torch.zeros(4), torch.full((4,), 2.0)
     assert set(policy.init(0)) == set(policy.prepare(stack(policy.init(0), 2))) == before
+
+
+def test_hidden_layers_may_start_wider_and_with_biases():
+    plain, policy = MLPPolicy(4, BOX, (8, 6)), MLPPolicy(4, BOX, (8, 6), gain=2.0, bias=0.5)
+    weights = policy.init(0)
+    torch.testing.assert_close(weights["layer0.weight"], 2 * plain.init(0)["layer0.weight"])
+    for name in ("layer0.bias", "layer1.bias"):
+        assert 0.1 < weights[name].abs().max() <= 0.5
+    assert (weights["layer2.bias"] == 0).all()
+    # Without biases the network is odd, and no product of two inputs is; with them it is not.
+    x = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(1))
+    even = [p(stack(p.init(0), 1), x).mean + p(stack(p.init(0), 1), -x).mean for p in (plain, policy)]
+    assert even[0].abs().max() < 1e-6
+    assert even[1].abs().max() > 0.01
