@@ -54,8 +54,8 @@ class Budget:
         iterations: batches.
         steps: environment steps per player and batch, in whole episodes against two of the opponents.
         epochs: passes over each batch.
-        slices: steps per pass, each on a random part of the batch; players with a memory, whose parts are whole episodes, take
-            a quarter as many.
+        slices: steps of Adam per pass, each on a random part of the batch; where it is not filled, fewer. Players with a memory,
+            whose parts are whole episodes, take a quarter as many.
         learning_rate: Adam's, decaying linearly to a tenth.
         critic_rate: the same for the value.
         test_episodes: per validation task and opponent.
@@ -204,10 +204,12 @@ class Population:
             optimiser.step()
 
     def _parts(self, data: Trajectories, generator: torch.Generator) -> Iterator[Sample]:
-        """Random parts of a batch, with replacement, as many as the budget says."""
+        """Random parts of a batch, with replacement."""
         with torch.no_grad():
             whole = self._sample(data)
-        slices = math.ceil(self.budget.slices / 4) if self.memory else self.budget.slices
+        # A batch whose episodes ended early has fewer parts, not smaller ones: those would be mostly noise.
+        filled = float(data.alive.sum()) / self.size / self.budget.steps
+        slices = max(1, round(self.budget.slices * filled / (4 if self.memory else 1)))
         if not self.memory:  # every step for itself
             whole = Sample(*(part.flatten(1, 2).unsqueeze(1) for part in whole))
         played = whole.alive[:, 0]  # [P, M]
