@@ -64,20 +64,30 @@ class LatentPolicy(MemoryPolicy):
             weights[f"{name}.bias"] = torch.zeros(columns, dtype=dtype)
         return weights
 
+    def prepare(self, weights: Weights) -> Weights:
+        """Fold the normalisation of observations into the layers that see them."""
+        prepared = super().prepare(weights)
+        for name in ("layer", "decoder"):
+            matrix, bias = self._fold(weights[f"{name}.weight"], weights[f"{name}.bias"])
+            prepared |= {f"{name}.weight": matrix, f"{name}.bias": bias}
+        return prepared
+
     def read(self, prepared: Weights, observation: Tensor, hidden: Tensor) -> Tensor:
         """Means or logits [N, M, A] at inputs [N, M, d + A + 2] with the memory [N, M, units] that includes them."""
         belief = affine(prepared, "belief", hidden).detach()
         x = torch.cat([observation[..., : self.observation_size], belief], -1)
         return affine(prepared, "output", torch.tanh(affine(prepared, "layer", x)))
 
-    def auxiliary(self, weights: Weights, chain: Sequence[Trajectories], hidden: Sequence[Tensor], seed: int) -> Tensor:
+    def auxiliary(
+        self, prepared: Weights, chain: Sequence[Trajectories], hidden: Sequence[Tensor], seed: int
+    ) -> Tensor:
         """Minus the evidence lower bound per step: how well a few steps are decoded from the belief at a few moments, and by
         how much the belief moved there from the one before (the first from a standard normal distribution).
         """
         generator = torch.Generator().manual_seed(seed % (1 << 63))
         data, memory = join(chain), torch.cat(list(hidden), 1)
         n, steps, rows = data.reward.shape
-        belief = affine(weights, "belief", memory.flatten(1, 2)).view(n, steps, rows, 2 * LATENT)
+        belief = affine(prepared, "belief", memory.flatten(1, 2)).view(n, steps, rows, 2 * LATENT)
         mean, log_std = belief.chunk(2, -1)
         moments = torch.randint(steps, (PAST,), generator=generator)
         noise = torch.randn(n, PAST, rows, LATENT, generator=generator, dtype=mean.dtype)
@@ -85,9 +95,9 @@ class LatentPolicy(MemoryPolicy):
         at = torch.randint(steps, (STEPS,), generator=generator)
         shape = (n, PAST, STEPS, rows)
         known = torch.cat([data.observation[..., : self.observation_size], self._shown(data.action)], -1)[:, at]
-        given = torch.cat([z.unsqueeze(2).expand(*shape, -1), known.unsqueeze(1).expand(*shape, -1)], -1)
-        out = torch.tanh(affine(weights, "decoder", given.flatten(1, 3)))
-        out = affine(weights, "decoded", out).view(*shape, -1)
+        given = torch.cat([known.unsqueeze(1).expand(*shape, -1), z.unsqueeze(2).expand(*shape, -1)], -1)
+        out = torch.tanh(affine(prepared, "decoder", given.flatten(1, 3)))
+        out = affine(prepared, "decoded", out).view(*shape, -1)
         wrong = self._wrong(out, data, at)
         counted = (data.alive[:, moments].unsqueeze(2) * data.alive[:, at].unsqueeze(1)).view(shape)
         decoding = (wrong * counted).sum() / counted.sum().clamp(min=1)

@@ -54,11 +54,13 @@ class MemoryPolicy(GRUPolicy):
         start = start.unsqueeze(1) if start.dim() == 2 else start
         return start.repeat_interleave(episodes // start.shape[1], 1)
 
-    def close(self, weights: Weights, before: Tensor, hidden: Tensor) -> Tensor:
+    def close(self, prepared: Weights, before: Tensor, hidden: Tensor) -> Tensor:
         """The memory after an episode that ended with ``before`` [N, M, A + 2] (see ``remember``) and memory ``hidden``."""
-        blank = before.new_zeros(*before.shape[:-1], self.observation_size)
+        blank = before.new_zeros(*before.shape[:-1], self.observation_size)  # 0 after normalisation, too
+        if self.statistics is not None:
+            blank = blank + self.statistics[0].to(before.dtype)
         given = torch.cat([blank, before[..., :-1], torch.ones_like(before[..., :1])], -1)
-        return self._cell(weights, affine(weights, "input", given), hidden)
+        return self._cell(prepared, affine(prepared, "input", given), hidden)
 
     def over_chain(self, prepared: Weights, chain: Sequence[Trajectories]) -> list[Tensor]:
         """The memory [N, T, M, units] at every step of episodes that were played one after another, from the start of the
@@ -96,21 +98,23 @@ class MemoryPolicy(GRUPolicy):
         """Means or logits [N, M, A] at inputs [N, M, d + A + 2] with the memory [N, M, units] that includes them."""
         return affine(prepared, "output", hidden)
 
-    def advance(self, weights: Weights, given: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def advance(self, prepared: Weights, given: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """One step: input [N, M, d + A + 2] and memory [N, M, units] give means or logits [N, M, A] and the new memory."""
-        hidden = self._cell(weights, affine(weights, "input", given), hidden)
-        return self.read(weights, given, hidden), hidden
+        hidden = self._cell(prepared, affine(prepared, "input", given), hidden)
+        return self.read(prepared, given, hidden), hidden
 
-    def auxiliary(self, weights: Weights, chain: Sequence[Trajectories], hidden: Sequence[Tensor], seed: int) -> Tensor:
+    def auxiliary(
+        self, prepared: Weights, chain: Sequence[Trajectories], hidden: Sequence[Tensor], seed: int
+    ) -> Tensor:
         """What the memory is trained to tell beside how to act: a loss []. None here.
 
         Args:
-            weights: [N, ...].
+            prepared: [N, ...].
             chain: episodes that were played one after another.
             hidden: the memory at every step of them, see ``over_chain``.
             seed: of anything random.
         """
-        return weights["memory.start"].new_zeros(())
+        return prepared["memory.start"].new_zeros(())
 
 
 def join(chain: Sequence[Trajectories]) -> Trajectories:

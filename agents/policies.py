@@ -24,6 +24,7 @@ Weights = dict[str, Tensor]  # name -> [...] for one player, [N, ...] when stack
 ActionSpace = spaces.Box | spaces.Discrete
 
 MIN_LOG_STD = -3.0  # a standard deviation of 0.05: keeps the score function finite
+MIN_STD = 1e-6  # an observation that varies less is a constant: shifted, not scaled
 
 
 class _Affine(torch.autograd.Function):
@@ -47,7 +48,13 @@ class Policy(ABC):
         observation_size: d.
         action_space: a one-dimensional Box (Gaussian with state-independent standard deviation) or a Discrete.
         initial_log_std: where the Gaussian's log standard deviation starts.
+
+    Attributes:
+        statistics: mean [d] and standard deviation [d] by which observations are normalised before the network sees them;
+            None: they are not. They are no weights: they stay as they are while weights adapt.
     """
+
+    statistics: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, observation_size: int, action_space: ActionSpace, initial_log_std: float = 0.0) -> None:
         self.observation_size = observation_size
@@ -77,6 +84,23 @@ class Policy(ABC):
         """Whatever can be computed from stacked weights alone: done once where many observations follow."""
         return weights
 
+    def _normalised(self, observation: Tensor) -> Tensor:
+        """Observations [..., d] as the network is to see them."""
+        if self.statistics is None:
+            return observation
+        mean, scale = _shift_and_scale(self.statistics, observation)
+        return (observation - mean) * scale
+
+    def _fold(self, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The same first layer ([..., d or more, H] and [..., H]) for observations that are not normalised: what is
+        folded into the weights costs a rollout nothing. Inputs that come after the observation are left alone.
+        """
+        if self.statistics is None:
+            return matrix, bias
+        mean, scale = _shift_and_scale(self.statistics, matrix)
+        seen, rest = matrix[..., : len(mean), :] * scale.unsqueeze(-1), matrix[..., len(mean) :, :]
+        return torch.cat([seen, rest], -2), bias - mean @ seen
+
     @abstractmethod
     def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, M, A] for prepared stacked weights and observations [N, M, d]."""
@@ -88,7 +112,7 @@ class Policy(ABC):
     def over_time(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, T, M, A] for whole episodes [N, T, M, d]; one with a memory overrides this."""
         n, steps, episodes, size = observation.shape
-        return self.outputs(prepared, observation.view(n, steps * episodes, size)).view(n, steps, episodes, -1)
+        return self.outputs(prepared, observation.reshape(n, steps * episodes, size)).view(n, steps, episodes, -1)
 
     def distribution(self, weights: Weights, observation: Tensor) -> Distribution:
         """As ``__call__``, for weights that went through ``prepare``."""
@@ -126,8 +150,14 @@ def _log_std(weights: Weights) -> Tensor:
     return weights["log_std"].clamp(min=MIN_LOG_STD).unsqueeze(1)
 
 
+def _shift_and_scale(statistics: tuple[Tensor, Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [d] and one over the standard deviation [d], of the kind of ``like``."""
+    mean, std = statistics
+    return mean.to(like), torch.where(std > MIN_STD, 1.0 / std, 1.0).to(like)
+
+
 class MLPPolicy(Policy):
-    """A tanh network with orthogonal initialisation (gain 1; 0.1 at the output).
+    """A tanh network with orthogonal initialisation (gain 0.1 at the output).
 
     With ``context`` numbers it has inputs that are weights themselves, zero at the start: a few numbers in which an
     update can say what the task is (the bias transformation of Finn, Yu et al., CoRL 2017; the context parameters of CAVIA,
@@ -139,6 +169,9 @@ class MLPPolicy(Policy):
         hidden: widths.
         initial_log_std: see ``Policy``.
         context: how many such inputs.
+        gain: of the hidden layers' initial weights.
+        bias: their initial biases are drawn from [-bias, bias]. Without, a tanh network is an odd function of its inputs, which
+            no product of two of them is: a hidden sign times a state has to wait until biases have grown.
     """
 
     def __init__(
@@ -148,9 +181,12 @@ class MLPPolicy(Policy):
         hidden: Sequence[int] = (64, 64),
         initial_log_std: float = 0.0,
         context: int = 0,
+        gain: float = 1.0,
+        bias: float = 0.0,
     ) -> None:
         super().__init__(observation_size, action_space, initial_log_std)
         self.sizes, self.context = (observation_size, *hidden, self.action_size), context
+        self.gain, self.bias = gain, bias
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -164,10 +200,12 @@ class MLPPolicy(Policy):
         weights: Weights = {}
         for i, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             matrix = torch.empty(fan_in, fan_out, dtype=torch.float64)
-            gain = 0.1 if i == len(self.sizes) - 2 else 1.0
-            nn.init.orthogonal_(matrix, gain=gain, generator=generator)
-            weights[f"layer{i}.weight"] = matrix.to(dtype)
-            weights[f"layer{i}.bias"] = torch.zeros(fan_out, dtype=dtype)
+            last = i == len(self.sizes) - 2
+            nn.init.orthogonal_(matrix, gain=0.1 if last else self.gain, generator=generator)
+            bias = torch.zeros(fan_out, dtype=torch.float64)
+            if self.bias and not last:
+                bias.uniform_(-self.bias, self.bias, generator=generator)
+            weights[f"layer{i}.weight"], weights[f"layer{i}.bias"] = matrix.to(dtype), bias.to(dtype)
         if self.context:
             matrix = torch.empty(self.context, self.sizes[1], dtype=torch.float64)
             # A gain above 1 lets one update say something.
@@ -179,11 +217,13 @@ class MLPPolicy(Policy):
 
     def prepare(self, weights: Weights) -> Weights:
         """Fold tanh(x) = 2 sigmoid(2 x) - 1 into the layers around it: sigmoid is several times faster than tanh on CPUs,
-        and the two affine maps cost nothing once they are part of the weights.
+        and the two affine maps cost nothing once they are part of the weights, like those that normalise observations.
         """
         prepared, last = dict(weights), len(self.sizes) - 2
         for i in range(last + 1):
             matrix, bias = weights[f"layer{i}.weight"], weights[f"layer{i}.bias"]
+            if i == 0:
+                matrix, bias = self._fold(matrix, bias)
             if i == 0 and self.context:
                 bias = bias + (weights["context"].unsqueeze(-2) @ weights["context.weight"]).squeeze(-2)
             if i > 0:
@@ -255,7 +295,8 @@ class ModulePolicy(Policy):
     def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, M, A]."""
         own = {name: value for name, value in prepared.items() if name != "log_std"}
-        result: Tensor = vmap(lambda w, x: functional_call(self._module, w, (x,)))(own, observation)
+        seen = self._normalised(observation)
+        result: Tensor = vmap(lambda w, x: functional_call(self._module, w, (x,)))(own, seen)
         return result
 
 

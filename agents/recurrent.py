@@ -68,15 +68,20 @@ class GRUPolicy(Policy):
             done = self.clip(action)
         return torch.cat([done, reward.unsqueeze(-1)], -1)
 
-    def advance(self, weights: Weights, given: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, weights: Weights) -> Weights:
+        """Fold the normalisation of observations into the weights; the previous action and reward stay as they are."""
+        matrix, bias = self._fold(weights["input.weight"], weights["input.bias"])
+        return {**weights, "input.weight": matrix, "input.bias": bias}
+
+    def advance(self, prepared: Weights, given: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """One step: input [N, M, d + A + 1] and memory [N, M, units] give means or logits [N, M, A] and the new memory."""
-        hidden = self._cell(weights, affine(weights, "input", given), hidden)
-        return affine(weights, "output", hidden), hidden
+        hidden = self._cell(prepared, affine(prepared, "input", given), hidden)
+        return affine(prepared, "output", hidden), hidden
 
     def over_time(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, T, M, A] for whole episodes of inputs [N, T, M, d + A + 1]."""
         n, steps, episodes, size = observation.shape
-        inputs = affine(prepared, "input", observation.view(n, steps * episodes, size)).view(n, steps, episodes, -1)
+        inputs = affine(prepared, "input", observation.reshape(n, steps * episodes, size)).view(n, steps, episodes, -1)
         hidden, kept = observation.new_zeros(n, episodes, self.units), []
         for given in inputs.unbind(1):
             hidden = self._cell(prepared, given, hidden)
@@ -88,8 +93,8 @@ class GRUPolicy(Policy):
         """Means or logits [N, M, A] at the first step of an episode, for inputs [N, M, d + A + 1]."""
         return self.advance(prepared, observation, observation.new_zeros(*observation.shape[:2], self.units))[0]
 
-    def _cell(self, weights: Weights, given: Tensor, hidden: Tensor) -> Tensor:
-        own = affine(weights, "memory", hidden)
+    def _cell(self, prepared: Weights, given: Tensor, hidden: Tensor) -> Tensor:
+        own = affine(prepared, "memory", hidden)
         gates = torch.sigmoid(given[..., : 2 * self.units] + own[..., : 2 * self.units])
         reset, keep = gates.chunk(2, -1)
         # tanh(x) = 2 sigmoid(2 x) - 1, several times faster on CPUs.

@@ -2,30 +2,29 @@
 
 Against one fixed panel (the validation tasks, the training opponents) it puts side by side
 
-- **informed**: feed-forward players that are shown every context, hidden ones included, with three strengths of exploration,
-  and scripted players that read them: the best is the ceiling. The scripts count, since a trained player that has not
-  converged would understate what knowing is worth;
+- **informed**: feed-forward players that are shown every context, hidden ones included, with three strengths of exploration.
+  The best is the ceiling;
+- **informed script**: scripted players that read them. They decide nothing: where one gets more than the ceiling, knowing is
+  worth more than the certificate says;
 - **agnostic**: feed-forward players that are not shown them and never adapt, with the same three;
 - every **scripted** player that reads no hidden context, searchers included, and one that acts at random;
 - **recurrent**: an agnostic player with a memory of its episode, its actions and its rewards;
 - **random start**: an untrained network that is fine-tuned on each task with the shots and episodes of the few-shot
   evaluation, its rate and its look-ahead tuned on the very panel that it is tested on.
 
-Headroom is the informed return minus that of the best non-adapting player (agnostic or scripted). All seeds and settings of
-one kind are one population of stacked weights, trained with the clipped surrogate of PPO (Schulman et al., 2017) in one loop
-over time. The best of a kind is chosen on the panel that it is tested on, which favours those of whom there are more candidates:
-the players that don't adapt.
+Headroom is the return of the best trained informed player minus that of the best non-adapting player (agnostic or scripted).
+All trained players learn in the same way with the same budget (``benchmarks.population``). The best of a kind is chosen on the
+panel that it is tested on, which favours those of whom there are more candidates: the players that don't adapt.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,63 +38,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import Tensor
 
-from metaduel.agents.policies import MLPPolicy, Policy, Weights
+from metaduel.agents.policies import MLPPolicy, Policy
 from metaduel.agents.recurrent import GRUPolicy
-from metaduel.agents.rollout import Learner, Sitting, rollout
 from metaduel.agents.runtime import configure
-from metaduel.agents.trajectories import Trajectories
 from metaduel.benchmarks import few_shot, metrics
 from metaduel.benchmarks.few_shot import Contender, Protocol
-from metaduel.envs.core import Duel, Player, View
+from metaduel.benchmarks.population import BIAS, GAIN, Budget, Population, Told
+from metaduel.envs.core import Duel, View
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
-from metaduel.envs.opponents import load_player, names, scripted
+from metaduel.envs.opponents import scripted
 from metaduel.envs.spec import ROLES, GameSpec, Role
-from metaduel.envs.tasks import frozen_tasks, sample_tasks
 from metaduel.meta.checkpoint import write_atomic
-from metaduel.meta.config import other
 from metaduel.meta.duels import LossConfig
-from metaduel.meta.source import task_rows
 
-INIT, POOL, TRAIN, TEST, START = range(200, 205)  # what a seed is for, apart from those of training and evaluation
+START = 204  # what a seed is for, apart from those of training, evaluation and populations
 EXPLORATION = (0.0, 0.01, 0.05)  # entropy bonuses, of which the best counts; players with a memory have the middle one
 LOOK_AHEAD = (0.0, 0.9)  # support discounts that the random start may choose from
 RATES = (0.1, 0.5, 2.0, 5.0, 20.0)  # and rates
 PASS_SHARE = 0.2  # of what the informed player gains over a random one
 INITIAL_LOG_STD = -0.5
-CLIP = 0.2
-MAX_NORM = 1.0
-_POOL = 4096  # training tasks that batches are drawn from
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What every trained player gets.
-
-    Attributes:
-        seeds: training seeds per setting.
-        iterations: batches.
-        steps: environment steps per player and batch, in whole episodes against two of the opponents.
-        epochs: steps per batch.
-        learning_rate: Adam's, decaying linearly to a tenth.
-        test_episodes: per validation task and opponent.
-        shots: updates of the random start.
-        episodes_per_shot: of the random start.
-    """
-
-    seeds: int = 5
-    iterations: int = 300
-    steps: int = 4000
-    epochs: int = 3
-    learning_rate: float = 3e-3
-    test_episodes: int = 5
-    shots: int = 3
-    episodes_per_shot: int = 5
-
-    def __post_init__(self) -> None:
-        for name, low in (("seeds", 2), ("iterations", 4), ("steps", 1), ("epochs", 1), ("test_episodes", 1)):
-            if getattr(self, name) < low:
-                raise InvalidInputError(f"{name}={getattr(self, name)!r} must be at least {low}")
 
 
 class Row(NamedTuple):
@@ -184,7 +146,7 @@ def verdict(rows: Sequence[Row]) -> dict[str, Any]:
     """
     by_kind = {kind: [row for row in rows if row.kind == kind] for kind in dict.fromkeys(row.kind for row in rows)}
     recurrent, start = by_kind["recurrent"][0], by_kind["random start"][0]
-    informed = max((*by_kind["informed"], *by_kind.get("informed script", ())), key=lambda row: row.mean)
+    informed = max(by_kind["informed"], key=lambda row: row.mean)
     best = max((*by_kind["agnostic"], *by_kind["scripted"]), key=lambda row: row.mean)
     difference = informed.returns - best.returns  # a scripted player is paired with every seed
     headroom, interval = float(difference.mean()), metrics.interval(difference, 0)
@@ -211,17 +173,23 @@ def verdict(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-Told = Callable[[int], None]  # is told how many iterations are done
-
-
 def _trained(
-    kind: str, policy_class: type[MLPPolicy] | type[GRUPolicy], sees: bool, bonuses: Sequence[float]
+    kind: str, make_policy: Callable[..., Policy], sees: bool, bonuses: Sequence[float]
 ) -> Callable[[GameSpec, Role, Budget, Told], list[Row]]:
     def make(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
         duel = Duel(spec.make_game(), informed=(role,) if sees else ())
         size, actions = duel.observation_space(role).shape[0], duel.action_space(role)
-        policy = policy_class(size, actions, initial_log_std=INITIAL_LOG_STD)
-        return Population(duel, role, policy, bonuses, budget).certify(kind, told)
+        policy = make_policy(size, actions, initial_log_std=INITIAL_LOG_STD)
+        before, after = Population(duel, role, policy, bonuses, budget).train(told)
+        return [
+            Row(
+                kind if len(bonuses) == 1 else f"{kind}, entropy bonus {bonus:g}",
+                kind,
+                after[i].double().numpy(),
+                float((after[i] - before[i]).mean()),
+            )
+            for i, bonus in enumerate(bonuses)
+        ]
 
     return make
 
@@ -236,119 +204,6 @@ def _untrained(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[R
         rows.append(Row(name, kind, one.returns[0].mean((0, 2))[None]))
     chance = few_shot.evaluate_player(spec, role, panel, "random", _Random(spec.action_spaces[role]))
     return [*rows, Row("random", "random", chance.returns[0].mean((0, 2))[None])]
-
-
-class Population:
-    """Players of one kind, trained at once: every seed with every exploration bonus.
-
-    Args:
-        duel: the game as they see it.
-        role: their seat.
-        policy: their network.
-        bonuses: entropy bonuses.
-        budget: what each gets.
-    """
-
-    def __init__(self, duel: Duel, role: Role, policy: Policy, bonuses: Sequence[float], budget: Budget) -> None:
-        self.duel, self.role, self.policy, self.bonuses, self.budget = duel, role, policy, tuple(bonuses), budget
-        self.size = len(bonuses) * budget.seeds
-        starts = [policy.init(derive_seed(INIT, seed)) for _ in bonuses for seed in range(budget.seeds)]
-        self.weights: Weights = {
-            name: torch.stack([start[name] for start in starts]).requires_grad_() for name in starts[0]
-        }
-        self.bonus = torch.tensor(bonuses).repeat_interleave(budget.seeds)
-        self.opponents = [load_player(duel, other(role), name) for name in names(duel.spec, other(role), "train")]
-        # lambda below 1: most of the outcome's noise is the other player's doing.
-        self.loss = LossConfig(discount=0.98, gae_lambda=0.95)
-
-    def certify(self, kind: str, told: Told) -> list[Row]:
-        """Train, and test at three quarters and at the end."""
-        before: Tensor | None = None
-        pool = task_rows(self.duel.spec, sample_tasks(self.duel.spec, _POOL, "train", derive_seed(POOL)), {})
-        optimiser = torch.optim.Adam(list(self.weights.values()))
-        total = self.budget.iterations
-        for iteration in range(total):
-            told(iteration)
-            if iteration == total * 3 // 4:
-                before = self.test()
-            for group in optimiser.param_groups:
-                group["lr"] = self.budget.learning_rate * (1 - 0.9 * iteration / total)
-            self._improve(self._play(pool, iteration), optimiser)
-        after = self.test()
-        assert before is not None
-        rise = (after - before).mean(1).view(len(self.bonuses), -1).mean(1).tolist()
-        returns = after.view(len(self.bonuses), self.budget.seeds, -1).double().numpy()
-        return [
-            Row(kind if len(self.bonuses) == 1 else f"{kind}, entropy bonus {bonus:g}", kind, returns[i], rise[i])
-            for i, bonus in enumerate(self.bonuses)
-        ]
-
-    def _play(self, pool: Tensor, iteration: int) -> Trajectories:
-        """A batch [P, T, episodes]: each player's own tasks, against two of the opponents in turn."""
-        count = len(self.opponents)
-        met = list(dict.fromkeys((iteration % count, (iteration + 1) % count)))
-        episodes = math.ceil(self.budget.steps / self.duel.horizon / len(met))
-        seed = derive_seed(TRAIN, iteration)
-        n = len(met) * self.size
-        pick = torch.randint(len(pool), (n * episodes,), generator=torch.Generator().manual_seed(seed))
-        seeds = torch.arange(n * episodes) + seed
-        data = self._rollout(pool[pick], [self.opponents[i] for i in met], episodes, seeds)
-        return Trajectories(*(_per_player(part, self.size) for part in data[:4]))
-
-    def _rollout(self, rows: Tensor, opponents: Sequence[Player], episodes: int, seeds: Tensor) -> Trajectories:
-        """Everybody against every opponent in order: [opponents * P, T, episodes]."""
-        weights = {
-            name: value.detach().repeat(len(opponents), *[1] * (value.dim() - 1))
-            for name, value in self.weights.items()
-        }
-        learners = [Sitting(slice(0, len(opponents) * self.size), Learner(self.policy, weights))]
-        scripted = [Sitting(slice(i * self.size, (i + 1) * self.size), one) for i, one in enumerate(opponents)]
-        seats = (learners, scripted) if self.role == "protagonist" else (scripted, learners)
-        params = self.duel.game.params_from_rows(rows)
-        data = rollout(self.duel, params, seats, episodes, seeds, torch.zeros_like(seeds))[ROLES.index(self.role)]
-        assert data is not None
-        return data
-
-    def _improve(self, data: Trajectories, optimiser: torch.optim.Optimizer) -> None:
-        """A few steps of the clipped surrogate on one batch; each player's gradient is cut to a norm of its own."""
-        advantage, old = self.loss.query_advantages(data), None
-        played = data.alive.sum((1, 2))
-        for _ in range(self.budget.epochs):
-            prepared = self.policy.prepare(self.weights)
-            out = self.policy.over_time(prepared, data.observation).flatten(1, 2)
-            distribution = self.policy.head(prepared, out)
-            log_prob = distribution.log_prob(data.action.flatten(1, 2)).view_as(advantage)
-            old = log_prob.detach() if old is None else old
-            ratio = torch.exp(log_prob - old)
-            surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage)
-            entropy = distribution.entropy().view_as(advantage)
-            gained = ((surrogate + self.bonus.view(-1, 1, 1) * entropy) * data.alive).sum((1, 2)) / played
-            optimiser.zero_grad()
-            (-gained.sum()).backward()  # type: ignore[no-untyped-call]
-            gradients = [value.grad for value in self.weights.values() if value.grad is not None]
-            norm = torch.sqrt(torch.stack([g.square().flatten(1).sum(1) for g in gradients]).sum(0))
-            shrink = (MAX_NORM / (norm + 1e-12)).clamp(max=1.0)
-            for gradient in gradients:
-                gradient.mul_(shrink.view(-1, *[1] * (gradient.dim() - 1)))
-            optimiser.step()
-
-    def test(self) -> Tensor:
-        """Mean returns [P, tasks] on the panel; the same episodes for everybody."""
-        tasks = task_rows(self.duel.spec, frozen_tasks(self.duel.spec, "validation"), {})
-        episodes = self.budget.test_episodes
-        each = tasks.repeat_interleave(episodes, 0)
-        returns = []
-        for i, opponent in enumerate(self.opponents):
-            seeds = torch.arange(len(each)) + derive_seed(TEST, i)
-            data = self._rollout(each.repeat(self.size, 1), [opponent], len(each), seeds.repeat(self.size))
-            returns.append(data.returns.view(self.size, len(tasks), episodes).mean(2))
-        return torch.stack(returns).mean(0)
-
-
-def _per_player(part: Tensor, size: int) -> Tensor:
-    """[opponents * P, T, E, ...] to [P, T, opponents * E, ...]."""
-    joined = part.view(-1, size, *part.shape[1:]).movedim(0, 2)
-    return joined.flatten(2, 3)
 
 
 def _random_start(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
@@ -386,9 +241,11 @@ class _Random:
         return low + (high - low) * noise, memory
 
 
+_feed_forward = partial(MLPPolicy, gain=GAIN, bias=BIAS)
+
 KINDS: dict[str, Callable[[GameSpec, Role, Budget, Told], list[Row]]] = {
-    "informed": _trained("informed", MLPPolicy, True, EXPLORATION),
-    "agnostic": _trained("agnostic", MLPPolicy, False, EXPLORATION),
+    "informed": _trained("informed", _feed_forward, True, EXPLORATION),
+    "agnostic": _trained("agnostic", _feed_forward, False, EXPLORATION),
     "recurrent": _trained("recurrent", GRUPolicy, False, EXPLORATION[1:2]),
     "untrained": _untrained,
     "random start": _random_start,

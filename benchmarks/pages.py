@@ -204,8 +204,8 @@ def index() -> str:
         "verdict",
     )
     note = (
-        "Headroom: return of a player that is shown the hidden contexts minus that of the best one that is not and never "
-        "adapts; either may be a trained player or a script (each page says which). A role passes where the lower end of its "
+        "Headroom: return of the best trained player that is shown the hidden contexts minus that of the best player, trained "
+        "or scripted, that is not and never adapts (each page says which). A role passes where the lower end of its "
         "interval is at least 20% of what the informed "
         "player gains over a random one and a fine-tuned random start recovers less than half of it."
     )

@@ -382,7 +382,7 @@ def headroom(
     game: GameName,
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     seeds: int = 5,
-    iterations: int = 300,
+    iterations: int = 200,
 ) -> None:
     """Measure how much there is to gain by adapting, for both roles of a game: the headroom certificate.
 
@@ -398,7 +398,8 @@ def headroom(
     """
     spec = find(game)
 
-    from metaduel.benchmarks.headroom import Budget, certify, show
+    from metaduel.benchmarks.headroom import certify, show
+    from metaduel.benchmarks.population import Budget
 
     folder = out or Path("runs") / f"headroom-{spec.name}"
     result = certify(spec, folder, Budget(seeds=seeds, iterations=iterations))

@@ -57,17 +57,20 @@ def play(duel, policy, weights, episodes, deterministic=False, tasks=TASKS, per_
 def test_a_chain_played_step_by_step_and_replayed_at_once_are_the_same(kind, game, stacked):
     duel = Duel(find(game).make_game(), 40 if game == "Pursuit" else 5)
     policy = made(kind, duel)
+    size = policy.observation_size
+    policy.statistics = torch.linspace(-0.2, 0.3, size), torch.linspace(0.5, 2.0, size)
     weights = random_weights(policy, stacked)
     chain = play(duel, policy, weights, 3, deterministic=True)
     if game == "Pursuit":
         assert any(data.alive.min() == 0 for data in chain)  # or gaps would not be seen
-    hidden = policy.over_chain(weights, chain)
+    prepared = policy.prepare(weights)
+    hidden = policy.over_chain(prepared, chain)
     for data, memory in zip(chain, hidden, strict=True):
-        mode = policy.head(weights, policy.read(weights, data.observation.flatten(1, 2), memory.flatten(1, 2))).mode()
+        mode = policy.head(weights, policy.read(prepared, data.observation.flatten(1, 2), memory.flatten(1, 2))).mode()
         played = data.alive > 0
         torch.testing.assert_close(mode.view_as(data.action)[played], data.action[played])
     # The memory after the last episode, too.
-    after = policy.close(weights, policy._last(chain[-1]), hidden[-1][:, -1])
+    after = policy.close(prepared, policy._last(chain[-1]), hidden[-1][:, -1])
     torch.testing.assert_close(after, chain[-1].memory)
 
 

@@ -209,3 +209,46 @@ def test_making_a_module_policy_leaves_the_global_random_numbers_alone():
     before = torch.get_rng_state()
     ModulePolicy(network, 4, BOX).init(1)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "with context", "module"])
+def test_normalising_is_the_same_as_normalising_by_hand(kind):
+    def make():
+        if kind == "module":
+            return ModulePolicy(network, 4, BOX)
+        return MLPPolicy(4, BOX, (8, 6), context=2 if kind == "with context" else 0)
+
+    plain, policy = make(), make()
+    mean, std = (
+        torch.tensor(values, dtype=torch.float64) for values in ([0.02, -3.0, 50.0, 1.0], [0.01, 2.0, 9.0, 0.0])
+    )
+    policy.statistics = mean, std
+    weights = random_weights(policy, 3)
+    observation = mean + torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    by_hand = (observation - mean) / torch.tensor(
+        [0.01, 2.0, 9.0, 1.0], dtype=torch.float64
+    )  # a constant: shifted alone
+    torch.testing.assert_close(policy(weights, observation).mean, plain(weights, by_hand).mean)
+    over_time = policy.over_time(policy.prepare(weights), observation.unsqueeze(2))
+    torch.testing.assert_close(over_time.squeeze(2), plain(weights, by_hand).mean)
+
+
+def test_statistics_are_no_weights():
+    policy = MLPPolicy(4, BOX, (8,))
+    before = set(policy.init(0))
+    policy.statistics = torch.zeros(4), torch.full((4,), 2.0)
+    assert set(policy.init(0)) == set(policy.prepare(stack(policy.init(0), 2))) == before
+
+
+def test_hidden_layers_may_start_wider_and_with_biases():
+    plain, policy = MLPPolicy(4, BOX, (8, 6)), MLPPolicy(4, BOX, (8, 6), gain=2.0, bias=0.5)
+    weights = policy.init(0)
+    torch.testing.assert_close(weights["layer0.weight"], 2 * plain.init(0)["layer0.weight"])
+    for name in ("layer0.bias", "layer1.bias"):
+        assert 0.1 < weights[name].abs().max() <= 0.5
+    assert (weights["layer2.bias"] == 0).all()
+    # Without biases the network is odd, and no product of two inputs is; with them it is not.
+    x = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(1))
+    even = [p(stack(p.init(0), 1), x).mean + p(stack(p.init(0), 1), -x).mean for p in (plain, policy)]
+    assert even[0].abs().max() < 1e-6
+    assert even[1].abs().max() > 0.01

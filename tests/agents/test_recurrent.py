@@ -24,7 +24,7 @@ def test_equals_torchs_own_unit_per_task(kind):
     policy = GRUPolicy(3, SPACES[kind], units=5)
     weights = random_weights(policy, 2)
     given = torch.randn(2, 7, 4, policy.input_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    out = policy.over_time(weights, given)
+    out = policy.over_time(policy.prepare(weights), given)
     for n in range(2):
         cell = nn.GRU(policy.input_size, 5).double()
         with torch.no_grad():
@@ -36,11 +36,27 @@ def test_equals_torchs_own_unit_per_task(kind):
         torch.testing.assert_close(out[n], hidden @ weights["output.weight"][n] + weights["output.bias"][n])
 
 
+def test_observations_are_normalised_and_what_comes_after_them_is_not():
+    plain, policy = (GRUPolicy(3, SPACES["box"], units=5) for _ in range(2))
+    mean, std = torch.tensor([1.0, -20.0, 4.0]), torch.tensor([0.01, 3.0, 0.0])
+    policy.statistics = mean, std
+    weights = random_weights(policy, 2)
+    given = torch.randn(2, 7, 4, policy.input_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    by_hand = given.clone()
+    by_hand[..., :3] = (given[..., :3] - mean.double()) / torch.tensor([0.01, 3.0, 1.0])  # a constant is shifted alone
+    out, expected = (one.over_time(one.prepare(weights), x) for one, x in ((policy, given), (plain, by_hand)))
+    torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(policy(weights, given[:, 0]).mean, out[:, 0])
+
+
+@pytest.mark.parametrize("statistics", [None, (0.3, 0.05)])
 @pytest.mark.parametrize("game", ["Pursuit", "RockPaperScissors"])
-def test_a_rollout_records_what_the_memory_was_given(game):
+def test_a_rollout_records_what_the_memory_was_given(game, statistics):
     spec = find(game)
     duel = Duel(spec.make_game(), 6)
     policy = GRUPolicy(duel.observation_space("protagonist").shape[0], duel.action_space("protagonist"), units=8)
+    if statistics:
+        policy.statistics = tuple(torch.full((policy.observation_size,), value) for value in statistics)
     weights = stack(policy.init(1), 3)
     rows = duel.game.params([{}] * 6)
     opponent = load_player(duel, "adversary", spec.opponents["adversary"]["train"][0])
@@ -50,7 +66,8 @@ def test_a_rollout_records_what_the_memory_was_given(game):
     seen, extra = data.observation.split([policy.observation_size, policy.action_size + 1], -1)
     assert seen.shape[:3] == data.reward.shape
     assert (extra[:, 0] == 0).all()
-    torch.testing.assert_close(extra[:, 1:, :, -1], data.reward[:, :-1])
+    played = data.alive[:, 1:]  # what is given after the end does not matter
+    torch.testing.assert_close(extra[:, 1:, :, -1] * played, data.reward[:, :-1] * played)
     if policy.discrete:
         torch.testing.assert_close(extra[:, 1:, :, :-1].argmax(-1), data.action[:, :-1])
     else:
@@ -64,6 +81,8 @@ def test_a_rollout_records_what_the_memory_was_given(game):
         seeds,
         seeds * 0,
     )[0]
-    again = policy.head(weights, policy.over_time(weights, mode.observation).flatten(1, 2)).mode().view_as(mode.action)
+    prepared = policy.prepare(weights)
+    out = policy.over_time(prepared, mode.observation).flatten(1, 2)
+    again = policy.head(prepared, out).mode().view_as(mode.action)
     torch.testing.assert_close(again, mode.action)
     assert log_probs(policy, weights, data).shape == data.reward.shape

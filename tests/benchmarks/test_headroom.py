@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from metaduel.benchmarks import headroom
-from metaduel.benchmarks.headroom import Budget, Row, certify, verdict
+from metaduel.benchmarks.headroom import Row, certify, verdict
+from metaduel.benchmarks.population import Budget
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.registry import find
 
@@ -40,11 +41,11 @@ def test_the_verdict_follows_from_the_returns(returns, text):
     assert verdict(rows(**returns))["verdict"] == text
 
 
-def test_a_script_that_reads_the_contexts_can_be_the_ceiling():
-    found = verdict([*rows(0.1, 0.0, 0.0, 0.0), Row("seeker", "informed script", np.full((1, 3), 2.0))])
-    assert found["informed"] == "seeker"
-    assert found["headroom"]["mean"] == pytest.approx(2.0)
-    assert found["verdict"] == "adaptation pays"
+def test_a_script_that_reads_the_contexts_is_listed_and_decides_nothing():
+    without = rows(1.0, 0.0, 0.2, 0.3)
+    found = verdict([*without, Row("seeker", "informed script", np.full((1, 3), 2.0))])
+    assert found["players"][0]["player"] == "seeker"
+    assert {**found, "players": found["players"][1:]} == verdict(without)
 
 
 def test_shares_are_of_the_headroom_over_the_best_that_does_not_adapt():
@@ -92,6 +93,8 @@ def test_training_a_population_learns_and_keeps_players_apart():
 def test_bad_budgets_are_refused():
     with pytest.raises(InvalidInputError, match="seeds=1 must be at least 2"):
         Budget(seeds=1)
+    with pytest.raises(InvalidInputError, match="slices=0 must be at least 1"):
+        Budget(slices=0)
 
 
 def test_progress_without_a_terminal_is_a_line_per_kind_of_player(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,50 @@
+"""Mean and variance of what players see, gathered while they play."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class RunningStatistics:
+    """Mean and variance over batches of any size, as if all had been one (Chan, Golub and LeVeque, 1979), in float64.
+
+    Args:
+        size: d.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.count = torch.zeros((), dtype=torch.float64)  # steps seen
+        self.mean = torch.zeros(size, dtype=torch.float64)  # [d]
+        self.squares = torch.zeros(size, dtype=torch.float64)  # [d] sum of squared distances to the mean
+
+    def add(self, observation: Tensor, alive: Tensor) -> None:
+        """Count in the steps that were played.
+
+        Args:
+            observation: [N, T, E, d or more]; what comes after the first d numbers (a memory's other inputs) is left out.
+            alive: [N, T, E] 1 or 0.
+        """
+        seen = observation[..., : len(self.mean)][alive > 0].double()  # [steps, d]
+        if not len(seen):
+            return
+        mean = seen.mean(0)
+        total, apart = self.count + len(seen), mean - self.mean
+        self.squares = self.squares + (seen - mean).square().sum(0) + apart.square() * self.count * len(seen) / total
+        self.mean = self.mean + apart * len(seen) / total
+        self.count = total
+
+    @property
+    def statistics(self) -> tuple[Tensor, Tensor] | None:
+        """Mean [d] and standard deviation [d], see ``Policy.statistics``; None before anything was seen."""
+        return (self.mean, torch.sqrt(self.squares / self.count)) if self.count > 0 else None
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that ``load`` needs to go on from here."""
+        return {"count": self.count, "mean": self.mean, "squares": self.squares}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a ``state``."""
+        self.count, self.mean, self.squares = (state[name].clone() for name in ("count", "mean", "squares"))
