@@ -205,9 +205,9 @@ class ForeignProblem:
                 others[other(role)] = log_probs(self.policies[role], players[role], d) * d.alive
         return self.loss.evaluate_all(self.policies, players, data, others)
 
-    def replay(self, clip: float) -> Replay:
+    def replay(self, clip: float | None, share: float = 1.0) -> Replay:
         """See ``Problem.replay``."""
-        return Replay(self.policies, self.loss, self._kept, self.tasks, clip)
+        return Replay(self.policies, self.loss, self._kept, self.tasks).replay(clip, share)
 
 
 class _Game:
@@ -307,7 +307,14 @@ class ForeignSource:
         tasks = self._sample(self._tasks, derive_seed(config.seed, TASKS, iteration))
         seed = derive_seed(config.seed, EPISODES, iteration)
         return ForeignProblem(
-            self._envs, tasks, self.policies, config.episodes_per_batch, seed, config.loss, config.horizon
+            self._envs,
+            tasks,
+            self.policies,
+            config.episodes_per_batch,
+            seed,
+            config.loss,
+            config.horizon,
+            reusable=True,
         )
 
     def validate(self, learner: MAML) -> dict[str, float]:
