@@ -62,6 +62,8 @@ class RunConfig:
             shared = {f.name for f in fields(settings)} & {f.name for f in fields(self.learner)}
             object.__setattr__(self, "learner", settings(**{name: getattr(self.learner, name) for name in shared}))
         _ = self.configured  # refuses an unknown method, and settings that contradict it
+        if find_method(self.method).reuses:
+            self.loss.check_reusable()
         for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -143,9 +143,12 @@ class MAML:
 
     def outer_loss(self, role: Role, history: list[Losses]) -> Tensor:
         """A player's scalar outer loss from the losses at every shot."""
+        return torch.stack([losses.query[role].mean() for losses in self.counted(history)]).mean()
+
+    def counted(self, history: list[Losses]) -> list[Losses]:
+        """The shots that the outer loss is the mean over."""
         last_alone = self.config.outer_shots == "last" or self.config.steps == 0
-        counted = history[-1:] if last_alone else history[1:]
-        return torch.stack([losses.query[role].mean() for losses in counted]).mean()
+        return history[-1:] if last_alone else history[1:]
 
     def gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
         """Each player's outer gradient: with respect to its start and to its log step sizes."""
@@ -166,17 +169,18 @@ class MAML:
         """
         metrics = {}
         gradients = self.gradients(problem)
-        for role, (gradient, rate_gradient) in gradients.items():
-            for name, value in (*gradient.items(), ("the log inner rates", rate_gradient)):
-                if not torch.isfinite(value).all():
-                    raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
+        check_finite(gradients)
         for role, (gradient, rate_gradient) in gradients.items():
             metrics[f"{role}/gradient_norm"] = self._optimisers[role].step(gradient, lr_scale)
-            if role in self._rate_optimisers:
-                self._rate_optimisers[role].step({"log_rates": rate_gradient}, lr_scale)
-            for k, rate in enumerate(self.log_rates[role].mean(1).exp().tolist()):
-                metrics[f"{role}/inner_lr_{k + 1}"] = rate
+            metrics |= self._step_rates(role, rate_gradient, lr_scale)
         return metrics
+
+    def _step_rates(self, role: Role, gradient: Tensor, lr_scale: float) -> dict[str, float]:
+        """Move the step sizes, if they are learned; returns them as metrics."""
+        if role in self._rate_optimisers:
+            self._rate_optimisers[role].step({"log_rates": gradient}, lr_scale)
+        rates = self.log_rates[role].mean(1).exp().tolist()
+        return {f"{role}/inner_lr_{k + 1}": rate for k, rate in enumerate(rates)}
 
     def state(self) -> dict[str, Tensor]:
         """Everything that ``load`` needs, by name."""
@@ -199,6 +203,14 @@ class MAML:
             self._optimisers[role].load(_below(state, f"{role}/outer/"))
         for role, optimiser in self._rate_optimisers.items():
             optimiser.load(_below(state, f"{role}/rate_outer/"))
+
+
+def check_finite(gradients: Mapping[Role, tuple[Weights, Tensor]]) -> None:
+    """Raise ``FloatingPointError`` if an outer gradient is not finite, and say which."""
+    for role, (gradient, rate_gradient) in gradients.items():
+        for name, value in (*gradient.items(), ("the log inner rates", rate_gradient)):
+            if not torch.isfinite(value).all():
+                raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
 
 
 def _count(weights: Weights, per: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.meta import anil, meta_sgd, promp, rarl, reptile
+from metaduel.meta import anil, meta_sgd, promp, rarl, reptile, trpo
 from metaduel.meta.maml import MAML, MAMLConfig
 
 
@@ -22,6 +22,7 @@ class Method:
         configure: turns the user's settings into the method's; refuses those that contradict it.
         learner: its class.
         settings: the class of its settings.
+        reuses: whether it goes back to data after the players have moved, which needs the surrogate ``lvc``.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Method:
     configure: Callable[[MAMLConfig], MAMLConfig]
     learner: type[MAML] = MAML
     settings: type[MAMLConfig] = MAMLConfig
+    reuses: bool = False
 
 
 def _first_order(config: MAMLConfig) -> MAMLConfig:
@@ -48,6 +50,16 @@ METHODS: dict[str, Method] = {
             "all weights, with a learned rate per step",
             "own learning, second order (peer=True: the other player's learning too)",
             lambda config: config,
+        ),
+        Method(
+            "maml_trpo",
+            "Finn, Abbeel and Levine, ICML 2017; Schulman et al., ICML 2015",
+            "all weights, with a learned rate per step",
+            "own learning, second order; the outer step stays within a trust region of the adapted policies",
+            lambda config: config,
+            trpo.TRPO,
+            trpo.TRPOConfig,
+            reuses=True,
         ),
         Method(
             "fomaml",
@@ -78,6 +90,7 @@ METHODS: dict[str, Method] = {
             lambda config: config,
             promp.ProMP,
             promp.ProMPConfig,
+            reuses=True,
         ),
         Method(
             "reptile",
