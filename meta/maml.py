@@ -115,18 +115,21 @@ class MAML:
             for role, weights in self.start.items()
             if config.adapts == "head"
         }
-        optimistic = self.simultaneous and len(self.start) > 1
-        momentum = config.momentum if optimistic else 0.9
         self._optimisers = {
-            role: OuterOptimiser(weights, config.outer_lr, optimistic, momentum, config.max_norm)
-            for role, weights in self.start.items()
+            role: self.outer_optimiser(weights, config.outer_lr) for role, weights in self.start.items()
         }
         learn = config.learn_inner_lr and config.steps > 0
         self._rate_optimisers = {
-            role: OuterOptimiser({"log_rates": rates}, config.inner_lr_outer_lr, optimistic, momentum, config.max_norm)
+            role: self.outer_optimiser({"log_rates": rates}, config.inner_lr_outer_lr)
             for role, rates in self.log_rates.items()
             if learn
         }
+
+    def outer_optimiser(self, params: Weights, lr: float) -> OuterOptimiser:
+        """What moves some of the leaves: optimistic where two players move at once."""
+        optimistic = self.simultaneous and len(self.start) > 1
+        momentum = self.config.momentum if optimistic else 0.9
+        return OuterOptimiser(params, lr, optimistic, momentum, self.config.max_norm)
 
     def rates(self, role: Role) -> Tensor:
         """The player's step sizes, shaped as its ``log_rates``; 0 for weights that don't adapt ([K, P] at least, then)."""
@@ -167,9 +170,13 @@ class MAML:
         Raises:
             FloatingPointError: a gradient that is not finite; nothing was changed.
         """
-        metrics = {}
         gradients = self.gradients(problem)
         check_finite(gradients)
+        return self.step(gradients, lr_scale)
+
+    def step(self, gradients: Mapping[Role, tuple[Weights, Tensor]], lr_scale: float = 1.0) -> dict[str, float]:
+        """Move starts and step sizes along given outer gradients; returns metrics by name."""
+        metrics = {}
         for role, (gradient, rate_gradient) in gradients.items():
             metrics[f"{role}/gradient_norm"] = self._optimisers[role].step(gradient, lr_scale)
             metrics |= self._step_rates(role, rate_gradient, lr_scale)
