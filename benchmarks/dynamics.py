@@ -327,9 +327,10 @@ def plot(found: Sequence[Curve], path: Path) -> None:
                 axes.plot(curve.iterations, means.mean(0), color=colour, label=curve.outer, linewidth=1.5)
             axes.axhline(even, color="#555555", linestyle=":", linewidth=1, label="uniform players")
             axes.set_title(f"{batch} gradients, momentum {momentum:g}", fontsize=9)
-            axes.set_ylim(bottom=0)
             axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("outer steps", fontsize=9)
+    for axes in panels[-1]:
+        axes.set_xlabel("iterations", fontsize=9)
+    panels[0][0].set_ylim(bottom=0)  # of all panels: they share it
     figure.supylabel("exploitability of the adapted players, points", fontsize=9)
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
     figure.suptitle("Rock-paper-scissors with random payoffs, held-out tasks", fontsize=10)

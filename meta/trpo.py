@@ -14,8 +14,9 @@ measures loss and divergence on all data. Each player has a trust region of its 
 
 Order: second; with ``second_order=False`` J takes updates for constants, and so does g. Biased as LVC is.
 
-Limits: the surrogate must be ``lvc``; not with ``peer``. ``outer_lr`` plays no part, and the step is not optimistic. Step sizes
-are learned by Adam beside it, after the search and outside the trust region. With K = 0 it is TRPO on all tasks at once.
+Limits: the surrogate must be ``lvc``; not with ``peer``. ``outer_lr`` plays no part, and the step is not optimistic: two players
+that meet only each other chase each other. Step sizes are learned by Adam beside it, after the search and outside the trust
+region. With K = 0 it is TRPO on all tasks at once.
 """
 
 from __future__ import annotations
