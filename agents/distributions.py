@@ -43,6 +43,13 @@ class Gaussian(NamedTuple):
         each = other.log_std - self.log_std + 0.5 * (torch.exp(2 * self.log_std) + gap * gap) * precision - 0.5
         return each.sum(-1)
 
+    def coordinates(self, around: Gaussian) -> Tensor:
+        """What it is made of [..., 2 A], scaled so that near the constant ``around`` half of the squared distance is
+        ``around.kl(self)``: the square root of the Fisher information there, times mean and log standard deviation.
+        """
+        mean = self.mean * torch.exp(-around.log_std)
+        return torch.cat([mean, math.sqrt(2) * self.log_std.expand_as(mean)], -1)
+
 
 class Categorical(NamedTuple):
     """One of A actions."""
@@ -70,6 +77,12 @@ class Categorical(NamedTuple):
     def kl(self, other: Categorical) -> Tensor:
         """Kullback-Leibler divergence KL(self, other) [...] in nats."""
         return (torch.exp(self.log_probs) * (self.log_probs - other.log_probs)).sum(-1)
+
+    def coordinates(self, around: Categorical) -> Tensor:
+        """What it is made of [..., A], scaled so that near the constant ``around`` half of the squared distance is
+        ``around.kl(self)``: the square root of the Fisher information there, times the log-probabilities.
+        """
+        return torch.exp(0.5 * around.log_probs) * self.log_probs
 
 
 Distribution = Gaussian | Categorical

@@ -9,6 +9,8 @@ Two measurements, medians, for comparing versions and machines:
 - One meta-iteration of MAML on 2-D navigation: 20 tasks, 20 episodes each, 100 steps, one second-order inner step, Adam
   outside, two layers of 64 units. Beside its seconds stands its floor: every matrix product of the iteration, by shape and
   memory layout, run alone in the same process. What lies above it is sampling, element-wise work and overhead.
+  Then the same with a TRPO step outside (10 conjugate-gradient iterations, up to 15 step lengths), and what its
+  curvature's share of the episodes costs in gain.
 
 On a shared machine compare ratios within one run, never seconds of different runs.
 """
@@ -16,6 +18,7 @@ On a shared machine compare ratios within one run, never seconds of different ru
 from __future__ import annotations
 
 import gc
+import math
 import os
 import platform
 import resource
@@ -36,7 +39,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from metaduel.agents.policies import MLPPolicy
+from metaduel.agents.policies import MLPPolicy, Weights
 from metaduel.agents.runtime import configure
 from metaduel.agents.trajectories import Trajectories
 from metaduel.benchmarks.report import Sheet
@@ -51,10 +54,14 @@ from metaduel.meta.checkpoint import write_atomic
 from metaduel.meta.duels import DuelProblem, LossConfig, Matches
 from metaduel.meta.maml import MAML, MAMLConfig
 from metaduel.meta.problem import Players
+from metaduel.meta.trpo import TRPO, TRPOConfig
 
 BATCHES = (1, 64, 1024, 4096, 16384)
 TASKS, EPISODES = 20, 20  # of the meta-iteration
 ACTIONS_AHEAD = 8  # sets of random actions, taken in turn
+PEER_SECONDS = (
+    5.9  # pytorch-maml-rl on torch 2.13, two workers of one thread, on two such cores: the fastest other TRPO
+)
 
 
 # Environment steps
@@ -169,7 +176,7 @@ class Split(NamedTuple):
     total: float
     rollout: float  # both shots
     inner: float  # loss before the update, and the update
-    outer: float  # loss after it, the meta-gradient and Adam; making the tasks is in none of the three
+    outer: float  # loss after it, the meta-gradient and the outer step; making the tasks is in none of the three
 
 
 class TimedProblem(DuelProblem):
@@ -188,15 +195,24 @@ class TimedProblem(DuelProblem):
 
 
 class MetaIteration:
-    """The workload. Every iteration has fresh tasks and noise; making the problem counts."""
+    """The workload. Every iteration has fresh tasks and noise; making the problem counts.
 
-    def __init__(self) -> None:
+    Args:
+        share: TRPO outside with this ``curvature_share``; None: Adam.
+    """
+
+    def __init__(self, share: float | None = None) -> None:
         self.spec = registry.find("Navigation")
         self.duel = Duel(self.spec.make_game())
         self.policy = MLPPolicy(2, self.duel.action_space("protagonist"))
-        self.learner = MAML({"protagonist": self.policy.init(0)}, MAMLConfig(steps=1, inner_lr=0.1))
+        start: dict[Role, Weights] = {"protagonist": self.policy.init(0)}
+        if share is None:
+            self.learner: MAML = MAML(start, MAMLConfig(steps=1, inner_lr=0.1))
+        else:
+            self.learner = TRPO(start, TRPOConfig(steps=1, inner_lr=0.1, curvature_share=share))
         self.opponent = load_player(self.duel, "adversary", "idle")
         self.done = 0
+        self.metrics: dict[str, float] = {}  # of the last iteration
 
     def run(self) -> Split:
         """One iteration."""
@@ -206,7 +222,7 @@ class MetaIteration:
         matches = Matches(rows, against_adversaries=[(self.opponent, TASKS)])
         seed = self.done * TASKS * EPISODES
         problem = TimedProblem(self.duel, {"protagonist": self.policy}, matches, EPISODES, seed, LossConfig())
-        self.learner.update(problem)
+        self.metrics = self.learner.update(problem)
         self.done += 1
         end = time.perf_counter()
         (begin, before), (again, after) = problem.rollouts
@@ -271,15 +287,11 @@ def meta_sheet(iterations: int) -> Sheet:
     for threads in (1, 2):
         configure(threads)
         workload = MetaIteration()
-        for _ in range(2):
-            workload.run()
-        gc.collect()
-        splits = [workload.run() for _ in range(iterations)]
+        middle = median_split(workload, iterations)
         memory = peak_memory()
         with FlopCounterMode(display=False) as counter, ProductLog() as log:
             workload.run()
         flops, floor = counter.get_total_flops(), product_seconds(log)
-        middle = Split(*(statistics.median(part) for part in zip(*splits, strict=True)))
         rows.append(
             (
                 str(threads),
@@ -304,7 +316,57 @@ def meta_sheet(iterations: int) -> Sheet:
     return Sheet("One meta-iteration of MAML, second order, on Navigation", header, tuple(rows), note)
 
 
+def trpo_sheet(iterations: int) -> Sheet:
+    """Seconds of a meta-iteration with a TRPO step outside beside those with Adam, with one and two threads."""
+    rows = []
+    share = TRPOConfig.curvature_share
+    for threads in (1, 2):
+        configure(threads)
+        adam, middle = (median_split(MetaIteration(s), iterations) for s in (None, share))
+        rows.append(
+            (
+                str(threads),
+                *(f"{value:.3f}" for value in middle),
+                f"{middle.total / adam.total:.1f}",
+                f"{PEER_SECONDS / middle.total:.1f}",
+            )
+        )
+    configure(1)
+    gain, low, high = gain_ratio(share, iterations)
+    header = ("threads", "seconds", "rollouts", "inner", "outer", "x Adam's", "peer's x")
+    note = (
+        f"Medians of {iterations} iterations. Peer's: {PEER_SECONDS} s, of another process on two cores of this kind. "
+        f"Curvature from {share:g} of the episodes: over {iterations} iterations, from the same starts on the same data, its "
+        f"steps improve the surrogate {gain:.2f} times as much as with all of them ({low:.2f} to {high:.2f} in a single one)."
+    )
+    return Sheet("One meta-iteration of MAML, second order, TRPO outside, on Navigation", header, tuple(rows), note)
+
+
+def gain_ratio(share: float, iterations: int) -> tuple[float, float, float]:
+    """What a step gains on the surrogate with a ``share`` of the episodes in its curvature, over what it gains with all of
+    them: from the same starts on the same data, summed over iterations; and the smallest and largest of a single one.
+    """
+    part, full = MetaIteration(share), MetaIteration(1.0)
+    gains: list[tuple[float, float]] = []
+    for _ in range(iterations):
+        full.learner.load({name: value.clone() for name, value in part.learner.state().items()})
+        part.run()
+        full.run()
+        gains.append((part.metrics["protagonist/improvement"], full.metrics["protagonist/improvement"]))
+    single = [a / b if b else math.inf for a, b in gains]
+    return sum(a for a, _ in gains) / sum(b for _, b in gains), min(single), max(single)
+
+
 # Measuring
+
+
+def median_split(workload: MetaIteration, iterations: int) -> Split:
+    """Medians over ``iterations``, after two that aren't counted."""
+    for _ in range(2):
+        workload.run()
+    gc.collect()
+    splits = [workload.run() for _ in range(iterations)]
+    return Split(*(statistics.median(part) for part in zip(*splits, strict=True)))
 
 
 def median_time(play: Callable[[], None], seconds: float) -> float:
@@ -342,7 +404,7 @@ def machine() -> str:
 
 
 def main(games: tuple[str, ...] = (), iterations: int = 15, seconds: float = 0.3, output: Path | None = None) -> None:
-    """Measure the speed of the games and of a meta-iteration.
+    """Measure the speed of the games and of meta-iterations.
 
     Args:
         games: games to measure; by default one of every family (compiling takes up to a minute each).
@@ -358,7 +420,11 @@ def main(games: tuple[str, ...] = (), iterations: int = 15, seconds: float = 0.3
         console.width = 130
     console.print(where)
     sheets: list[Sheet] = []
-    measures: list[Callable[[], Sheet]] = [lambda: meta_sheet(iterations), lambda: steps_sheet(names, seconds)]
+    measures: list[Callable[[], Sheet]] = [
+        lambda: meta_sheet(iterations),
+        lambda: trpo_sheet(iterations),
+        lambda: steps_sheet(names, seconds),
+    ]
     for measure in measures:
         sheets.append(measure())
         console.print(sheets[-1].rich())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -160,56 +162,75 @@ def keep(players: Players, data: Mapping[Role, Trajectories]) -> Kept:
     return {r: {n: value.detach().clone() for n, value in weights.items()} for r, weights in players.items()}, data
 
 
+class _Shot(NamedTuple):
+    """What one player played at one shot, and whatever of it stays the same when the players move."""
+
+    weights: Weights  # who played
+    data: Trajectories
+    before: Distribution  # over the actions then
+    support: Tensor  # advantages [N, T, E]
+    query: Tensor  # advantages [N, T, E]
+
+    def part(self, policy: Policy, share: float) -> _Shot:
+        """The first episodes of every task."""
+        n = max(1, math.ceil(share * self.query.shape[2]))
+        data = Trajectories(*(field[:, :, :n].contiguous() for field in self.data[:4]))
+        before = _distribution(policy, self.weights, data)
+        return _Shot(self.weights, data, before, self.support[:, :, :n], self.query[:, :, :n])
+
+
 class Replay:
-    """A problem on data that has been drawn already; see ``Problem.replay``.
+    """A problem on data that has been drawn already, not clipped; see ``Problem.replay``.
 
     Args:
         policies: per role.
         loss: how trajectories become a loss; its surrogate must be ``lvc``.
         kept: every shot, see ``keep``.
         tasks: number of tasks per learner.
-        clip: of the query's ratio.
 
     Raises:
         InvalidInputError: another surrogate.
     """
 
     def __init__(
-        self,
-        policies: Mapping[Role, Policy],
-        loss: LossConfig,
-        kept: Sequence[Kept],
-        tasks: dict[Role, int],
-        clip: float,
+        self, policies: Mapping[Role, Policy], loss: LossConfig, kept: Sequence[Kept], tasks: dict[Role, int]
     ) -> None:
         if loss.surrogate != "lvc":
             raise InvalidInputError(f"surrogate={loss.surrogate!r} must be 'lvc' where data are used more than once")
-        self.policies, self.loss, self.tasks, self.clip = policies, loss, tasks, clip
+        self.policies, self.loss, self.tasks = policies, loss, tasks
+        self._clip: float | None = None
         with torch.no_grad():
             self._shots = [
-                {role: (one, _distribution(policies[role], players[role], one)) for role, one in data.items()}
-                for players, data in kept
+                {role: self._shot(role, players[role], d) for role, d in data.items()} for players, data in kept
             ]
+
+    def _shot(self, role: Role, weights: Weights, data: Trajectories) -> _Shot:
+        loss, before = self.loss.of(role), _distribution(self.policies[role], weights, data)
+        return _Shot(weights, data, before, loss.support_advantages(data), loss.query_advantages(data))
 
     def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
         """See ``Problem.losses``."""
         if joint:
             raise InvalidInputError("peer=True: data cannot be used more than once with a total derivative")
-        support, query, divergence = {}, {}, {}
-        for role, (data, before) in self._shots[shot].items():
-            loss, now = self.loss.of(role), _distribution(self.policies[role], players[role], data)
-            log_prob, old = _of_actions(now, data), _of_actions(before, data)
-            support[role] = policy_gradient_loss(
-                log_prob, loss.support_advantages(data), data.alive, loss.surrogate, old=old
-            )
-            query[role] = clipped_loss(log_prob, old, loss.query_advantages(data), data.alive, self.clip)
-            apart = before.kl(now).view(data.alive.shape) * data.alive  # type: ignore[arg-type]
-            divergence[role] = apart.sum((1, 2)) / data.alive.sum((1, 2))
-        return Losses(support, query, divergence)
+        result = Losses({}, {}, divergence={}, coordinates={})
+        for role, weights in players.items():
+            then = self._shots[shot][role]
+            data, alive, now = then.data, then.data.alive, _distribution(self.policies[role], weights, then.data)
+            log_prob, old = _of_actions(now, data), _of_actions(then.before, data)
+            result.support[role] = policy_gradient_loss(log_prob, then.support, alive, "lvc", old=old)
+            if self._clip is None:
+                result.query[role] = policy_gradient_loss(log_prob, then.query, alive, "lvc", old=old)
+            else:
+                result.query[role] = clipped_loss(log_prob, old, then.query, alive, self._clip)
+            weight = alive / alive.sum((1, 2), keepdim=True)
+            result.divergence[role] = (then.before.kl(now).view(alive.shape) * weight).sum((1, 2))  # type: ignore[arg-type]
+            parts = now.coordinates(then.before)  # type: ignore[arg-type]
+            result.coordinates[role] = (parts * weight.sqrt().flatten(1).unsqueeze(-1)).flatten(1)
+        return result
 
     def costs(self, shot: int) -> dict[Role, Tensor]:
         """See ``Problem.costs``: of the same data."""
-        return {role: self.loss.of(role).cost(data) for role, (data, _) in self._shots[shot].items()}
+        return {role: self.loss.of(role).cost(then.data) for role, then in self._shots[shot].items()}
 
     def drop(self, role: Role, tasks: list[int]) -> None:
         """Not supported: an update blew up that did not when the data were drawn.
@@ -221,9 +242,18 @@ class Replay:
             f"the {role}'s updates in task {', '.join(map(str, tasks))} blew up on data used again"
         )
 
-    def replay(self, clip: float) -> Replay:
+    def replay(self, clip: float | None, share: float = 1.0) -> Replay:
         """See ``Problem.replay``."""
-        return self
+        if not 0 < share <= 1:
+            raise InvalidInputError(f"share={share!r} must be above 0 and at most 1")
+        result = copy.copy(self)
+        result._clip = clip
+        if share < 1:
+            with torch.no_grad():
+                result._shots = [
+                    {role: one.part(self.policies[role], share) for role, one in shot.items()} for shot in self._shots
+                ]
+        return result
 
 
 @dataclass(frozen=True)
@@ -408,9 +438,9 @@ class DuelProblem:
         """See ``Problem.costs``."""
         return {role: self.loss.of(role).cost(data) for role, data in self._kept[shot][1].items()}
 
-    def replay(self, clip: float) -> Replay:
+    def replay(self, clip: float | None, share: float = 1.0) -> Replay:
         """See ``Problem.replay``."""
-        return Replay(self.policies, self.loss, self._kept, self.tasks, clip)
+        return Replay(self.policies, self.loss, self._kept, self.tasks).replay(clip, share)
 
     def _others(self, players: Players, data: dict[Role, Trajectories]) -> dict[Role, Tensor]:
         """Per role the other learner's log-probabilities, 0 where a scripted opponent sat."""

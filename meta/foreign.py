@@ -218,9 +218,9 @@ class ForeignProblem:
         """See ``Problem.costs``."""
         return {role: self.loss.of(role).cost(data) for role, data in self._kept[shot][1].items()}
 
-    def replay(self, clip: float) -> Replay:
+    def replay(self, clip: float | None, share: float = 1.0) -> Replay:
         """See ``Problem.replay``."""
-        return Replay(self.policies, self.loss, self._kept, self.tasks, clip)
+        return Replay(self.policies, self.loss, self._kept, self.tasks).replay(clip, share)
 
 
 class _Game:
@@ -320,7 +320,13 @@ class ForeignSource:
         tasks = self._sample(self._tasks, derive_seed(config.seed, TASKS, iteration))
         seed = derive_seed(config.seed, EPISODES, iteration)
         return ForeignProblem(
-            self._envs, tasks, self.policies, config.episodes_per_batch, seed, config.loss, config.horizon
+            self._envs,
+            tasks,
+            self.policies,
+            config.episodes_per_batch,
+            seed,
+            config.loss,
+            config.horizon,
         )
 
     def validate(self, learner: MAML) -> dict[str, float]:

@@ -61,7 +61,7 @@ class Diverged(FloatingPointError):
         self.role, self.tasks = role, tasks
 
 
-def check_finite(players: Players, step: int) -> None:
+def check_weights(players: Players, step: int) -> None:
     """Raise ``Diverged`` for the first player with weights that are not finite after update ``step``."""
     for role, weights in players.items():
         sums = torch.stack([value.detach().reshape(len(value), -1).sum(1) for value in weights.values()]).sum(0)
@@ -136,5 +136,5 @@ def unroll(
         if shot < steps:
             now = {role: rates[role][shot] for role in players}
             players = adapt_step(players, losses.support, now, second_order, joint)
-            check_finite(players, shot + 1)
+            check_weights(players, shot + 1)
     return history

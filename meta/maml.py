@@ -121,18 +121,21 @@ class MAML:
             for role, weights in self.start.items()
             if config.adapts == "head"
         }
-        optimistic = self.simultaneous and len(self.start) > 1
-        momentum = config.momentum if optimistic else 0.9
         self._optimisers = {
-            role: OuterOptimiser(weights, config.outer_lr, optimistic, momentum, config.max_norm)
-            for role, weights in self.start.items()
+            role: self.outer_optimiser(weights, config.outer_lr) for role, weights in self.start.items()
         }
         learn = config.learn_inner_lr and config.steps > 0
         self._rate_optimisers = {
-            role: OuterOptimiser({"log_rates": rates}, config.inner_lr_outer_lr, optimistic, momentum, config.max_norm)
+            role: self.outer_optimiser({"log_rates": rates}, config.inner_lr_outer_lr)
             for role, rates in self.log_rates.items()
             if learn
         }
+
+    def outer_optimiser(self, params: Weights, lr: float) -> OuterOptimiser:
+        """What moves some of the leaves: optimistic where two players move at once."""
+        optimistic = self.simultaneous and len(self.start) > 1
+        momentum = self.config.momentum if optimistic else 0.9
+        return OuterOptimiser(params, lr, optimistic, momentum, self.config.max_norm)
 
     def rates(self, role: Role) -> Tensor:
         """The player's step sizes, shaped as its ``log_rates``; 0 for weights that don't adapt ([K, P] at least, then)."""
@@ -153,9 +156,12 @@ class MAML:
 
     def outer_loss(self, role: Role, history: list[Losses]) -> Tensor:
         """A player's scalar outer loss from the losses at every shot."""
+        return torch.stack([losses.query[role].mean() for losses in self.counted(history)]).mean()
+
+    def counted(self, history: list[Losses]) -> list[Losses]:
+        """The shots that the outer loss is the mean over."""
         last_alone = self.config.outer_shots == "last" or self.config.steps == 0
-        counted = history[-1:] if last_alone else history[1:]
-        return torch.stack([losses.query[role].mean() for losses in counted]).mean()
+        return history[-1:] if last_alone else history[1:]
 
     def gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
         """Each player's outer gradient: with respect to its start and to its log step sizes."""
@@ -175,30 +181,40 @@ class MAML:
             FloatingPointError: a gradient that is not finite, or updates that blew weights up in too many tasks; nothing was
                 changed.
         """
-        gradients = self._gradients(problem)
-        metrics = {"skipped_tasks": float(self.skipped)}
-        for role, (gradient, rate_gradient) in gradients.items():
-            for name, value in (*gradient.items(), ("the log inner rates", rate_gradient)):
-                if not torch.isfinite(value).all():
-                    raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
+        gradients = self.finite_gradients(problem)
+        return self.step(gradients, lr_scale) | {"skipped_tasks": float(self.skipped)}
+
+    def step(self, gradients: Mapping[Role, tuple[Weights, Tensor]], lr_scale: float = 1.0) -> dict[str, float]:
+        """Move starts and step sizes along given outer gradients; returns metrics by name."""
+        metrics = {}
         for role, (gradient, rate_gradient) in gradients.items():
             metrics[f"{role}/gradient_norm"] = self._optimisers[role].step(gradient, lr_scale)
-            if role in self._rate_optimisers:
-                self._rate_optimisers[role].step({"log_rates": rate_gradient}, lr_scale)
-            for k, rate in enumerate(self.log_rates[role].mean(1).exp().tolist()):
-                metrics[f"{role}/inner_lr_{k + 1}"] = rate
+            metrics |= self._step_rates(role, rate_gradient, lr_scale)
         return metrics
 
-    def _gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
-        """``gradients``, without the tasks in which an update blew up."""
+    def finite_gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
+        """``gradients``, without the tasks in which an update blew up.
+
+        Raises:
+            FloatingPointError: see ``update``.
+        """
         while True:
             try:
-                return self.gradients(problem)
+                gradients = self.gradients(problem)
+                check_finite(gradients)
+                return gradients
             except Diverged as error:
                 self.skipped += len(error.tasks)
                 if self.skipped > self.config.max_skipped:
                     raise FloatingPointError(f"{error} (tasks skipped so far: {self.skipped})") from None
                 problem.drop(error.role, error.tasks)
+
+    def _step_rates(self, role: Role, gradient: Tensor, lr_scale: float) -> dict[str, float]:
+        """Move the step sizes, if they are learned; returns them as metrics."""
+        if role in self._rate_optimisers:
+            self._rate_optimisers[role].step({"log_rates": gradient}, lr_scale)
+        rates = self.log_rates[role].mean(1).exp().tolist()
+        return {f"{role}/inner_lr_{k + 1}": rate for k, rate in enumerate(rates)}
 
     def state(self) -> dict[str, Tensor]:
         """Everything that ``load`` needs, by name."""
@@ -222,6 +238,14 @@ class MAML:
             self._optimisers[role].load(_below(state, f"{role}/outer/"))
         for role, optimiser in self._rate_optimisers.items():
             optimiser.load(_below(state, f"{role}/rate_outer/"))
+
+
+def check_finite(gradients: Mapping[Role, tuple[Weights, Tensor]]) -> None:
+    """Raise ``FloatingPointError`` if an outer gradient is not finite, and say which."""
+    for role, (gradient, rate_gradient) in gradients.items():
+        for name, value in (*gradient.items(), ("the log inner rates", rate_gradient)):
+            if not torch.isfinite(value).all():
+                raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
 
 
 def _count(weights: Weights, per: str) -> int:

@@ -10,7 +10,7 @@ from metaduel.agents.losses import Surrogate
 from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import ActionSpace
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.meta import anil, e_maml, meta_sgd, promp, rarl, reptile, rl2
+from metaduel.meta import anil, e_maml, meta_sgd, promp, rarl, reptile, rl2, trpo
 from metaduel.meta.maml import MAML, MAMLConfig
 
 
@@ -59,6 +59,16 @@ METHODS: dict[str, Method] = {
             lambda config: config,
         ),
         Method(
+            "maml_trpo",
+            "Finn, Abbeel and Levine, ICML 2017; Schulman et al., ICML 2015",
+            "all weights, with a learned rate per step",
+            "own learning, second order; the outer step stays within a trust region of the adapted policies",
+            lambda config: config,
+            trpo.TRPO,
+            trpo.TRPOConfig,
+            surrogates=("lvc",),
+        ),
+        Method(
             "fomaml",
             "Finn, Abbeel and Levine, ICML 2017, section 5.2",
             "all weights, with a learned rate per step",
@@ -96,7 +106,7 @@ METHODS: dict[str, Method] = {
             lambda config: config,
             promp.ProMP,
             promp.ProMPConfig,
-            ("lvc",),
+            surrogates=("lvc",),
         ),
         Method(
             "reptile",

@@ -19,6 +19,7 @@ class Losses(NamedTuple):
     query: dict[Role, Tensor]  # what the meta-learner descends
     divergence: dict[Role, Tensor] = {}  # noqa: RUF012 (never written to); of a replay: how far from what was sampled, KL
     log_prob: dict[Role, Tensor] = {}  # noqa: RUF012 (the same); of all that was drawn: a sum
+    coordinates: dict[Role, Tensor] = {}  # noqa: RUF012 (nor this); of a replay: [N_role, n] outputs, see ``replay``
 
 
 class Problem(Protocol):
@@ -62,10 +63,17 @@ class Problem(Protocol):
         """
         ...
 
-    def replay(self, clip: float) -> Problem:
+    def replay(self, clip: float | None, share: float = 1.0) -> Problem:
         """The same problem on the data that ``losses`` drew so far, shot by shot, for weights that have moved since.
 
-        Its support is the importance-weighted surrogate, its query the same, clipped at ``clip``; ``Losses.divergence`` is the
-        mean KL divergence from the player that drew the data to the present one. It draws nothing, and cannot be ``joint``.
+        Its support is the importance-weighted surrogate, its query the same, clipped at ``clip`` (None: not clipped);
+        ``Losses.divergence`` is the mean KL divergence from the player that drew the data to the present one, and
+        ``Losses.coordinates`` are the player's outputs, so scaled that half of the squared distance between two of them is
+        that divergence to second order. It draws nothing, and cannot be ``joint``; of the players, those that it is given.
+
+        Args:
+            clip: of the query's ratio.
+            share: take the first so many of each task's episodes alone, at least one; their advantages stay those that they
+                have among all.
         """
         ...

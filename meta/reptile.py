@@ -18,7 +18,7 @@ from torch import Tensor
 from metaduel.agents.policies import Weights, stack
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
-from metaduel.meta.inner import adapt_step, check_finite
+from metaduel.meta.inner import adapt_step, check_weights
 from metaduel.meta.maml import MAML, MAMLConfig
 from metaduel.meta.problem import Players, Problem
 
@@ -50,7 +50,7 @@ class Reptile(MAML):
             losses = problem.losses(players, shot)
             rates = {role: self.rates(role)[shot].detach() for role in players}
             players = adapt_step(players, losses.support, rates, create_graph=False)
-            check_finite(players, shot + 1)
+            check_weights(players, shot + 1)
         return {
             role: (
                 {name: (self.start[role][name] - value.mean(0)).detach() for name, value in weights.items()},

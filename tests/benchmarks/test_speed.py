@@ -70,6 +70,31 @@ def test_a_meta_iteration_is_the_stated_workload(monkeypatch):
     assert split.rollout + split.inner + split.outer <= split.total
 
 
+def test_a_trust_region_goes_with_the_same_workload(monkeypatch, threads_kept):
+    monkeypatch.setattr(speed, "TASKS", 2)
+    monkeypatch.setattr(speed, "EPISODES", 4)
+    workload = speed.MetaIteration(share=0.5)
+    split = workload.run()
+    assert type(workload.learner) is speed.TRPO
+    assert workload.metrics["protagonist/kl"] <= 0.01
+    assert workload.learner.config.cg_iterations == 10
+    assert workload.learner.config.line_search_steps == 15
+    assert split.rollout + split.inner + split.outer <= split.total
+    sheet = speed.trpo_sheet(1)
+    assert [row[0] for row in sheet.rows] == ["1", "2"]
+    for row in sheet.rows:
+        assert float(row[-1]) == pytest.approx(speed.PEER_SECONDS / float(row[1]), rel=0.1)
+
+
+def test_gains_are_compared_on_the_same_starts_and_data(monkeypatch):
+    monkeypatch.setattr(speed, "TASKS", 2)
+    monkeypatch.setattr(speed, "EPISODES", 4)
+    assert speed.gain_ratio(1.0, 3) == (1.0, 1.0, 1.0)
+    ratio, low, high = speed.gain_ratio(0.25, 3)
+    assert low <= ratio <= high
+    assert low < high
+
+
 def test_default_is_one_game_of_every_folder():
     games = speed.default_games()
     assert {"Navigation", "Pursuit", "RockPaperScissors"} <= set(games)

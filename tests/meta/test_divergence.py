@@ -7,7 +7,7 @@ from metaduel.agents.policies import stack
 from metaduel.envs.errors import InvalidInputError
 from metaduel.meta.config import TrainConfig
 from metaduel.meta.duels import DuelProblem
-from metaduel.meta.inner import Diverged, check_finite
+from metaduel.meta.inner import Diverged, check_weights
 from metaduel.meta.maml import MAML, MAMLConfig
 from metaduel.meta.methods import METHODS
 from metaduel.meta.problem import Losses
@@ -63,10 +63,10 @@ def test_the_task_is_left_out_and_counted(method):
 
 def test_the_step_and_the_tasks_are_named():
     weights = {"a": torch.ones(3, 2), "b": torch.ones(3)}
-    check_finite({"adversary": weights}, 1)
+    check_weights({"adversary": weights}, 1)
     weights["b"][2] = float("nan")
     with pytest.raises(Diverged, match="the adversary's weights are not finite after update 2, in task 2") as error:
-        check_finite({"adversary": weights}, 2)
+        check_weights({"adversary": weights}, 2)
     assert (error.value.role, error.value.tasks) == ("adversary", [2])
 
 

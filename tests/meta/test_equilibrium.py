@@ -7,21 +7,16 @@ probability, so that training is deterministic, and exploitability is exact.
 import pytest
 import torch
 
-from metaduel.agents.losses import policy_gradient_loss
-from metaduel.agents.policies import MLPPolicy, stack
-from metaduel.envs.registry import find
+from metaduel.agents.policies import stack
+from metaduel.benchmarks.dynamics import POLICY, SPEC, AllPlays, first_play
 from metaduel.envs.repeated_matrix_game.values import one_shot_security
 from metaduel.envs.tasks import sample_tasks
 from metaduel.meta import maml
 from metaduel.meta.inner import adapt_step
 from metaduel.meta.maml import MAML, MAMLConfig
 from metaduel.meta.outer import OuterOptimiser
-from metaduel.meta.problem import Losses
 
 ROLES = ("protagonist", "adversary")
-SPEC = find("RockPaperScissors")
-POLICY = MLPPolicy(10, SPEC.action_spaces["protagonist"], hidden=())
-START = torch.eye(10, dtype=torch.float64)[:1]  # nothing has been played yet
 ITERATIONS, TASKS = 150, 10
 
 
@@ -29,34 +24,6 @@ def payoffs(seed):
     """[TASKS, 3, 3, 2] random payoffs; which action beats which stays as everybody knows it."""
     tasks = [{**task, "permutation": 0.0} for task in sample_tasks(SPEC, TASKS, "train", seed)]
     return SPEC.make_game().params(tasks, torch.float64).payoffs
-
-
-class AllPlays:
-    """Every joint action once per task: a ``Problem`` whose losses are exact."""
-
-    def __init__(self, payoffs):
-        self.payoffs, self.tasks = payoffs, dict.fromkeys(ROLES, len(payoffs))
-
-    def losses(self, players, shot, joint=False):
-        log_probs = {role: logs(weights) for role, weights in players.items()}
-        plays = torch.arange(9)  # 3 * the protagonist's action + the adversary's
-        own = {
-            "protagonist": log_probs["protagonist"][:, plays // 3],
-            "adversary": log_probs["adversary"][:, plays % 3],
-        }
-        weight = sum(own.values()).detach().exp()
-        result = {}
-        for seat, role in enumerate(ROLES):
-            reward = self.payoffs.flatten(1, 2)[:, None, :, seat]  # [N, 1, 9]
-            loss = policy_gradient_loss(own[role].unsqueeze(1), reward, torch.ones_like(reward), "dice", weight)
-            result[role] = loss
-        return Losses(result, result)
-
-
-def logs(weights):
-    """Log-probabilities [N, 3] of the first play."""
-    n = weights["layer0.bias"].shape[0]
-    return POLICY(weights, START.expand(n, 1, 10)).log_probs[:, 0]
 
 
 def exploitability(strategy, payoffs):
@@ -69,7 +36,7 @@ def adapted(learner, payoffs):
     players = {role: stack(weights, len(payoffs)) for role, weights in learner.start.items()}
     rates = {role: learner.rates(role)[0] for role in players}
     after = adapt_step(players, AllPlays(payoffs).losses(players, 0).support, rates, create_graph=False)
-    return logs(after["protagonist"]).detach().exp()
+    return first_play(after["protagonist"]).detach().exp()
 
 
 def train(seed, momentum=0.0):

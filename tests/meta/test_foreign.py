@@ -90,7 +90,7 @@ class Guess(ParallelEnv):
 
 
 @pytest.mark.parametrize("name", GAMES)
-@pytest.mark.parametrize("method", ["maml", "joint"])
+@pytest.mark.parametrize("method", ["maml", "joint", "promp", "maml_trpo"])
 def test_other_peoples_games_are_trained_on(name, method, tmp_path):
     run = train_meta_adversarial(GAMES[name], method, tmp_path / "run", **TINY)
     env = GAMES[name]()
