@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from metaduel.agents.losses import Surrogate
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.meta import anil, meta_sgd, promp, rarl, reptile
+from metaduel.meta import anil, mapg, meta_sgd, promp, rarl, reptile
 from metaduel.meta.maml import MAML, MAMLConfig
 
 
@@ -22,6 +23,7 @@ class Method:
         configure: turns the user's settings into the method's; refuses those that contradict it.
         learner: its class.
         settings: the class of its settings.
+        surrogates: those that it can do with; the first is taken where none is named.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Method:
     configure: Callable[[MAMLConfig], MAMLConfig]
     learner: type[MAML] = MAML
     settings: type[MAMLConfig] = MAMLConfig
+    surrogates: tuple[Surrogate, ...] = ("lvc", "plain", "dice")
 
 
 def _first_order(config: MAMLConfig) -> MAMLConfig:
@@ -102,6 +105,36 @@ METHODS: dict[str, Method] = {
             rarl.configure,
             rarl.RARL,
             rarl.RARLConfig,
+        ),
+        Method(
+            "meta_pg",
+            "Al-Shedivat, Bansal, Burda, Sutskever, Mordatch and Abbeel, ICLR 2018",
+            "all weights, with a learned rate per step",
+            "current policy + own learning, unbiased: the peer's learning is constant",
+            mapg.meta_pg,
+            mapg.MAPG,
+            mapg.MAPGConfig,
+            ("dice", "lvc", "plain"),
+        ),
+        Method(
+            "meta_mapg",
+            "Kim et al., ICML 2021",
+            "all weights, with a learned rate per step",
+            "current policy + own learning + peer learning: the total derivative through both players' updates",
+            mapg.meta_mapg,
+            mapg.MAPG,
+            mapg.MAPGConfig,
+            ("dice",),
+        ),
+        Method(
+            "lola_dice",
+            "Foerster et al., AAMAS 2018 and ICML 2018",
+            "nothing in training: the own weights stay while the other takes look-ahead steps, with one fixed rate",
+            "current policy + peer learning: the other's look-ahead updates",
+            mapg.lola_dice,
+            mapg.MAPG,
+            mapg.MAPGConfig,
+            ("dice",),
         ),
     )
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from metaduel.agents.policies import Weights
@@ -18,6 +20,9 @@ class Losses(NamedTuple):
     support: dict[Role, Tensor]  # what an update descends
     query: dict[Role, Tensor]  # what the meta-learner descends
     divergence: dict[Role, Tensor] = {}  # noqa: RUF012 (never written to); of a replay: how far from what was sampled, KL
+
+
+Drawn = Callable[[Players, bool], Losses]  # (players, joint): the losses on data that are there already
 
 
 class Problem(Protocol):
@@ -46,6 +51,12 @@ class Problem(Protocol):
         """
         ...
 
+    def draw(self, players: Players, shot: int) -> Drawn:
+        """What ``losses`` does in two steps: draw the data of ``shot``, and return the function that gives the losses on them,
+        as often as it is asked.
+        """
+        ...
+
     def replay(self, clip: float) -> Problem:
         """The same problem on the data that ``losses`` drew so far, shot by shot, for weights that have moved since.
 
@@ -53,3 +64,54 @@ class Problem(Protocol):
         mean KL divergence from the player that drew the data to the present one. It draws nothing, and cannot be ``joint``.
         """
         ...
+
+
+class Given(NamedTuple):
+    """A player that learns while it is met but has no meta-learned start: a persona."""
+
+    weights: Weights  # [N, ...] its start, one per task
+    rate: float  # step size of its updates
+
+
+class Part(NamedTuple):
+    """A problem, and those of its players that bring their own starts."""
+
+    problem: Problem
+    given: Mapping[Role, Given] = {}
+
+
+class Mixture:
+    """Several problems as one batch: in some a player meets the other learner, in some a persona.
+
+    Args:
+        parts: at least one.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+
+    def replay(self, clip: float) -> Mixture:
+        """See ``Problem.replay``."""
+        return Mixture([Part(part.problem.replay(clip), part.given) for part in self.parts])
+
+
+Batch = Problem | Mixture  # what a meta-learner takes a step on
+
+
+def parts_of(batch: Batch) -> tuple[Part, ...]:
+    """A batch's parts; a single problem is one without personas."""
+    return batch.parts if isinstance(batch, Mixture) else (Part(batch),)
+
+
+def join(histories: Sequence[list[Losses]]) -> list[Losses]:
+    """Losses at every shot of several problems as those of one: a role's tasks follow each other."""
+    if len(histories) == 1:
+        return histories[0]
+    return [
+        Losses(*(_concatenate(kind) for kind in zip(*shots, strict=True))) for shots in zip(*histories, strict=True)
+    ]
+
+
+def _concatenate(losses: Sequence[dict[Role, Tensor]]) -> dict[Role, Tensor]:
+    roles = dict.fromkeys(role for part in losses for role in part)
+    return {role: torch.cat([part[role] for part in losses if role in part]) for role in roles}
