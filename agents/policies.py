@@ -124,6 +124,11 @@ class Policy(ABC):
             return Categorical(torch.log_softmax(out, -1))
         return Gaussian(out, _log_std(weights))
 
+    def log_prob(self, prepared: Weights, observation: Tensor, action: Tensor) -> Tensor:
+        """Log-probabilities [N, T, E] of actions [N, T, E, a] (or [N, T, E] int64) in whole episodes [N, T, E, d]."""
+        distribution = self.head(prepared, self.over_time(prepared, observation).flatten(1, 2))
+        return distribution.log_prob(action.flatten(1, 2)).view(observation.shape[:3])
+
     def prepare_noise(self, uniforms: Tensor) -> Tensor:
         """What ``Distribution.sample`` needs, from [..., self.noise] uniforms: do it once for a whole rollout."""
         return uniforms if self.discrete else noise.normal(uniforms)[..., : self.action_size].contiguous()

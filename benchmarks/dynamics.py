@@ -46,7 +46,7 @@ from metaduel.meta.duels import DuelProblem, LossConfig, Matches
 from metaduel.meta.inner import adapt_step
 from metaduel.meta.maml import MAML, MAMLConfig
 from metaduel.meta.outer import OuterOptimiser
-from metaduel.meta.problem import Losses, Players, Problem
+from metaduel.meta.problem import Batch, Drawn, Losses, Players, Problem
 from metaduel.meta.source import task_rows
 
 SPEC = find("RockPaperScissors")
@@ -91,6 +91,10 @@ class AllPlays:
             log_prob = (both if joint else own[role]).unsqueeze(1)
             result[role] = policy_gradient_loss(log_prob, reward, torch.ones_like(reward), "dice", both.detach().exp())
         return Losses(result, result)
+
+    def draw(self, players: Players, shot: int) -> Drawn:
+        """See ``Problem.draw``."""
+        return lambda players, joint: self.losses(players, shot, joint)
 
     def replay(self, clip: float | None, share: float = 1.0) -> Problem:
         """Not supported: there is nothing sampled to use again."""
@@ -160,7 +164,7 @@ class Optimistic(Plain):
 class Extragradient(Plain):
     """Both look ahead, and take the step from where they stand along the gradients that they find there."""
 
-    def update(self, problem: Problem, lr_scale: float = 1.0) -> dict[str, float]:
+    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
         """See ``MAML.update``."""
         before = _copy(self.start, self.log_rates)
         super().update(problem, lr_scale)
@@ -178,7 +182,7 @@ class Averaged(Plain):
         super().__init__(start, config)
         self._mean, self._steps = _copy(self.start, self.log_rates), 0
 
-    def update(self, problem: Problem, lr_scale: float = 1.0) -> dict[str, float]:
+    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
         """See ``MAML.update``."""
         metrics = super().update(problem, lr_scale)
         self._steps += 1

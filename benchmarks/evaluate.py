@@ -252,9 +252,11 @@ def both_adapt(run: Run, protocol: Protocol) -> list[Table]:
     spec, config, last = run.duel.spec, run.config, protocol.shots
     rows = task_rows(spec, protocol.task_list(spec), {})
     matches, policies = Matches(rows, duels=len(rows)), {role: run.agent(role).policy for role in ROLES}
-    support = DuelProblem(run.duel, policies, matches, protocol.episodes, derive_seed(0, ADAPT), config.loss)
+    support = DuelProblem(run.duel, policies, matches, protocol.episodes, derive_seed(0, ADAPT), config.objective)
     mode = protocol.actions == "mode"
-    query = DuelProblem(run.duel, policies, matches, protocol.test_episodes, derive_seed(0, TEST), config.loss, mode)
+    query = DuelProblem(
+        run.duel, policies, matches, protocol.test_episodes, derive_seed(0, TEST), config.objective, mode
+    )
     history = _adapt_at_once(support, run, last)
 
     def test(protagonist: int, adversary: int) -> dict[Role, Array]:

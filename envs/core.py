@@ -98,9 +98,13 @@ class Game(ABC, Generic[P, S]):
             properties.
         init_noise: uniform numbers that ``init`` uses per row.
         step_noise: uniform numbers that ``step`` uses per row.
+
+    Attributes:
+        states: how many different observations there are, where what both players see is one-hot; else 0.
     """
 
     params_type: type[Any]
+    states: int = 0
     init_noise: int = 0
     step_noise: int = 0
 
@@ -132,6 +136,12 @@ class Game(ABC, Generic[P, S]):
         takes any other action for a legal one. Games whose spec says ``turn_based`` have it.
         """
         raise NotImplementedError(f"{self.spec.name} has no turns")
+
+    def personas(self, n: int, seed: int) -> Tensor | None:
+        """Starts of ``n`` opponents that will learn, by a recipe of the family's own: probabilities [n, states, actions], own
+        action first; the first of many are the few. None: the family has no recipe.
+        """
+        return None
 
     def check(self, task: Task) -> None:
         """Raise ``InvalidInputError`` where contexts contradict each other; single ranges are checked before."""

@@ -345,7 +345,7 @@ def load(folder: str | Path, task_set: Factory | None = None) -> Run | ForeignRu
         duel = make_duel(config)
         policies = {role: make_policy(config, duel, role) for role in ROLES if role in config.roles}
         seats = {role: (duel.observation_space(role), duel.action_space(role)) for role in policies}
-        return Run(*_players(folder, policies, seats, config.loss), config, duel)
+        return Run(*_players(folder, policies, seats, config.objective), config, duel)
     if "environment" not in values:
         raise InvalidInputError(f"{folder} was trained on the family {values.get('game')}: load it without task_set")
     own, env = ForeignConfig.from_dict(values), task_set()
@@ -355,7 +355,7 @@ def load(folder: str | Path, task_set: Factory | None = None) -> Run | ForeignRu
             raise InvalidInputError(f"{folder} was trained with {name} {getattr(own, name)}, task_set makes {value}")
     pairs = zip(ROLES, env.possible_agents, strict=True)
     seats = {role: (observation_space(env, agent), action_space(env, agent)) for role, agent in pairs}
-    return ForeignRun(*_players(folder, make_policies(env, own), seats, own.loss), own)
+    return ForeignRun(*_players(folder, make_policies(env, own), seats, own.objective), own)
 
 
 def _players(

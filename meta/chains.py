@@ -28,13 +28,13 @@ class Chain:
     Attributes:
         policies: per role.
         episodes: per role its episodes in order, each [1, T, tasks, ...]: one set of weights on all tasks.
-        loss: how they become a loss.
+        objectives: per role, how they become a loss.
         seed: of anything random in the loss.
     """
 
     policies: Mapping[Role, MemoryPolicy]
     episodes: Mapping[Role, Sequence[Trajectories]]
-    loss: LossConfig
+    objectives: Mapping[Role, LossConfig]
     seed: int
 
     def losses(
@@ -54,7 +54,7 @@ class Chain:
             prepared = policy.prepare(players[role])
             hidden = policy.over_chain(prepared, chain)
             now = self._log_prob(role, prepared, chain, hidden)
-            loss = clipped_loss(now, before[role], self._advantages(joined), joined.alive, clip).mean()
+            loss = clipped_loss(now, before[role], self._advantages(role, joined), joined.alive, clip).mean()
             if auxiliary:
                 loss = loss + auxiliary * policy.auxiliary(prepared, chain, hidden, self.seed)
             result[role] = loss
@@ -76,19 +76,20 @@ class Chain:
         out = policy.read(prepared, data.observation.flatten(1, 2), torch.cat(list(hidden), 1).flatten(1, 2))
         return policy.head(prepared, out).log_prob(data.action.flatten(1, 2)).view_as(data.reward)
 
-    def _advantages(self, data: Trajectories) -> Tensor:
+    def _advantages(self, role: Role, data: Trajectories) -> Tensor:
         """[1, all steps, tasks]: what an action led to in all episodes that followed, since what is found out in one pays in
         the next.
         """
+        loss = self.objectives[role]
         rows = Trajectories(*(part[0].movedim(1, 0).unsqueeze(2) for part in data[:4]))  # [tasks, all steps, 1, ...]
         # Episodes that ended early leave gaps: bring the steps that were played together.
         order = torch.argsort(rows.alive, dim=1, descending=True, stable=True)
         observation = rows.observation.gather(1, order.unsqueeze(-1).expand_as(rows.observation))
         reward, alive = rows.reward.gather(1, order), rows.alive.gather(1, order)
-        shared = self.loss.baseline == "batch"
-        value = fit_linear(observation, discounted_returns(reward, self.loss.discount), alive, shared)
-        advantage = gae(reward, value, alive, self.loss.discount, self.loss.gae_lambda)
-        if self.loss.normalise:
+        shared = loss.baseline == "batch"
+        value = fit_linear(observation, discounted_returns(reward, loss.discount), alive, shared)
+        advantage = gae(reward, value, alive, loss.discount, loss.gae_lambda)
+        if loss.normalise:
             advantage = normalise(advantage, alive, shared)
         return torch.zeros_like(advantage).scatter(1, order, advantage).squeeze(2).mT.unsqueeze(0)
 

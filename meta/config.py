@@ -60,21 +60,14 @@ class RunConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        settings = find_method(self.method).settings
-        if type(self.learner) is not settings:  # what somebody chose is kept; the rest takes the method's own defaults
-            chosen = {
-                f.name: value for f in fields(self.learner) if (value := getattr(self.learner, f.name)) != f.default
-            }
-            known = {f.name for f in fields(settings)}
-            object.__setattr__(self, "learner", settings(**{n: v for n, v in chosen.items() if n in known}))
-        surrogates = find_method(self.method).surrogates
-        if self.loss.surrogate not in surrogates:
-            if self.loss.surrogate != LossConfig.surrogate:
-                raise InvalidInputError(
-                    f"surrogate={self.loss.surrogate!r}: method {self.method} needs {' or '.join(map(repr, surrogates))}"
-                )
-            object.__setattr__(self, "loss", replace(self.loss, surrogate=surrogates[0]))  # nobody chose the default
+        object.__setattr__(self, "learner", _settings_of(self.method, self.learner))
         _ = self.configured  # refuses an unknown method, and settings that contradict it
+        fitting = find_method(self.method).surrogates
+        if self.objective.kind not in fitting:
+            raise InvalidInputError(
+                f"surrogate={self.loss.surrogate!r}: method {self.method} needs {' or '.join(map(repr, fitting))}; "
+                "leave surrogate out to have it"
+            )
         for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -104,6 +97,11 @@ class RunConfig:
         return find_method(self.method).configure(self.learner)
 
     @property
+    def objective(self) -> LossConfig:
+        """The loss with the surrogate that the method needs, where none was named."""
+        return replace(self.loss, surrogate=self.loss.surrogate or find_method(self.method).surrogates[0])
+
+    @property
     def episodes_per_batch(self) -> int:
         """Episodes per task and batch: a method without an inner step plays all shots' episodes at once."""
         return self.episodes * (1 if self.configured.steps else self.learner.steps + 1)
@@ -125,8 +123,9 @@ class RunConfig:
     def override(self, **changes: Any) -> Self:
         """A copy with some settings changed; a name of the learner's or the loss's settings is found there."""
         changed: dict[str, dict[str, Any]] = {"": {}, "learner": {}, "loss": {}}
-        base = replace(self, method=changes["method"]) if "method" in changes else self
-        nested_types = {where: type(getattr(base, where)) for where in _NESTED}
+        method = _convert(str, changes.get("method", self.method), "method")
+        base = {"learner": _settings_of(method, self.learner), "loss": self.loss}
+        nested_types = {where: type(base[where]) for where in _NESTED}
         hints = {where: typing.get_type_hints(kind) for where, kind in (("", type(self)), *nested_types.items())}
         for name, value in changes.items():
             where = next((w for w, known in hints.items() if name in known), None)
@@ -134,7 +133,7 @@ class RunConfig:
                 raise unknown("setting", name, set().union(*hints.values()))
             changed[where][name] = _convert(hints[where][name], value, name)
         own = changed[""]
-        nested = {where: replace(own.pop(where, getattr(base, where)), **changed[where]) for where in _NESTED}
+        nested = {where: replace(own.pop(where, base[where]), **changed[where]) for where in _NESTED}
         return replace(self, **own, **nested)
 
 
@@ -149,7 +148,10 @@ class TrainConfig(RunConfig):
         game: the family.
         roles: who learns; a player that does not learn is a scripted opponent of the other.
         learned_share: share of a player's tasks that it plays against the other learner; the rest is shared
-            by the scripted opponents named in ``against_protagonist`` and ``against_adversary``.
+            by personas and the scripted opponents named in ``against_protagonist`` and ``against_adversary``.
+        persona_share: share of a player's tasks that it plays against personas, who learn while they are met, each from a
+            start of its own (see ``metaduel.meta.personas``).
+        persona_lr: step size of a persona's updates; None: 1 where the family has personas of its own, else ``inner_lr``.
         against_protagonist: scripted players that the protagonist meets in training; empty: the family's train split.
         against_adversary: scripted players that the adversary meets in training; empty: the family's train split.
         fixed: contexts held at one value in every task, for example {"push": 0}.
@@ -159,6 +161,8 @@ class TrainConfig(RunConfig):
     game: str
     roles: tuple[Role, ...] = ROLES
     learned_share: float = 0.5
+    persona_share: float = 0.0
+    persona_lr: float | None = None
     against_protagonist: tuple[str, ...] = ()
     against_adversary: tuple[str, ...] = ()
     fixed: dict[str, float] = field(default_factory=dict)
@@ -171,8 +175,25 @@ class TrainConfig(RunConfig):
             raise InvalidInputError(f"roles={self.roles!r} must name protagonist, adversary, or both once")
         for role in self.roles:
             spec.check_role(role)
-        if not 0 <= self.learned_share <= 1:
-            raise InvalidInputError(f"learned_share={self.learned_share!r} must be in [0, 1]")
+        for name in ("learned_share", "persona_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} must be in [0, 1]")
+        if len(self.roles) == 2 and self.learned_share + self.persona_share > 1:
+            raise InvalidInputError(
+                f"persona_share={self.persona_share!r} and learned_share={self.learned_share!r} must be at most 1 together"
+            )
+        if self.persona_share and not find_method(self.method).personas:
+            raise InvalidInputError(
+                f"persona_share={self.persona_share!r}: method {self.method} cannot meet personas; set it to 0, or use "
+                "method maml"
+            )
+        if self.persona_lr is not None and not self.persona_lr > 0:
+            raise InvalidInputError(f"persona_lr={self.persona_lr!r} must be above 0")
+        if "peer" in getattr(self.configured, "terms", ()) and not (self.met["learned"] or self.met["persona"]):
+            raise InvalidInputError(
+                f"method={self.method!r} shapes how others learn, and nobody who is met learns: set persona_share above 0, or "
+                "train both roles with learned_share above 0, or use method meta_pg"
+            )
         for name, value in self.fixed.items():
             if name not in spec.context_names:
                 raise unknown(f"context of {spec.name}", name, spec.context_names)
@@ -185,6 +206,13 @@ class TrainConfig(RunConfig):
     def spec(self) -> GameSpec:
         """The family."""
         return find(self.game)
+
+    @property
+    def met(self) -> dict[str, int]:
+        """How many of a player's tasks it plays against each kind of peer: ``learned``, ``persona``, ``scripted``."""
+        learned = round(self.learned_share * self.tasks) if len(self.roles) == 2 else 0
+        personas = min(round(self.persona_share * self.tasks), self.tasks - learned)
+        return {"learned": learned, "persona": personas, "scripted": self.tasks - learned - personas}
 
     def opponents(self, role: Role) -> tuple[str, ...]:
         """Scripted opponents that ``role`` meets in training."""
@@ -210,6 +238,15 @@ class ForeignConfig(RunConfig):
 def other(role: Role) -> Role:
     """The opponent's role."""
     return ROLES[1 - ROLES.index(role)]
+
+
+def _settings_of(method: str, learner: MAMLConfig) -> MAMLConfig:
+    """Settings as the method's own class: what somebody chose is kept; the rest takes the method's own defaults."""
+    settings = find_method(method).settings
+    if type(learner) is settings:
+        return learner
+    chosen = {f.name: value for f in fields(learner) if (value := getattr(learner, f.name)) != f.default}
+    return settings(**{f.name: chosen[f.name] for f in fields(settings) if f.name in chosen})
 
 
 def _plain(value: Any) -> Any:
@@ -241,7 +278,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if is_dataclass(hint):
         return value if type(value) is hint else _build(hint, value, path)
     origin = typing.get_origin(hint)
-    if origin is types.UnionType:  # X | None
+    if origin in (types.UnionType, typing.Union):  # X | None
         return None if value is None else _convert(typing.get_args(hint)[0], value, path)
     if origin is typing.Literal:
         if value not in typing.get_args(hint):

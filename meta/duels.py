@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, cast
 
@@ -23,7 +23,7 @@ from metaduel.envs.core import Duel, Player
 from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.envs.spec import ROLES, Role
 from metaduel.meta.chains import Chain
-from metaduel.meta.problem import Losses, Players
+from metaduel.meta.problem import Drawn, Losses, Players
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class LossConfig:
     """How trajectories become a loss; the objective is the return within the horizon.
 
     Attributes:
-        surrogate: see ``agents.losses``.
+        surrogate: see ``agents.losses``; None: what the method needs, ``lvc`` where it has no preference.
         discount: gamma of the returns that the query's advantages are made of.
         inner_discount: the same for the support: an update from a few episodes has to do with little data, and where
             rewards are dense a shorter horizon makes it less noisy.
@@ -45,9 +45,11 @@ class LossConfig:
         normalise: scale advantages to mean 0 and standard deviation 1.
         inner_clip: the support's normalised advantages are cut to [-inner_clip, inner_clip]: in a few episodes one rare
             large reward would outweigh everything else that was seen. 0: not cut; needs ``normalise``.
+        exact_discount: weigh step t by discount^t, as the derivative of the discounted return does; otherwise every step
+            counts alike, which is usual, and of no objective the derivative.
     """
 
-    surrogate: Surrogate = "lvc"
+    surrogate: Surrogate | None = None
     discount: float = 0.99
     inner_discount: float = 0.99
     adversary_inner_discount: float | None = None
@@ -56,15 +58,21 @@ class LossConfig:
     inner_baseline: bool = True
     normalise: bool = True
     inner_clip: float = 0.0
+    exact_discount: bool = False
 
     def __post_init__(self) -> None:
-        if self.surrogate not in SURROGATES:
+        if self.surrogate is not None and self.surrogate not in SURROGATES:
             raise unknown("surrogate", self.surrogate, SURROGATES)
         for name in ("discount", "inner_discount", "adversary_inner_discount", "gae_lambda"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} must be in [0, 1]")
         if not self.inner_clip >= 0 or (self.inner_clip and not self.normalise):
             raise InvalidInputError(f"inner_clip={self.inner_clip!r} must be at least 0, and 0 without normalise")
+
+    @property
+    def kind(self) -> Surrogate:
+        """The surrogate, ``lvc`` where none is named."""
+        return self.surrogate or "lvc"
 
     def of(self, role: Role) -> LossConfig:
         """The settings of one role."""
@@ -75,13 +83,13 @@ class LossConfig:
     def support_advantages(self, data: Trajectories) -> Tensor:
         """What an update of each task learns from: [N, T, E]."""
         advantage = self._advantages(data, self.inner_discount, fit=self.inner_baseline)
-        advantage = normalise(advantage, data.alive) if self.normalise else advantage
+        advantage = self._scaled(advantage, data.alive, self.inner_discount)
         return advantage.clamp(-self.inner_clip, self.inner_clip) if self.inner_clip else advantage
 
     def query_advantages(self, data: Trajectories) -> Tensor:
         """What the start is judged by: [N, T, E]."""
         advantage = self._advantages(data, self.discount, shared=self._shared)
-        return normalise(advantage, data.alive, self._shared) if self.normalise else advantage
+        return self._scaled(advantage, data.alive, self.discount, self._shared)
 
     @property
     def _shared(self) -> bool:
@@ -94,6 +102,13 @@ class LossConfig:
         value = fit_linear(data.observation, returns, data.alive, shared)
         return gae(data.reward, value, data.alive, discount, self.gae_lambda)
 
+    def _scaled(self, advantage: Tensor, alive: Tensor, discount: float, shared: bool = False) -> Tensor:
+        advantage = normalise(advantage, alive, shared) if self.normalise else advantage
+        if self.exact_discount:
+            time = torch.arange(advantage.shape[1], dtype=advantage.dtype)
+            advantage = advantage * (discount**time).view(1, -1, 1)
+        return advantage
+
     def cost(self, data: Trajectories) -> Tensor:
         """See ``Problem.costs``: [N]. The baseline is the other tasks' mean."""
         cost = -discounted_returns(data.reward, self.discount)[:, 0].mean(1) / data.reward.shape[1]
@@ -101,22 +116,23 @@ class LossConfig:
             cost = cost / spread(self._advantages(data, self.discount, shared=self._shared), data.alive, self._shared)
         return (cost - cost.mean()) * len(cost) / max(len(cost) - 1, 1)
 
-    def evaluate(
-        self, policy: Policy, weights: Weights, data: Trajectories, other: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The support and query losses [N] of stacked weights on their own trajectories, and the log-probability [N] of all
-        actions in them; ``other``: the opponent's log-probabilities [N, T, E], where the gradient through its sampling is
-        wanted too.
+    def advantages(self, data: Trajectories) -> tuple[Tensor, Tensor]:
+        """Those of support and query, [N, T, E] each; the same tensor where they are the same function."""
+        support = self.support_advantages(data)
+        return support, support if self._one_loss else self.query_advantages(data)
+
+    def evaluate(self, policy: Policy, weights: Weights, data: Trajectories) -> tuple[Tensor, Tensor]:
+        """The support and query losses [N] of stacked weights on their own trajectories."""
+        return self.losses(log_probs(policy, weights, data), self.advantages(data), data.alive)
+
+    def losses(self, log_prob: Tensor, advantages: tuple[Tensor, Tensor], alive: Tensor) -> tuple[Tensor, Tensor]:
+        """The support and query losses [N]; ``log_prob``: the player's own, [N, T, E], or the sum over both players where the
+        gradient through the other's sampling is wanted too.
         """
-        log_prob = log_probs(policy, weights, data)
-        drawn = (log_prob * data.alive).sum((1, 2))
-        if other is not None:
-            log_prob = log_prob + other
-        support = policy_gradient_loss(log_prob, self.support_advantages(data), data.alive, self.surrogate)
-        if self._one_loss:
-            return support, support, drawn
-        query = policy_gradient_loss(log_prob, self.query_advantages(data), data.alive, self.surrogate)
-        return support, query, drawn
+        support = policy_gradient_loss(log_prob, advantages[0], alive, self.kind)
+        if advantages[1] is advantages[0]:
+            return support, support
+        return support, policy_gradient_loss(log_prob, advantages[1], alive, self.kind)
 
     @property
     def _one_loss(self) -> bool:
@@ -124,24 +140,42 @@ class LossConfig:
         same_fit = self.inner_baseline and self.baseline == "task"
         return same_fit and self.inner_discount == self.discount and not self.inner_clip
 
-    def evaluate_all(
-        self,
-        policies: Mapping[Role, Policy],
-        players: Players,
-        data: Mapping[Role, Trajectories],
-        others: Mapping[Role, Tensor],
-    ) -> Losses:
-        """``evaluate`` for every learner in ``data``."""
-        found = {
-            role: self.of(role).evaluate(policies[role], players[role], d, others.get(role)) for role, d in data.items()
+
+def drawn(
+    policies: Mapping[Role, Policy],
+    losses: Mapping[Role, LossConfig],
+    data: Mapping[Role, Trajectories],
+    facing: Callable[[dict[Role, Tensor]], dict[Role, Tensor]] | None = None,
+) -> Drawn:
+    """The losses of every learner on ``data`` as a function of the players; advantages are computed once.
+
+    Args:
+        policies: per role.
+        losses: per role.
+        data: per role.
+        facing: turns the learners' log-probabilities into those of whom each one faced, as ``joint`` losses add them: [N, T, E]
+            on its own tasks, or no entry; None: the learners don't meet.
+    """
+    advantages = {role: losses[role].advantages(d) for role, d in data.items()}
+
+    def evaluate(players: Players, joint: bool) -> Losses:
+        own = {role: log_probs(policies[role], players[role], d) for role, d in data.items()}
+        others = facing(own) if joint and facing is not None else {}
+        pairs = {
+            role: losses[role].losses(
+                own[role] + others[role] if role in others else own[role], advantages[role], d.alive
+            )
+            for role, d in data.items()
         }
-        support, query, drawn = ({role: parts[i] for role, parts in found.items()} for i in range(3))
-        return Losses(support, query, {}, drawn)
+        support, query = ({role: pair[i] for role, pair in pairs.items()} for i in (0, 1))
+        return Losses(support, query, log_prob={role: (own[role] * d.alive).sum((1, 2)) for role, d in data.items()})
+
+    return evaluate
 
 
 def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
     """Log-probabilities [N, T, E] of the actions taken, with a graph to the weights."""
-    return _of_actions(_distribution(policy, weights, data), data)
+    return policy.log_prob(policy.prepare(weights), data.observation, data.action)
 
 
 def _distribution(policy: Policy, weights: Weights, data: Trajectories) -> Distribution:
@@ -184,7 +218,7 @@ class Replay:
 
     Args:
         policies: per role.
-        loss: how trajectories become a loss; its surrogate must be ``lvc``.
+        losses: per role, how trajectories become a loss; the surrogate must be ``lvc``.
         kept: every shot, see ``keep``.
         tasks: number of tasks per learner.
 
@@ -193,11 +227,16 @@ class Replay:
     """
 
     def __init__(
-        self, policies: Mapping[Role, Policy], loss: LossConfig, kept: Sequence[Kept], tasks: dict[Role, int]
+        self,
+        policies: Mapping[Role, Policy],
+        losses: Mapping[Role, LossConfig],
+        kept: Sequence[Kept],
+        tasks: dict[Role, int],
     ) -> None:
-        if loss.surrogate != "lvc":
-            raise InvalidInputError(f"surrogate={loss.surrogate!r} must be 'lvc' where data are used more than once")
-        self.policies, self.loss, self.tasks = policies, loss, tasks
+        for loss in losses.values():
+            if loss.kind != "lvc":
+                raise InvalidInputError(f"surrogate={loss.kind!r} must be 'lvc' where data are used more than once")
+        self.policies, self._losses, self.tasks = policies, losses, tasks
         self._clip: float | None = None
         with torch.no_grad():
             self._shots = [
@@ -205,7 +244,7 @@ class Replay:
             ]
 
     def _shot(self, role: Role, weights: Weights, data: Trajectories) -> _Shot:
-        loss, before = self.loss.of(role), _distribution(self.policies[role], weights, data)
+        loss, before = self._losses[role], _distribution(self.policies[role], weights, data)
         return _Shot(weights, data, before, loss.support_advantages(data), loss.query_advantages(data))
 
     def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
@@ -228,9 +267,13 @@ class Replay:
             result.coordinates[role] = (parts * weight.sqrt().flatten(1).unsqueeze(-1)).flatten(1)
         return result
 
+    def draw(self, players: Players, shot: int) -> Drawn:
+        """See ``Problem.draw``; nothing is drawn."""
+        return lambda players, joint: self.losses(players, shot, joint)
+
     def costs(self, shot: int) -> dict[Role, Tensor]:
         """See ``Problem.costs``: of the same data."""
-        return {role: self.loss.of(role).cost(then.data) for role, then in self._shots[shot].items()}
+        return {role: self._losses[role].cost(then.data) for role, then in self._shots[shot].items()}
 
     def drop(self, role: Role, tasks: list[int]) -> None:
         """Not supported: an update blew up that did not when the data were drawn.
@@ -308,11 +351,11 @@ class DuelProblem:
         matches: who meets whom on which tasks.
         episodes: episodes per task and shot.
         seed: of all noise; shot k is episode k of row seeds ``seed + row``.
-        loss: how trajectories become a loss.
+        loss: how trajectories become a loss, for all or per role.
         deterministic: act with the distributions' modes.
 
     Attributes:
-        returns: per shot that ``losses`` was asked for, per role, mean undiscounted returns [N_role].
+        returns: per shot, per role, mean undiscounted returns [N_role]; empty for shots that were not asked for.
         environment_steps: steps played so far, both seats of a game counted once.
     """
 
@@ -323,11 +366,12 @@ class DuelProblem:
         matches: Matches,
         episodes: int,
         seed: int,
-        loss: LossConfig,
+        loss: LossConfig | Mapping[Role, LossConfig],
         deterministic: bool = False,
     ) -> None:
         self.duel, self.policies, self.matches = duel, policies, matches
-        self.episodes, self.loss, self.deterministic = episodes, loss, deterministic
+        self.episodes, self.deterministic = episodes, deterministic
+        self._losses = {role: loss.of(role) if isinstance(loss, LossConfig) else loss[role] for role in policies}
         dtype = torch.get_default_dtype()
         self._params = duel.game.params_from_rows(matches.tasks.repeat_interleave(episodes, 0), dtype)
         # Row seeds wrap around like all arithmetic on keys.
@@ -372,7 +416,7 @@ class DuelProblem:
             mean = {r: torch.stack([d.returns.flatten() for d in chain[part]]).mean(0) for r, chain in played.items()}
             self.returns.append(mean)
         policies = {role: cast(MemoryPolicy, self.policies[role]) for role in played}
-        return Chain(policies, played, self.loss, int(self._seeds[0]))
+        return Chain(policies, played, self._losses, int(self._seeds[0]))
 
     def remember(self, players: Players, shot: int) -> Players:
         """See ``ChainProblem.remember``."""
@@ -428,28 +472,31 @@ class DuelProblem:
 
     def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
         """See ``Problem.losses``."""
+        return self.draw(players, shot)(players, joint)
+
+    def draw(self, players: Players, shot: int) -> Drawn:
+        """See ``Problem.draw``."""
         data = self.collect(players, shot)
-        self.returns.append({role: d.returns.mean(1) for role, d in data.items()})
+        self.returns += [{} for _ in range(shot + 1 - len(self.returns))]
+        self.returns[shot] = {role: d.returns.mean(1) for role, d in data.items()}
         self._kept.append(keep(players, data))
-        others = self._others(players, data) if joint and self.matches.duels else {}
-        return self.loss.evaluate_all(self.policies, players, data, others)
+        return drawn(self.policies, self._losses, data, self._facing if self.matches.duels else None)
 
     def costs(self, shot: int) -> dict[Role, Tensor]:
         """See ``Problem.costs``."""
-        return {role: self.loss.of(role).cost(data) for role, data in self._kept[shot][1].items()}
+        return {role: self._losses[role].cost(data) for role, data in self._kept[shot][1].items()}
 
     def replay(self, clip: float | None, share: float = 1.0) -> Replay:
         """See ``Problem.replay``."""
-        return Replay(self.policies, self.loss, self._kept, self.tasks).replay(clip, share)
+        return Replay(self.policies, self._losses, self._kept, self.tasks).replay(clip, share)
 
-    def _others(self, players: Players, data: dict[Role, Trajectories]) -> dict[Role, Tensor]:
+    def _facing(self, log_prob: dict[Role, Tensor]) -> dict[Role, Tensor]:
         """Per role the other learner's log-probabilities, 0 where a scripted opponent sat."""
         first, duels, last = self.matches.first, self.matches.duels, self.matches.last
-        own = log_probs(self.policies["protagonist"], players["protagonist"], data["protagonist"])
-        other = log_probs(self.policies["adversary"], players["adversary"], data["adversary"])
+        theirs = {"protagonist": log_prob["adversary"][:duels], "adversary": log_prob["protagonist"][first:]}
         return {
-            "protagonist": torch.nn.functional.pad(other[:duels], (0, 0, 0, 0, first, 0)),
-            "adversary": torch.nn.functional.pad(own[first:], (0, 0, 0, 0, 0, last)),
+            "protagonist": torch.nn.functional.pad(theirs["protagonist"], (0, 0, 0, 0, first, 0)),
+            "adversary": torch.nn.functional.pad(theirs["adversary"], (0, 0, 0, 0, 0, last)),
         }
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
 from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.problem import Problem
+from metaduel.meta.problem import Batch, parts_of
 
 
 def configure(config: MAMLConfig) -> MAMLConfig:
@@ -35,20 +35,27 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     if not config.second_order or config.steps < 1:
         name = "second_order=False" if config.steps else "steps=0"
         raise InvalidInputError(f"{name}: E-MAML differentiates at least 1 update; use method fomaml, or joint")
+    if config.recompute:
+        raise InvalidInputError("recompute=True: E-MAML needs what every update was made of; set recompute=False")
     return config
 
 
 class EMAML(MAML):
     """See the module."""
 
-    def outer_losses(self, problem: Problem) -> dict[Role, Tensor]:
+    def outer_losses(self, problem: Batch) -> dict[Role, Tensor]:
         """MAML's, and the term whose gradient is that of the probability of what was adapted to."""
         history = self.unrolled(problem)
         first = self.config.steps if self.config.outer_shots == "last" else 1
-        costs = [problem.costs(shot) for shot in range(self.config.steps + 1)]
         result = {}
-        for role in problem.tasks:
+        for role in history[0].query:
             drawn = torch.stack([losses.log_prob[role] for losses in history]).cumsum(0)
-            terms = [(drawn[k - 1] * costs[k][role]).mean() for k in range(first, len(history))]
+            terms = [(drawn[k - 1] * _costs(problem, role, k)).mean() for k in range(first, len(history))]
             result[role] = self.outer_loss(role, history) + torch.stack(terms).mean()
         return result
+
+
+def _costs(problem: Batch, role: Role, shot: int) -> Tensor:
+    """A learner's costs at a shot, in the order of its losses."""
+    parts = [part.problem.costs(shot) for part in parts_of(problem) if role not in part.given]
+    return torch.cat([costs[role] for costs in parts if role in costs])

@@ -34,10 +34,10 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
 from metaduel.envs.spec import ROLES, Role
 from metaduel.meta.config import ForeignConfig, other
-from metaduel.meta.duels import Kept, LossConfig, Replay, keep, log_probs
+from metaduel.meta.duels import Kept, LossConfig, Replay, drawn, keep
 from metaduel.meta.few_shot import adapt_on
 from metaduel.meta.maml import MAML
-from metaduel.meta.problem import Losses, Players
+from metaduel.meta.problem import Drawn, Losses, Players
 from metaduel.meta.source import EPISODES, TASKS, VALIDATION_ADAPT, VALIDATION_TEST, initial_weights, policy_of
 
 Factory = Callable[[], ParallelEnv[Any, Any, Any]]
@@ -138,7 +138,8 @@ class ForeignProblem:
         horizon: int = 0,
         opponents: Mapping[Role, Weights] | None = None,
     ) -> None:
-        self.policies, self.episodes, self.loss, self.horizon = policies, episodes, loss, horizon
+        self.policies, self.episodes, self.horizon = policies, episodes, horizon
+        self._losses = {role: loss.of(role) for role in policies}
         self._envs, self._tasks = envs[: len(tasks)], tasks
         self._opponents: Players = {
             role: {name: value.expand(len(tasks), *value.shape) for name, value in weights.items()}
@@ -205,22 +206,26 @@ class ForeignProblem:
 
     def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
         """See ``Problem.losses``."""
+        return self.draw(players, shot)(players, joint)
+
+    def draw(self, players: Players, shot: int) -> Drawn:
+        """See ``Problem.draw``."""
         data = self.collect(players, shot)
         self.returns.append({role: d.returns.mean(1) for role, d in data.items()})
         self._kept.append(keep(players, data))
-        others: dict[Role, Tensor] = {}
-        if joint and len(data) == 2:
-            for role, d in data.items():
-                others[other(role)] = log_probs(self.policies[role], players[role], d) * d.alive
-        return self.loss.evaluate_all(self.policies, players, data, others)
+
+        def facing(log_prob: dict[Role, Tensor]) -> dict[Role, Tensor]:
+            return {other(role): value * data[role].alive for role, value in log_prob.items()}
+
+        return drawn(self.policies, self._losses, data, facing if len(data) == 2 else None)
 
     def costs(self, shot: int) -> dict[Role, Tensor]:
         """See ``Problem.costs``."""
-        return {role: self.loss.of(role).cost(data) for role, data in self._kept[shot][1].items()}
+        return {role: self._losses[role].cost(data) for role, data in self._kept[shot][1].items()}
 
     def replay(self, clip: float | None, share: float = 1.0) -> Replay:
         """See ``Problem.replay``."""
-        return Replay(self.policies, self.loss, self._kept, self.tasks).replay(clip, share)
+        return Replay(self.policies, self._losses, self._kept, self.tasks).replay(clip, share)
 
 
 class _Game:
@@ -320,14 +325,12 @@ class ForeignSource:
         tasks = self._sample(self._tasks, derive_seed(config.seed, TASKS, iteration))
         seed = derive_seed(config.seed, EPISODES, iteration)
         return ForeignProblem(
-            self._envs,
-            tasks,
-            self.policies,
-            config.episodes_per_batch,
-            seed,
-            config.loss,
-            config.horizon,
+            self._envs, tasks, self.policies, config.episodes_per_batch, seed, config.objective, config.horizon
         )
+
+    def shares(self) -> dict[str, float]:
+        """See ``Source``: they meet each other alone."""
+        return {f"{role}/share_learned": 1.0 for role in self.policies}
 
     def validate(self, learner: MAML) -> dict[str, float]:
         """Few-shot returns of each role on the validation tasks against the untrained other."""
@@ -337,7 +340,7 @@ class ForeignSource:
             opponents = {other(role): self._first[other(role)]}
             support, query = (
                 ForeignProblem(
-                    self._envs, self._validation, self.policies, config.episodes, derive_seed(0, purpose), config.loss,
+                    self._envs, self._validation, self.policies, config.episodes, derive_seed(0, purpose), config.objective,
                     config.horizon, opponents,
                 )
                 for purpose in (VALIDATION_ADAPT, VALIDATION_TEST)

@@ -9,13 +9,13 @@ In a zero-sum game this is the min over theta, max over phi, of the sum over tas
 default each player's own learning (the other's adapted weights are constants); with ``peer`` the total derivative through
 both players' updates.
 
-Limits: second order differentiates through every update, so memory grows linearly with K.
+Limits: second order differentiates through every update, so memory grows linearly with K; with ``recompute`` it does not.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +27,7 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
 from metaduel.meta.inner import Diverged, unroll
 from metaduel.meta.outer import OuterOptimiser
-from metaduel.meta.problem import Losses, Players, Problem
+from metaduel.meta.problem import Batch, Losses, Mixture, Players, join, parts_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class MAMLConfig:
         second_order: differentiate through the updates; False is first-order MAML.
         outer_shots: which losses after adaptation are averaged: of shots 1..K, or of the last alone.
         peer: total derivative through the other player's updates too.
+        recompute: build the graph of each update again in the backward pass instead of keeping it: memory no longer grows
+            with K, for about a third more time. None: where the method's chains are long (Meta-PG, Meta-MAPG, LOLA).
         outer_lr: Adam's step size at the start; decays linearly to a tenth.
         inner_lr_outer_lr: the same for the logarithms of the inner step sizes.
         momentum: of the outer step where two players learn (0.9 where one does). Where they meet only each other, momentum
@@ -60,6 +62,7 @@ class MAMLConfig:
     second_order: bool = True
     outer_shots: Literal["all", "last"] = "all"
     peer: bool = False
+    recompute: bool | None = None
     outer_lr: float = 3e-3
     inner_lr_outer_lr: float = 1e-2
     momentum: float = 0.0
@@ -78,6 +81,8 @@ class MAMLConfig:
             raise InvalidInputError(f"max_skipped={self.max_skipped!r} must be a whole number of at least 0")
         if self.peer and not self.second_order:
             raise InvalidInputError("peer=True needs second_order=True: it is a derivative through the other's updates")
+        if self.recompute and not self.second_order:
+            raise InvalidInputError("recompute=True needs second_order=True: else there is no graph to build again")
 
 
 class MAML:
@@ -142,17 +147,38 @@ class MAML:
         rates = torch.exp(self.log_rates[role])
         return rates * self._adapting[role] if role in self._adapting else rates
 
-    def outer_losses(self, problem: Problem) -> dict[Role, Tensor]:
+    def outer_losses(self, problem: Batch) -> dict[Role, Tensor]:
         """Each player's scalar outer loss on a batch of tasks, with its graph to the starts and step sizes."""
         history = self.unrolled(problem)
-        return {role: self.outer_loss(role, history) for role in problem.tasks}
+        return {role: self.outer_loss(role, history) for role in history[0].query}
 
-    def unrolled(self, problem: Problem) -> list[Losses]:
-        """The losses at every shot, with their graph to the starts and step sizes."""
-        config = self.config
-        players: Players = {role: stack(self.start[role], n) for role, n in problem.tasks.items()}
-        rates = {role: self.rates(role) for role in players}
-        return unroll(problem, players, rates, config.steps, config.second_order, config.peer)
+    def unrolled(self, problem: Batch, moving: Collection[Role] | None = None, first: int = 0) -> list[Losses]:
+        """The meta-learned players' losses at every shot, with their graph.
+
+        Args:
+            problem: a batch of tasks; personas in it learn as well, from their own starts at their own rates.
+            moving: whose seats adapt; None: both.
+            first: number of the first shot.
+        """
+        config, histories = self.config, []
+        for number, part in enumerate(parts_of(problem)):
+            tasks, given = part.problem.tasks, part.given
+            own = [role for role in tasks if role not in given]
+            players: Players = {role: stack(self.start[role], tasks[role]) for role in own}
+            rates = {role: self.rates(role) for role in own}
+            for role, persona in given.items():
+                players[role] = {n: v.detach().requires_grad_() for n, v in persona.weights.items()}
+                rates[role] = next(iter(persona.weights.values())).new_full((config.steps, 1), persona.rate)
+            try:
+                history = unroll(
+                    part.problem, players, rates, config.steps, config.second_order, config.peer, moving,
+                    bool(config.recompute), first,
+                )  # fmt: skip
+            except Diverged as error:
+                error.part = number
+                raise
+            histories.append([_of(own, losses) for losses in history] if given else history)
+        return join(histories)
 
     def outer_loss(self, role: Role, history: list[Losses]) -> Tensor:
         """A player's scalar outer loss from the losses at every shot."""
@@ -163,7 +189,7 @@ class MAML:
         last_alone = self.config.outer_shots == "last" or self.config.steps == 0
         return history[-1:] if last_alone else history[1:]
 
-    def gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
+    def gradients(self, problem: Batch) -> dict[Role, tuple[Weights, Tensor]]:
         """Each player's outer gradient: with respect to its start and to its log step sizes."""
         losses = self.outer_losses(problem)
         result: dict[Role, tuple[Weights, Tensor]] = {}
@@ -174,7 +200,7 @@ class MAML:
             result[role] = (dict(zip(self.start[role], flat[:-1], strict=True)), flat[-1])
         return result
 
-    def update(self, problem: Problem, lr_scale: float = 1.0) -> dict[str, float]:
+    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
         """One outer step on a batch of tasks; returns metrics by name.
 
         Raises:
@@ -192,7 +218,7 @@ class MAML:
             metrics |= self._step_rates(role, rate_gradient, lr_scale)
         return metrics
 
-    def finite_gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
+    def finite_gradients(self, problem: Batch) -> dict[Role, tuple[Weights, Tensor]]:
         """``gradients``, without the tasks in which an update blew up.
 
         Raises:
@@ -207,7 +233,10 @@ class MAML:
                 self.skipped += len(error.tasks)
                 if self.skipped > self.config.max_skipped:
                     raise FloatingPointError(f"{error} (tasks skipped so far: {self.skipped})") from None
-                problem.drop(error.role, error.tasks)
+                if isinstance(problem, Mixture):
+                    problem.drop(error.part, error.role, error.tasks)
+                else:
+                    problem.drop(error.role, error.tasks)
 
     def _step_rates(self, role: Role, gradient: Tensor, lr_scale: float) -> dict[str, float]:
         """Move the step sizes, if they are learned; returns them as metrics."""
@@ -246,6 +275,11 @@ def check_finite(gradients: Mapping[Role, tuple[Weights, Tensor]]) -> None:
         for name, value in (*gradient.items(), ("the log inner rates", rate_gradient)):
             if not torch.isfinite(value).all():
                 raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
+
+
+def _of(roles: Collection[Role], losses: Losses) -> Losses:
+    """The losses of some roles."""
+    return Losses(*({role: loss for role, loss in kind.items() if role in roles} for kind in losses))
 
 
 def _count(weights: Weights, per: str) -> int:

@@ -10,7 +10,7 @@ from metaduel.agents.losses import Surrogate
 from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import ActionSpace
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.meta import anil, e_maml, meta_sgd, promp, rarl, reptile, rl2, trpo
+from metaduel.meta import anil, e_maml, mapg, meta_sgd, promp, rarl, reptile, rl2, trpo
 from metaduel.meta.maml import MAML, MAMLConfig
 
 
@@ -26,7 +26,8 @@ class Method:
         configure: turns the user's settings into the method's; refuses those that contradict it.
         learner: its class.
         settings: the class of its settings.
-        surrogates: those that it can use, the one to be preferred first.
+        surrogates: those that it can do with; the first is taken where none is named.
+        personas: whether it may meet learning personas.
         memory: makes the policy that it needs, if that is one whose memory lasts over episodes, of the size of observations, the
             player's and the other's action space, the width, and the initial log standard deviation.
     """
@@ -38,7 +39,8 @@ class Method:
     configure: Callable[[MAMLConfig], MAMLConfig]
     learner: type[MAML] = MAML
     settings: type[MAMLConfig] = MAMLConfig
-    surrogates: tuple[Surrogate, ...] = ("lvc", "dice", "plain")
+    surrogates: tuple[Surrogate, ...] = ("lvc", "plain", "dice")
+    personas: bool = True
     memory: Callable[[int, ActionSpace, ActionSpace, int, float], MemoryPolicy] | None = None
 
 
@@ -67,6 +69,7 @@ METHODS: dict[str, Method] = {
             trpo.TRPO,
             trpo.TRPOConfig,
             surrogates=("lvc",),
+            personas=False,
         ),
         Method(
             "fomaml",
@@ -125,6 +128,7 @@ METHODS: dict[str, Method] = {
             rl2.RL2,
             rl2.RL2Config,
             memory=lambda size, own, other, units, log_std: MemoryPolicy(size, own, units, log_std),
+            personas=False,
         ),
         Method(
             "latent",
@@ -135,6 +139,7 @@ METHODS: dict[str, Method] = {
             rl2.RL2,
             rl2.RL2Config,
             memory=LatentPolicy,
+            personas=False,
         ),
         Method(
             "joint",
@@ -151,6 +156,36 @@ METHODS: dict[str, Method] = {
             rarl.configure,
             rarl.RARL,
             rarl.RARLConfig,
+        ),
+        Method(
+            "meta_pg",
+            "Al-Shedivat, Bansal, Burda, Sutskever, Mordatch and Abbeel, ICLR 2018",
+            "all weights, with a learned rate per step",
+            "current policy + own learning, unbiased: the peer's learning is constant",
+            mapg.meta_pg,
+            mapg.MAPG,
+            mapg.MAPGConfig,
+            ("dice", "lvc", "plain"),
+        ),
+        Method(
+            "meta_mapg",
+            "Kim et al., ICML 2021",
+            "all weights, with a learned rate per step",
+            "current policy + own learning + peer learning: the total derivative through both players' updates",
+            mapg.meta_mapg,
+            mapg.MAPG,
+            mapg.MAPGConfig,
+            ("dice",),
+        ),
+        Method(
+            "lola_dice",
+            "Foerster et al., AAMAS 2018 and ICML 2018",
+            "nothing in training: the own weights stay while the other takes look-ahead steps, with one fixed rate",
+            "current policy + peer learning: the other's look-ahead updates",
+            mapg.lola_dice,
+            mapg.MAPG,
+            mapg.MAPGConfig,
+            ("dice",),
         ),
     )
 }

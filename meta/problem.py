@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from metaduel.agents.policies import Weights
@@ -20,6 +22,9 @@ class Losses(NamedTuple):
     divergence: dict[Role, Tensor] = {}  # noqa: RUF012 (never written to); of a replay: how far from what was sampled, KL
     log_prob: dict[Role, Tensor] = {}  # noqa: RUF012 (the same); of all that was drawn: a sum
     coordinates: dict[Role, Tensor] = {}  # noqa: RUF012 (nor this); of a replay: [N_role, n] outputs, see ``replay``
+
+
+Drawn = Callable[[Players, bool], Losses]  # (players, joint): the losses on data that are there already
 
 
 class Problem(Protocol):
@@ -63,6 +68,12 @@ class Problem(Protocol):
         """
         ...
 
+    def draw(self, players: Players, shot: int) -> Drawn:
+        """What ``losses`` does in two steps: draw the data of ``shot``, and return the function that gives the losses on them,
+        as often as it is asked.
+        """
+        ...
+
     def replay(self, clip: float | None, share: float = 1.0) -> Problem:
         """The same problem on the data that ``losses`` drew so far, shot by shot, for weights that have moved since.
 
@@ -77,3 +88,64 @@ class Problem(Protocol):
                 have among all.
         """
         ...
+
+
+class Given(NamedTuple):
+    """A player that learns while it is met but has no meta-learned start: a persona."""
+
+    weights: Weights  # [N, ...] its start, one per task
+    rate: float  # step size of its updates
+
+
+class Part(NamedTuple):
+    """A problem, and those of its players that bring their own starts."""
+
+    problem: Problem
+    given: Mapping[Role, Given] = {}
+
+
+class Mixture:
+    """Several problems as one batch: in some a player meets the other learner, in some a persona.
+
+    Args:
+        parts: at least one.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+
+    def replay(self, clip: float | None) -> Mixture:
+        """See ``Problem.replay``."""
+        return Mixture([Part(part.problem.replay(clip), part.given) for part in self.parts])
+
+    def drop(self, number: int, role: Role, tasks: list[int]) -> None:
+        """Leave out some of a player's tasks in one of the parts, see ``Problem.drop``."""
+        part = self.parts[number]
+        part.problem.drop(role, tasks)
+        given = {}
+        for other, persona in part.given.items():  # who meets personas meets one in every task
+            stay = [n for n in range(len(next(iter(persona.weights.values())))) if n not in tasks]
+            given[other] = persona._replace(weights={name: value[stay] for name, value in persona.weights.items()})
+        self.parts = (*self.parts[:number], Part(part.problem, given), *self.parts[number + 1 :])
+
+
+Batch = Problem | Mixture  # what a meta-learner takes a step on
+
+
+def parts_of(batch: Batch) -> tuple[Part, ...]:
+    """A batch's parts; a single problem is one without personas."""
+    return batch.parts if isinstance(batch, Mixture) else (Part(batch),)
+
+
+def join(histories: Sequence[list[Losses]]) -> list[Losses]:
+    """Losses at every shot of several problems as those of one: a role's tasks follow each other."""
+    if len(histories) == 1:
+        return histories[0]
+    return [
+        Losses(*(_concatenate(kind) for kind in zip(*shots, strict=True))) for shots in zip(*histories, strict=True)
+    ]
+
+
+def _concatenate(losses: Sequence[dict[Role, Tensor]]) -> dict[Role, Tensor]:
+    roles = dict.fromkeys(role for part in losses for role in part)
+    return {role: torch.cat([part[role] for part in losses if role in part]) for role in roles}

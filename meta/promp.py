@@ -20,7 +20,7 @@ from torch import Tensor
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
 from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.problem import Losses, Problem
+from metaduel.meta.problem import Batch, Losses
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ProMP(MAML):
         apart = [losses.divergence[role].mean() for losses in history[: self.config.steps] if role in losses.divergence]
         return loss + self.config.kl_penalty * torch.stack(apart).mean() if apart else loss
 
-    def update(self, problem: Problem, lr_scale: float = 1.0) -> dict[str, float]:
+    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
         """``outer_steps`` outer steps on a batch of tasks; returns the last one's metrics by name."""
         metrics = super().update(problem, lr_scale)
         if self.config.outer_steps > 1:

@@ -22,7 +22,7 @@ from metaduel.agents.policies import Weights
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import ROLES, Role
 from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.problem import Problem
+from metaduel.meta.problem import Batch
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ class RARL(MAML):
         own, other = self.config.protagonist_turns, self.config.adversary_turns
         return ROLES[0] if self._done % (own + other) < own else ROLES[1]
 
-    def gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
+    def gradients(self, problem: Batch) -> dict[Role, tuple[Weights, Tensor]]:
         """The gradient of the player whose turn it is."""
         found = super().gradients(problem)
         return {self.turn: found[self.turn]}
 
-    def update(self, problem: Problem, lr_scale: float = 1.0) -> dict[str, float]:
+    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
         """One step of one player; see ``MAML.update``."""
         metrics = super().update(problem, lr_scale)
         self._done += 1

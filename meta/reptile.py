@@ -18,9 +18,9 @@ from torch import Tensor
 from metaduel.agents.policies import Weights, stack
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
-from metaduel.meta.inner import adapt_step, check_weights
+from metaduel.meta.inner import Diverged, adapt_step, check_weights
 from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.problem import Players, Problem
+from metaduel.meta.problem import Batch, Part, Players, parts_of
 
 
 def configure(config: MAMLConfig) -> MAMLConfig:
@@ -39,22 +39,38 @@ def configure(config: MAMLConfig) -> MAMLConfig:
 class Reptile(MAML):
     """See the module; everything but the outer gradient is MAML's."""
 
-    def gradients(self, problem: Problem) -> dict[Role, tuple[Weights, Tensor]]:
+    def gradients(self, problem: Batch) -> dict[Role, tuple[Weights, Tensor]]:
         """What stands for each player's outer gradient: the mean over tasks of start - adapted; 0 for the step sizes."""
-        players: Players = {role: stack(self.start[role], n) for role, n in problem.tasks.items()}
+        adapted = [self._adapted(number, part) for number, part in enumerate(parts_of(problem))]
+        result: dict[Role, tuple[Weights, Tensor]] = {}
+        for role in dict.fromkeys(role for players in adapted for role in players):
+            ends = [players[role] for players in adapted if role in players]
+            gradient = {
+                name: (value - torch.cat([end[name] for end in ends]).mean(0)).detach()
+                for name, value in self.start[role].items()
+            }
+            result[role] = gradient, torch.zeros_like(self.log_rates[role])
+        return result
+
+    def _adapted(self, number: int, part: Part) -> Players:
+        """The meta-learned players' weights after the last update."""
+        players: Players = {
+            role: stack(self.start[role], n) for role, n in part.problem.tasks.items() if role not in part.given
+        } | {role: persona.weights for role, persona in part.given.items()}
         for shot in range(self.config.steps):
             players = {
                 role: {name: value.detach().requires_grad_() for name, value in weights.items()}
                 for role, weights in players.items()
             }
-            losses = problem.losses(players, shot)
-            rates = {role: self.rates(role)[shot].detach() for role in players}
+            losses = part.problem.losses(players, shot)
+            rates = {
+                role: torch.tensor(part.given[role].rate) if role in part.given else self.rates(role)[shot].detach()
+                for role in players
+            }
             players = adapt_step(players, losses.support, rates, create_graph=False)
-            check_weights(players, shot + 1)
-        return {
-            role: (
-                {name: (self.start[role][name] - value.mean(0)).detach() for name, value in weights.items()},
-                torch.zeros_like(self.log_rates[role]),
-            )
-            for role, weights in players.items()
-        }
+            try:
+                check_weights(players, shot + 1)
+            except Diverged as error:
+                error.part = number
+                raise
+        return {role: weights for role, weights in players.items() if role not in part.given}

@@ -25,7 +25,7 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
 from metaduel.meta.chains import ChainProblem
 from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.problem import Problem
+from metaduel.meta.problem import Batch
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class RL2(MAML):
 
     config: RL2Config
 
-    def update(self, problem: Problem, lr_scale: float = 1.0) -> dict[str, float]:
+    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
         """``outer_steps`` steps on one batch of chains; returns metrics by name."""
         if not isinstance(problem, ChainProblem):
             raise InvalidInputError(

@@ -8,23 +8,28 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies import ActionSpace, MLPPolicy, Policy, Weights
+from metaduel.agents.policies import ActionSpace, MLPPolicy, Policy, Weights, stack
 from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.tabular import PerState
 from metaduel.envs.core import Duel, Player
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
 from metaduel.envs.opponents import load_player
-from metaduel.envs.spec import GameSpec, Role, Task
+from metaduel.envs.spec import ROLES, GameSpec, Role, Split, Task
 from metaduel.envs.tasks import check_task, frozen_tasks, sample_tasks
 from metaduel.meta.config import RunConfig, TrainConfig, other
 from metaduel.meta.duels import DuelProblem, Matches
-from metaduel.meta.few_shot import adapt_and_test
+from metaduel.meta.few_shot import adapt_and_test, rate_at
+from metaduel.meta.inner import adapt_step
 from metaduel.meta.maml import MAML
 from metaduel.meta.methods import find_method
-from metaduel.meta.problem import Problem
+from metaduel.meta.personas import Personas
+from metaduel.meta.problem import Given, Mixture, Part, Players, Problem
 
 # What a seed is for; part of every derived seed, so that no two purposes share noise.
 TASKS, EPISODES, INIT, VALIDATION_ADAPT, VALIDATION_TEST = range(5)
+# The same with personas, per role.
+PERSONA_TASKS, PERSONA_EPISODES = (5, 6), (7, 8)
 
 
 class TrainingProblem(Problem, Protocol):
@@ -34,13 +39,47 @@ class TrainingProblem(Problem, Protocol):
     environment_steps: int
 
 
+class TrainingMixture(Mixture):
+    """Duels among learners and scripted players, and duels with personas.
+
+    Args:
+        duels: the parts.
+        given: for each of them, who brings its own start.
+    """
+
+    def __init__(self, duels: Sequence[DuelProblem], given: Sequence[Mapping[Role, Given]]) -> None:
+        super().__init__([Part(problem, personas) for problem, personas in zip(duels, given, strict=True)])
+        self.duels = duels
+
+    @property
+    def returns(self) -> list[dict[Role, Tensor]]:
+        """Per shot and role, mean undiscounted returns of the learners on all their tasks."""
+        shots: list[dict[Role, list[Tensor]]] = []
+        for part, problem in zip(self.parts, self.duels, strict=True):
+            shots += [{} for _ in problem.returns[len(shots) :]]
+            for shot, returns in zip(shots, problem.returns, strict=False):
+                for role, value in returns.items():
+                    if role not in part.given:
+                        shot.setdefault(role, []).append(value)
+        return [{role: torch.cat(values) for role, values in shot.items()} for shot in shots]
+
+    @property
+    def environment_steps(self) -> int:
+        """Steps played so far, both seats of a game counted once."""
+        return sum(problem.environment_steps for problem in self.duels)
+
+
 class Source(Protocol):
     """What the trainer asks for. It knows the rest of the run through this alone."""
 
     policies: Mapping[Role, Policy]
 
-    def problem(self, iteration: int) -> TrainingProblem:
+    def problem(self, iteration: int) -> TrainingProblem | TrainingMixture:
         """The batch of an iteration; the same for the same iteration."""
+        ...
+
+    def shares(self) -> dict[str, float]:
+        """Per role, which share of its tasks each kind of peer has: ``<role>/share_<kind>``."""
         ...
 
     def validate(self, learner: MAML) -> dict[str, float]:
@@ -73,23 +112,69 @@ class DuelSource:
         self._validation = task_rows(
             self.spec, frozen_tasks(self.spec, "validation")[: config.validation_tasks], config.fixed
         )
-        duels = round(config.learned_share * config.tasks) if len(config.roles) == 2 else 0
-        self._duels, self._scripted = duels, config.tasks - duels
+        self._duels, self._scripted = config.met["learned"], config.met["scripted"]
+        self._personas = {
+            role: Personas(
+                self.duel,
+                other(role),
+                make_policy(config, self.duel, other(role)),
+                config.objective,
+                config.persona_lr,
+                config.learner.inner_lr,
+            )
+            for role in (config.roles if config.persona_share else ())
+        }
 
-    def problem(self, iteration: int) -> DuelProblem:
+    def problem(self, iteration: int) -> DuelProblem | TrainingMixture:
         """See ``Source``."""
         config = self.config
         first, last = self._met("protagonist", iteration), self._met("adversary", iteration)
         total = sum(n for _, n in first) + self._duels + sum(n for _, n in last)
-        seed = derive_seed(config.seed, TASKS, iteration)
+        duels: list[DuelProblem] = []
+        if total:
+            matches = Matches(self._rows(total, TASKS, iteration), first, self._duels, last)
+            seed = derive_seed(config.seed, EPISODES, iteration)
+            duels.append(
+                DuelProblem(self.duel, self.policies, matches, config.episodes_per_batch, seed, config.objective)
+            )
+        given: list[Mapping[Role, Given]] = [{} for _ in duels]
+        for role in self._personas if config.met["persona"] else ():
+            seat, n = ROLES.index(role), config.met["persona"]
+            rows = self._rows(n, PERSONA_TASKS[seat], iteration)
+            problem, personas = self._against_personas(
+                role, rows, config.episodes_per_batch, (PERSONA_EPISODES[seat], iteration), "train"
+            )
+            duels.append(problem)
+            given.append(personas)
+        return duels[0] if len(duels) == 1 and not given[0] else TrainingMixture(duels, given)
+
+    def _rows(self, n: int, purpose: int, iteration: int) -> Tensor:
+        """Training tasks of an iteration."""
+        seed = derive_seed(self.config.seed, purpose, iteration)
         if self._tasks is None:
-            rows = task_rows(self.spec, sample_tasks(self.spec, total, "train", seed), config.fixed)
-        else:
-            pick = torch.randint(len(self._tasks), (total,), generator=torch.Generator().manual_seed(seed))
-            rows = self._tasks[pick]
-        matches = Matches(rows, first, self._duels, last)
-        seed = derive_seed(config.seed, EPISODES, iteration)
-        return DuelProblem(self.duel, self.policies, matches, config.episodes_per_batch, seed, config.loss)
+            return task_rows(self.spec, sample_tasks(self.spec, n, "train", seed), self.config.fixed)
+        return self._tasks[torch.randint(len(self._tasks), (n,), generator=torch.Generator().manual_seed(seed))]
+
+    def _against_personas(
+        self, role: Role, rows: Tensor, episodes: int, seeds: tuple[int, ...], split: Split
+    ) -> tuple[DuelProblem, dict[Role, Given]]:
+        """A role's duels with personas, one on each task; noise and personas are those of ``seeds``."""
+        personas = self._personas[role]
+        run = () if split != "train" else (self.config.seed,)  # every run is validated on the same
+        problem = DuelProblem(
+            self.duel,
+            {role: self.policies[role], other(role): personas.policy},
+            Matches(rows, duels=len(rows)),
+            episodes,
+            derive_seed(*run, *seeds),
+            {role: self.config.objective.of(role), other(role): personas.loss},
+        )
+        return problem, {other(role): personas.sample(len(rows), split, *run, *seeds)}
+
+    def shares(self) -> dict[str, float]:
+        """See ``Source``."""
+        met = self.config.met
+        return {f"{role}/share_{kind}": n / self.config.tasks for role in self.config.roles for kind, n in met.items()}
 
     def _met(self, role: Role, iteration: int) -> list[tuple[Player, int]]:
         """The scripted opponents of an iteration with how many tasks each: two of them in turn, since each one costs its
@@ -105,20 +190,45 @@ class DuelSource:
         return [(first, self._scripted - half), (second, half)]
 
     def validate(self, learner: MAML) -> dict[str, float]:
-        """Few-shot returns of each role on the validation split against its scripted training opponents."""
+        """Few-shot returns of each role on the validation split against its scripted training opponents, and against learning
+        personas where those are met in training; the score weighs the two as they are met.
+        """
         metrics: dict[str, float] = {}
         for role, policy in self.policies.items():
             rates = learner.rates(role).detach()
             start = {name: value.detach() for name, value in learner.start[role].items()}
             returns = adapt_and_test(
-                self.duel, policy, role, start, rates, self.config.loss, self._validation, self._opponents[role],
+                self.duel, policy, role, start, rates, self.config.objective, self._validation, self._opponents[role],
                 shots=rates.shape[0], episodes=self.config.episodes, test_episodes=self.config.episodes,
                 adapt_seed=derive_seed(0, VALIDATION_ADAPT), test_seed=derive_seed(0, VALIDATION_TEST),
             ).returns.mean((1, 2, 3)).tolist()  # fmt: skip
             metrics |= {f"{role}/validation_return_{shot}": value for shot, value in enumerate(returns)}
             adapted = returns[1:] or returns
-            metrics[f"{role}/score"] = sum(adapted) / len(adapted)
+            score = sum(adapted) / len(adapted)
+            if self._personas:
+                met = self._validate_on_personas(role, start, rates)
+                metrics |= {f"{role}/validation_persona_return_{shot}": value for shot, value in enumerate(met)}
+                share, adapted = self.config.persona_share, met[1:] or met
+                score = (1 - share) * score + share * sum(adapted) / len(adapted)
+            metrics[f"{role}/score"] = score
         return metrics
+
+    def _validate_on_personas(self, role: Role, start: Weights, rates: Tensor) -> list[float]:
+        """Mean returns at every shot against personas of the validation split, both learning."""
+        problem, given = self._against_personas(
+            role, self._validation, self.config.episodes, (VALIDATION_ADAPT, ROLES.index(role)), "validation"
+        )
+        persona = given[other(role)]
+        players: Players = {role: stack(start, len(self._validation)), other(role): persona.weights}
+        for shot in range(rates.shape[0] + 1):
+            players = {
+                who: {n: v.detach().requires_grad_() for n, v in weights.items()} for who, weights in players.items()
+            }
+            losses = problem.losses(players, shot)
+            if shot < rates.shape[0]:
+                sizes = {role: rate_at(rates, shot), other(role): torch.tensor(persona.rate)}
+                players = adapt_step(players, losses.support, sizes, create_graph=False)
+        return [float(returns[role].mean()) for returns in problem.returns]
 
 
 def make_duel(config: TrainConfig) -> Duel:
@@ -130,7 +240,8 @@ def make_duel(config: TrainConfig) -> Duel:
 def make_policy(config: TrainConfig, duel: Duel, role: Role) -> Policy:
     """A role's policy network."""
     size, own = duel.observation_space(role).shape[0], duel.action_space(role)
-    return policy_of(config, size, own, duel.action_space(other(role)))
+    policy = policy_of(config, size, own, duel.action_space(other(role)))
+    return PerState(policy) if isinstance(policy, MLPPolicy) and size == duel.game.states else policy
 
 
 def policy_of(config: RunConfig, observation_size: int, action_space: ActionSpace, other_space: ActionSpace) -> Policy:

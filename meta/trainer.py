@@ -129,6 +129,7 @@ class Trainer:
         scale = 1.0 - 0.9 * self.iteration / self.iterations
         metrics = self.learner.update(problem, scale)
         self.steps += problem.environment_steps
+        metrics |= self.source.shares()
         for shot, returns in enumerate(problem.returns):
             metrics |= {f"{role}/return_{shot}": float(value.mean()) for role, value in returns.items()}
         return metrics

@@ -33,7 +33,7 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
 from metaduel.meta.inner import Diverged, unroll
 from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.problem import Losses, Problem
+from metaduel.meta.problem import Batch, Losses, Mixture, Problem
 
 Product = Callable[[Tensor], Tensor]  # of a matrix with a vector
 
@@ -81,7 +81,7 @@ class TRPO(MAML):
 
     config: TRPOConfig
 
-    def update(self, problem: Problem, lr_scale: float = 1.0) -> dict[str, float]:
+    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
         """One outer step of every player within its trust region; ``lr_scale`` is that of the step sizes' Adam alone.
 
         Returns:
@@ -91,6 +91,8 @@ class TRPO(MAML):
         Raises:
             FloatingPointError: a gradient or curvature that is not finite; nothing was changed.
         """
+        if isinstance(problem, Mixture):
+            raise InvalidInputError("persona_share: personas are not supported by TRPO's search; use method maml")
         gradients = self.finite_gradients(problem)
         metrics = {"skipped_tasks": float(self.skipped)}
         replay = problem.replay(None)

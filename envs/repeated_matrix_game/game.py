@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaduel.envs.core import Game, Outcome, Pair
 from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.repeated_matrix_game import ACTIONS
+from metaduel.envs.repeated_matrix_game import ACTIONS, PERSONAS
 from metaduel.envs.spec import GameSpec, Task
 
 # Number of actions -> its permutations in lexicographic order; sigma(i) is what action i counts as.
@@ -144,6 +144,7 @@ class RepeatedMatrixGame(Game[Any, State]):
     def __init__(self, spec: GameSpec) -> None:
         super().__init__(spec)
         self.n_actions = len(ACTIONS[spec.name])
+        self.states = 1 + self.n_actions**2
 
     def init(self, params: Any, noise: Tensor) -> State:
         """Start with nothing played."""
@@ -165,6 +166,14 @@ class RepeatedMatrixGame(Game[Any, State]):
         cells = params.payoffs.flatten(1, 2)  # [B, n * n, 2]
         reward = cells.gather(1, joint.view(-1, 1, 1).expand(-1, 1, 2)).squeeze(1)
         return State(torch.stack(actions, 1)), Outcome(reward, torch.zeros_like(joint, dtype=torch.bool))
+
+    def personas(self, n: int, seed: int) -> Tensor:
+        """Meta-MAPG's, of each kind in turn; see ``opponents.sample_personas``."""
+        from metaduel.envs.repeated_matrix_game.opponents import sample_personas
+
+        kinds = PERSONAS[self.spec.name]
+        each = [sample_personas(self.spec, -(-n // len(kinds)), seed, kind) for kind in kinds]
+        return torch.stack(each, 1).flatten(0, 1)[:n]
 
     def _require(self, task: Task, holds: bool, rule: str) -> None:
         if not holds:

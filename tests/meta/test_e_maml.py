@@ -164,7 +164,7 @@ def test_costs_are_losses_less_what_the_other_tasks_lost():
 
 def test_what_the_method_needs_is_said_or_chosen():
     config = TrainConfig(game="Navigation", method="e_maml")
-    assert config.loss.surrogate == "plain"
+    assert config.objective.kind == "plain"
     with pytest.raises(InvalidInputError, match="surrogate='dice': method e_maml needs 'plain'"):
         config.override(surrogate="dice")
     for settings, message in (

@@ -141,7 +141,9 @@ def test_equals_the_batched_core_on_a_game_of_ours():
             for role in ROLES:
                 assert torch.allclose(a[role], b[role], atol=1e-5)
                 slopes = [
-                    torch.autograd.grad(x[role].sum(), list(players[ROLES[0]].values()), allow_unused=True)
+                    torch.autograd.grad(
+                        x[role].sum(), list(players[ROLES[0]].values()), retain_graph=True, allow_unused=True
+                    )
                     for x in (a, b)
                 ]
                 for one, two in zip(*slopes, strict=True):

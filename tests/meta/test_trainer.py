@@ -359,6 +359,7 @@ class Scores:
     def __init__(self, scores):
         self.real = DuelSource(TINY)
         self.policies, self.problem, self.scores = self.real.policies, self.real.problem, iter(scores)
+        self.shares = self.real.shares
 
     def validate(self, learner):
         self.starts = [*getattr(self, "starts", []), {r: w["layer0.bias"].clone() for r, w in learner.start.items()}]

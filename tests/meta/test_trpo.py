@@ -122,10 +122,10 @@ def enumerated(steps, **settings):
     for shot in range(steps + 1):
         kept.append(keep(players, data))
         if shot < steps:
-            losses = Replay(source.policies, loss, kept, tasks).losses(players, shot)
+            losses = Replay(source.policies, dict.fromkeys(ROLES, loss), kept, tasks).losses(players, shot)
             rates = {role: learner.rates(role)[shot] for role in ROLES}
             players = adapt_step(players, losses.support, rates, create_graph=False)
-    return learner, Replay(source.policies, loss, kept, tasks)
+    return learner, Replay(source.policies, dict.fromkeys(ROLES, loss), kept, tasks)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -334,7 +334,7 @@ def test_a_share_is_the_first_episodes_with_the_advantages_of_all(double):
     for role in ROLES:
         one = data[role]
         first = Trajectories(*(field[:, :, :2].contiguous() for field in one[:4]))
-        advantage = problem.loss.query_advantages(one)[:, :, :2]
+        advantage = problem._losses[role].query_advantages(one)[:, :, :2]
         own = {name: value.clone().requires_grad_() for name, value in players[role].items()}
         policy = problem.policies[role]
         log_prob = policy(own, first.observation.flatten(1, 2)).log_prob(first.action.flatten(1, 2)).view_as(advantage)
@@ -350,7 +350,7 @@ def test_a_share_is_the_first_episodes_with_the_advantages_of_all(double):
     ("settings", "message"),
     [
         ({"peer": True}, "peer=True: each player has a trust region of its own; use method maml"),
-        ({"surrogate": "dice"}, "surrogate='dice' must be 'lvc' where data are used more than once"),
+        ({"surrogate": "dice"}, "surrogate='dice': method maml_trpo needs 'lvc'"),
         ({"max_kl": 0.0}, "max_kl=0.0 must be above 0"),
         ({"cg_iterations": 0}, "cg_iterations=0 must be a whole number of at least 1"),
         ({"line_search_steps": 0}, "line_search_steps=0 must be a whole number of at least 1"),
