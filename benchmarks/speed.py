@@ -1,6 +1,6 @@
 """How fast the games and a meta-iteration are on this machine: ``python -m metaduel.benchmarks.speed``.
 
-Two measurements, medians, for comparing versions and machines:
+Three measurements, medians, for comparing versions and machines:
 
 - Environment steps per second of every family, by batch size. A step is ``Duel.step`` with the dynamics' noise, and
   ``Duel.observe`` for both roles; episodes start anew at the horizon. Random actions are drawn before, outside the time.
@@ -11,6 +11,10 @@ Two measurements, medians, for comparing versions and machines:
   memory layout, run alone in the same process. What lies above it is sampling, element-wise work and overhead.
   Then the same with a TRPO step outside (10 conjugate-gradient iterations, up to 15 step lengths), and what its
   curvature's share of the episodes costs in gain.
+- One chain of Meta-MAPG against a learning persona, as Kim et al. (ICML 2021) run it: 8 batches of 64 episodes with 7 updates of
+  both players between them and the outer step, on rock-paper-scissors (50 steps) and the iterated prisoner's dilemma (150).
+  Chains are batched over personas, and their seconds divided by the number of personas. Once with a recurrent policy (a GRU of
+  64 units, where the paper has an LSTM of 64), once with a memory-1 network of 64 units that is asked once per state.
 
 On a shared machine compare ratios within one run, never seconds of different runs.
 """
@@ -39,8 +43,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from metaduel.agents.policies import MLPPolicy, Weights
+from metaduel.agents.policies import MLPPolicy, Policy, Weights
+from metaduel.agents.recurrent import GRUPolicy
 from metaduel.agents.runtime import configure
+from metaduel.agents.tabular import PerState
 from metaduel.agents.trajectories import Trajectories
 from metaduel.benchmarks.report import Sheet
 from metaduel.envs import registry
@@ -53,7 +59,10 @@ from metaduel.envs.tasks import sample_tasks
 from metaduel.meta.checkpoint import write_atomic
 from metaduel.meta.duels import DuelProblem, LossConfig, Matches
 from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.problem import Players
+from metaduel.meta.mapg import MAPG, MAPGConfig, meta_mapg
+from metaduel.meta.personas import Personas
+from metaduel.meta.problem import Mixture, Part, Players
+from metaduel.meta.source import task_rows
 from metaduel.meta.trpo import TRPO, TRPOConfig
 
 BATCHES = (1, 64, 1024, 4096, 16384)
@@ -62,6 +71,7 @@ ACTIONS_AHEAD = 8  # sets of random actions, taken in turn
 PEER_SECONDS = (
     5.9  # pytorch-maml-rl on torch 2.13, two workers of one thread, on two such cores: the fastest other TRPO
 )
+UPDATES, CHAIN_EPISODES = 7, 64  # of a chain: 8 batches
 
 
 # Environment steps
@@ -267,7 +277,7 @@ def product_seconds(log: ProductLog, share: float = 0.999) -> float:
     total, measured, seconds = sum(flops for flops, _ in work), 0, 0.0
     with torch.no_grad():
         for flops, product in work:
-            tensors = [torch.empty_strided(*layout, dtype=product.dtype).normal_() for layout in product.layouts]
+            tensors = [_laid_out(*layout, product.dtype) for layout in product.layouts]
             calls = max(1, min(log.calls[product], 20))
 
             def play(operator: Any = product.operator, tensors: list[Tensor] = tensors, calls: int = calls) -> None:
@@ -279,6 +289,12 @@ def product_seconds(log: ProductLog, share: float = 0.999) -> float:
             if measured >= share * total:
                 break
     return seconds * total / measured
+
+
+def _laid_out(size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Random numbers in that layout; rows may share memory, as weights that are repeated for every task do."""
+    last = sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    return torch.randn(last + 1, dtype=dtype).as_strided(size, stride)
 
 
 def meta_sheet(iterations: int) -> Sheet:
@@ -357,6 +373,104 @@ def gain_ratio(share: float, iterations: int) -> tuple[float, float, float]:
     return sum(a for a, _ in gains) / sum(b for _, b in gains), min(single), max(single)
 
 
+# Chains
+
+
+class ChainLoad(NamedTuple):
+    """A published workload."""
+
+    game: str
+    discount: float
+    rate: float  # inner step size at the start
+    seconds: float  # of one chain in the authors' own code, on two cores like those this was written on
+    personas: int  # that are batched
+
+
+CHAINS = (
+    ChainLoad("RockPaperScissors", 0.9, 0.01, 4.3, 20),
+    ChainLoad("IteratedPrisonersDilemma", 0.96, 0.1, 12.5, 10),
+)
+CHAIN_POLICIES: dict[str, Callable[[int, Any], Policy]] = {
+    "memory-1 network": lambda size, space: PerState(MLPPolicy(size, space, (64,))),
+    "GRU of 64 units": GRUPolicy,
+}
+
+
+class Chains:
+    """One outer step of Meta-MAPG on a batch of chains; every one has fresh tasks, personas and noise.
+
+    Args:
+        load: which workload.
+        policy: of the protagonist, a name in ``CHAIN_POLICIES``; the personas in the other seat have tables.
+    """
+
+    def __init__(self, load: ChainLoad, policy: str) -> None:
+        self.load, self.spec, self.done = load, registry.find(load.game), 0
+        self.duel = Duel(self.spec.make_game())
+        size, space = self.duel.observation_space("protagonist").shape[0], self.duel.action_space("protagonist")
+        self.policy = CHAIN_POLICIES[policy](size, space)
+        self.loss = LossConfig("dice", load.discount, load.discount)
+        self.personas = Personas(self.duel, "adversary", self.policy, self.loss, None, load.rate)
+        config = meta_mapg(MAPGConfig(steps=UPDATES, inner_lr=load.rate, inner_lr_per="step"))
+        self.learner = MAPG({"protagonist": self.policy.init(0)}, config)
+
+    def run(self) -> tuple[float, float]:
+        """Seconds of a step and of its rollouts, per chain."""
+        n, start = self.load.personas, time.perf_counter()
+        rows = task_rows(self.spec, sample_tasks(self.spec, n, seed=self.done), {})
+        policies: dict[Role, Policy] = {"protagonist": self.policy, "adversary": self.personas.policy}
+        losses: dict[Role, LossConfig] = {"protagonist": self.loss, "adversary": self.personas.loss}
+        seed = self.done * n * CHAIN_EPISODES
+        problem = TimedProblem(self.duel, policies, Matches(rows, duels=n), CHAIN_EPISODES, seed, losses)
+        self.learner.update(Mixture([Part(problem, {"adversary": self.personas.sample(n, "train", self.done)})]))
+        self.done += 1
+        rollouts = sum(end - begin for begin, end in problem.rollouts)
+        return (time.perf_counter() - start) / n, rollouts / n
+
+
+def chains_sheet(repeats: int) -> Sheet:
+    """Seconds, floating-point operations and memory of a chain, beside what the authors' code takes."""
+    rows, base = [], peak_memory()
+    for policy in CHAIN_POLICIES:  # the smallest first: memory is the largest so far
+        for load in CHAINS:
+            for threads in (1, 2):
+                configure(threads)
+                workload = Chains(load, policy)
+                workload.run()
+                gc.collect()
+                seconds, rollouts = (statistics.median(part) for part in zip(*(workload.run() for _ in range(repeats))))
+                memory = peak_memory()
+                with FlopCounterMode(display=False) as counter, ProductLog() as log:
+                    workload.run()
+                flops, floor = counter.get_total_flops() / load.personas, product_seconds(log) / load.personas
+                rows.append(
+                    (
+                        registry.find(load.game).id.removeprefix("metaduel/"),
+                        policy,
+                        str(load.personas),
+                        str(threads),
+                        f"{seconds:.4f}",
+                        f"{rollouts:.4f}",
+                        f"{load.seconds:g}",
+                        f"{load.seconds / seconds:.0f}",
+                        f"{flops / 1e9:.2f}",
+                        f"{floor:.4f}",
+                        f"{memory - base:.0f}",
+                    )
+                )
+    configure(1)
+    header = (
+        "game", "policy", "personas", "threads", "seconds", "rollouts", "authors'", "times faster", "GFLOP", "s alone",
+        "MiB more",
+    )  # fmt: skip
+    note = (
+        f"Per chain of {UPDATES + 1} batches of {CHAIN_EPISODES} episodes; medians of {repeats} outer steps on all personas at "
+        "once. Authors': their code, one chain at a time. GFLOP: matrix products, counted by PyTorch; alone: the same "
+        f"products and nothing else. MiB more: the largest memory so far above the {base:.0f} MiB before."
+    )
+    return Sheet("One chain of Meta-MAPG against a learning persona", header, tuple(rows), note)
+
+
 # Measuring
 
 
@@ -403,17 +517,26 @@ def machine() -> str:
     )
 
 
-def main(games: tuple[str, ...] = (), iterations: int = 15, seconds: float = 0.3, output: Path | None = None) -> None:
-    """Measure the speed of the games and of meta-iterations.
+def main(
+    games: tuple[str, ...] = (),
+    iterations: int = 15,
+    chains: int = 3,
+    seconds: float = 0.3,
+    output: Path | None = None,
+) -> None:
+    """Measure the speed of the games, of meta-iterations and of a chain of Meta-MAPG.
 
     Args:
         games: games to measure; by default one of every family (compiling takes up to a minute each).
         iterations: meta-iterations to take the median of.
+        chains: outer steps of Meta-MAPG to take the median of.
         seconds: least time of one measurement of environment steps.
         output: also write the tables here, as Markdown.
     """
     if iterations < 1:
         raise InvalidInputError(f"iterations={iterations} must be at least 1")
+    if chains < 1:
+        raise InvalidInputError(f"chains={chains} must be at least 1")
     names = [registry.find(name).name for name in games] or default_games()
     where, console = machine(), Console()
     if not console.is_terminal:
@@ -423,6 +546,7 @@ def main(games: tuple[str, ...] = (), iterations: int = 15, seconds: float = 0.3
     measures: list[Callable[[], Sheet]] = [
         lambda: meta_sheet(iterations),
         lambda: trpo_sheet(iterations),
+        lambda: chains_sheet(chains),
         lambda: steps_sheet(names, seconds),
     ]
     for measure in measures:

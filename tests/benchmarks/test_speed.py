@@ -95,6 +95,42 @@ def test_gains_are_compared_on_the_same_starts_and_data(monkeypatch):
     assert low < high
 
 
+@pytest.mark.parametrize("policy", speed.CHAIN_POLICIES)
+@pytest.mark.parametrize(("load", "steps"), list(zip(speed.CHAINS, (50, 150), strict=True)))
+def test_chains_are_the_stated_workload(load, steps, policy, monkeypatch):
+    monkeypatch.setattr(speed, "CHAIN_EPISODES", 2)
+    played = []
+
+    class Counting(speed.TimedProblem):
+        def collect(self, players, shot):
+            data = super().collect(players, shot)
+            played.append((shot, *(data[role].reward.shape for role in ROLES)))
+            return data
+
+    monkeypatch.setattr(speed, "TimedProblem", Counting)
+    workload = speed.Chains(load._replace(personas=3), policy)
+    assert set(workload.learner.config.terms) == {"own", "peer"}
+    before = {name: value.clone() for name, value in workload.learner.start["protagonist"].items()}
+    seconds, rollouts = workload.run()
+    assert played == [(shot, (3, steps, 2), (3, steps, 2)) for shot in range(8)]
+    assert 0 < rollouts < seconds
+    assert all(not torch.equal(value, before[n]) for n, value in workload.learner.start["protagonist"].items())
+
+
+def test_sheet_of_chains(monkeypatch, threads_kept):
+    monkeypatch.setattr(speed, "CHAIN_EPISODES", 2)
+    monkeypatch.setattr(speed, "UPDATES", 1)
+    monkeypatch.setattr(speed, "CHAINS", (speed.CHAINS[0]._replace(personas=2),))
+    monkeypatch.setattr(speed, "product_seconds", lambda log: sum(log.calls[p] * log.flops[p] for p in log.calls) / 1e9)
+    sheet = speed.chains_sheet(1)
+    assert [row[:4] for row in sheet.rows] == [
+        ("RockPaperScissors-v0", policy, "2", threads) for policy in speed.CHAIN_POLICIES for threads in ("1", "2")
+    ]
+    seconds, faster = float(sheet.rows[-1][4]), float(sheet.rows[-1][7])
+    assert faster == pytest.approx(4.3 / seconds, rel=0.05, abs=1)
+    assert float(sheet.rows[-1][9]) > float(sheet.rows[0][9])  # a GRU has more to multiply
+
+
 def test_default_is_one_game_of_every_folder():
     games = speed.default_games()
     assert {"Navigation", "Pursuit", "RockPaperScissors"} <= set(games)
@@ -123,7 +159,11 @@ def test_rates_have_three_digits(rate, text):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--games", "Persuit"], "did you mean 'Pursuit'"), (["--iterations", "0"], "iterations=0")],
+    [
+        (["--games", "Persuit"], "did you mean 'Pursuit'"),
+        (["--iterations", "0"], "iterations=0"),
+        (["--chains", "0"], "chains=0"),
+    ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, threads_kept, arguments, message):
     assert speed.cli(arguments) == 2
