@@ -372,6 +372,8 @@ def _players(
             raise InvalidInputError(
                 f"{folder}: the {role}'s weights don't fit the config.yaml, or this version's spaces"
             )
+        if f"{role}/observation_mean" in tensors:
+            policy.statistics = tensors[f"{role}/observation_mean"], tensors[f"{role}/observation_std"]
         # In the policy's own order, which the rates follow; a file has its own.
         weights = {name: weights[name] for name in expected}
         agents[role] = Agent(role, policy, weights, tensors[f"{role}/rates"], loss, *seats[role])

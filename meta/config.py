@@ -36,6 +36,8 @@ class RunConfig:
         hidden: widths of the policy networks.
         initial_log_std: where a Gaussian policy's log standard deviation starts.
         context: inputs of the policy networks that are weights themselves, in which an update can say what the task is.
+        normalise_observations: shift and scale what networks see to mean 0 and deviation 1 over all that was seen in training so
+            far. The statistics belong to the checkpoint, and stay as they are while a player adapts.
         learner: the meta-learner's settings, of the method's own class.
         loss: how trajectories become a loss.
         validate_every: iterations between validations, which also write checkpoints.
@@ -53,6 +55,7 @@ class RunConfig:
     hidden: tuple[int, ...] = (64, 64)
     initial_log_std: float = -0.5
     context: int = 0
+    normalise_observations: bool = False
     learner: MAMLConfig = field(default_factory=MAMLConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     validate_every: int = 25

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, cast
 
@@ -411,6 +411,7 @@ class DuelProblem:
     def chain(self, players: Players, shots: int) -> Chain:
         """See ``ChainProblem.chain``."""
         played = self.in_turn(players, 0, shots * self.episodes)
+        self._kept += [({}, {role: chain[i] for role, chain in played.items()}) for i in range(shots * self.episodes)]
         for shot in range(shots):
             part = slice(shot * self.episodes, (shot + 1) * self.episodes)
             mean = {r: torch.stack([d.returns.flatten() for d in chain[part]]).mean(0) for r, chain in played.items()}
@@ -481,6 +482,11 @@ class DuelProblem:
         self.returns[shot] = {role: d.returns.mean(1) for role, d in data.items()}
         self._kept.append(keep(players, data))
         return drawn(self.policies, self._losses, data, self._facing if self.matches.duels else None)
+
+    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
+        """Everything that the learners were shown so far."""
+        for _, data in self._kept:
+            yield from data.items()
 
     def costs(self, shot: int) -> dict[Role, Tensor]:
         """See ``Problem.costs``."""

@@ -16,7 +16,7 @@ the one that met the worst adversary. Its scores compare checkpoints of one run 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from torch import Tensor
 from metaduel.agents.episodes import Step, pad_episodes
 from metaduel.agents.policies import Policy, Weights
 from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.statistics import RunningStatistics
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs import noise
 from metaduel.envs.errors import InvalidInputError
@@ -38,7 +39,15 @@ from metaduel.meta.duels import Kept, LossConfig, Replay, drawn, keep
 from metaduel.meta.few_shot import adapt_on
 from metaduel.meta.maml import MAML
 from metaduel.meta.problem import Drawn, Losses, Players
-from metaduel.meta.source import EPISODES, TASKS, VALIDATION_ADAPT, VALIDATION_TEST, initial_weights, policy_of
+from metaduel.meta.source import (
+    EPISODES,
+    TASKS,
+    VALIDATION_ADAPT,
+    VALIDATION_TEST,
+    initial_weights,
+    policy_of,
+    running_statistics,
+)
 
 Factory = Callable[[], ParallelEnv[Any, Any, Any]]
 LIMIT = 10_000  # steps after which an episode is taken to be endless
@@ -219,6 +228,11 @@ class ForeignProblem:
 
         return drawn(self.policies, self._losses, data, facing if len(data) == 2 else None)
 
+    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
+        """Everything that the learners were shown so far."""
+        for _, data in self._kept:
+            yield from data.items()
+
     def costs(self, shot: int) -> dict[Role, Tensor]:
         """See ``Problem.costs``."""
         return {role: self._losses[role].cost(data) for role, data in self._kept[shot][1].items()}
@@ -307,6 +321,7 @@ class ForeignSource:
         self._tasks, self._validation_tasks = (config.tasks, config.validation_tasks) if self._has_tasks else (1, 1)
         self._envs += [task_set() for _ in range(max(self._tasks, self._validation_tasks) - 1)]
         self._first = initial_weights(self.policies, config.seed)
+        self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
         self._validation = self._sample(self._validation_tasks, derive_seed(0, TASKS))
 
     def _sample(self, n: int, seed: int) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from metaduel.agents.policies import ActionSpace, MLPPolicy, Policy, Weights, stack
 from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.statistics import RunningStatistics
 from metaduel.agents.tabular import PerState
+from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core import Duel, Player
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
@@ -38,6 +40,10 @@ class TrainingProblem(Problem, Protocol):
     returns: list[dict[Role, Tensor]]
     environment_steps: int
 
+    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
+        """Everything that the learners were shown so far."""
+        ...
+
 
 class TrainingMixture(Mixture):
     """Duels among learners and scripted players, and duels with personas.
@@ -63,6 +69,11 @@ class TrainingMixture(Mixture):
                         shot.setdefault(role, []).append(value)
         return [{role: torch.cat(values) for role, values in shot.items()} for shot in shots]
 
+    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
+        """Everything that the learners were shown so far."""
+        for part, problem in zip(self.parts, self.duels, strict=True):
+            yield from ((role, data) for role, data in problem.seen() if role not in part.given)
+
     @property
     def environment_steps(self) -> int:
         """Steps played so far, both seats of a game counted once."""
@@ -73,6 +84,7 @@ class Source(Protocol):
     """What the trainer asks for. It knows the rest of the run through this alone."""
 
     policies: Mapping[Role, Policy]
+    statistics: Mapping[Role, RunningStatistics]  # of what the players saw in training; empty: not normalised
 
     def problem(self, iteration: int) -> TrainingProblem | TrainingMixture:
         """The batch of an iteration; the same for the same iteration."""
@@ -106,6 +118,7 @@ class DuelSource:
             role: [load_player(self.duel, other(role), name) for name in config.opponents(role)]
             for role in config.roles
         }
+        self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
         if tasks is not None and not tasks:
             raise InvalidInputError("tasks=[] must hold at least one task")
         self._tasks = None if tasks is None else task_rows(self.spec, tasks, config.fixed)
@@ -252,6 +265,13 @@ def policy_of(config: RunConfig, observation_size: int, action_space: ActionSpac
     if config.network == "gru":
         return GRUPolicy(observation_size, action_space, config.hidden[-1], log_std)
     return MLPPolicy(observation_size, action_space, config.hidden, log_std, config.context)
+
+
+def running_statistics(policies: Mapping[Role, Policy], config: RunConfig) -> dict[Role, RunningStatistics]:
+    """Per role an empty one, if observations are to be normalised."""
+    if not config.normalise_observations:
+        return {}
+    return {role: RunningStatistics(policy.observation_size) for role, policy in policies.items()}
 
 
 def initial_weights(policies: Mapping[Role, Policy], seed: int) -> dict[Role, Weights]:

@@ -28,7 +28,7 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
 from metaduel.meta.checkpoint import load_checkpoint, read_config, save_checkpoint, write_atomic, write_config
 from metaduel.meta.maml import MAML
-from metaduel.meta.source import Source
+from metaduel.meta.source import Source, TrainingMixture, TrainingProblem
 
 LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
 
@@ -130,9 +130,23 @@ class Trainer:
         metrics = self.learner.update(problem, scale)
         self.steps += problem.environment_steps
         metrics |= self.source.shares()
+        self._look(problem)
         for shot, returns in enumerate(problem.returns):
             metrics |= {f"{role}/return_{shot}": float(value.mean()) for role, value in returns.items()}
         return metrics
+
+    def _look(self, problem: TrainingProblem | TrainingMixture) -> None:
+        """Count in what was seen; from the next iteration on, players see it normalised."""
+        statistics = self.source.statistics
+        if not statistics:
+            return
+        for role, data in problem.seen():
+            statistics[role].add(data.observation, data.alive)
+        self._normalise()
+
+    def _normalise(self) -> None:
+        for role, running in self.source.statistics.items():
+            self.source.policies[role].statistics = running.statistics
 
     def _check_finite(self, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -150,13 +164,18 @@ class Trainer:
             score = metrics[f"{role}/score"]
             if score > self._best.get(f"{role}/score", -math.inf):
                 self._best |= {f"{role}/score": score, f"{role}/iteration": iteration}
-                self._best_tensors |= {name: value.clone() for name, value in _start(self.learner, role).items()}
+                found = _start(self.learner, role)
+                if (seen := self.source.policies[role].statistics) is not None:
+                    found |= {f"{role}/observation_mean": seen[0], f"{role}/observation_std": seen[1]}
+                self._best_tensors |= {name: value.clone() for name, value in found.items()}
 
     def _save(self) -> None:
         state = {"iteration": self.iteration, "seconds": self.seconds, "steps": self.steps, "best": self._best}
         if self._best_tensors:
             save_checkpoint(self.folder / BEST, self._best_tensors, state)
         tensors = self.learner.state() | {f"best/{name}": value for name, value in self._best_tensors.items()}
+        for role, running in self.source.statistics.items():
+            tensors |= {f"{role}/statistics/{name}": value for name, value in running.state().items()}
         write_atomic(self.folder / "metrics.csv", _csv(self._rows).encode())
         save_checkpoint(self.folder / LAST, tensors, state)
 
@@ -170,6 +189,9 @@ class Trainer:
             return  # stopped before its first checkpoint
         tensors, state = load_checkpoint(self.folder / LAST)
         self.learner.load({name: value for name, value in tensors.items() if not name.startswith("best/")})
+        for role, running in self.source.statistics.items():
+            running.load({name: tensors[f"{role}/statistics/{name}"] for name in running.state()})
+        self._normalise()
         self._best_tensors = {n.removeprefix("best/"): v for n, v in tensors.items() if n.startswith("best/")}
         self.iteration, self.seconds, self.steps = state["iteration"], state["seconds"], state["steps"]
         self._best = state["best"]

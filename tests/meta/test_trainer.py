@@ -1,6 +1,7 @@
 """The trainer and its run folders: repeatable, resumable, never half-written, and clear about what is wrong."""
 
 import csv
+import dataclasses
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ from metaduel.meta.config import TrainConfig
 from metaduel.meta.few_shot import rate_at
 from metaduel.meta.inner import adapt_step
 from metaduel.meta.maml import MAML
-from metaduel.meta.source import DuelSource
+from metaduel.meta.source import DuelSource, make_policy
 from metaduel.meta.train import TaskList, train, train_meta_adversarial
 from metaduel.meta.trainer import BEST, LAST, Trainer, TrainingStopped
 
@@ -157,6 +158,50 @@ def test_every_method_resumes(method, tmp_path, monkeypatch):
     config = TINY.override(method=method, iterations=2)
     train(config, tmp_path / "unbroken", quiet=True)
     act_in_iteration(monkeypatch, 1, raise_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", quiet=True)
+    train(config, tmp_path / "run", resume=True, quiet=True)
+    assert_same_run(tmp_path / "unbroken", tmp_path / "run")
+
+
+# Normalised observations
+
+
+@pytest.mark.parametrize("settings", [{}, {"method": "rl2"}, {"network": "gru"}, {"game": "RockPaperScissors"}])
+def test_statistics_of_observations_travel_with_the_checkpoint_and_stay(settings, tmp_path):
+    config = TrainConfig(game=settings.get("game", "Pursuit")).override(
+        iterations=3, tasks=4, episodes=2, horizon=5, steps=1, hidden=(4,), validate_every=1, validation_tasks=2,
+        normalise_observations=True, **{name: value for name, value in settings.items() if name != "game"},
+    )  # fmt: skip
+    folder = tmp_path / "run"
+    train(config, folder, quiet=True)
+    tensors, state = load_checkpoint(folder / LAST)
+    seen = tensors["protagonist/statistics/count"]
+    assert seen > 0
+    if state["best"]["protagonist/iteration"] == 3:
+        assert torch.equal(tensors["best/protagonist/observation_mean"], tensors["protagonist/statistics/mean"])
+    player = load(folder).protagonist
+    mean, std = player.policy.statistics
+    best = load_checkpoint(folder / BEST)[0]
+    assert torch.equal(mean, best["protagonist/observation_mean"])
+    env = gym.make(f"metaduel/{config.game}-v0", horizon=5)
+    env.reset(seed=0)
+    adapted = player.adapt(env, shots=1, episodes=1)
+    assert all(torch.equal(a, b) for a, b in zip(adapted.policy.statistics, (mean, std), strict=True))
+    if not settings:
+        plain = dataclasses.replace(
+            player, policy=make_policy(config, Duel(find("Pursuit").make_game()), "protagonist")
+        )
+        observation = env.reset(seed=1)[0]
+        scaled = (observation - mean.numpy()) / std.numpy().clip(1e-6)
+        ours, theirs = (p.predict(o, deterministic=True)[0] for p, o in ((player, observation), (plain, scaled)))
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_a_run_with_statistics_resumes_to_the_same_numbers(tmp_path, monkeypatch):
+    config = TINY.override(normalise_observations=True)
+    train(config, tmp_path / "unbroken", quiet=True)
+    act_in_iteration(monkeypatch, 2, raise_interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "run", quiet=True)
     train(config, tmp_path / "run", resume=True, quiet=True)
@@ -359,7 +404,7 @@ class Scores:
     def __init__(self, scores):
         self.real = DuelSource(TINY)
         self.policies, self.problem, self.scores = self.real.policies, self.real.problem, iter(scores)
-        self.shares = self.real.shares
+        self.shares, self.statistics = self.real.shares, {}
 
     def validate(self, learner):
         self.starts = [*getattr(self, "starts", []), {r: w["layer0.bias"].clone() for r, w in learner.start.items()}]
