@@ -104,7 +104,9 @@ class LatentPolicy(MemoryPolicy):
         before_mean = torch.cat([torch.zeros_like(mean[:, :1]), mean[:, :-1]], 1)
         before_log_std = torch.cat([torch.zeros_like(log_std[:, :1]), log_std[:, :-1]], 1)
         moved = (_divergence(mean, log_std, before_mean, before_log_std) * data.alive).sum() / data.alive.sum()
-        return decoding + moved / steps  # a moment's bound is a sum over all steps of the chain: per step, like the decoding
+        return (
+            decoding + moved / steps
+        )  # a moment's bound is a sum over all steps of the chain: per step, like the decoding
 
     def _wrong(self, out: Tensor, data: Trajectories, at: Tensor) -> Tensor:
         """Minus the log-likelihood [N, PAST, STEPS, M] of rewards and the other's actions, up to a constant."""

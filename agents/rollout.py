@@ -205,16 +205,19 @@ class _PlayerRows:
     def __init__(self, rows: slice, player: Player, uniforms: Tensor) -> None:
         self.rows, self.player, self.noise = rows, player, uniforms.unbind(0)
         self.memory = torch.zeros(uniforms.shape[1], player.memory, dtype=uniforms.dtype)
+        self.reward = torch.zeros(uniforms.shape[1], dtype=uniforms.dtype)
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
         view = View(rows.params, rows.state, observation, rows.step)
         if self.memory.shape[0] < observation.shape[0]:  # not the only one in this seat
             view = take_rows(view, self.rows)
+        view = view._replace(reward=self.reward)
         action, self.memory = self.player.act(view, self.memory, self.noise[step])
         return action
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
-        """Only learners record."""
+        """What it will be told."""
+        self.reward = reward[self.rows]
 
     def result(self) -> Trajectories | None:
         return None

@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import stack
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks import few_shot
@@ -289,6 +290,9 @@ def _adapt_at_once(support: DuelProblem, run: Run, shots: int) -> list[Players]:
     players: Players = {role: stack(run.agent(role).weights, n) for role, n in support.tasks.items()}
     history = [players]
     for shot in range(shots):
+        if all(isinstance(policy, MemoryPolicy) for policy in support.policies.values()):
+            history.append(support.remember(history[-1], shot))
+            continue
         leaves: Players = {
             role: {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
             for role, weights in history[-1].items()

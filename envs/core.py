@@ -57,6 +57,7 @@ class View(NamedTuple):
     state: Any  # as in Episode
     observation: Tensor  # [B, d] the seat's own observation
     step: Tensor  # [B] int64
+    reward: Tensor | None = None  # [B] the seat's own, of the step before; 0 at the first. None: nobody asks for it
 
 
 class Player(Protocol):
@@ -268,7 +269,9 @@ class Duel:
 
 
 def tree_map(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
-    """Apply ``function`` to the tensors of (nested) NamedTuples of the same shape."""
+    """Apply ``function`` to the tensors of (nested) NamedTuples of the same shape; None stays None."""
+    if tree is None:
+        return tree
     if isinstance(tree, Tensor):
         return function(tree, *others)  # type: ignore[return-value]
     leaves = (tree_map(function, *parts) for parts in zip(tree, *others, strict=True))  # type: ignore[call-overload]

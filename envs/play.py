@@ -24,15 +24,17 @@ class Played(NamedTuple):
 
 def steps(duel: Duel, players: tuple[Player, Player], rows: Episode) -> Iterator[tuple[Episode, Transition]]:
     """Play on from ``rows`` until the clock ends, one step at a time; rows that the rules ended are played on, too."""
+    rewards = [torch.zeros(rows.key.shape[0], dtype=rows.params[0].dtype) for _ in players]
     memory = [torch.zeros(rows.key.shape[0], p.memory, dtype=rows.params[0].dtype) for p in players]
     for _ in range(duel.horizon):
         actions = []
         for seat, (player, observation) in enumerate(zip(players, duel.observe(rows), strict=True)):
             numbers = noise.uniform(rows.key, rows.step, noise.SEAT[seat], player.noise, rows.params[0].dtype)
-            view = View(rows.params, rows.state, observation, rows.step)
+            view = View(rows.params, rows.state, observation, rows.step, rewards[seat])
             action, memory[seat] = player.act(view, memory[seat], numbers)
             actions.append(action)
         rows, outcome = duel.step(rows, (actions[0], actions[1]))
+        rewards = list(outcome.reward.unbind(1))
         yield rows, outcome
 
 

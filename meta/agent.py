@@ -242,22 +242,32 @@ class Agent:
 
 
 class AgentPlayer:
-    """An agent in a seat of the batched core; acts with samples from the seat's noise."""
+    """An agent in a seat of the batched core; acts with samples from the seat's noise.
 
-    memory = 0
+    The memory of a network that has one is the seat's: what it remembers, and what its next input holds beside the observation.
+    """
 
     def __init__(self, agent: Agent) -> None:
-        if isinstance(agent.policy, GRUPolicy):
-            raise InvalidInputError(
-                "a player that remembers its rewards cannot take a seat as somebody's opponent: seats are not told rewards"
-            )
         self.agent = agent
         self.noise = agent.policy.noise
+        self.memory = sum(agent.policy.remembered) if isinstance(agent.policy, GRUPolicy) else 0
 
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """See ``core.Player.act``."""
-        action, _ = self.agent._choose(view.observation, noise.numpy())
-        return self.agent.policy.clip(action), memory
+        policy = self.agent.policy
+        if not isinstance(policy, GRUPolicy):
+            action, _ = self.agent._choose(view.observation, noise.numpy())
+            return policy.clip(action), memory
+        assert view.reward is not None
+        hidden, before = torch.split(memory, list(policy.remembered), 1)
+        first = (view.step == 0).unsqueeze(1)
+        hidden = torch.where(first, torch.as_tensor(self.agent._begin(policy, len(memory))), hidden)
+        before = before.clone()
+        before[:, policy.action_size] = view.reward
+        state = State(hidden.numpy(), before.numpy(), True)
+        action, _, hidden = self.agent._recall(policy, view.observation, state, noise.numpy())
+        chosen = policy.remember(action.unsqueeze(0), torch.zeros_like(view.reward).unsqueeze(0))[0]
+        return policy.clip(action), torch.cat([hidden, chosen], 1)
 
 
 @dataclass(frozen=True)

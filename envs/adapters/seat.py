@@ -120,6 +120,7 @@ class Seat:
         self._players: dict[Any, Player] = {}
         self._keys: list[Any] = [None] * self.num_envs  # of _players
         self._memory = torch.zeros(self.num_envs, 0)
+        self._paid = torch.zeros(self.num_envs)  # the opponents' last rewards
         self.opponents = np.full(self.num_envs, None, object)
         self._history: list[Any] = []  # States of the last steps, newest last; only with a screen
         self._returns = torch.zeros(self.num_envs, 2)
@@ -257,7 +258,7 @@ class Seat:
         answers = self._opponents_act()
         pair = (actions, answers) if self.me == 0 else (answers, actions)
         self.rows, (rewards, terminated, truncated) = self.duel.step(self.rows, pair)
-        reward = rewards[:, self.me]
+        reward, self._paid = rewards[:, self.me], rewards[:, self.other]
         if self.screen:
             self._returns = self._returns + rewards
         if restart is not None and restart.any():
@@ -279,22 +280,25 @@ class Seat:
         return int8(self.duel.legal(self.rows)[self.me]) if self.spec.turn_based else None
 
     def _opponents_act(self) -> Tensor:
-        rows, memory, observation = self.rows, self._memory, self.observations[self.other]
+        rows, memory, observation, paid = self.rows, self._memory, self.observations[self.other], self._paid
         if self._groups[0].where is None:
-            action, self._memory = self._act(self._groups[0].player, rows, observation, memory)
+            action, self._memory = self._act(self._groups[0].player, rows, observation, memory, paid)
             return action
         actions, memories = [], []
         for player, index in self._groups:
             part = take_rows(rows, index)  # type: ignore[arg-type]
-            action, new = self._act(player, part, observation[index], memory[index, : player.memory].contiguous())
+            own = memory[index, : player.memory].contiguous()
+            action, new = self._act(player, part, observation[index], own, paid[index])
             actions.append(action)
             memories.append(_widen(new, self._width))
         self._memory = torch.cat(memories)[self._inverse]
         return torch.cat(actions)[self._inverse]
 
-    def _act(self, player: Player, rows: Episode, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def _act(
+        self, player: Player, rows: Episode, observation: Tensor, memory: Tensor, paid: Tensor
+    ) -> tuple[Tensor, Tensor]:
         numbers = noise.uniform(rows.key, rows.step, noise.SEAT[self.other], player.noise, rows.params[0].dtype)
-        return player.act(View(rows.params, rows.state, observation, rows.step), memory, numbers)
+        return player.act(View(rows.params, rows.state, observation, rows.step, paid), memory, numbers)
 
     def _start(self, index: Tensor | None, observe: bool = True) -> None:
         """Start new episodes in the rows at ``index`` (all by default). Writes into no tensor that was handed out."""
@@ -312,6 +316,7 @@ class Seat:
             old = self.observations if index is not None else seen
             self.observations = (_put(old[0], index, seen[0]), _put(old[1], index, seen[1]))
         self.done = _put(self.done, index, torch.zeros_like(key, dtype=torch.bool))
+        self._paid = _put(self._paid, index, torch.zeros(len(key)))
         if self._width:
             self._memory = _put(self._memory, index, torch.zeros(len(key), self._width))
         if self.screen:

@@ -254,7 +254,7 @@ def test_a_step_is_pure(spec):
         for _ in range(3):
             empty = [torch.zeros(ROWS, p.memory) for p in players]
             numbers = [noise.uniform(rows.key, rows.step, noise.SEAT[i], p.noise) for i, p in enumerate(players)]
-            views = [View(rows.params, rows.state, o, rows.step) for o in duel.observe(rows)]
+            views = [View(rows.params, rows.state, o, rows.step, rows.step.double()) for o in duel.observe(rows)]
             given = (rows, tuple(views), tuple(empty), tuple(numbers))
             kept = [tree_copy(part) for part in given]
             chosen = tuple(p.act(*seat)[0] for p, *seat in zip(players, views, empty, numbers, strict=True))

@@ -1,13 +1,17 @@
 """The gradient-based learners against hand-worked quadratics, and what every learner owes: the same numbers again."""
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 
 from metaduel.agents.policies import ModulePolicy
+from metaduel.agents.rollout import Learner, Sitting, rollout
 from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.opponents import load_player
+from metaduel.envs.play import play
 from metaduel.envs.registry import find
-from metaduel.meta.agent import load
+from metaduel.meta.agent import AgentPlayer, load
 from metaduel.meta.checkpoint import load_checkpoint
 from metaduel.meta.config import TrainConfig
 from metaduel.meta.inner import step_sizes
@@ -198,3 +202,41 @@ def test_anil_without_a_head_is_refused():
         MAML(
             {"protagonist": policy.init(0)}, METHODS["anil"].configure(MAMLConfig()), {"protagonist": policy.head_names}
         )
+
+
+@pytest.mark.parametrize("settings", [{"method": "rl2"}, {"method": "latent"}, {"network": "gru"}])
+def test_a_player_with_a_memory_is_the_same_in_every_place(settings, tmp_path):
+    train(TINY.override(iterations=2, hidden=(6,), horizon=0, **settings), tmp_path / "run", quiet=True)
+    run = load(tmp_path / "run")
+    agent, duel = run.protagonist, run.duel
+    weights = {name: value.unsqueeze(0) for name, value in agent.weights.items()}
+    params, zeros = duel.game.params([{}] * 2), torch.zeros(2, dtype=torch.int64)
+    idle = load_player(duel, "adversary", "idle")
+
+    def learner(deterministic):
+        seats = [Sitting(slice(0, 2), Learner(agent.policy, weights, deterministic))], [Sitting(slice(0, 2), idle)]
+        return rollout(duel, params, seats, 1, torch.arange(2), zeros)[0]
+
+    # In a seat: the same noise, so the same actions.
+    seated = play(duel, (AgentPlayer(agent), idle), params, torch.arange(2), zeros)
+    torch.testing.assert_close(seated.returns[:, 0], learner(False).returns.flatten(), atol=1e-3, rtol=1e-4)
+    # Through predict, told its rewards by remember.
+    data, state = learner(True), None
+    for step in range(data.reward.shape[1]):
+        seen = data.observation[0, step, :, : agent.policy.observation_size].numpy()
+        action, state = agent.predict(seen, state, np.full(2, step == 0), deterministic=True)
+        torch.testing.assert_close(
+            torch.as_tensor(action), agent.policy.clip(data.action[0, step]), atol=1e-4, rtol=1e-4
+        )
+        with pytest.raises(InvalidInputError, match="this player remembers its rewards"):
+            agent.predict(seen, state, deterministic=True)
+        state = agent.remember(state, data.reward[0, step].numpy())
+
+
+def test_a_player_with_a_memory_is_an_opponent(tmp_path):
+    train(TINY.override(iterations=1, hidden=(6,), method="rl2"), tmp_path / "run", quiet=True)
+    env = gymnasium.make("metaduel/Navigation-v0", seat="adversary", opponent=f"run:{tmp_path / 'run'}", horizon=5)
+    env.reset(seed=0)
+    first = [env.step(env.action_space.sample() * 0)[0] for _ in range(5)]
+    env.reset(seed=0)
+    assert all(np.array_equal(seen, env.step(env.action_space.sample() * 0)[0]) for seen in first)
