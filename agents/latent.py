@@ -14,6 +14,7 @@ from metaduel.agents.recurrent import affine
 from metaduel.agents.trajectories import Trajectories
 
 LATENT = 8  # numbers in the latent variable
+PREDICTING = ("input", "memory", "belief", "decoder", "decoded")  # layers that learn to predict; the others act
 PAST, STEPS = 8, 32  # of how many moments the belief is judged, by how many steps of the chain each
 
 
@@ -24,9 +25,9 @@ class LatentPolicy(MemoryPolicy):
         policy       pi(action | observation, mean and log standard deviation of z)
         decoder      p(reward, the other's action | z, observation, action), at any step of the chain, before or after
 
-    The memory is trained by the decoder alone (see ``auxiliary``); the policy's gradient stops at the belief. The reward tells of
-    the task, the other's action of the opponent (as in LIAM, Papoudakis et al., NeurIPS 2021); the decoder is for training,
-    and sees the other's action there alone.
+    The memory is trained by the decoder alone (see ``prediction_loss``); the policy's gradient stops at the belief. The reward
+    tells of the task, the other's action of the opponent (as in LIAM, Papoudakis et al., NeurIPS 2021); the decoder is for
+    training, and sees the other's action there alone.
 
     Args:
         observation_size: d.
@@ -78,11 +79,17 @@ class LatentPolicy(MemoryPolicy):
         x = torch.cat([observation[..., : self.observation_size], belief], -1)
         return affine(prepared, "output", torch.tanh(affine(prepared, "layer", x)))
 
-    def auxiliary(
+    def prediction_loss(
         self, prepared: Weights, chain: Sequence[Trajectories], hidden: Sequence[Tensor], seed: int
     ) -> Tensor:
-        """Minus the evidence lower bound per step: how well a few steps are decoded from the belief at a few moments, and by
-        how much the belief moved there from the one before (the first from a standard normal distribution).
+        """Minus the evidence lower bound per step, []: how well a few steps are decoded from the belief at a few moments, and by
+        how much the belief moves from step to step (the first from a standard normal distribution).
+
+        Args:
+            prepared: [N, ...].
+            chain: episodes that were played one after another.
+            hidden: the memory at every step of them, see ``over_chain``.
+            seed: of the steps, the moments and the samples.
         """
         generator = torch.Generator().manual_seed(seed % (1 << 63))
         data, memory = join(chain), torch.cat(list(hidden), 1)

@@ -103,19 +103,6 @@ class MemoryPolicy(GRUPolicy):
         hidden = self._cell(prepared, affine(prepared, "input", given), hidden)
         return self.read(prepared, given, hidden), hidden
 
-    def auxiliary(
-        self, prepared: Weights, chain: Sequence[Trajectories], hidden: Sequence[Tensor], seed: int
-    ) -> Tensor:
-        """What the memory is trained to tell beside how to act: a loss []. None here.
-
-        Args:
-            prepared: [N, ...].
-            chain: episodes that were played one after another.
-            hidden: the memory at every step of them, see ``over_chain``.
-            seed: of anything random.
-        """
-        return prepared["memory.start"].new_zeros(())
-
 
 def join(chain: Sequence[Trajectories]) -> Trajectories:
     """All episodes along the axis of time."""

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.baselines import fit_linear
+from metaduel.agents.latent import LatentPolicy
 from metaduel.agents.losses import clipped_loss
 from metaduel.agents.memory import MemoryPolicy, join
+from metaduel.agents.policies import Weights
 from metaduel.agents.returns import discounted_returns, gae, normalise
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.spec import Role
@@ -37,43 +39,42 @@ class Chain:
     objectives: Mapping[Role, LossConfig]
     seed: int
 
-    def losses(
-        self, players: Players, before: Mapping[Role, Tensor], clip: float, auxiliary: float
-    ) -> dict[Role, Tensor]:
-        """Per role the loss [] of one set of weights [1, ...].
+    def losses(self, players: Players, before: Mapping[Role, Tensor], clip: float) -> dict[Role, Tensor]:
+        """Per role the clipped loss [] of one set of weights [1, ...].
 
         Args:
             players: the weights.
             before: log-probabilities under the weights that played, see ``log_probs``.
             clip: of the ratio.
-            auxiliary: weight of the policy's own loss.
         """
         result = {}
         for role, chain in self.episodes.items():
-            policy, joined = self.policies[role], join(chain)
+            data = join(chain)
+            now = self._log_prob(role, players[role], chain)
+            result[role] = clipped_loss(now, before[role], self._advantages(role, data), data.alive, clip).mean()
+        return result
+
+    def predictions(self, players: Players, draw: int) -> dict[Role, Tensor]:
+        """Per role the loss [] of what its belief predicts, at a few steps of the chain; another ``draw`` has others."""
+        result = {}
+        for role, chain in self.episodes.items():
+            policy = self.policies[role]
+            if not isinstance(policy, LatentPolicy):
+                raise TypeError(f"{type(policy).__name__} predicts nothing")
             prepared = policy.prepare(players[role])
-            hidden = policy.over_chain(prepared, chain)
-            now = self._log_prob(role, prepared, chain, hidden)
-            loss = clipped_loss(now, before[role], self._advantages(role, joined), joined.alive, clip).mean()
-            if auxiliary:
-                loss = loss + auxiliary * policy.auxiliary(prepared, chain, hidden, self.seed)
-            result[role] = loss
+            result[role] = policy.prediction_loss(prepared, chain, policy.over_chain(prepared, chain), self.seed + draw)
         return result
 
     @torch.no_grad()
     def log_probs(self, players: Players) -> dict[Role, Tensor]:
         """Per role the log-probabilities [1, all steps, tasks] of what was done."""
-        result = {}
-        for role, chain in self.episodes.items():
-            prepared = self.policies[role].prepare(players[role])
-            result[role] = self._log_prob(role, prepared, chain, self.policies[role].over_chain(prepared, chain))
-        return result
+        return {role: self._log_prob(role, players[role], chain) for role, chain in self.episodes.items()}
 
-    def _log_prob(
-        self, role: Role, prepared: dict[str, Tensor], chain: Sequence[Trajectories], hidden: Sequence[Tensor]
-    ) -> Tensor:
+    def _log_prob(self, role: Role, weights: Weights, chain: Sequence[Trajectories]) -> Tensor:
         policy, data = self.policies[role], join(chain)
-        out = policy.read(prepared, data.observation.flatten(1, 2), torch.cat(list(hidden), 1).flatten(1, 2))
+        prepared = policy.prepare(weights)
+        hidden = torch.cat(policy.over_chain(prepared, chain), 1)
+        out = policy.read(prepared, data.observation.flatten(1, 2), hidden.flatten(1, 2))
         return policy.head(prepared, out).log_prob(data.action.flatten(1, 2)).view_as(data.reward)
 
     def _advantages(self, role: Role, data: Trajectories) -> Tensor:

@@ -264,9 +264,9 @@ class MAML:
             for name, value in weights.items():
                 value.copy_(state[f"{role}/start/{name}"])
             self.log_rates[role].copy_(state[f"{role}/log_rates"])
-            self._optimisers[role].load(_below(state, f"{role}/outer/"))
+            self._optimisers[role].load(below(state, f"{role}/outer/"))
         for role, optimiser in self._rate_optimisers.items():
-            optimiser.load(_below(state, f"{role}/rate_outer/"))
+            optimiser.load(below(state, f"{role}/rate_outer/"))
 
 
 def check_finite(gradients: Mapping[Role, tuple[Weights, Tensor]]) -> None:
@@ -300,5 +300,6 @@ def _mask(role: Role, weights: Weights, head: tuple[str, ...], config: MAMLConfi
     return mask.repeat_interleave(torch.tensor([value.numel() for value in weights.values()]))
 
 
-def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """What is in ``state`` under names that begin with ``prefix``, by the rest of the name."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

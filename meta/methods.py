@@ -10,7 +10,7 @@ from metaduel.agents.losses import Surrogate
 from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import ActionSpace
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.meta import anil, e_maml, mapg, meta_sgd, promp, rarl, reptile, rl2, trpo
+from metaduel.meta import anil, e_maml, latent, mapg, meta_sgd, promp, rarl, reptile, rl2, trpo
 from metaduel.meta.maml import MAML, MAMLConfig
 
 
@@ -136,7 +136,7 @@ METHODS: dict[str, Method] = {
             "no weights: a belief about task and opponent, kept by a memory that lasts over the episodes of a task",
             "the policy's gradient stops at the belief, which learns to predict rewards and the other's actions",
             rl2.configure,
-            rl2.RL2,
+            latent.Latent,
             rl2.RL2Config,
             memory=LatentPolicy,
             personas=False,

@@ -23,8 +23,9 @@ from torch import Tensor
 from metaduel.agents.policies import Weights
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
-from metaduel.meta.chains import ChainProblem
+from metaduel.meta.chains import Chain, ChainProblem
 from metaduel.meta.maml import MAML, MAMLConfig
+from metaduel.meta.outer import OuterOptimiser
 from metaduel.meta.problem import Batch
 
 
@@ -35,13 +36,11 @@ class RL2Config(MAMLConfig):
     Attributes:
         outer_steps: steps on every batch of chains.
         clip: ratios count within [1 - clip, 1 + clip].
-        auxiliary: weight of what the memory learns to predict, where it does.
         momentum: as in MAML's settings, with PPO's usual one.
     """
 
     outer_steps: int = 5
     clip: float = 0.2
-    auxiliary: float = 1.0
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
@@ -50,8 +49,6 @@ class RL2Config(MAMLConfig):
             raise InvalidInputError(f"outer_steps={self.outer_steps!r} must be a whole number of at least 1")
         if not 0 < self.clip < 1:
             raise InvalidInputError(f"clip={self.clip!r} must be between 0 and 1")
-        if not self.auxiliary >= 0:
-            raise InvalidInputError(f"auxiliary={self.auxiliary!r} must be at least 0")
 
 
 def configure(config: MAMLConfig) -> MAMLConfig:
@@ -80,24 +77,25 @@ class RL2(MAML):
             raise InvalidInputError(
                 f"{type(problem).__name__}: a memory that lasts over episodes is not supported here"
             )
-        chain = problem.chain(self._players(), self.config.steps + 1)
+        return self.learn(problem.chain(self._players(), self.config.steps + 1), lr_scale)
+
+    def learn(self, chain: Chain, lr_scale: float) -> dict[str, float]:
+        """Take the steps; returns metrics by name."""
         before, metrics = chain.log_probs(self._players()), {}
         for _ in range(self.config.outer_steps):
-            losses = chain.losses(self._players(), before, self.config.clip, self.config.auxiliary)
-            for role, gradient in self._own(losses).items():
-                metrics[f"{role}/gradient_norm"] = self._optimisers[role].step(gradient, lr_scale)
+            for role, loss in chain.losses(self._players(), before, self.config.clip).items():
+                metrics[f"{role}/gradient_norm"] = self._descend(role, self._optimisers[role], loss, lr_scale)
         return metrics
 
     def _players(self) -> dict[Role, Weights]:
         return {role: {n: value.unsqueeze(0) for n, value in weights.items()} for role, weights in self.start.items()}
 
-    def _own(self, losses: dict[Role, Tensor]) -> dict[Role, Weights]:
-        """Each player's gradient of its own loss."""
-        result = {}
-        for role, loss in losses.items():
-            flat = torch.autograd.grad(loss, list(self.start[role].values()), materialize_grads=True)
-            result[role] = dict(zip(self.start[role], flat, strict=True))
-            for name, value in result[role].items():
-                if not torch.isfinite(value).all():
-                    raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
-        return result
+    @staticmethod
+    def _descend(role: Role, optimiser: OuterOptimiser, loss: Tensor, lr_scale: float) -> float:
+        """One step of a player's optimiser on a loss; returns the gradient's norm."""
+        flat = torch.autograd.grad(loss, list(optimiser.params.values()), materialize_grads=True)
+        gradient = dict(zip(optimiser.params, flat, strict=True))
+        for name, value in gradient.items():
+            if not torch.isfinite(value).all():
+                raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
+        return optimiser.step(gradient, lr_scale)

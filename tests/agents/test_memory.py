@@ -133,7 +133,7 @@ def test_the_policys_gradient_stops_at_the_belief_and_the_decoders_does_not_reac
 
     acts = reached(policy.head(weights, out).log_prob(data.action.flatten(1, 2)).sum())
     assert acts == {"layer.weight", "layer.bias", "output.weight", "output.bias"}
-    believes = reached(policy.auxiliary(weights, chain, hidden, 0))
+    believes = reached(policy.prediction_loss(weights, chain, hidden, 0))
     assert believes == set(weights) - acts
 
 
@@ -151,7 +151,7 @@ def test_what_is_known_beforehand_is_decoded_better_after_training():
     losses = []
     for step in range(150):
         optimiser.zero_grad()
-        loss = policy.auxiliary(weights, chain, policy.over_chain(weights, chain), step)
+        loss = policy.prediction_loss(weights, chain, policy.over_chain(weights, chain), step)
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
