@@ -388,7 +388,7 @@ class ChainLoad(NamedTuple):
 
 CHAINS = (
     ChainLoad("RockPaperScissors", 0.9, 0.01, 4.3, 20),
-    ChainLoad("IteratedPrisonersDilemma", 0.96, 0.1, 12.5, 10),
+    ChainLoad("IteratedPrisonersDilemma", 0.96, 0.1, 12.5, 15),
 )
 CHAIN_POLICIES: dict[str, Callable[[int, Any], Policy]] = {
     "memory-1 network": lambda size, space: PerState(MLPPolicy(size, space, (64,))),
@@ -430,43 +430,38 @@ class Chains:
 
 def chains_sheet(repeats: int) -> Sheet:
     """Seconds, floating-point operations and memory of a chain, beside what the authors' code takes."""
+    configure(1)
     rows, base = [], peak_memory()
     for policy in CHAIN_POLICIES:  # the smallest first: memory is the largest so far
         for load in CHAINS:
-            for threads in (1, 2):
-                configure(threads)
-                workload = Chains(load, policy)
+            workload = Chains(load, policy)
+            with FlopCounterMode(display=False) as counter, ProductLog() as log:  # the run that isn't timed
                 workload.run()
-                gc.collect()
-                seconds, rollouts = (statistics.median(part) for part in zip(*(workload.run() for _ in range(repeats))))
-                memory = peak_memory()
-                with FlopCounterMode(display=False) as counter, ProductLog() as log:
-                    workload.run()
-                flops, floor = counter.get_total_flops() / load.personas, product_seconds(log) / load.personas
-                rows.append(
-                    (
-                        registry.find(load.game).id.removeprefix("metaduel/"),
-                        policy,
-                        str(load.personas),
-                        str(threads),
-                        f"{seconds:.4f}",
-                        f"{rollouts:.4f}",
-                        f"{load.seconds:g}",
-                        f"{load.seconds / seconds:.0f}",
-                        f"{flops / 1e9:.2f}",
-                        f"{floor:.4f}",
-                        f"{memory - base:.0f}",
-                    )
+            gc.collect()
+            seconds, rollouts = (statistics.median(part) for part in zip(*(workload.run() for _ in range(repeats))))
+            memory = peak_memory()
+            flops, floor = counter.get_total_flops() / load.personas, product_seconds(log) / load.personas
+            rows.append(
+                (
+                    registry.find(load.game).id.removeprefix("metaduel/"),
+                    policy,
+                    str(load.personas),
+                    f"{seconds:.4f}",
+                    f"{rollouts:.4f}",
+                    f"{load.seconds:g}",
+                    f"{load.seconds / seconds:.0f}",
+                    f"{flops / 1e9:.2f}",
+                    f"{floor:.4f}",
+                    f"{memory - base:.0f}",
                 )
-    configure(1)
+            )
     header = (
-        "game", "policy", "personas", "threads", "seconds", "rollouts", "authors'", "times faster", "GFLOP", "s alone",
-        "MiB more",
+        "game", "policy", "personas", "seconds", "rollouts", "authors'", "times faster", "GFLOP", "s alone", "MiB more",
     )  # fmt: skip
     note = (
-        f"Per chain of {UPDATES + 1} batches of {CHAIN_EPISODES} episodes; medians of {repeats} outer steps on all personas at "
-        "once. Authors': their code, one chain at a time. GFLOP: matrix products, counted by PyTorch; alone: the same "
-        f"products and nothing else. MiB more: the largest memory so far above the {base:.0f} MiB before."
+        f"Per chain of {UPDATES + 1} batches of {CHAIN_EPISODES} episodes, one thread; medians of {repeats} outer steps on all "
+        "personas at once. Authors': their code, one chain at a time. GFLOP: matrix products, counted by PyTorch; alone: the "
+        f"same products and nothing else. MiB more: the largest memory so far above the {base:.0f} MiB before."
     )
     return Sheet("One chain of Meta-MAPG against a learning persona", header, tuple(rows), note)
 

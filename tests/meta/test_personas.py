@@ -13,6 +13,7 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.registry import find, games
 from metaduel.envs.repeated_matrix_game.opponents import memory_one_tables
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
+from metaduel.meta.checkpoint import load_checkpoint
 from metaduel.meta.config import TrainConfig
 from metaduel.meta.duels import DuelProblem, LossConfig, Matches
 from metaduel.meta.inner import unroll
@@ -20,6 +21,7 @@ from metaduel.meta.personas import Personas
 from metaduel.meta.problem import Mixture
 from metaduel.meta.source import DuelSource, make_duel, make_policy
 from metaduel.meta.train import make_learner, train
+from metaduel.meta.trainer import LAST
 
 TINY = {"iterations": 2, "tasks": 4, "episodes": 2, "horizon": 4, "steps": 2, "hidden": (4,), "validate_every": 1}
 TINY |= {"validation_tasks": 2, "learned_share": 0.25, "persona_share": 0.5}
@@ -194,3 +196,24 @@ def test_games_that_claim_few_states_show_one_of_them(game):
             assert (observation.sum(1) == 1).all()
             assert (observation.amax(1) == 1).all()
         rows, _ = duel.step(rows, (torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])))
+
+
+@pytest.mark.parametrize("method", ["meta_pg", "meta_mapg", "lola_dice"])
+def test_a_run_with_personas_gives_the_same_numbers_again_and_interrupted(method, tmp_path, monkeypatch):
+    config = TrainConfig(game="RockPaperScissors").override(method=method, **(TINY | {"iterations": 3}))
+    train(config, tmp_path / "one", quiet=True)
+    original = DuelSource.problem
+
+    def problem(self, iteration):
+        if iteration == 2:
+            raise KeyboardInterrupt
+        return original(self, iteration)
+
+    monkeypatch.setattr(DuelSource, "problem", problem)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "two", quiet=True)
+    monkeypatch.undo()
+    train(config, tmp_path / "two", resume=True, quiet=True)
+    one, two = (load_checkpoint(tmp_path / name / LAST)[0] for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
