@@ -388,7 +388,7 @@ class ChainLoad(NamedTuple):
 
 CHAINS = (
     ChainLoad("RockPaperScissors", 0.9, 0.01, 4.3, 20),
-    ChainLoad("IteratedPrisonersDilemma", 0.96, 0.1, 12.5, 15),
+    ChainLoad("IteratedPrisonersDilemma", 0.96, 0.1, 12.5, 12),
 )
 CHAIN_POLICIES: dict[str, Callable[[int, Any], Policy]] = {
     "memory-1 network": lambda size, space: PerState(MLPPolicy(size, space, (64,))),
