@@ -22,6 +22,7 @@ On a shared machine compare ratios within one run, never seconds of different ru
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import os
 import platform
@@ -58,8 +59,9 @@ from metaduel.envs.spec import ROLES, GameSpec, Role
 from metaduel.envs.tasks import sample_tasks
 from metaduel.meta.checkpoint import write_atomic
 from metaduel.meta.duels import DuelProblem, LossConfig, Matches
-from metaduel.meta.maml import MAML, MAMLConfig
+from metaduel.meta.maml import MAML
 from metaduel.meta.mapg import MAPG, MAPGConfig, meta_mapg
+from metaduel.meta.methods import find_method
 from metaduel.meta.personas import Personas
 from metaduel.meta.problem import Mixture, Part, Players
 from metaduel.meta.source import task_rows
@@ -71,6 +73,9 @@ ACTIONS_AHEAD = 8  # sets of random actions, taken in turn
 PEER_SECONDS = (
     5.9  # pytorch-maml-rl on torch 2.13, two workers of one thread, on two such cores: the fastest other TRPO
 )
+METHOD_LOADS = (
+    ("maml", 1), ("maml", 3), ("fomaml", 1), ("reptile", 1), ("anil", 1), ("meta_sgd", 1), ("e_maml", 1), ("promp", 1),
+)  # fmt: skip
 UPDATES, CHAIN_EPISODES = 7, 64  # of a chain: 8 batches
 
 
@@ -208,17 +213,23 @@ class MetaIteration:
     """The workload. Every iteration has fresh tasks and noise; making the problem counts.
 
     Args:
-        share: TRPO outside with this ``curvature_share``; None: Adam.
+        share: TRPO outside with this ``curvature_share``; None: another method.
+        method: which one; Adam outside.
+        steps: its updates.
     """
 
-    def __init__(self, share: float | None = None) -> None:
+    def __init__(self, share: float | None = None, method: str = "maml", steps: int = 1) -> None:
         self.spec = registry.find("Navigation")
         self.duel = Duel(self.spec.make_game())
         self.policy = MLPPolicy(2, self.duel.action_space("protagonist"))
         start: dict[Role, Weights] = {"protagonist": self.policy.init(0)}
         if share is None:
-            self.learner: MAML = MAML(start, MAMLConfig(steps=1, inner_lr=0.1))
+            one = find_method(method)
+            heads: dict[Role, tuple[str, ...]] = {"protagonist": self.policy.head_names}
+            self.learner: MAML = one.learner(start, one.configure(one.settings(steps=steps, inner_lr=0.1)), heads)
+            self.loss = LossConfig(one.surrogates[0])
         else:
+            self.loss = LossConfig()
             self.learner = TRPO(start, TRPOConfig(steps=1, inner_lr=0.1, curvature_share=share))
         self.opponent = load_player(self.duel, "adversary", "idle")
         self.done = 0
@@ -231,12 +242,13 @@ class MetaIteration:
         rows = torch.tensor([[task[name] for name in self.spec.context_names] for task in tasks], dtype=torch.float64)
         matches = Matches(rows, against_adversaries=[(self.opponent, TASKS)])
         seed = self.done * TASKS * EPISODES
-        problem = TimedProblem(self.duel, {"protagonist": self.policy}, matches, EPISODES, seed, LossConfig())
+        problem = TimedProblem(self.duel, {"protagonist": self.policy}, matches, EPISODES, seed, self.loss)
         self.metrics = self.learner.update(problem)
         self.done += 1
-        end = time.perf_counter()
-        (begin, before), (again, after) = problem.rollouts
-        return Split(end - start, (before - begin) + (after - again), again - before, end - after)
+        end, played = time.perf_counter(), problem.rollouts
+        rollouts = sum(after - begin for begin, after in played)
+        between = sum(begin - after for (_, after), (begin, _) in itertools.pairwise(played))
+        return Split(end - start, rollouts, between, end - played[-1][1])
 
 
 class Product(NamedTuple):
@@ -330,6 +342,20 @@ def meta_sheet(iterations: int) -> Sheet:
         f"memory above the {base:.0f} MiB before the first iteration."
     )
     return Sheet("One meta-iteration of MAML, second order, on Navigation", header, tuple(rows), note)
+
+
+def methods_sheet(iterations: int) -> Sheet:
+    """Seconds of a meta-iteration by method, with one and two threads."""
+    rows = []
+    for method, steps in METHOD_LOADS:
+        for threads in (1, 2):
+            configure(threads)
+            middle = median_split(MetaIteration(method=method, steps=steps), iterations)
+            rows.append((method, str(steps), str(threads), *(f"{value:.3f}" for value in middle)))
+    configure(1)
+    header = ("method", "updates", "threads", "seconds", "rollouts", "inner", "outer")
+    note = f"Medians of {iterations} iterations of the workload above. ProMP takes five outer steps on its data."
+    return Sheet("One meta-iteration on Navigation, by method", header, tuple(rows), note)
 
 
 def trpo_sheet(iterations: int) -> Sheet:
@@ -540,6 +566,7 @@ def main(
     sheets: list[Sheet] = []
     measures: list[Callable[[], Sheet]] = [
         lambda: meta_sheet(iterations),
+        lambda: methods_sheet(iterations),
         lambda: trpo_sheet(iterations),
         lambda: chains_sheet(chains),
         lambda: steps_sheet(names, seconds),

@@ -86,6 +86,18 @@ def test_a_trust_region_goes_with_the_same_workload(monkeypatch, threads_kept):
         assert float(row[-1]) == pytest.approx(speed.PEER_SECONDS / float(row[1]), rel=0.1)
 
 
+def test_every_method_has_the_same_workload(monkeypatch, threads_kept):
+    monkeypatch.setattr(speed, "TASKS", 2)
+    monkeypatch.setattr(speed, "EPISODES", 4)
+    sheet = speed.methods_sheet(1)
+    assert [row[:3] for row in sheet.rows[:4]] == [
+        (method, str(steps), threads) for method, steps in speed.METHOD_LOADS[:2] for threads in ("1", "2")
+    ]
+    for row in sheet.rows:
+        total, *parts = (float(value) for value in row[3:])
+        assert 0 < sum(parts) <= total + 0.002
+
+
 def test_gains_are_compared_on_the_same_starts_and_data(monkeypatch):
     monkeypatch.setattr(speed, "TASKS", 2)
     monkeypatch.setattr(speed, "EPISODES", 4)
