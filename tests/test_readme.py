@@ -13,10 +13,10 @@ def test_snippets_run_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {}
     snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(snippets) == 3
+    assert len(snippets) == 5
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), namespace)
-    assert namespace["run"].protagonist.rates.shape[0] == 3
+    assert namespace["run"].protagonist.rates.shape[0] == 5
     assert namespace["adapted"] is not namespace["run"].protagonist
     assert "maml" in namespace["table"].values("method")
     assert {path.name for path in Path("runs/mine/evaluation").iterdir()} >= {
