@@ -16,7 +16,7 @@ def test_snippets_run_in_order(tmp_path, monkeypatch):
     assert len(snippets) == 5
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), namespace)
-    assert namespace["run"].protagonist.rates.shape[0] == 5
+    assert namespace["run"].protagonist.rates.shape[0] == 3
     assert namespace["adapted"] is not namespace["run"].protagonist
     assert "maml" in namespace["table"].values("method")
     assert {path.name for path in Path("runs/mine/evaluation").iterdir()} >= {
