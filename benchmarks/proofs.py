@@ -585,9 +585,9 @@ sizes, where they are learned). It is a mean over tasks, and over the shots k = 
 dθ_k is how θ_k changes with the start. Everything holds for both players: exchange the names for the other one.
 
 Gradients are estimated from episodes, by a *surrogate* whose derivatives stand for those of L
-([agents/losses.py](../agents/losses.py)). The first derivative is the same for all three. They differ in the second ones: H, twice
-by the own weights, and H_φ, by the own and the other's. With s_t = ∇ log π_t of the own action at step t, s'_t of the other's, and
-A_t the advantage:
+([agents/losses.py](../agents/losses.py)). The first derivative is the same for all three. They differ in the second ones: H,
+twice by the own weights, and H_φ, by the own and the other's. With s_t = ∇ log π_t of the own action at step t, s'_t of the
+other's, and A_t the advantage:
 
 - `dice`: those of L, exactly.
 - `lvc`: H = −E Σ_t A_t (∇² log π_t + s_t s_tᵀ) / T, H_φ = −E Σ_t A_t s_t s'_tᵀ / T. Biased, since it misses what an action
