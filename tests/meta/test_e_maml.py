@@ -1,32 +1,21 @@
 """E-MAML against the exact derivative of its objective: every batch that an update may be given, in a game of one step."""
 
-import itertools
-
 import pytest
 import torch
-from gymnasium import spaces
 
-from metaduel.agents.losses import policy_gradient_loss
-from metaduel.agents.policies import MLPPolicy
+from metaduel.benchmarks.enumerated import AllBatches, batches_loss
 from metaduel.envs.errors import InvalidInputError
 from metaduel.meta.config import TrainConfig
 from metaduel.meta.methods import METHODS
-from metaduel.meta.problem import Losses
 from metaduel.meta.source import DuelSource
 from metaduel.meta.train import make_learner
 
 ROLES = ("protagonist", "adversary")
 RATE = 1.5
-# Rewards by own and other action: general-sum, so that no symmetry hides a mistake.
-REWARD = {
-    "protagonist": torch.tensor([[0.5, -1.5], [1.5, -0.2]], dtype=torch.float64),
-    "adversary": torch.tensor([[-0.3, 1.1], [-1.2, 0.7]], dtype=torch.float64),
-}
 START = {
     "protagonist": torch.tensor([0.3, -0.4], dtype=torch.float64),
     "adversary": torch.tensor([-0.2, 0.6], dtype=torch.float64),
 }
-JOINT = torch.tensor(list(itertools.product((0, 1), repeat=2)))  # [4, 2] (protagonist's, adversary's)
 
 
 @pytest.fixture(autouse=True)
@@ -36,93 +25,16 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-def rewards(joint):
-    """Per role the rewards of joint actions [..., 2]."""
-    return {role: REWARD[role][joint[..., 0], joint[..., 1]] for role in ROLES}
-
-
-class AllBatches:
-    """Each 'task' is one sequence of batches of ``episodes`` episodes that K updates may be given; what is at the end of it
-    is weighed by how likely it is, and the loss after adaptation is an expectation.
-    """
-
-    def __init__(self, steps, episodes):
-        batches = torch.tensor(list(itertools.product(range(4), repeat=episodes)))  # [4^E, E]
-        chosen = torch.tensor(list(itertools.product(range(len(batches)), repeat=steps)))  # [B, K]
-        self.drawn = JOINT[batches[chosen]]  # [B, K, E, 2]
-        self.steps, self.size = steps, len(chosen)
-        self.tasks = dict.fromkeys(ROLES, self.size)
-        self.policy = MLPPolicy(1, spaces.Discrete(2), hidden=())
-        self._likely = torch.ones(self.size)
-        self._costs = []
-
-    def log_prob(self, weights, action):
-        """[B, E] of actions [B, E]."""
-        ones = torch.ones(*action.shape, 1)
-        return self.policy(weights, ones).log_prob(action)
-
-    def losses(self, players, shot, joint=False):
-        everything = JOINT.expand(self.size, 4, 2)
-        exact = [self.log_prob(players[role], everything[..., i]) for i, role in enumerate(ROLES)]
-        probability = sum(exact).exp().detach()  # [B, 4]
-        value = {role: (probability * reward).sum(1) for role, reward in rewards(everything).items()}
-        # Tasks are averaged over, batches summed, but not those that are yet to come.
-        here = self._likely * self.size / len(JOINT) ** (self.drawn.shape[2] * (self.steps - shot))
-        self._costs.append({role: -here * v for role, v in value.items()})
-        query, support, drawn = {}, {}, {}
-        for i, role in enumerate(ROLES):
-            reward = rewards(everything)[role].unsqueeze(1)
-            query[role] = here * policy_gradient_loss(
-                exact[i].unsqueeze(1), reward, torch.ones_like(reward), "plain", probability
-            )
-            if shot < self.steps:
-                seen = self.drawn[:, shot]
-                reward, log_prob = rewards(seen)[role].unsqueeze(1), self.log_prob(players[role], seen[..., i])
-                support[role] = policy_gradient_loss(log_prob.unsqueeze(1), reward, torch.ones_like(reward), "plain")
-                drawn[role] = log_prob.sum(1)
-            else:
-                support[role], drawn[role] = query[role], torch.zeros(self.size)
-        self._likely = self._likely * sum(drawn.values()).exp().detach()
-        return Losses(support, query, {}, drawn)
-
-    def costs(self, shot):
-        return self._costs[shot]
-
-
-def probabilities(logits, joint):
-    """How likely batches [B, E, 2] are under logits [B, 2] per role."""
-    result = 1.0
-    for i, role in enumerate(ROLES):
-        pi = torch.softmax(logits[role], -1)
-        result = result * pi.gather(1, joint[..., i]).prod(1)
-    return result
-
-
 def exact(problem, start, role, outer_shots):
-    """The objective by the book: an update adds rate * mean over its episodes of reward * (one-hot action - pi)."""
-    logits = {r: value.expand(problem.size, 2) for r, value in start.items()}
-    likely, found = torch.ones(problem.size), []
-    for shot in range(problem.steps + 1):
-        if shot:  # what is yet to come doesn't matter, but each row is there for all of it
-            yet = len(JOINT) ** (problem.drawn.shape[2] * (problem.steps - shot))
-            pi = {r: torch.softmax(value, -1) for r, value in logits.items()}
-            value = torch.einsum("bi,bj,ij->b", pi[ROLES[0]], pi[ROLES[1]], REWARD[role])
-            found.append(-(likely * value).sum() / yet)
-        if shot < problem.steps:
-            seen = problem.drawn[:, shot]
-            likely = likely * probabilities(logits, seen)
-            after = {}
-            for i, r in enumerate(ROLES):
-                score = torch.nn.functional.one_hot(seen[..., i], 2) - torch.softmax(logits[r], -1).unsqueeze(1)
-                after[r] = logits[r] + 2 * RATE * (rewards(seen)[r].unsqueeze(-1) * score).mean(1)
-            logits = after
-    return found[-1] if outer_shots == "last" else torch.stack(found).mean()
+    """The objective, as a function of the players' logits: half as a weight and half as a bias, which moves both as much."""
+    flats = {r: torch.cat([0.5 * value, 0.5 * value]) for r, value in start.items()}
+    rates = dict.fromkeys(ROLES, torch.full((problem.steps, 4), RATE))
+    return batches_loss(problem.drawn, flats, rates, role, outer_shots == "last")
 
 
 @pytest.mark.parametrize("outer_shots", ["last", "all"])
 @pytest.mark.parametrize(("steps", "episodes"), [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)])
 def test_the_gradient_is_that_of_the_objective(steps, episodes, outer_shots):
-    # Logits are a weight on a constant input plus a bias, which the update moves by as much: hence 2 * RATE above.
     config = METHODS["e_maml"].configure(
         METHODS["e_maml"].settings(steps=steps, inner_lr=RATE, outer_shots=outer_shots)
     )

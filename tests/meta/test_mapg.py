@@ -1,37 +1,32 @@
 """Meta-PG, Meta-MAPG and LOLA-DiCE against what they declare to differentiate, and the personas they meet.
 
-Every trajectory of a short iterated prisoner's dilemma is an episode of one batch, weighted by its probability, so that the
-estimate through the shipped losses and inner step is its own expectation. The declared objective is built from the closed form
-of memory-1 values and differentiated by autograd, or by finite differences.
+In a game of which every trajectory is listed (``benchmarks/enumerated.py``); the declared objective is its closed form,
+differentiated by autograd, or by finite differences.
 """
 
 import itertools
-import weakref
 
 import pytest
 import torch
 
-from metaduel.agents.losses import policy_gradient_loss
-from metaduel.agents.policies import MLPPolicy, stack
+from metaduel.agents.policies import MLPPolicy
 from metaduel.agents.tabular import TabularPolicy
+from metaduel.benchmarks.enumerated import GAME, TASKS, AllTrajectories, Flow, declared_loss, exact_update
+from metaduel.benchmarks.proofs import DISCOUNT, HORIZON, RATE, held, relative, start
 from metaduel.envs.core import Duel
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
-from metaduel.envs.registry import find
-from metaduel.envs.repeated_matrix_game.values import memory_one_values
 from metaduel.meta.config import TrainConfig
 from metaduel.meta.duels import DuelProblem, LossConfig, Matches
 from metaduel.meta.inner import unroll
 from metaduel.meta.mapg import MAPGConfig
 from metaduel.meta.methods import METHODS
-from metaduel.meta.problem import Given, Losses, Mixture, Part
+from metaduel.meta.problem import Given, Mixture, Part
 
 ROLES = ("protagonist", "adversary")
 AWARE = ("meta_pg", "meta_mapg", "lola_dice")
-HORIZON, DISCOUNT, RATE, PERSONA_RATE = 3, 0.9, 1.5, 2.5
-GAME = find("IteratedPrisonersDilemma").make_game()
-TASKS = torch.tensor([[0.5, -1.5, 1.5, -0.5], [0.4, -1.3, 1.7, -0.6]], dtype=torch.float64)
-PAYOFFS = GAME.params_from_rows(TASKS, torch.float64).payoffs
+FLOWS = {"meta_pg": Flow(), "meta_mapg": Flow(peer=True), "lola_dice": Flow(own=False, peer=True)}
+PERSONA_RATE = 2.5
 
 
 @pytest.fixture(autouse=True)
@@ -39,92 +34,6 @@ def double():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-class Enumerated:
-    """Every trajectory of the dilemma; a role in ``tabular`` has a table as its policy."""
-
-    def __init__(self, tabular=(), kind="dice"):
-        self.duel, self.kind = Duel(GAME, HORIZON), kind
-        space = self.duel.action_space("protagonist")
-        self.policies = {r: TabularPolicy(5, 5, space) if r in tabular else MLPPolicy(5, space, ()) for r in ROLES}
-        self.tasks = dict.fromkeys(ROLES, len(TASKS))
-        self.actions = torch.tensor(list(itertools.product(range(4), repeat=HORIZON))).T  # [T, E]: 2 * own + other
-        n, e = len(TASKS), self.actions.shape[1]
-        zeros = torch.zeros(n * e, dtype=torch.int64)
-        rows = self.duel.reset(GAME.params_from_rows(TASKS.repeat_interleave(e, 0), torch.float64), zeros, zeros)
-        seen, got = [], []
-        for joint in self.actions.repeat(1, n):
-            seen.append(torch.stack(self.duel.observe(rows)).view(2, n, e, 5).double())
-            rows, transition = self.duel.step(rows, (joint // 2, joint % 2))
-            got.append(transition.reward.T.reshape(2, n, e))
-        self.seen, self.got = torch.stack(seen, 2), torch.stack(got, 2)  # [2, N, T, E, 5] and [2, N, T, E]
-
-    def log_prob(self, weights, seat):
-        policy, action = self.policies[ROLES[seat]], (self.actions // 2, self.actions % 2)[seat]
-        return policy.log_prob(policy.prepare(weights), self.seen[seat], action.expand(self.got[seat].shape))
-
-    def losses(self, players, shot, joint=False):
-        own = [self.log_prob(players[role], seat) for seat, role in enumerate(ROLES)]
-        both = own[0] + own[1]
-        probability, discounts = both.detach().sum(1).exp(), DISCOUNT ** torch.arange(HORIZON).view(1, -1, 1)
-        assert torch.allclose(probability.sum(1), torch.ones(len(TASKS)))
-        result = {}
-        for seat, role in enumerate(ROLES):
-            # The discounted return to come from 0, less any function of the state.
-            to_come = (self.got[seat] * discounts).flip(1).cumsum(1).flip(1)
-            advantage = to_come - self.seen[seat] @ torch.tensor([0.3, -0.2, 0.7, 0.1, -0.5])
-            log_prob = both if joint else own[seat]
-            result[role] = policy_gradient_loss(log_prob, advantage, torch.ones_like(advantage), self.kind, probability)
-        return Losses(result, result)
-
-    def draw(self, players, shot):
-        return lambda players, joint: self.losses(players, shot, joint)
-
-
-def table(weights):
-    """Probabilities [N, 5, 2] of stacked weights."""
-    if "table" in weights:
-        return torch.softmax(weights["table"], -1)
-    return torch.softmax(weights["layer0.weight"] + weights["layer0.bias"].unsqueeze(1), -1)
-
-
-def exact(players, role):
-    """Loss [N] by the closed form."""
-    values = memory_one_values(*(table(players[r]) for r in ROLES), PAYOFFS, DISCOUNT, HORIZON)
-    return -values[:, ROLES.index(role)] / HORIZON
-
-
-def step(players, rates, terms, me):
-    """The exact update of both, as ``me``'s ``terms`` see it: own weights stay without own, the peer is a number without peer."""
-    after = {}
-    for role, weights in players.items():
-        if role == me and "own" not in terms:
-            after[role] = weights
-            continue
-        gradients = torch.autograd.grad(exact(players, role).sum(), list(weights.values()), create_graph=True)
-        moved = {
-            name: value - rate * g
-            for (name, value), rate, g in zip(weights.items(), rates[role], gradients, strict=True)
-        }
-        constant = role != me and "peer" not in terms
-        after[role] = {n: v.detach().requires_grad_() for n, v in moved.items()} if constant else moved
-    return after
-
-
-def declared(players, rates, steps, terms, me):
-    """The outer objective of ``me`` with its graph; ``players``: stacked, ``rates``: per role [K, P]."""
-    losses = []
-    for k in range(steps):
-        players = step(players, {role: rate[k] for role, rate in rates.items()}, terms, me)
-        losses.append(exact(players, me).mean())
-    return losses[-1] if "own" not in terms else torch.stack(losses).mean()
-
-
-def start(seed=3):
-    generator = torch.Generator().manual_seed(seed)
-    shapes = {"layer0.weight": (5, 2), "layer0.bias": (2,)}
-    return {role: {n: torch.randn(*shape, generator=generator) for n, shape in shapes.items()} for role in ROLES}
 
 
 def persona(seed=5):
@@ -136,20 +45,26 @@ def learner(method, steps, roles=ROLES, **settings):
     return METHODS[method].learner({role: start()[role] for role in roles}, config)
 
 
+def game(tabular=(), kind="dice"):
+    return AllTrajectories(kind, HORIZON, DISCOUNT, tabular=tabular)
+
+
 def everyone(ours, given):
-    """Stacked players and rates [K, P], to differentiate the declared objective with respect to the learner's leaves."""
+    """Flat weights and step sizes [K, D] of both, with a graph to the learner's leaves."""
     steps = ours.config.steps
-    players = {role: stack(weights, len(TASKS)) for role, weights in ours.start.items()}
-    rates = {role: ours.rates(role) for role in players}
+    flats = {role: flat(weights.values()) for role, weights in ours.start.items()}
+    sizes = {role: torch.tensor([v.numel() for v in weights.values()]) for role, weights in ours.start.items()}
+    rates = {role: ours.log_rates[role].exp().repeat_interleave(sizes[role], 1) for role in flats}
     for role, one in given.items():
-        players[role] = {n: v.clone().requires_grad_() for n, v in one.weights.items()}
-        rates[role] = torch.full((steps, 1), one.rate)
-    return players, rates
+        flats[role] = one.weights["table"].flatten(1)
+        rates[role] = torch.full((steps, flats[role].shape[1]), one.rate)
+    return flats, rates
 
 
-def exact_gradients(ours, role, given):
-    players, rates = everyone(ours, given)
-    value = declared(players, rates, ours.config.steps, ours.config.terms, role)
+def exact_gradients(ours, method, role, given):
+    flats, rates = everyone(ours, given)
+    last = ours.config.outer_shots == "last"
+    value = declared_loss(game(tabular=tuple(given)), flats, rates, FLOWS[method], role, last)
     leaves = [*ours.start[role].values(), ours.log_rates[role]]
     return torch.autograd.grad(value, leaves, materialize_grads=True)
 
@@ -158,19 +73,15 @@ def flat(tensors):
     return torch.cat([value.flatten() for value in tensors])
 
 
-def relative(a, b):
-    return float((a - b).norm() / b.norm())
-
-
 @pytest.mark.parametrize("recompute", [True, False])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize("method", AWARE)
 def test_the_gradient_is_that_of_the_declared_objective(method, steps, recompute):
     ours = learner(method, steps, recompute=recompute)
-    found = ours.gradients(Enumerated())
+    found = ours.gradients(game())
     for role in ROLES:
         gradient, of_rates = found[role]
-        *expected, expected_of_rates = exact_gradients(ours, role, {})
+        *expected, expected_of_rates = exact_gradients(ours, method, role, {})
         assert relative(flat(gradient.values()), flat(expected)) < 1e-6
         if method == "lola_dice":
             assert not of_rates.any()  # they are the other's idea of this player
@@ -185,9 +96,9 @@ def test_the_gradient_is_that_of_the_declared_objective(method, steps, recompute
 def test_against_personas_it_is_the_same_with_their_starts_constant(method, steps, recompute, role):
     other = ROLES[1 - ROLES.index(role)]
     ours, given = learner(method, steps, (role,), recompute=recompute), {other: persona()}
-    found = ours.gradients(Mixture([Part(Enumerated(tabular=(other,)), given)]))
+    found = ours.gradients(Mixture([Part(game((other,)), given)]))
     assert list(found) == [role]
-    *expected, _ = exact_gradients(ours, role, given)
+    *expected, _ = exact_gradients(ours, method, role, given)
     assert relative(flat(found[role][0].values()), flat(expected)) < 1e-6
 
 
@@ -196,27 +107,24 @@ def test_against_personas_it_is_the_same_with_their_starts_constant(method, step
 def test_autograd_of_the_closed_form_is_the_slope_of_the_declared_objective(method, role):
     # What the tests above trust: finite differences of the objective itself. Where the peer is a number, its updates are
     # those of the start that is not moved.
-    ours = learner(method, 2)
-    *expected, _ = exact_gradients(ours, role, {})
-    base, rates = everyone(ours, {})
-    terms, other = ours.config.terms, ROLES[1 - ROLES.index(role)]
-    frozen = [base]
+    ours, other = learner(method, 2), ROLES[1 - ROLES.index(role)]
+    *expected, _ = exact_gradients(ours, method, role, {})
+    base, rates = ({r: v.detach() for r, v in values.items()} for values in everyone(ours, {}))
+    stacked = {r: v.expand(len(TASKS), -1).requires_grad_() for r, v in base.items()}
+    frozen = [stacked]
     for k in range(2):
-        frozen.append(step(frozen[-1], {r: rate[k] for r, rate in rates.items()}, ("own", "peer"), role))
+        frozen.append(exact_update(game(), frozen[-1], {r: rate[k] for r, rate in rates.items()}, Flow(), role))
 
     def value(shift):
-        players = dict(base)
-        w, b = (start()[role][n] for n in ("layer0.weight", "layer0.bias"))
-        moved = {"layer0.weight": w + shift[:10].view(5, 2), "layer0.bias": b + shift[10:]}
-        players[role] = stack({n: v.requires_grad_() for n, v in moved.items()}, len(TASKS))
-        if "peer" in terms:
-            return float(declared(players, rates, 2, terms, role).detach())
-        total = 0.0
+        if method != "meta_pg":
+            flats = {**base, role: (base[role] + shift).requires_grad_()}
+            return float(declared_loss(game(), flats, rates, FLOWS[method], role, method == "lola_dice").detach())
+        own, total = stacked[role].detach() + shift, 0.0
         for k in range(2):
-            players = {**players, other: frozen[k][other]}
-            own = step(players, {r: rate[k] for r, rate in rates.items()}, ("own", "peer"), role)[role]
+            players = {role: own.detach().requires_grad_(), other: frozen[k][other]}
+            own = exact_update(game(), players, {r: rate[k] for r, rate in rates.items()}, Flow(), role)[role]
             players = {role: own, other: frozen[k + 1][other]}
-            total += float(exact(players, role).mean().detach()) / 2
+            total += float(game().exact_loss(players, role).mean().detach()) / 2
         return total
 
     slopes = [(value(1e-5 * e) - value(-1e-5 * e)) / 2e-5 for e in torch.eye(12)]
@@ -224,15 +132,15 @@ def test_autograd_of_the_closed_form_is_the_slope_of_the_declared_objective(meth
 
 
 def test_the_three_are_three():
-    found = [flat(learner(m, 2, outer_shots="last").gradients(Enumerated())["adversary"][0].values()) for m in AWARE]
+    found = [flat(learner(m, 2, outer_shots="last").gradients(game())["adversary"][0].values()) for m in AWARE]
     assert all(relative(a, b) > 0.01 for a, b in itertools.combinations(found, 2))
 
 
 @pytest.mark.parametrize("method", ["meta_mapg", "lola_dice"])
 def test_without_the_box_the_peer_term_is_wrong(method):
     ours = learner(method, 1)
-    wrong = flat(ours.gradients(Enumerated(kind="lvc"))["adversary"][0].values())
-    assert relative(wrong, flat(exact_gradients(ours, "adversary", {})[:-1])) > 0.01
+    wrong = flat(ours.gradients(game(kind="lvc"))["adversary"][0].values())
+    assert relative(wrong, flat(exact_gradients(ours, method, "adversary", {})[:-1])) > 0.01
 
 
 @pytest.mark.parametrize("method", [*AWARE, "maml", "reptile"])
@@ -240,9 +148,9 @@ def test_a_mixture_is_the_mean_over_its_tasks(method):
     config = METHODS[method].configure(METHODS[method].settings(steps=2, inner_lr=RATE))
     ours = METHODS[method].learner(start(), config)
     parts = [
-        Part(Enumerated()),
-        Part(Enumerated(("adversary",)), {"adversary": persona(1)}),
-        Part(Enumerated(("protagonist",)), {"protagonist": persona(2)}),
+        Part(game()),
+        Part(game(("adversary",)), {"adversary": persona(1)}),
+        Part(game(("protagonist",)), {"protagonist": persona(2)}),
     ]
     together, main = ours.gradients(Mixture(parts)), ours.gradients(parts[0].problem)
     for role, part in zip(ROLES, parts[1:], strict=True):
@@ -254,24 +162,13 @@ def test_a_mixture_is_the_mean_over_its_tasks(method):
 
 @pytest.mark.parametrize("method", AWARE)
 def test_recomputing_keeps_memory_level(method):
-    def kept(steps, recompute):
-        alive = weakref.WeakSet()
-        ours = learner(method, steps, recompute=recompute)
-
-        class Kept:
-            def __init__(self, tensor):
-                self.tensor = tensor.detach()  # with its graph it would hold itself
-                alive.add(self)
-
-        with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
-            losses = ours.outer_losses(Enumerated())
-        assert len(losses) == 2
-        return sum(kept.tensor.numel() for kept in alive)
-
     # What a further shot adds: weights and rates alone, and all that was computed.
-    few, many = (kept(5, recompute) - kept(3, recompute) for recompute in (True, False))
-    assert few < 1000
-    assert many > 20_000
+    few, many = (
+        held(learner(method, 5, recompute=again), game()) - held(learner(method, 3, recompute=again), game())
+        for again in (True, False)
+    )
+    assert few < 5_000
+    assert many > 50_000
 
 
 @pytest.mark.parametrize("method", AWARE)
@@ -284,14 +181,15 @@ def test_sampled_gradients_are_unbiased(method):
     matches = Matches(TASKS.repeat(repeats, 1), duels=2 * repeats)
     problem = DuelProblem(Duel(GAME, HORIZON), policies, matches, episodes, derive_seed(2, 7), loss)
     ours, given = learner(method, steps, (role,)), {other: persona()}
-    players, rates = everyone(ours, given)
-    many = {r: {n: v.detach().repeat(repeats, *[1] * (v.dim() - 1)) for n, v in w.items()} for r, w in players.items()}
+    rates = {role: ours.rates(role), other: torch.full((steps, 1), PERSONA_RATE)}
+    everyone = {role: {n: v.expand(2, *v.shape) for n, v in ours.start[role].items()}, other: given[other].weights}
+    many = {r: {n: v.detach().repeat(repeats, *[1] * (v.dim() - 1)) for n, v in w.items()} for r, w in everyone.items()}
     leaves = {r: {n: v.requires_grad_() for n, v in w.items()} for r, w in many.items()}
     peer, moving = "peer" in ours.config.terms, None if "own" in ours.config.terms else (other,)
     history = unroll(problem, leaves, rates, steps, True, peer, moving, recompute=True)
     parts = torch.autograd.grad(ours.outer_loss(role, history) * repeats, list(leaves[role].values()))
     estimates = torch.cat([part.flatten(1) for part in parts], 1).view(repeats, 2, 12).sum(1)
-    expected, error = flat(exact_gradients(ours, role, given)[:-1]), estimates.std(0) / repeats**0.5
+    expected, error = flat(exact_gradients(ours, method, role, given)[:-1]), estimates.std(0) / repeats**0.5
     assert float(((estimates.mean(0) - expected) / error).abs().max()) < 4
     assert float(error.norm() / expected.norm()) < 0.2  # else it would prove little
 

@@ -1,6 +1,5 @@
 """MAML with a TRPO outer step: its curvature against double autograd, its linear solver, and what a trust region promises."""
 
-import itertools
 import math
 
 import pytest
@@ -9,9 +8,8 @@ import torch
 from metaduel.agents import distributions
 from metaduel.agents.losses import policy_gradient_loss
 from metaduel.agents.rollout import Trajectories
-from metaduel.envs.core import Duel
+from metaduel.benchmarks.enumerated import AllTrajectories
 from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.registry import find
 from metaduel.meta.config import TrainConfig
 from metaduel.meta.duels import LossConfig, Replay, keep
 from metaduel.meta.inner import adapt_step, unroll
@@ -81,32 +79,15 @@ class Enumerated(DuelSource):
     """Every joint trajectory of a short iterated prisoner's dilemma once per task, as what both players saw, did and got."""
 
     def __init__(self, horizon):
-        config = TrainConfig(game="IteratedPrisonersDilemma").override(horizon=horizon, hidden=(), tasks=2)
-        super().__init__(config)
-        self.joint = torch.tensor(list(itertools.product(range(4), repeat=horizon))).T  # 2 * own + other
-        self.payoffs = torch.tensor([[0.5, -1.5, 1.5, -0.5], [0.4, -1.3, 1.7, -0.6]])
+        super().__init__(TrainConfig(game="IteratedPrisonersDilemma").override(horizon=horizon, hidden=(), tasks=2))
 
     def data(self):
-        duel = Duel(find("IteratedPrisonersDilemma").make_game(), self.config.horizon)
-        n, e = len(self.payoffs), self.joint.shape[1]
-        params = duel.game.params_from_rows(self.payoffs.repeat_interleave(e, 0), torch.float64)
-        zeros = torch.zeros(n * e, dtype=torch.int64)
-        rows, seen, got = duel.reset(params, zeros, zeros), ([], []), []
-        for joint in self.joint.repeat(1, n):
-            for seat, observation in enumerate(duel.observe(rows)):
-                seen[seat].append(observation.double().view(n, e, -1))
-            rows, transition = duel.step(rows, (joint // 2, joint % 2))
-            got.append(transition.reward.view(n, e, 2))
-        reward = torch.stack(got, 1)
-        actions = (self.joint // 2, self.joint % 2)
+        game = AllTrajectories(horizon=self.config.horizon)
         return {
             role: Trajectories(
-                torch.stack(seen[seat], 1),
-                actions[seat].expand(n, *self.joint.shape).contiguous(),
-                reward[..., seat].contiguous(),
-                torch.ones(reward.shape[:3]),
+                game.seen[seat], game.actions[seat].expand(reward.shape), reward, torch.ones_like(reward)
             )
-            for seat, role in enumerate(ROLES)
+            for seat, (role, reward) in enumerate(zip(ROLES, game.got, strict=True))
         }
 
 

@@ -1,0 +1,141 @@
+"""Every gradient-based learner estimates what it says, and docs/learners.md says what the program finds."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from metaduel.benchmarks import proofs
+from metaduel.benchmarks.enumerated import AllBatches, AllTrajectories
+from metaduel.benchmarks.proofs import BOUND, STEPS, Case, cases, declared, error, relative, sampled, shipped
+from metaduel.envs.errors import InvalidInputError
+from metaduel.meta import maml
+from metaduel.meta.methods import METHODS
+
+ROLES = ("protagonist", "adversary")
+PAGE = Path(__file__).parents[2] / "docs" / "learners.md"
+ERROR = re.compile(r"\b\de[-+]\d\d\b")
+OWN = Case("maml", "dice")
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with proofs.double():
+        yield
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: "-".join(case.labels))
+def test_every_learner_estimates_what_it_declares(case):
+    for steps in STEPS if case.updates else (0,):
+        ours, exact = shipped(case, steps), declared(case, steps)
+        assert ours.keys() == exact.keys() == set(ROLES)
+        for role in ROLES:
+            assert error(ours[role], exact[role]) < BOUND
+            assert exact[role].start.norm() > 1e-3
+
+
+def test_every_gradient_based_method_is_among_them():
+    proven = {case.method for case in cases()}
+    assert {name for name, method in METHODS.items() if proofs.gradient_based(method)} <= proven
+    assert {"maml", "fomaml", "anil", "meta_sgd", "e_maml", "promp", "reptile", "maml_trpo", "joint"} <= proven
+    assert {"meta_pg", "meta_mapg", "lola_dice"} <= proven
+    assert ("maml", "dice", "total") in {case.labels for case in cases()}
+
+
+def test_a_wrong_update_is_noticed(monkeypatch):
+    # Updates as constants where they should be differentiated.
+    def first_order(problem, players, rates, steps, second_order, *rest):
+        return unroll(problem, players, rates, steps, False, *rest)
+
+    unroll = maml.unroll
+    monkeypatch.setattr(maml, "unroll", first_order)
+    assert error(shipped(OWN, 1)["protagonist"], declared(OWN, 1)["protagonist"]) > 0.01
+
+
+def test_errors_by_hand():
+    one, two = torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])
+    assert relative(two, one) == pytest.approx(0.1)
+    assert relative(one, one) == relative(0 * one, 0 * one) == 0.0
+    assert relative(one, 0 * one) == float("inf")
+    nothing = torch.zeros(1)
+    assert error(proofs.Gradient(one, nothing), proofs.Gradient(one, one[:1])) == pytest.approx(1.0)
+
+
+def test_a_listed_game_draws_nothing():
+    for game in (AllTrajectories(), AllBatches(1, 1)):
+        with pytest.raises(InvalidInputError, match="everything that can happen is in it already"):
+            game.replay(0.3)
+        with pytest.raises(InvalidInputError, match="everything that can happen"):
+            game.drop("protagonist", [0])
+    with pytest.raises(InvalidInputError, match="everything that can happen"):
+        AllTrajectories().costs(0)
+
+
+# One batch of 100,000 episodes per update: its estimate is right within what chance makes of it.
+@pytest.mark.parametrize(
+    ("case", "steps"),
+    [
+        (OWN, 1),
+        (OWN, 2),
+        (OWN, 3),
+        (Case("maml", "dice", {"peer": True}), 1),
+        (Case("maml", "lvc"), 2),
+        (Case("lola_dice", "dice"), 1),
+    ],
+    ids=lambda value: "-".join(value.labels) if isinstance(value, Case) else str(value),
+)
+def test_sampled_gradients_are_right_with_large_batches(case, steps):
+    found = sampled(case, steps, proofs.MANY)
+    assert found.z < 4
+    assert found.error < 0.02  # else it would prove little
+
+
+def test_small_batches_are_biased():
+    assert sampled(OWN, 1, proofs.FEW, 2000).z > 10
+    few = sampled(OWN, 1, proofs.FEW, 2000, baseline=False)
+    assert 0 < few.bias < sampled(OWN, 1, proofs.FEW, 2000).bias
+
+
+def test_standard_errors_of_one_batch_are_those_of_repeats():
+    one, many = sampled(OWN, 1, 2000), sampled(OWN, 1, 2000, repeats=100)
+    assert one.error == pytest.approx(10 * many.error, rel=0.2)
+
+
+def test_what_the_page_says_of_the_biases_holds():
+    for steps in STEPS:
+        for rate in (proofs.RATE / 10, proofs.RATE):
+
+            def off(case, peer=False, rate=rate, steps=steps):
+                exact = declared(Case("maml", "dice", {"peer": peer}), steps, rate)
+                ours = declared(case, steps, rate)
+                return max(relative(ours[role].start, exact[role].start) for role in ROLES)
+
+            assert off(Case("maml", "plain")) > off(Case("fomaml", "lvc"))
+            # Total with LVC is about as far off as own learning alone, and with the plain loss no different from it.
+            assert off(Case("maml", "lvc", {"peer": True}), peer=True) > 0.9 * off(OWN, peer=True)
+            total, own = (declared(Case("maml", "plain", {"peer": peer}), steps, rate) for peer in (True, False))
+            assert all(relative(total[role].start, own[role].start) < 1e-9 for role in ROLES)
+
+
+def test_memory_grows_with_updates_that_are_kept():
+    sheet = proofs.memory_sheet((2, 4, 8))
+    kept, again, _ = ([int(size) for size in row[1:]] for row in sheet.rows)
+    assert kept[2] - kept[1] == pytest.approx(2 * (kept[1] - kept[0]), rel=0.05)
+    assert again[2] < 1.1 * again[0]
+
+
+def test_the_committed_page_is_what_the_program_writes():
+    page = PAGE.read_text()
+    assert [line for line in page.splitlines() if line.startswith("### ")][: len(METHODS)] == [
+        f"### {name}" for name in METHODS
+    ]
+    errors = [float(found) for found in ERROR.findall(page)]
+    assert len(errors) == sum(2 * (len(STEPS) if case.updates else 1) for case in cases())
+    assert max(errors) < BOUND
+    before, _, rest = page.partition("### Small batches")
+    small, _, _ = rest.partition("### Memory")
+    assert re.search(r"\| joint \| 0 \| fitted \| 20 \|", small)
+    ours = proofs.page([proofs.proof_sheet(), proofs.bias_sheet()])
+    again = "run python -m metaduel.benchmarks.proofs"
+    assert ERROR.sub("error", before).strip() == ERROR.sub("error", ours).strip(), again
