@@ -374,11 +374,17 @@ class DuelProblem:
         self._losses = {role: loss.of(role) if isinstance(loss, LossConfig) else loss[role] for role in policies}
         dtype = torch.get_default_dtype()
         self._params = duel.game.params_from_rows(matches.tasks.repeat_interleave(episodes, 0), dtype)
+        self.seed = seed
         # Row seeds wrap around like all arithmetic on keys.
         self._seeds = torch.arange(matches.tasks.shape[0] * episodes) + seed
         self.returns: list[dict[Role, Tensor]] = []
         self.environment_steps = 0
         self._kept: list[Kept] = []
+
+    @property
+    def duels(self) -> int:
+        """On how many tasks two learners meet: the protagonist's last, the adversary's first."""
+        return self.matches.duels
 
     @property
     def tasks(self) -> dict[Role, int]:
@@ -417,7 +423,7 @@ class DuelProblem:
             mean = {r: torch.stack([d.returns.flatten() for d in chain[part]]).mean(0) for r, chain in played.items()}
             self.returns.append(mean)
         policies = {role: cast(MemoryPolicy, self.policies[role]) for role in played}
-        return Chain(policies, played, self._losses, int(self._seeds[0]))
+        return Chain(policies, played, self._losses, self.seed)
 
     def remember(self, players: Players, shot: int) -> Players:
         """See ``ChainProblem.remember``."""

@@ -154,10 +154,16 @@ class ForeignProblem:
             role: {name: value.expand(len(tasks), *value.shape) for name, value in weights.items()}
             for role, weights in (opponents or {}).items()
         }
+        self.seed = seed
         self._seeds = torch.arange(len(tasks) * episodes) + seed
         self.returns: list[dict[Role, Tensor]] = []
         self.environment_steps = 0
         self._kept: list[Kept] = []
+
+    @property
+    def duels(self) -> int:
+        """On how many tasks two learners meet: all, where both learn."""
+        return 0 if self._opponents else len(self._tasks)
 
     @property
     def tasks(self) -> dict[Role, int]:

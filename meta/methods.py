@@ -10,7 +10,7 @@ from metaduel.agents.losses import Surrogate
 from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import ActionSpace
 from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.meta import anil, e_maml, latent, mapg, meta_sgd, promp, rarl, reptile, rl2, trpo
+from metaduel.meta import anil, e_maml, latent, mapg, meta_sgd, promp, rarl, reptile, rl2, self_play, trpo
 from metaduel.meta.maml import MAML, MAMLConfig
 
 
@@ -147,6 +147,16 @@ METHODS: dict[str, Method] = {
             "nothing in training",
             "nothing: there is no inner step; it gets the same number of episodes per iteration",
             lambda config: replace(config, steps=0, second_order=False, peer=False),
+        ),
+        Method(
+            "self_play",
+            "Heinrich, Lanctot and Silver, ICML 2015; Vinyals et al., Nature 2019",
+            "nothing in training",
+            "nothing: both players learn at once, each against past selves of the other",
+            self_play.configure,
+            self_play.SelfPlay,
+            self_play.SelfPlayConfig,
+            personas=False,
         ),
         Method(
             "rarl",

@@ -1,0 +1,111 @@
+"""Self-play with a pool: who is met, who joins and leaves, and that the latest is joint training."""
+
+import pytest
+import torch
+
+from metaduel.envs.errors import InvalidInputError
+from metaduel.meta.config import TrainConfig
+from metaduel.meta.self_play import AVERAGE, SelfPlay, SelfPlayConfig
+from metaduel.meta.source import DuelSource
+from metaduel.meta.train import make_learner
+
+TINY = TrainConfig(game="RockPaperScissors", method="self_play").override(
+    tasks=6, episodes=2, horizon=3, hidden=(4,), pool=2, pool_every=1
+)
+
+
+def made(**settings):
+    config = TINY.override(**settings)
+    source = DuelSource(config)
+    return make_learner(config, source), source
+
+
+def test_who_is_met_by_hand():
+    learner, _ = made()
+    learner.win_rates["adversary"] = torch.tensor([0.5, 0.0, 1.0])
+    # (1 - w)^2: 0.25, 1, 0.
+    assert learner.probabilities("adversary").tolist() == pytest.approx([0.2, 0.8, 0.0])
+    learner.win_rates["adversary"] = torch.ones(2)  # all are beaten: anybody
+    assert learner.probabilities("adversary").tolist() == [0.5, 0.5]
+    uniform, _ = made(opponents="uniform")
+    uniform.win_rates["adversary"] = torch.tensor([0.5, 0.0, 1.0])
+    assert uniform.probabilities("adversary").tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_the_pool_takes_the_present_and_the_oldest_leave():
+    learner, source = made()
+    starts = []
+    for i in range(4):
+        learner.update(source.problem(i))
+        starts.append({r: {n: v.detach().clone() for n, v in w.items()} for r, w in learner.start.items()})
+    for role in learner.start:
+        assert len(learner.pool[role]) == 2
+        assert len(learner.win_rates[role]) == 3
+        for kept, was in zip(learner.pool[role], starts[-2:], strict=True):
+            assert all(torch.equal(kept[name], value) for name, value in was[role].items())
+
+
+@pytest.mark.parametrize("role", ["protagonist", "adversary"])
+def test_win_rates_by_hand(role):
+    learner, source = made(opponents="uniform")
+    problem = source.problem(0)
+    n, seat = problem.duels, ["protagonist", "adversary"].index(role)
+    if seat:
+        learner._loss(problem, "protagonist", 0)  # shots are played in order
+        learner.win_rates = {r: torch.full((1,), 0.5) for r in learner.win_rates}
+    learner._loss(problem, role, seat)
+    met = "adversary" if role == "protagonist" else "protagonist"
+    returns = problem.returns[seat]
+    own, other = returns["protagonist"][-n:], returns["adversary"][:n]
+    if role == "adversary":
+        own, other = other, own
+    better = float(torch.where(own == other, 0.5, (own > other).float()).mean())
+    assert learner.win_rates[met].tolist() == pytest.approx([0.5 + AVERAGE * (better - 0.5)])
+
+
+def test_the_latest_is_joint_training():
+    ours, source = made(opponents="latest")
+    joint = make_learner(TINY.override(method="joint"), source)
+    ours.update(source.problem(0))
+    joint.update(source.problem(0))
+    for role, weights in joint.start.items():
+        assert all(torch.equal(value, ours.start[role][name]) for name, value in weights.items())
+
+
+def test_past_selves_stand_still_and_are_met():
+    learner, source = made(opponents="uniform", learned_share=1.0)
+    learner.update(source.problem(0))
+    (past,) = learner.pool["adversary"]
+    before = {name: value.clone() for name, value in past.items()}
+    seen = []
+    problem = source.problem(1)
+    original = problem.losses
+    problem.losses = lambda players, shot, joint=False: seen.append(players) or original(players, shot, joint)
+    learner.update(problem)
+    rows = seen[0]["adversary"]["layer1.bias"]
+    now_or_then = [(rows == own["layer1.bias"]).all(1) for own in (before, seen[1]["adversary"])]
+    assert now_or_then[0].any()
+    assert all(torch.equal(value, past[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"roles": ("protagonist",)}, "self-play trains both players; use method joint for one"),
+        ({"peer": True}, "peer=True: self-play has no updates to differentiate"),
+        ({"pool": 0}, "pool=0 must be a whole number of at least 1"),
+        ({"opponents": "all"}, "opponents"),
+        ({"persona_share": 0.2}, "method self_play cannot meet personas"),
+    ],
+)
+def test_settings_that_contradict_are_refused(settings, message):
+    with pytest.raises(InvalidInputError, match=message):
+        made(**settings)
+
+
+def test_tasks_on_which_nobody_meets_are_refused():
+    learner, source = made(learned_share=0.0)
+    with pytest.raises(InvalidInputError, match="self-play needs tasks on which the learners meet"):
+        learner.update(source.problem(0))
+    assert isinstance(learner, SelfPlay)
+    assert SelfPlayConfig().opponents == "prioritised"
