@@ -59,8 +59,8 @@ class Categorical(NamedTuple):
     def sample(self, u: Tensor) -> Tensor:
         """Actions [...] int64 by inverting the cumulative distribution; ``u``: [..., 1] uniforms."""
         cumulative = torch.exp(self.log_probs).cumsum(-1)
-        # Rounding may leave the last sum below u: the last action takes the rest.
-        return (cumulative[..., :-1] <= u).sum(-1)
+        # Rounding may leave the last sum below 1: a share of it, or actions of probability 0 at the end would take the rest.
+        return (cumulative[..., :-1] <= u * cumulative[..., -1:]).sum(-1)
 
     def mode(self) -> Tensor:
         """The likeliest action, [...] int64."""

@@ -77,7 +77,7 @@ class LatentPolicy(MemoryPolicy):
         """Means or logits [N, M, A] at inputs [N, M, d + A + 2] with the memory [N, M, units] that includes them."""
         belief = affine(prepared, "belief", hidden).detach()
         x = torch.cat([observation[..., : self.observation_size], belief], -1)
-        return affine(prepared, "output", torch.tanh(affine(prepared, "layer", x)))
+        return self._masked(affine(prepared, "output", torch.tanh(affine(prepared, "layer", x))), observation)
 
     def prediction_loss(
         self, prepared: Weights, chain: Sequence[Trajectories], hidden: Sequence[Tensor], seed: int

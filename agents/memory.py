@@ -96,7 +96,7 @@ class MemoryPolicy(GRUPolicy):
 
     def read(self, prepared: Weights, observation: Tensor, hidden: Tensor) -> Tensor:
         """Means or logits [N, M, A] at inputs [N, M, d + A + 2] with the memory [N, M, units] that includes them."""
-        return affine(prepared, "output", hidden)
+        return self._masked(affine(prepared, "output", hidden), observation)
 
     def advance(self, prepared: Weights, given: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """One step: input [N, M, d + A + 2] and memory [N, M, units] give means or logits [N, M, A] and the new memory."""

@@ -23,6 +23,7 @@ from metaduel.envs.errors import InvalidInputError
 Weights = dict[str, Tensor]  # name -> [...] for one player, [N, ...] when stacked
 ActionSpace = spaces.Box | spaces.Discrete
 
+ILLEGAL = -1e9  # a logit: finite, so that 0 times it is 0
 MIN_LOG_STD = -3.0  # a standard deviation of 0.05: keeps the score function finite
 MIN_STD = 1e-6  # an observation that varies less is a constant: shifted, not scaled
 
@@ -52,9 +53,12 @@ class Policy(ABC):
     Attributes:
         statistics: mean [d] and standard deviation [d] by which observations are normalised before the network sees them;
             None: they are not. They are no weights: they stay as they are while weights adapt.
+        mask: where in an observation it stands which actions are legal, 1 or 0 each; the others have probability 0. None:
+            all are.
     """
 
     statistics: tuple[Tensor, Tensor] | None = None
+    mask: slice | None = None
 
     def __init__(self, observation_size: int, action_space: ActionSpace, initial_log_std: float = 0.0) -> None:
         self.observation_size = observation_size
@@ -100,6 +104,12 @@ class Policy(ABC):
         mean, scale = _shift_and_scale(self.statistics, matrix)
         seen, rest = matrix[..., : len(mean), :] * scale.unsqueeze(-1), matrix[..., len(mean) :, :]
         return torch.cat([seen, rest], -2), bias - mean @ seen
+
+    def _masked(self, out: Tensor, observation: Tensor) -> Tensor:
+        """Logits [..., A] at observations [..., d or more], so small for illegal actions that their probability is 0."""
+        if self.mask is None:
+            return out
+        return torch.where(observation[..., self.mask] > 0, out, ILLEGAL)
 
     @abstractmethod
     def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
@@ -248,7 +258,7 @@ class MLPPolicy(Policy):
             else:
                 x = torch.baddbmm(bias.unsqueeze(1), x, matrix)
             x = torch.sigmoid(x) if i < last else x
-        return x
+        return self._masked(x, observation)
 
 
 class ModulePolicy(Policy):
@@ -302,7 +312,7 @@ class ModulePolicy(Policy):
         own = {name: value for name, value in prepared.items() if name != "log_std"}
         seen = self._normalised(observation)
         result: Tensor = vmap(lambda w, x: functional_call(self._module, w, (x,)))(own, seen)
-        return result
+        return self._masked(result, observation)
 
 
 def stack(weights: Weights, n: int) -> Weights:

@@ -97,7 +97,7 @@ class GRUPolicy(Policy):
     def advance(self, prepared: Weights, given: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """One step: input [N, M, d + A + 1] and memory [N, M, units] give means or logits [N, M, A] and the new memory."""
         hidden = self._cell(prepared, affine(prepared, "input", given), hidden)
-        return affine(prepared, "output", hidden), hidden
+        return self._masked(affine(prepared, "output", hidden), given), hidden
 
     def over_time(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, T, M, A] for whole episodes of inputs [N, T, M, d + A + 1]."""
@@ -108,7 +108,7 @@ class GRUPolicy(Policy):
             hidden = self._cell(prepared, given, hidden)
             kept.append(hidden)
         out = affine(prepared, "output", _joined(kept).view(n, steps * episodes, -1))
-        return out.view(n, steps, episodes, -1)
+        return self._masked(out.view(n, steps, episodes, -1), observation)
 
     def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, M, A] at the first step of an episode, for inputs [N, M, d + A + 1]."""

@@ -180,6 +180,7 @@ def _trained(
         duel = Duel(spec.make_game(), informed=(role,) if sees else ())
         size, actions = duel.observation_space(role).shape[0], duel.action_space(role)
         policy = make_policy(size, actions, initial_log_std=INITIAL_LOG_STD)
+        policy.mask = duel.game.mask
         before, after = Population(duel, role, policy, bonuses, budget).train(told)
         return [
             Row(
@@ -210,6 +211,7 @@ def _random_start(spec: GameSpec, role: Role, budget: Budget, told: Told) -> lis
     """Untrained networks after fine-tuning, with the rate and look-ahead that suit them best."""
     duel = Duel(spec.make_game())
     policy = MLPPolicy(duel.observation_space(role).shape[0], duel.action_space(role), initial_log_std=INITIAL_LOG_STD)
+    policy.mask = duel.game.mask
     panel = Protocol("validation", "train", budget.shots, budget.episodes_per_shot, budget.test_episodes)
     quick = replace(panel, task_count=20)
     tuned = []

@@ -102,10 +102,12 @@ class Game(ABC, Generic[P, S]):
 
     Attributes:
         states: how many different observations there are, where what both players see is one-hot; else 0.
+        mask: where in both players' observations it stands which actions are legal, 1 or 0 each; None: all always are.
     """
 
     params_type: type[Any]
     states: int = 0
+    mask: slice | None = None
     init_noise: int = 0
     step_noise: int = 0
 

@@ -70,6 +70,7 @@ def describe(env: Any) -> dict[str, Any]:
     for agent in agents:
         observation_space(env, agent)
         action_space(env, agent)
+        action_mask(env, agent)
         texts += [str(env.observation_space(agent)), str(env.action_space(agent))]
     if (_method(env, "sample_tasks") is None) != (_method(env, "set_task") is None):
         raise InvalidInputError(
@@ -82,12 +83,30 @@ def describe(env: Any) -> dict[str, Any]:
 def observation_space(env: Any, agent: Any) -> spaces.Box:
     """What a policy sees: the agent's observation space as ``gymnasium.spaces.flatten`` makes it, one-dimensional."""
     space = env.observation_space(agent)
-    if isinstance(space, spaces.Dict) and "action_mask" in space.spaces:
-        raise InvalidInputError(f"task_set: {agent} sees an action_mask: masked actions are not supported")
     flat = spaces.flatten_space(space) if isinstance(space, spaces.Space) else None
     if not isinstance(flat, spaces.Box) or not flat.shape[0]:
         raise InvalidInputError(f"task_set: {agent}'s observation space {space} cannot be flattened to a vector")
     return flat
+
+
+def action_mask(env: Any, agent: Any) -> slice | None:
+    """Where in the flat observation the entry ``action_mask`` is, PettingZoo's name for which actions are legal; None without.
+
+    Raises:
+        InvalidInputError: a mask that is not one number per action.
+    """
+    space, actions = env.observation_space(agent), env.action_space(agent)
+    if not isinstance(space, spaces.Dict) or "action_mask" not in space.spaces:
+        return None
+    start, own = 0, space["action_mask"]
+    for name, part in space.spaces.items():  # in the order of flatten
+        if name == "action_mask":
+            break
+        start += spaces.flatdim(part)
+    n = int(actions.n) if isinstance(actions, spaces.Discrete) else 0
+    if not isinstance(own, (spaces.Box, spaces.MultiBinary)) or own.shape != (n,):
+        raise InvalidInputError(f"task_set: {agent}'s action_mask {own} must hold one number per action of {actions}")
+    return slice(start, start + n)
 
 
 def action_space(env: Any, agent: Any) -> spaces.Box | spaces.Discrete:
@@ -115,6 +134,8 @@ def make_policies(env: Any, config: ForeignConfig) -> dict[Role, Policy]:
             f"method={config.method!r}, network={config.network!r}: networks with a memory are not supported on environments "
             "of your own: use network='mlp' and a method that adapts by gradients, such as maml"
         )
+    for policy, agent in zip(policies.values(), env.possible_agents, strict=True):
+        policy.mask = action_mask(env, agent)
     return policies
 
 
@@ -266,7 +287,9 @@ class _Game:
             if agent not in observations:
                 raise InvalidInputError(f"task_set: {agent} (the {role}) is not there when an episode starts")
             if "action_mask" in infos.get(agent, {}):
-                raise InvalidInputError(f"task_set: {agent} is given an action_mask: masked actions are not supported")
+                raise InvalidInputError(
+                    f"task_set: {agent} is given an action_mask in info: put it into its observation"
+                )
         self.observations = self._flatten(observations, ROLES)
 
     def _flatten(self, observations: Mapping[Any, Any], roles: Sequence[Role]) -> dict[Role, Tensor]:

@@ -254,6 +254,7 @@ def make_policy(config: TrainConfig, duel: Duel, role: Role) -> Policy:
     """A role's policy network."""
     size, own = duel.observation_space(role).shape[0], duel.action_space(role)
     policy = policy_of(config, size, own, duel.action_space(other(role)))
+    policy.mask = duel.game.mask
     return PerState(policy) if isinstance(policy, MLPPolicy) and size == duel.game.states else policy
 
 

@@ -96,6 +96,8 @@ class Poker(Game[Params, State]):
         self.rounds, self.ranks, self.hands = rounds, ranks, hands
         self.nodes = 2 * raises + 2
         self.actions = len(spec.action_names)
+        before = self.nodes + 3 * ranks + (ranks + self.nodes if rounds == 2 else 0)  # see ``observe``
+        self.mask = slice(before, before + self.actions)
         self.init_noise = self.step_noise = 1 + rounds  # cards of a hand
         facing, full = [node >= 2 for node in range(self.nodes)], [node >= 2 * raises for node in range(self.nodes)]
         # What an action means at a node, where it is one's turn: [actions, nodes]. What is illegal is a check or call.

@@ -292,6 +292,53 @@ def test_agents_adapt_on_a_flattened_gymnasium_env(tmp_path):
         run.protagonist.adapt(Seat(), shots=1, episodes=3)
 
 
+class Masked(ParallelEnv):
+    """Two agents; which two of three actions are legal changes from step to step."""
+
+    metadata = {"name": "masked_v0"}  # noqa: RUF012
+
+    def __init__(self):
+        self.possible_agents = ["one", "two"]
+        self.agents, self.chosen = [], []
+
+    def observation_space(self, agent):
+        return spaces.Dict({"observation": spaces.Box(-1, 1, (2,)), "action_mask": spaces.MultiBinary(3)})
+
+    def action_space(self, agent):
+        return spaces.Discrete(3)
+
+    def _seen(self):
+        self.legal = np.arange(3) != self.time % 3
+        each = {"observation": np.zeros(2, np.float32), "action_mask": self.legal.astype(np.int8)}
+        return dict.fromkeys(self.agents, each)
+
+    def reset(self, seed=None, options=None):
+        self.agents, self.time = list(self.possible_agents), 0
+        return self._seen(), {agent: {} for agent in self.agents}
+
+    def step(self, actions):
+        assert all(self.legal[action] for action in actions.values())
+        self.chosen += actions.values()
+        self.time += 1
+        over = self.time == 6
+        reward = {"one": float(actions["one"] == actions["two"]), "two": float(actions["one"] != actions["two"])}
+        seen, infos = self._seen(), {agent: {} for agent in self.agents}
+        done = dict.fromkeys(self.agents, over)
+        self.agents = [] if over else self.agents
+        return seen, reward, dict.fromkeys(done, False), done, infos
+
+
+def test_masked_actions_are_never_chosen(tmp_path):
+    envs = []
+    run = train_meta_adversarial(
+        lambda: envs.append(Masked()) or envs[-1], folder=tmp_path / "run", quiet=True, iterations=2, tasks=2, episodes=8,
+        steps=1, validation_tasks=2, hidden=(4,), normalise_observations=True,
+    )  # fmt: skip
+    assert len(set(envs[0].chosen + envs[1].chosen)) == 3  # the environment asserts that each was legal
+    seen = spaces.flatten(Masked().observation_space("one"), {"observation": np.zeros(2), "action_mask": [0, 0, 1]})
+    assert {int(run.protagonist.predict(seen)[0]) for _ in range(20)} == {2}
+
+
 class Half(Guess):
     set_task = None
 
@@ -310,12 +357,13 @@ def late():
     return env
 
 
-MASKED = spaces.Dict({"observation": spaces.Box(0, 1, (2,)), "action_mask": spaces.Box(0, 1, (3,), np.int8)})
+SEEN = spaces.Box(0, 1, (2,))
+MASKED = spaces.Dict({"observation": SEEN, "action_mask": spaces.Box(0, 1, (4,), np.int8)})  # of three actions
 REFUSED = {
     "three agents": (lambda: Guess(("a", "b", "c")), "3 agents"),
     "AEC": (connect_four_v3.env, "aec_to_parallel"),
     "no environment": (lambda: 3, "int"),
-    "mask": (lambda: Guess(observation=MASKED), "action_mask"),
+    "mask": (lambda: Guess(observation=MASKED), "must hold one number per action"),
     "mask in info": (with_mask_in_info, "action_mask"),
     "graph": (lambda: Guess(observation=spaces.Graph(spaces.Box(0, 1, (2,)), None)), "flattened"),
     "sequence": (lambda: Guess(observation=spaces.Sequence(spaces.Discrete(2))), "flattened"),

@@ -1,0 +1,120 @@
+"""Actions that are not legal have probability 0, whoever chooses."""
+
+import gymnasium as gym
+import pytest
+import torch
+from gymnasium import spaces
+from torch import nn
+
+import metaduel  # noqa: F401 (registers the games)
+from metaduel.agents.distributions import Categorical
+from metaduel.agents.latent import LatentPolicy
+from metaduel.agents.memory import MemoryPolicy
+from metaduel.agents.policies import MLPPolicy, ModulePolicy
+from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.rollout import Learner, Sitting, rollout
+from metaduel.envs.core import Duel
+from metaduel.envs.opponents import load_player
+from metaduel.envs.registry import find
+from metaduel.meta.config import TrainConfig
+from metaduel.meta.duels import log_probs
+from metaduel.meta.train import train
+
+KINDS = {
+    "mlp": lambda d, a: MLPPolicy(d, a, (8,)),
+    "gru": lambda d, a: GRUPolicy(d, a, 8),
+    "memory": lambda d, a: MemoryPolicy(d, a, 8),
+    "latent": lambda d, a: LatentPolicy(d, a, a, 8),
+    "module": lambda d, a: ModulePolicy(lambda: nn.Linear(d, int(a.n)), d, a),
+}
+
+
+@pytest.mark.parametrize("game", ["KuhnPoker", "LeducPoker"])
+def test_the_mask_is_where_the_game_says(game):
+    duel = Duel(find(game).make_game())
+    rows = duel.reset(duel.game.params([{}] * 8), torch.arange(8), torch.zeros(8, dtype=torch.int64))
+    for _ in range(4):
+        legal = duel.legal(rows)
+        for seat, seen in enumerate(duel.observe(rows)):
+            assert torch.equal(seen[:, duel.game.mask] > 0, legal[seat])
+        actions = tuple(mask.float().argmax(1) for mask in legal)
+        rows, _ = duel.step(rows, actions)
+
+
+@pytest.mark.parametrize("game", ["KuhnPoker", "LeducPoker"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("role", ["protagonist", "adversary"])
+def test_no_rollout_has_an_illegal_action(game, kind, role):
+    duel = Duel(find(game).make_game())
+    other = "adversary" if role == "protagonist" else "protagonist"
+    policy = KINDS[kind](duel.observation_space(role).shape[0], duel.action_space(role))
+    generator = torch.Generator().manual_seed(0)
+    weights = {k: 2 * torch.randn(3, *w.shape, generator=generator) for k, w in policy.init(0).items()}
+    opponent = load_player(duel, other, find(game).opponents[other]["train"][0])
+
+    def illegal(mask):
+        policy.mask = mask
+        seats = [[Sitting(slice(0, 3), Learner(policy, weights))], [Sitting(slice(0, 3), opponent)]]
+        seats = seats if role == "protagonist" else seats[::-1]
+        seeds = torch.arange(30)
+        data = rollout(duel, duel.game.params([{}] * 30), tuple(seats), 10, seeds, seeds * 0)[role == "adversary"]
+        chosen = data.observation[..., duel.game.mask].gather(-1, data.action.unsqueeze(-1)).squeeze(-1)
+        return int(((chosen == 0) & (data.alive > 0)).sum()), data
+
+    assert illegal(None)[0] > 0
+    count, data = illegal(duel.game.mask)
+    assert count == 0
+    likely = log_probs(policy, weights, data)
+    assert (likely[data.alive > 0] > -1e6).all()
+    waiting = data.observation[..., duel.game.mask].sum(-1) == 1
+    assert waiting.any()
+    assert (likely[waiting] == 0).all()
+
+
+def test_second_derivatives_equal_finite_differences():
+    torch.set_default_dtype(torch.float64)
+    try:
+        policy = MLPPolicy(4, spaces.Discrete(3), (5,))
+        policy.mask = slice(1, 4)
+        weights = {name: value.unsqueeze(0).double() for name, value in policy.init(1).items()}
+        seen = torch.tensor([[[0.3, 1.0, 0.0, 1.0], [-0.2, 1.0, 1.0, 1.0], [0.5, 0.0, 1.0, 0.0]]])
+        action = torch.tensor([[2, 1, 1]])
+        other = policy({name: value.unsqueeze(0).double() for name, value in policy.init(2).items()}, seen)
+
+        def slope(flat, graph):
+            shaped = weights | {"layer1.weight": flat.view(1, 5, 3)}
+            d = policy(shaped, seen)
+            value = (
+                d.log_prob(action).sum() + d.entropy().sum() + d.kl(Categorical(d.log_probs.detach().roll(1, 1))).sum()
+            )
+            return torch.autograd.grad(value, flat, create_graph=graph)[0]
+
+        flat = weights["layer1.weight"].flatten().clone().requires_grad_()
+        direction = torch.linspace(-1, 1, 15)
+        exact = torch.autograd.grad(slope(flat, True) @ direction, flat)[0]
+        step = 1e-6
+        ends = [slope((flat + sign * step * direction).detach().requires_grad_(), False) for sign in (1, -1)]
+        assert torch.allclose(exact, (ends[0] - ends[1]) / (2 * step), atol=1e-6)
+        assert torch.isfinite(exact).all()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_the_last_action_takes_no_rest_that_is_not_its_own():
+    distribution = Categorical(torch.tensor([[0.1, 0.2, -1e9]]).log_softmax(-1))
+    almost = torch.nextafter(torch.tensor([[1.0]]), torch.tensor(0.0))
+    assert distribution.sample(almost).tolist() == [1]
+
+
+def test_a_trained_player_of_poker_never_breaks_the_rules(tmp_path):
+    config = TrainConfig(game="KuhnPoker").override(
+        iterations=1, tasks=2, episodes=2, steps=1, hidden=(8,), validation_tasks=2, normalise_observations=True
+    )
+    player = train(config, tmp_path / "run", quiet=True).protagonist
+    env = gym.make("metaduel/KuhnPoker-v0", opponent=None)  # one environment refuses an illegal action
+    player.adapt(env, shots=1, episodes=2)
+    observation, done = env.reset(seed=0)[0], False
+    while not done:
+        action, _ = player.predict(observation)
+        observation, _, terminated, truncated, _ = env.step(action)
+        done = terminated or truncated
