@@ -111,7 +111,7 @@ class Case:
 
     @property
     def flow(self) -> Flow:
-        """What the method declares to differentiate; ``exact`` for E-MAML and Reptile, which have objects of their own."""
+        """What of the updates the method differentiates; E-MAML and Reptile declare objects of their own."""
         config = self.learner(1).config
         terms = getattr(config, "terms", ("own",))
         second = {"dice": "exact", "lvc": "lvc", "plain": "plain"}[self.surrogate] if config.second_order else "none"
@@ -605,8 +605,8 @@ _READING = {
 """,
     "Small batches": """
 - The proofs are about expectations at given weights. An update from few episodes is itself random, and the loss after it is not
-  linear in it, so that the mean of sampled gradients is *not* the gradient of the exact objective. (E-MAML's objective is about finite
-  batches, and so is its proof.)
+  linear in it, so that the mean of sampled gradients is *not* the gradient of the exact objective. (E-MAML's objective is about
+  finite batches, and so is its proof.)
 - A baseline that is fitted to the same few episodes takes a part of every reward away, with no update at all (K = 0).
 - With 100,000 episodes neither can be told from chance.
 """,
