@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
+import textwrap
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -94,19 +95,23 @@ class Case:
     surrogate: Surrogate
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def learner(self, steps: int, rate: float = RATE, roles: Collection[Role] = ROLES) -> MAML:
+    def learner(self, steps: int, rate: float = RATE) -> MAML:
         """With K = ``steps``, from the same start every time; all its step sizes are different, around ``rate``."""
         method = METHODS[self.method]
         config = method.configure(method.settings(steps=steps, inner_lr=rate, **self.settings))
-        learner = method.learner({role: start()[role] for role in roles}, config, dict.fromkeys(ROLES, HEAD))
+        learner = method.learner(start_of_play() if self.batches else start(), config, dict.fromkeys(ROLES, HEAD))
         for log_rates in learner.log_rates.values():
             with torch.no_grad():
                 log_rates += torch.linspace(-0.3, 0.3, log_rates.numel(), dtype=log_rates.dtype).view_as(log_rates)
         return learner
 
+    def problem(self, steps: int) -> AllTrajectories | AllBatches:
+        """The listed game that it is proven in."""
+        return AllBatches(steps, BATCH) if self.batches else AllTrajectories(self.surrogate, HORIZON, DISCOUNT)
+
     @property
     def flow(self) -> Flow:
-        """What the method declares to differentiate; ``exact`` for E-MAML and Reptile, which have objects of their own."""
+        """What of the updates the method differentiates; E-MAML and Reptile declare objects of their own."""
         config = self.learner(1).config
         terms = getattr(config, "terms", ("own",))
         second = {"dice": "exact", "lvc": "lvc", "plain": "plain"}[self.surrogate] if config.second_order else "none"
@@ -175,6 +180,13 @@ def start(seed: int = 3) -> Players:
     }
 
 
+def start_of_play() -> Players:
+    """The same for one play: two logits, half as a weight on a constant and half as a bias."""
+    logits: dict[Role, Tensor] = {"protagonist": torch.tensor([0.3, -0.4]), "adversary": torch.tensor([-0.2, 0.6])}
+    halves = {role: 0.5 * value.double() for role, value in logits.items()}
+    return {role: {"layer0.weight": half.view(1, 2), "layer0.bias": half} for role, half in halves.items()}
+
+
 def flat(weights: Weights) -> Tensor:
     """[D] of weights that are not stacked."""
     return torch.cat([value.flatten() for value in weights.values()])
@@ -189,13 +201,7 @@ class Gradient(NamedTuple):
 
 def shipped(case: Case, steps: int, rate: float = RATE, game: AllTrajectories | None = None) -> dict[Role, Gradient]:
     """What the learner makes of the listed game."""
-    if case.batches:
-        problem: Problem = AllBatches(steps, BATCH)
-        learner = _batches_learner(case, steps, rate)
-    else:
-        problem = game or AllTrajectories(case.surrogate, HORIZON, DISCOUNT)
-        learner = case.learner(steps, rate)
-    found = learner.gradients(problem)
+    found = case.learner(steps, rate).gradients(game or case.problem(steps))
     return {role: Gradient(flat(weights), rates) for role, (weights, rates) in found.items()}
 
 
@@ -207,18 +213,18 @@ def declared(
     flow: Flow | None = None,
 ) -> dict[Role, Gradient]:
     """What the method declares to estimate, in closed form; with another ``flow``, what another one would."""
-    if case.batches:
-        return _declared_of_batches(case, steps, rate)
-    learner, game = case.learner(steps, rate), game or AllTrajectories(case.surrogate, HORIZON, DISCOUNT)
-    last, result = learner.config.outer_shots == "last", {}
+    learner, problem, result = case.learner(steps, rate), game or case.problem(steps), {}
+    last = learner.config.outer_shots == "last"
     for role in ROLES:
         flats, rates, leaf, log_rates = _leaves(learner, role)
-        if isinstance(learner, Reptile) and flow is None:
-            with torch.enable_grad():
-                adapted = exact_chain(game, flats, rates, Flow(second="none"), role)[-1][role]
+        if isinstance(problem, AllBatches):
+            loss = batches_loss(problem.drawn, flats, rates, role, last)
+        elif isinstance(learner, Reptile) and flow is None:
+            adapted = exact_chain(problem, flats, rates, Flow(second="none"), role)[-1][role]
             result[role] = Gradient(leaf.detach() - adapted.detach().mean(0), torch.zeros_like(log_rates))
             continue
-        loss = declared_loss(game, flats, rates, flow or case.flow, role, last)
+        else:
+            loss = declared_loss(problem, flats, rates, flow or case.flow, role, last)
         result[role] = Gradient(*torch.autograd.grad(loss, [leaf, log_rates], materialize_grads=True))
     return result
 
@@ -237,28 +243,6 @@ def _leaves(learner: MAML, role: Role) -> tuple[dict[Role, Tensor], dict[Role, T
             full = full * torch.tensor([float(name in HEAD) for name in weights]).repeat_interleave(sizes)
         rates[r] = full.expand(-1, int(sizes.sum()))
     return flats, rates, flats[role], logs[role]
-
-
-def _batches_learner(case: Case, steps: int, rate: float) -> MAML:
-    learner = case.learner(steps, rate)
-    logits = {"protagonist": torch.tensor([0.3, -0.4]), "adversary": torch.tensor([-0.2, 0.6])}
-    for role, value in logits.items():
-        half = 0.5 * value.double()
-        learner.start[role] = {  # type: ignore[index]
-            "layer0.weight": half.view(1, 2).clone().requires_grad_(),
-            "layer0.bias": half.clone().requires_grad_(),
-        }
-    return learner
-
-
-def _declared_of_batches(case: Case, steps: int, rate: float) -> dict[Role, Gradient]:
-    learner, result = _batches_learner(case, steps, rate), {}
-    for role in ROLES:
-        flats, rates, leaf, log_rates = _leaves(learner, role)
-        last = learner.config.outer_shots == "last"
-        loss = batches_loss(AllBatches(steps, BATCH).drawn, flats, rates, role, last)
-        result[role] = Gradient(*torch.autograd.grad(loss, [leaf, log_rates]))
-    return result
 
 
 def relative(ours: Tensor, exact: Tensor) -> float:
@@ -544,25 +528,27 @@ def section(method: Method, proven: Sequence[Case]) -> str:
         case = next(case for case in proven if case.through == through)
         peer = " with `peer=True`" if case.settings.get("peer") else ""
         lines.append(f"- outer gradient{peer}: {formula(case)}")
-    module, about = _module(method)
-    if about:
-        text = inspect.getdoc(module) or ""
-        if not proven:
-            block = next((part for part in text.split("\n\n") if part.startswith("    ")), "")
-            lines.append("- in short: " + "; ".join(" ".join(line.split()) for line in block.splitlines()))
-        _, _, limits = text.partition("Limits: ")
-        if limits:
-            lines.append("- limits: " + " ".join(limits.partition("\n\n")[0].split()).replace("``", "`"))
-    name = f"meta/{module.__name__.rpartition('.')[2]}.py"
+    module, text = _source(method)
+    block = ""
+    if not proven:
+        block = next((part for part in text.split("\n\n") if part.startswith("    ")), "")
+    _, _, limits = text.partition("Limits: ")
+    if limits:
+        lines.append("- limits: " + " ".join(limits.partition("\n\n")[0].split()).replace("``", "`"))
+    if block:
+        lines += ["", "```text", *textwrap.dedent(block).splitlines(), "```"]
+    name = "/".join(module.split(".")[1:]) + ".py"
     return "\n".join([f"### {method.name}", "", f"{method.paper}. [{name}](../{name})", "", *lines])
 
 
-def _module(method: Method) -> tuple[Any, bool]:
-    """The file of a method, and whether it is about this one, not about one that it is a setting of."""
+def _source(method: Method) -> tuple[str, str]:
+    """The module of a method, and what is written there of this method; nothing if it is a setting of another one."""
+    if isinstance(method.memory, type):
+        return method.memory.__module__, inspect.getdoc(method.memory) or ""
     own = method.configure.__module__  # a setting of MAML's may have a file of its own
-    module = sys.modules[own if method.learner is MAML and own != Method.__module__ else method.learner.__module__]
-    stem = module.__name__.rpartition(".")[2]
-    return module, stem == method.name or stem not in METHODS
+    module = own if method.learner is MAML and own != Method.__module__ else method.learner.__module__
+    stem = module.rpartition(".")[2]
+    return module, (sys.modules[module].__doc__ or "") if stem == method.name or stem not in METHODS else ""
 
 
 _INTRODUCTION = """
@@ -589,10 +575,10 @@ twice by the own weights, and H_φ, by the own and the other's. With s_t = ∇ l
 other's, and A_t the advantage:
 
 - `dice`: those of L, exactly.
-- `lvc`: H = −E Σ_t A_t (∇² log π_t + s_t s_tᵀ) / T, H_φ = −E Σ_t A_t s_t s'_tᵀ / T. Biased, since it misses what an action
-  changes in later rewards; low variance.
-- `plain`: H = −E Σ_t A_t ∇² log π_t / T, H_φ = 0. Twice differentiated it misses what an action changes in the data, too;
-  with it the total derivative is that of own learning alone.
+- `lvc`: H = −E Σ_t A_t (∇² log π_t + s_t s_tᵀ) / T, H_φ = −E Σ_t A_t s_t s'_tᵀ / T. Biased, since it leaves
+  out the products of scores of different steps: how an action changes the steps after it. Low variance.
+- `plain`: H = −E Σ_t A_t ∇² log π_t / T, H_φ = 0. Leaves out how weights change which data there are; with it
+  the total derivative is that of own learning alone.
 """
 
 _MEASURED = """
@@ -604,20 +590,25 @@ forms, which the tests compare with finite differences in turn. Methods that rem
 """
 
 _READING = {
+    "Proofs": """
+- ProMP and TRPO: the gradient where the data are from. That of ProMP's later steps on the same data, and the curvature of
+  TRPO's trust region, are compared with finite differences and with double differentiation in the tests.
+- RARL takes the gradient of `joint`, for one player at a time.
+""",
     "Biases": """
 - Methods that are biased are proven, too, to be what they say; this is how far that is from the exact derivative. It grows with
   the step size.
 - Differentiating `plain` twice is worse here than differentiating nothing (`fomaml`): E-MAML, which takes `plain`, adds the term
   that is missing.
-- `lvc` has hardly any of the other's learning: its total derivative is as far off as leaving the other's learning out. Use `dice`
-  for `peer=True`.
+- `lvc` knows of the other's learning only what happens within a step: here its total derivative is about as far off as leaving
+  the other's learning out. Use `dice` with `peer=True`.
 """,
     "Small batches": """
 - The proofs are about expectations at given weights. An update from few episodes is itself random, and the loss after it is not
-  linear in it, so that the mean of sampled gradients is *not* the gradient of the exact objective: it is one of what happens with
-  batches of that size (which E-MAML declares to be its objective, and whose proof is of such batches).
+  linear in it, so that the mean of sampled gradients is *not* the gradient of the exact objective. (E-MAML's objective is about
+  finite batches, and so is its proof.)
 - A baseline that is fitted to the same few episodes takes a part of every reward away, with no update at all (K = 0).
-- Neither is left with 100,000 episodes.
+- With 100,000 episodes neither can be told from chance.
 """,
     "Memory": """
 Memory of second order grows linearly with K, unless updates are recomputed. `recompute=True` is the default of Meta-PG, Meta-MAPG

@@ -112,6 +112,7 @@ def test_what_the_page_says_of_the_biases_holds():
                 return max(relative(ours[role].start, exact[role].start) for role in ROLES)
 
             assert off(Case("maml", "plain")) > off(Case("fomaml", "lvc"))
+            assert off(Case("maml", "lvc")) > off(Case("maml", "lvc"), rate=rate / 10)
             # Total with LVC is about as far off as own learning alone, and with the plain loss no different from it.
             assert off(Case("maml", "lvc", {"peer": True}), peer=True) > 0.9 * off(OWN, peer=True)
             total, own = (declared(Case("maml", "plain", {"peer": peer}), steps, rate) for peer in (True, False))
