@@ -31,12 +31,13 @@ from metaduel.envs.noise import derive_seed
 from metaduel.envs.spec import OPPONENT_SPLITS, ROLES, GameSpec, Role, Split
 from metaduel.envs.tasks import check_split
 from metaduel.meta.agent import Run, load
+from metaduel.meta.checkpoint import read_config
 from metaduel.meta.config import other
 from metaduel.meta.duels import DuelProblem, Matches
 from metaduel.meta.few_shot import rate_at
 from metaduel.meta.inner import adapt_step
 from metaduel.meta.problem import Players
-from metaduel.meta.source import task_rows
+from metaduel.meta.source import Network, task_rows
 
 CROSSED: tuple[Split, ...] = ("train", "held_out")
 _DECIMALS = 6  # of a return in the table: returns are float32, the rest is noise that would triple the file
@@ -63,13 +64,20 @@ class _Job:
 
 
 def evaluate(
-    folders: Sequence[str | Path], out: str | Path, crossed: bool = True, quiet: bool = True, **protocol: Any
+    folders: Sequence[str | Path],
+    out: str | Path,
+    crossed: bool = True,
+    quiet: bool = True,
+    network: Network | None = None,
+    **protocol: Any,
 ) -> Table:
     """Evaluate run folders; ``protocol`` holds fields of ``Protocol``, see ``evaluate_runs``."""
     for name in protocol:
         if name not in Protocol.__dataclass_fields__:
             raise unknown("setting", name, Protocol.__dataclass_fields__)
-    return evaluate_runs([Path(folder) for folder in folders], Protocol(**protocol), Path(out), quiet, crossed)
+    return evaluate_runs(
+        [Path(folder) for folder in folders], Protocol(**protocol), Path(out), quiet, crossed, network=network
+    )
 
 
 def evaluate_runs(
@@ -79,6 +87,7 @@ def evaluate_runs(
     quiet: bool = False,
     crossed: bool = True,
     tuning_tasks: int = 40,
+    network: Network | None = None,
 ) -> Table:
     """Evaluate run folders of one family; write ``report.md``, ``results.csv.gz`` and ``shots.png`` into ``out``.
 
@@ -89,6 +98,7 @@ def evaluate_runs(
         quiet: no progress.
         crossed: also play seen and held-out tasks against training and held-out opponents.
         tuning_tasks: validation tasks that inner rates are tuned on.
+        network: of the runs that have one of their own, see ``load``.
 
     Returns:
         The table; ``benchmarks.summary.sheets`` makes the report's tables of it.
@@ -96,7 +106,7 @@ def evaluate_runs(
     Raises:
         InvalidInputError: not run folders, runs that cannot be compared, or a protocol that cannot be played.
     """
-    runs = [load(folder) for folder in folders]
+    runs = [load(one, network=network if read_config(one).get("network") == "own" else None) for one in folders]
     _check(folders, runs)
     described = [_describe(folder, run) for folder, run in zip(folders, runs, strict=True)]
     # Runs of one method lie together, so that the table's methods come in order.

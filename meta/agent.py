@@ -28,7 +28,7 @@ from metaduel.meta.duels import LossConfig
 from metaduel.meta.few_shot import rate_at
 from metaduel.meta.foreign import Factory, action_space, describe, make_policies, observation_space
 from metaduel.meta.inner import adapt_step
-from metaduel.meta.source import make_duel, make_policy
+from metaduel.meta.source import Network, make_duel, make_policy
 from metaduel.meta.trainer import BEST
 
 Array = npt.NDArray[Any]
@@ -329,15 +329,16 @@ class ForeignRun(Trained):
 
 
 @overload
-def load(folder: str | Path) -> Run: ...
+def load(folder: str | Path, *, network: Network | None = None) -> Run: ...
 @overload
-def load(folder: str | Path, task_set: Factory) -> ForeignRun: ...
-def load(folder: str | Path, task_set: Factory | None = None) -> Run | ForeignRun:
+def load(folder: str | Path, task_set: Factory, network: Network | None = None) -> ForeignRun: ...
+def load(folder: str | Path, task_set: Factory | None = None, network: Network | None = None) -> Run | ForeignRun:
     """Read a run folder: each role's best weights on the validation split.
 
     Args:
         folder: the run's.
         task_set: for a run on somebody's own environments, the function that makes them.
+        network: for a run with a network of one's own, the function that makes it.
 
     Raises:
         InvalidInputError: not a run folder, or its checkpoint is missing, corrupt or of another version; ``task_set`` is
@@ -353,7 +354,7 @@ def load(folder: str | Path, task_set: Factory | None = None) -> Run | ForeignRu
         values.pop("task_list", None)
         config = TrainConfig.from_dict(values)
         duel = make_duel(config)
-        policies = {role: make_policy(config, duel, role) for role in ROLES if role in config.roles}
+        policies = {role: make_policy(config, duel, role, network) for role in ROLES if role in config.roles}
         seats = {role: (duel.observation_space(role), duel.action_space(role)) for role in policies}
         return Run(*_players(folder, policies, seats, config.objective), config, duel)
     if "environment" not in values:
@@ -365,7 +366,7 @@ def load(folder: str | Path, task_set: Factory | None = None) -> Run | ForeignRu
             raise InvalidInputError(f"{folder} was trained with {name} {getattr(own, name)}, task_set makes {value}")
     pairs = zip(ROLES, env.possible_agents, strict=True)
     seats = {role: (observation_space(env, agent), action_space(env, agent)) for role, agent in pairs}
-    return ForeignRun(*_players(folder, make_policies(env, own), seats, own.objective), own)
+    return ForeignRun(*_players(folder, make_policies(env, own, network), seats, own.objective), own)
 
 
 def _players(

@@ -32,7 +32,8 @@ class RunConfig:
         episodes: episodes per task and shot in training.
         horizon: steps per episode; 0: the environment's own.
         network: ``mlp``, or ``gru``: a memory that lasts an episode, with the last of ``hidden`` as its width, which is given
-            the previous action and reward, too. Methods that adapt by remembering have a network of their own.
+            the previous action and reward, too. Methods that adapt by remembering have a network of their own. ``own``: a module
+            that you make, see ``train_meta_adversarial``.
         hidden: widths of the policy networks.
         initial_log_std: where a Gaussian policy's log standard deviation starts.
         context: inputs of the policy networks that are weights themselves, in which an update can say what the task is.
@@ -51,7 +52,7 @@ class RunConfig:
     tasks: int = 20
     episodes: int = 10
     horizon: int = 0
-    network: Literal["mlp", "gru"] = "mlp"
+    network: Literal["mlp", "gru", "own"] = "mlp"
     hidden: tuple[int, ...] = (64, 64)
     initial_log_std: float = -0.5
     context: int = 0
@@ -83,9 +84,13 @@ class RunConfig:
             isinstance(self.context, bool)
             or not isinstance(self.context, int)
             or self.context < 0
-            or (self.context and not self.hidden)
+            or (self.context and (not self.hidden or self.network == "own"))
         ):
-            raise InvalidInputError(f"context={self.context!r} must be a whole number, and 0 without hidden layers")
+            raise InvalidInputError(
+                f"context={self.context!r} must be a whole number, and 0 without hidden layers or with a network of your own"
+            )
+        if self.network == "own" and find_method(self.method).memory is not None:
+            raise InvalidInputError(f"network='own': method {self.method} has a network of its own; leave network out")
         recurrent = self.network == "gru" or find_method(self.method).memory is not None
         if recurrent and (self.context or not self.hidden):
             raise InvalidInputError(

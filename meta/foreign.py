@@ -44,6 +44,7 @@ from metaduel.meta.source import (
     TASKS,
     VALIDATION_ADAPT,
     VALIDATION_TEST,
+    Network,
     initial_weights,
     policy_of,
     running_statistics,
@@ -121,12 +122,12 @@ def action_space(env: Any, agent: Any) -> spaces.Box | spaces.Discrete:
     )
 
 
-def make_policies(env: Any, config: ForeignConfig) -> dict[Role, Policy]:
+def make_policies(env: Any, config: ForeignConfig, network: Network | None = None) -> dict[Role, Policy]:
     """Each role's policy network."""
     sizes = [observation_space(env, agent).shape[0] for agent in env.possible_agents]
     actions = [action_space(env, agent) for agent in env.possible_agents]
     policies = {
-        role: policy_of(config, size, own, others)
+        role: policy_of(config, size, own, others, network)
         for role, size, own, others in zip(ROLES, sizes, actions, actions[::-1], strict=True)
     }
     if any(isinstance(policy, GRUPolicy) for policy in policies.values()):
@@ -336,15 +337,16 @@ class ForeignSource:
     Args:
         task_set: makes an environment.
         config: the run's settings.
+        network: see ``DuelSource``.
 
     Raises:
         InvalidInputError: environments that cannot be played; see ``describe``.
     """
 
-    def __init__(self, task_set: Factory, config: ForeignConfig) -> None:
+    def __init__(self, task_set: Factory, config: ForeignConfig, network: Network | None = None) -> None:
         self.config = config
         self._envs = [task_set()]
-        self.policies: Mapping[Role, Policy] = make_policies(self._envs[0], config)
+        self.policies: Mapping[Role, Policy] = make_policies(self._envs[0], config, network)
         self._has_tasks = _method(self._envs[0], "sample_tasks") is not None
         # Without tasks, more environments would be more episodes of the same one.
         self._tasks, self._validation_tasks = (config.tasks, config.validation_tasks) if self._has_tasks else (1, 1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from gymnasium import spaces
+from torch import Tensor, nn
 
-from metaduel.agents.policies import ActionSpace, MLPPolicy, Policy, Weights, stack
+from metaduel.agents.policies import ActionSpace, MLPPolicy, ModulePolicy, Policy, Weights, stack
 from metaduel.agents.recurrent import GRUPolicy
 from metaduel.agents.statistics import RunningStatistics
 from metaduel.agents.tabular import PerState
@@ -27,6 +29,8 @@ from metaduel.meta.maml import MAML
 from metaduel.meta.methods import find_method
 from metaduel.meta.personas import Personas
 from metaduel.meta.problem import Given, Mixture, Part, Players, Problem
+
+Network = Callable[[int, int], nn.Module]  # (size of observations, number of actions or of action dimensions): a module
 
 # What a seed is for; part of every derived seed, so that no two purposes share noise.
 TASKS, EPISODES, INIT, VALIDATION_ADAPT, VALIDATION_TEST = range(5)
@@ -105,15 +109,20 @@ class DuelSource:
     Args:
         config: the run's settings.
         tasks: the training tasks; sampled from the training split if None.
+        network: makes the policies' modules, where ``config.network`` is ``own``.
 
     Raises:
         InvalidInputError: an opponent that doesn't exist, or a bad task.
     """
 
-    def __init__(self, config: TrainConfig, tasks: Sequence[Task] | None = None) -> None:
+    def __init__(
+        self, config: TrainConfig, tasks: Sequence[Task] | None = None, network: Network | None = None
+    ) -> None:
         self.config, self.spec = config, config.spec
         self.duel = make_duel(config)
-        self.policies: Mapping[Role, Policy] = {role: make_policy(config, self.duel, role) for role in config.roles}
+        self.policies: Mapping[Role, Policy] = {
+            role: make_policy(config, self.duel, role, network) for role in config.roles
+        }
         self._opponents = {
             role: [load_player(self.duel, other(role), name) for name in config.opponents(role)]
             for role in config.roles
@@ -130,7 +139,7 @@ class DuelSource:
             role: Personas(
                 self.duel,
                 other(role),
-                make_policy(config, self.duel, other(role)),
+                make_policy(config, self.duel, other(role), network),
                 config.objective,
                 config.persona_lr,
                 config.learner.inner_lr,
@@ -250,16 +259,37 @@ def make_duel(config: TrainConfig) -> Duel:
     return Duel(config.spec.make_game(), config.horizon or None, informed)
 
 
-def make_policy(config: TrainConfig, duel: Duel, role: Role) -> Policy:
+def make_policy(config: TrainConfig, duel: Duel, role: Role, network: Network | None = None) -> Policy:
     """A role's policy network."""
     size, own = duel.observation_space(role).shape[0], duel.action_space(role)
-    policy = policy_of(config, size, own, duel.action_space(other(role)))
+    policy = policy_of(config, size, own, duel.action_space(other(role)), network)
     policy.mask = duel.game.mask
     return PerState(policy) if isinstance(policy, MLPPolicy) and size == duel.game.states else policy
 
 
-def policy_of(config: RunConfig, observation_size: int, action_space: ActionSpace, other_space: ActionSpace) -> Policy:
-    """The network that the settings ask for."""
+def policy_of(
+    config: RunConfig,
+    observation_size: int,
+    action_space: ActionSpace,
+    other_space: ActionSpace,
+    network: Network | None = None,
+) -> Policy:
+    """The network that the settings ask for; ``network`` makes it where that is a module of somebody's own.
+
+    Raises:
+        InvalidInputError: ``network`` is missing, too much, or makes what cannot be a policy.
+    """
+    if (config.network == "own") != (network is not None):
+        raise InvalidInputError(
+            "this run has a network of its own: give the function that makes it, as network=..., in Python"
+            if network is None
+            else f"network={network!r}: this run has a network of kind {config.network!r}, and needs no function that makes one"
+        )
+    if network is not None:
+        actions = int(action_space.n) if isinstance(action_space, spaces.Discrete) else int(action_space.shape[0])
+        return ModulePolicy(
+            partial(network, observation_size, actions), observation_size, action_space, config.initial_log_std
+        )
     memory, log_std = find_method(config.method).memory, config.initial_log_std
     if memory is not None:
         return memory(observation_size, action_space, other_space, config.hidden[-1], log_std)

@@ -16,7 +16,7 @@ from metaduel.meta.config import ForeignConfig, RunConfig, TrainConfig
 from metaduel.meta.foreign import Factory, ForeignSource, describe
 from metaduel.meta.maml import MAML
 from metaduel.meta.methods import find_method
-from metaduel.meta.source import DuelSource, Source, initial_weights
+from metaduel.meta.source import DuelSource, Network, Source, initial_weights
 from metaduel.meta.trainer import Trainer
 
 
@@ -39,6 +39,7 @@ def train_meta_adversarial(
     folder: str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    network: Network | str = "mlp",
     **settings: Any,
 ) -> Run | ForeignRun:
     """Meta-train a protagonist and an adversary that adapt to each task in a few episodes.
@@ -51,6 +52,8 @@ def train_meta_adversarial(
         folder: of the run; ``runs/<game>-<method>-<seed>-<time>`` by default.
         resume: continue the run in ``folder``.
         quiet: no live display.
+        network: ``mlp``, ``gru``, or a function ``(size of observations, number of actions) -> nn.Module`` whose modules map
+            observations [M, d] to means or logits [M, A] and have no state but parameters. ``load`` then needs it, too.
         **settings: fields of ``TrainConfig`` (of ``RunConfig`` for environments of your own), and of its learner and loss.
 
     Returns:
@@ -65,26 +68,32 @@ def train_meta_adversarial(
     elif isinstance(task_set, TaskList):
         game, tasks = task_set.game, task_set.tasks
     elif callable(task_set):
-        return train_foreign(task_set, method, folder, resume, quiet, **settings)
+        return train_foreign(task_set, method, folder, resume, quiet, network, **settings)
     else:
         raise InvalidInputError(f"task_set={task_set!r} must be a game's name, a TaskList or a function that makes one")
     name = game.name if isinstance(game, GameSpec) else game
-    config = TrainConfig(game=name, method=method).override(**settings)
+    own, kind = (network, "own") if callable(network) else (None, network)
+    config = TrainConfig(game=name, method=method).override(**settings, network=kind)
     target = Path(folder) if folder is not None else default_folder(config, name)
-    return train(config, target, tasks, resume, quiet)
+    return train(config, target, tasks, resume, quiet, own)
 
 
 def train(
-    config: TrainConfig, folder: Path, tasks: Sequence[Task] | None = None, resume: bool = False, quiet: bool = False
+    config: TrainConfig,
+    folder: Path,
+    tasks: Sequence[Task] | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    network: Network | None = None,
 ) -> Run:
     """Train what ``config`` says; see ``train_meta_adversarial``."""
     configure(config.threads)
-    source = DuelSource(config, tasks)
+    source = DuelSource(config, tasks, network)
     settings = config.to_dict()
     if tasks is not None:
         settings["task_list"] = [dict(task) for task in tasks]
     run_trainer(make_learner(config, source), source, folder, settings, config, resume, quiet)
-    return load(folder)
+    return load(folder, network=network)
 
 
 def train_foreign(
@@ -93,6 +102,7 @@ def train_foreign(
     folder: str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    network: Network | str = "mlp",
     **settings: Any,
 ) -> ForeignRun:
     """Train on somebody's own environments; see ``train_meta_adversarial`` and ``metaduel.meta.foreign``."""
@@ -100,12 +110,13 @@ def train_foreign(
     for name in found:
         if name in settings:
             raise InvalidInputError(f"{name}={settings[name]!r} is what task_set says it is, not a setting")
-    config = ForeignConfig(method=method, **found).override(**settings)
+    own, kind = (network, "own") if callable(network) else (None, network)
+    config = ForeignConfig(method=method, **found).override(**settings, network=kind)
     configure(config.threads)
-    source = ForeignSource(task_set, config)
+    source = ForeignSource(task_set, config, own)
     target = Path(folder) if folder is not None else default_folder(config, config.environment)
     run_trainer(make_learner(config, source), source, target, config.to_dict(), config, resume, quiet)
-    return load(target, task_set)
+    return load(target, task_set, own)
 
 
 def make_learner(config: RunConfig, source: Source) -> MAML:
