@@ -2,17 +2,16 @@
 
 Against one fixed panel (the validation tasks, the training opponents) it puts side by side
 
-- **informed**: feed-forward players that are shown every context, hidden ones included, with three strengths of exploration.
-  The best is the ceiling;
-- **informed script**: scripted players that read them. They decide nothing: where one gets more than the ceiling, knowing is
-  worth more than the certificate says;
+- **informed**: feed-forward players that are shown every context, hidden ones included, with three strengths of exploration,
+  and scripted players that read them: the best is the ceiling, since knowing is worth what the best player that knows gets.
+  What the best *trained* one alone would say stands beside it;
 - **agnostic**: feed-forward players that are not shown them and never adapt, with the same three;
 - every **scripted** player that reads no hidden context, searchers included, and one that acts at random;
 - **recurrent**: an agnostic player with a memory of its episode, its actions and its rewards;
 - **random start**: an untrained network that is fine-tuned on each task with the shots and episodes of the few-shot
   evaluation, its rate and its look-ahead tuned on the very panel that it is tested on.
 
-Headroom is the return of the best trained informed player minus that of the best non-adapting player (agnostic or scripted).
+Headroom is the return of the best informed player minus that of the best non-adapting player (agnostic or scripted).
 All trained players learn in the same way with the same budget (``benchmarks.population``). The best of a kind is chosen on the
 panel that it is tested on, which favours those of whom there are more candidates: the players that don't adapt.
 """
@@ -141,17 +140,18 @@ def _read_part(path: Path, made_with: Mapping[str, Any]) -> list[Row] | None:
 def verdict(rows: Sequence[Row]) -> dict[str, Any]:
     """What follows from everybody's returns.
 
-    ``share`` is the lower end of the headroom's interval as a share of what the informed player gains over a random one; the
-    shares of the recurrent player and of the random start are how much of the headroom they recover.
+    ``share`` is the lower end of the headroom's interval as a share of what the informed player gains over a random one,
+    ``trained_share`` the same for the best trained informed player; the shares of the recurrent player and of the random start
+    are how much of the headroom they recover.
     """
     by_kind = {kind: [row for row in rows if row.kind == kind] for kind in dict.fromkeys(row.kind for row in rows)}
-    recurrent, start = by_kind["recurrent"][0], by_kind["random start"][0]
-    informed = max(by_kind["informed"], key=lambda row: row.mean)
+    recurrent, start, chance = (by_kind[kind][0] for kind in ("recurrent", "random start", "random"))
+    trained = max(by_kind["informed"], key=lambda row: row.mean)
+    informed = max((trained, *by_kind.get("informed script", ())), key=lambda row: row.mean)
     best = max((*by_kind["agnostic"], *by_kind["scripted"]), key=lambda row: row.mean)
     difference = informed.returns - best.returns  # a scripted player is paired with every seed
     headroom, interval = float(difference.mean()), metrics.interval(difference, 0)
-    gain = informed.mean - by_kind["random"][0].mean
-    share = interval.low / gain if gain > 0 else 0.0
+    share = _share(informed, best, chance)
     recovered = {name: (row.mean - best.mean) / headroom for name, row in (("recurrent", recurrent), ("start", start))}
     if share < PASS_SHARE or recovered["start"] >= 0.5:
         text = "no adaptation needed"
@@ -165,12 +165,19 @@ def verdict(rows: Sequence[Row]) -> dict[str, Any]:
         "informed": informed.player,
         "best": best.player,
         "headroom": {name: round(value, 4) for name, value in numbers.items()},
-        "gain": round(gain, 4),
+        "gain": round(informed.mean - chance.mean, 4),
         "share": round(share, 4),
+        "trained_share": round(_share(trained, best, chance), 4),
         "recurrent_share": round(recovered["recurrent"], 4),
         "random_start_share": round(recovered["start"], 4),
         "verdict": text,
     }
+
+
+def _share(informed: Row, best: Row, chance: Row) -> float:
+    """The lower end of an informed player's headroom as a share of its gain over a random one."""
+    gain = informed.mean - chance.mean
+    return metrics.interval(informed.returns - best.returns, 0).low / gain if gain > 0 else 0.0
 
 
 def _trained(
@@ -268,7 +275,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         console.print(
             f"headroom of {found['informed']} over {found['best']}: {headroom['mean']:.3f} [{headroom['low']:.3f}, "
             f"{headroom['high']:.3f}], at least"
-            f" {found['share']:.0%} of what knowing gains over acting at random; recovered by memory"
+            f" {found['share']:.0%} of what knowing gains over acting at random (the best trained player alone:"
+            f" {found['trained_share']:.0%}); recovered by memory"
             f" {found['recurrent_share']:.2f}, by a fine-tuned random start {found['random_start_share']:.2f}:"
             f" [bold]{found['verdict']}[/bold]\n",
             highlight=False,

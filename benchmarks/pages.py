@@ -116,6 +116,11 @@ def _headroom_parts(certificate: Mapping[str, Any] | None, spec: GameSpec) -> li
         "steps for every trained player; validation tasks, training opponents; 95% intervals over seeds (scripted players: over "
         "tasks)."
     )
+    if "slices" not in budget:
+        parts.append(
+            "Its trained players learned in an earlier way, without value networks and normalised observations "
+            "([decisions](../decisions.md), 'How the certificate's players learn')."
+        )
     return parts
 
 
@@ -143,8 +148,13 @@ def _summary(found: Mapping[str, Any]) -> str:
         f"Headroom of the informed player ({found['informed']}) over the best that does not adapt ({found['best']}): "
         f"{headroom['mean']:.3f} [{headroom['low']:.3f}, "
         f"{headroom['high']:.3f}]; its lower end is {found['share']:.0%} of what the informed player gains over a random one "
+        f"(the best trained one alone: {_percent(found['trained_share'])}) "
         f"(20% is asked for)." + recovered
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0 else "below 0"
 
 
 def _share(found: Mapping[str, Any], name: str) -> str:
@@ -184,12 +194,13 @@ def index() -> str:
             link = f"[{spec.name}]({package.rpartition('.')[2]}.md)"
             for role in ROLES:
                 found = certificate["roles"][role] if certificate else None
-                cells = ("", "", "", "", "not measured yet")
+                cells = ("", "", "", "", "", "not measured yet")
                 if found:
                     headroom = found["headroom"]
                     cells = (
                         f"{headroom['mean']:.3f} [{headroom['low']:.3f}, {headroom['high']:.3f}]",
                         f"{found['share']:.0%}",
+                        _percent(found["trained_share"]),
                         *(_share(found, name) for name in ("random_start_share", "recurrent_share")),
                         found["verdict"],
                     )
@@ -199,15 +210,16 @@ def index() -> str:
         "role",
         "headroom",
         "share of what knowing gains",
+        "trained alone",
         "random start recovers",
         "memory recovers",
         "verdict",
     )
     note = (
-        "Headroom: return of the best trained player that is shown the hidden contexts minus that of the best player, trained "
-        "or scripted, that is not and never adapts (each page says which). A role passes where the lower end of its "
-        "interval is at least 20% of what the informed "
-        "player gains over a random one and a fine-tuned random start recovers less than half of it."
+        "Headroom: return of a player that is shown the hidden contexts minus that of the best one that is not and never "
+        "adapts; either may be a trained player or a script (each page says which). A role passes where the lower end of its "
+        "interval is at least 20% of what the informed player gains over a random one (trained alone: the best trained informed "
+        "player's) and a fine-tuned random start recovers less than half of it."
     )
     sheet = Sheet("Headroom of every game and role", header, tuple(rows), note)
     return "# The games\n\n![one frame of every family](../gallery.png)\n\n" + sheet.markdown().strip() + "\n"

@@ -41,11 +41,13 @@ def test_the_verdict_follows_from_the_returns(returns, text):
     assert verdict(rows(**returns))["verdict"] == text
 
 
-def test_a_script_that_reads_the_contexts_is_listed_and_decides_nothing():
-    without = rows(1.0, 0.0, 0.2, 0.3)
-    found = verdict([*without, Row("seeker", "informed script", np.full((1, 3), 2.0))])
-    assert found["players"][0]["player"] == "seeker"
-    assert {**found, "players": found["players"][1:]} == verdict(without)
+def test_a_script_that_reads_the_contexts_can_be_the_ceiling():
+    found = verdict([*rows(0.1, 0.0, 0.0, 0.0, spread=0.0), Row("seeker", "informed script", np.full((1, 3), 2.0))])
+    assert found["informed"] == "seeker"
+    assert found["headroom"]["mean"] == pytest.approx(2.0)
+    assert found["verdict"] == "adaptation pays"
+    # Random players get -1: the script has 2 of 3, the best trained player 0.1 of 1.1.
+    assert (found["share"], found["trained_share"]) == (pytest.approx(0.6667), pytest.approx(0.0909))
 
 
 def test_shares_are_of_the_headroom_over_the_best_that_does_not_adapt():
