@@ -118,7 +118,7 @@ class LatentPolicy(MemoryPolicy):
     def _wrong(self, out: Tensor, data: Trajectories, at: Tensor) -> Tensor:
         """Minus the log-likelihood [N, PAST, STEPS, M] of rewards and the other's actions, up to a constant."""
         assert data.other is not None
-        scale = data.reward[data.alive > 0].std().clamp(min=1e-6)
+        scale = data.reward[data.alive > 0].square().mean().sqrt().clamp(min=1e-6)
         wrong = 0.5 * (out[..., 0] - data.reward[:, at].unsqueeze(1) / scale) ** 2
         other = data.other[:, at].unsqueeze(1)
         if isinstance(self.other_space, spaces.Discrete):

@@ -123,6 +123,9 @@ class Agent:
         return State(state.hidden, before, True)
 
     def _state(self, policy: GRUPolicy, state: State | None, episode_start: Any, rows: int) -> State:
+        for name, given in (("state", None if state is None else state.hidden), ("episode_start", episode_start)):
+            if given is not None and len(np.atleast_1d(given)) != rows:
+                raise InvalidInputError(f"{name} has {len(np.atleast_1d(given))} rows, the observation {rows}")
         blank = np.zeros((rows, policy.remembered[1]), np.float32)
         fresh = State(self._begin(policy, rows), blank, True)
         if state is None:
@@ -258,7 +261,8 @@ class AgentPlayer:
         if not isinstance(policy, GRUPolicy):
             action, _ = self.agent._choose(view.observation, noise.numpy())
             return policy.clip(action), memory
-        assert view.reward is not None
+        if view.reward is None:
+            raise InvalidInputError("this player remembers its rewards: the View needs the seat's last one")
         hidden, before = torch.split(memory, list(policy.remembered), 1)
         first = (view.step == 0).unsqueeze(1)
         hidden = torch.where(first, torch.as_tensor(self.agent._begin(policy, len(memory))), hidden)

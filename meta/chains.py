@@ -87,11 +87,11 @@ class Chain:
         order = torch.argsort(rows.alive, dim=1, descending=True, stable=True)
         observation = rows.observation.gather(1, order.unsqueeze(-1).expand_as(rows.observation))
         reward, alive = rows.reward.gather(1, order), rows.alive.gather(1, order)
-        shared = loss.baseline == "batch"
-        value = fit_linear(observation, discounted_returns(reward, loss.discount), alive, shared)
+        # One fit for all tasks, whatever the loss says: fitted to the only chain of a task, it would take its return away.
+        value = fit_linear(observation, discounted_returns(reward, loss.discount), alive, shared=True)
         advantage = gae(reward, value, alive, loss.discount, loss.gae_lambda)
         if loss.normalise:
-            advantage = normalise(advantage, alive, shared)
+            advantage = normalise(advantage, alive, shared=True)
         return torch.zeros_like(advantage).scatter(1, order, advantage).squeeze(2).mT.unsqueeze(0)
 
 

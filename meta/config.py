@@ -89,6 +89,10 @@ class RunConfig:
             raise InvalidInputError(
                 f"context={self.context!r} must be a whole number, and 0 without hidden layers or with a network of your own"
             )
+        if self.normalise_observations and self.method == "self_play":
+            raise InvalidInputError(
+                "normalise_observations=True: past selves of method self_play saw with the statistics of their time; leave it out"
+            )
         if self.network == "own" and find_method(self.method).memory is not None:
             raise InvalidInputError(f"network='own': method {self.method} has a network of its own; leave network out")
         recurrent = self.network == "gru" or find_method(self.method).memory is not None
@@ -190,6 +194,10 @@ class TrainConfig(RunConfig):
             raise InvalidInputError(
                 f"persona_share={self.persona_share!r} and learned_share={self.learned_share!r} must be at most 1 together"
             )
+        if self.method == "self_play" and len(self.roles) == 2 and not self.met["learned"]:
+            raise InvalidInputError(
+                f"learned_share={self.learned_share!r}: self-play needs tasks on which the learners meet; set it above 0"
+            )
         if self.persona_share and not find_method(self.method).personas:
             raise InvalidInputError(
                 f"persona_share={self.persona_share!r}: method {self.method} cannot meet personas; set it to 0, or use "
@@ -249,7 +257,7 @@ def other(role: Role) -> Role:
 
 
 def _settings_of(method: str, learner: MAMLConfig) -> MAMLConfig:
-    """Settings as the method's own class: what somebody chose is kept; the rest takes the method's own defaults."""
+    """Settings as the method's own class: what is not at its default is kept; the rest takes the method's own defaults."""
     settings = find_method(method).settings
     if type(learner) is settings:
         return learner

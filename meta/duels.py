@@ -110,11 +110,11 @@ class LossConfig:
         return advantage
 
     def cost(self, data: Trajectories) -> Tensor:
-        """See ``Problem.costs``: [N]. The baseline is the other tasks' mean."""
+        """See ``Problem.costs``: [N]. The baseline is the other tasks' mean; a single task has none."""
         cost = -discounted_returns(data.reward, self.discount)[:, 0].mean(1) / data.reward.shape[1]
         if self.normalise:
             cost = cost / spread(self._advantages(data, self.discount, shared=self._shared), data.alive, self._shared)
-        return (cost - cost.mean()) * len(cost) / max(len(cost) - 1, 1)
+        return (cost - cost.mean()) * len(cost) / (len(cost) - 1) if len(cost) > 1 else cost
 
     def advantages(self, data: Trajectories) -> tuple[Tensor, Tensor]:
         """Those of support and query, [N, T, E] each; the same tensor where they are the same function."""

@@ -352,6 +352,7 @@ class ForeignSource:
         self._tasks, self._validation_tasks = (config.tasks, config.validation_tasks) if self._has_tasks else (1, 1)
         self._envs += [task_set() for _ in range(max(self._tasks, self._validation_tasks) - 1)]
         self._first = initial_weights(self.policies, config.seed)
+        self._plain = make_policies(self._envs[0], config, network)  # of the untrained: their statistics stay none
         self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
         self._validation = self._sample(self._validation_tasks, derive_seed(0, TASKS))
 
@@ -384,9 +385,10 @@ class ForeignSource:
         metrics: dict[str, float] = {}
         for role in self.policies:
             opponents = {other(role): self._first[other(role)]}
+            policies = {role: self.policies[role], other(role): self._plain[other(role)]}
             support, query = (
                 ForeignProblem(
-                    self._envs, self._validation, self.policies, config.episodes, derive_seed(0, purpose), config.objective,
+                    self._envs, self._validation, policies, config.episodes, derive_seed(0, purpose), config.objective,
                     config.horizon, opponents,
                 )
                 for purpose in (VALIDATION_ADAPT, VALIDATION_TEST)

@@ -56,14 +56,14 @@ METHODS: dict[str, Method] = {
         Method(
             "maml",
             "Finn, Abbeel and Levine, ICML 2017",
-            "all weights, with a learned rate per step",
+            "all weights, with learned rates per step",
             "own learning, second order (peer=True: the other player's learning too)",
             lambda config: config,
         ),
         Method(
             "maml_trpo",
             "Finn, Abbeel and Levine, ICML 2017; Schulman et al., ICML 2015",
-            "all weights, with a learned rate per step",
+            "all weights, with learned rates per step",
             "own learning, second order; the outer step stays within a trust region of the adapted policies",
             lambda config: config,
             trpo.TRPO,
@@ -74,7 +74,7 @@ METHODS: dict[str, Method] = {
         Method(
             "fomaml",
             "Finn, Abbeel and Levine, ICML 2017, section 5.2",
-            "all weights, with a learned rate per step",
+            "all weights, with learned rates per step",
             "nothing: updates are constants",
             _first_order,
         ),
@@ -95,7 +95,7 @@ METHODS: dict[str, Method] = {
         Method(
             "e_maml",
             "Stadie et al., 2018",
-            "all weights, with a learned rate per step",
+            "all weights, with learned rates per step",
             "own learning, second order, and the probability of the data that are adapted to",
             e_maml.configure,
             e_maml.EMAML,
@@ -104,7 +104,7 @@ METHODS: dict[str, Method] = {
         Method(
             "promp",
             "Rothfuss et al., ICLR 2019",
-            "all weights, with a learned rate per step",
+            "all weights, with learned rates per step",
             "own learning, second order; several clipped outer steps per sample",
             lambda config: config,
             promp.ProMP,
@@ -128,6 +128,7 @@ METHODS: dict[str, Method] = {
             rl2.RL2,
             rl2.RL2Config,
             memory=lambda size, own, other, units, log_std: MemoryPolicy(size, own, units, log_std),
+            surrogates=("lvc",),
             personas=False,
         ),
         Method(
@@ -139,6 +140,7 @@ METHODS: dict[str, Method] = {
             latent.Latent,
             rl2.RL2Config,
             memory=LatentPolicy,
+            surrogates=("lvc",),
             personas=False,
         ),
         Method(
@@ -170,7 +172,7 @@ METHODS: dict[str, Method] = {
         Method(
             "meta_pg",
             "Al-Shedivat, Bansal, Burda, Sutskever, Mordatch and Abbeel, ICLR 2018",
-            "all weights, with a learned rate per step",
+            "all weights, with learned rates per step",
             "current policy + own learning, unbiased: the peer's learning is constant",
             mapg.meta_pg,
             mapg.MAPG,
@@ -180,7 +182,7 @@ METHODS: dict[str, Method] = {
         Method(
             "meta_mapg",
             "Kim et al., ICML 2021",
-            "all weights, with a learned rate per step",
+            "all weights, with learned rates per step",
             "current policy + own learning + peer learning: the total derivative through both players' updates",
             mapg.meta_mapg,
             mapg.MAPG,

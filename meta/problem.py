@@ -119,11 +119,16 @@ class Mixture:
         return Mixture([Part(part.problem.replay(clip), part.given) for part in self.parts])
 
     def drop(self, number: int, role: Role, tasks: list[int]) -> None:
-        """Leave out some of a player's tasks in one of the parts, see ``Problem.drop``."""
-        part = self.parts[number]
+        """Leave out some of a player's tasks in one of the parts, see ``Problem.drop``; a part that is empty then goes."""
+        part, rest = self.parts[number], (*self.parts[:number], *self.parts[number + 1 :])
+        if part.given and len(tasks) == part.problem.tasks[role]:  # who meets personas meets one in every task
+            if not rest:
+                raise FloatingPointError(f"every task of the {role}'s blew up")
+            self.parts = rest
+            return
         part.problem.drop(role, tasks)
         given = {}
-        for other, persona in part.given.items():  # who meets personas meets one in every task
+        for other, persona in part.given.items():
             stay = [n for n in range(len(next(iter(persona.weights.values())))) if n not in tasks]
             given[other] = persona._replace(weights={name: value[stay] for name, value in persona.weights.items()})
         self.parts = (*self.parts[:number], Part(part.problem, given), *self.parts[number + 1 :])

@@ -63,6 +63,10 @@ def configure(config: MAMLConfig) -> MAMLConfig:
         raise InvalidInputError(
             f"steps={config.steps}: must be at least 1, or there is nothing to remember; see method joint"
         )
+    if config.adapts != "all":
+        raise InvalidInputError(f"adapts={config.adapts!r}: no weight adapts, a memory does; use method anil")
+    if config.recompute:
+        raise InvalidInputError("recompute=True: there is no update whose graph could be built again; leave it out")
     return replace(config, learn_inner_lr=False, inner_lr_per="step", adapts="all", second_order=False)
 
 

@@ -8,7 +8,9 @@ Who is met: the ``latest`` (which is method joint), ``uniform``ly one of the poo
 by how often it still wins: with a weight of (1 - w)^2, w being an average of how often the learner did better than it, over the
 tasks on which they met, in which the recent ones count most (prioritised fictitious self-play).
 
-Order: none, there is no inner step. Limits: both roles must learn; each iteration plays its tasks twice, once for each player.
+Order: none, there is no inner step. Limits: both roles must learn; each iteration plays its tasks twice, once for each player;
+"better" is a higher return, so that priorities mean something where neither seat has the better returns by its nature. Not
+with ``normalise_observations``: past selves saw with the statistics of their time.
 """
 
 from __future__ import annotations
@@ -120,6 +122,8 @@ class SelfPlay(MAML):
             none = torch.zeros_like(self.log_rates[role])
             gradients[role] = dict(zip(self.start[role], flat, strict=True)), none
         check_finite(gradients)
+        # What is told of the iteration is how the learners did, not their past selves.
+        problem.returns[:] = [{role: problem.returns[seat][role] for seat, role in enumerate(ROLES)}]
         metrics = self.step(gradients, lr_scale)
         for role, rates in self.win_rates.items():
             metrics |= {f"{role}/pool": float(len(self.pool[role])), f"{role}/beaten": float(rates.mean())}

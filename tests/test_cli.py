@@ -63,7 +63,12 @@ def test_info_shows_contexts_and_both_opponent_splits(capsys):
 
 
 def test_info_shows_ratings_headroom_and_a_picture(capsys, monkeypatch):
-    found = {"headroom": {"mean": 0.5, "low": 0.4, "high": 0.6}, "share": 0.3, "random_start_share": 0.1}
+    found = {
+        "headroom": {"mean": 0.5, "low": 0.4, "high": 0.6},
+        "share": 0.3,
+        "trained_share": 0.3,
+        "random_start_share": 0.1,
+    }
     found |= {"recurrent_share": 0.2, "verdict": "adaptation pays"}
     panel = {
         role: {"ratings": {"seeker": {"mu": 31.4}, "repel": {"mu": 27.1}}} for role in ("protagonist", "adversary")

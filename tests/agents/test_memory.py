@@ -156,3 +156,11 @@ def test_what_is_known_beforehand_is_decoded_better_after_training():
         optimiser.step()
         losses.append(float(loss.detach()))
     assert sum(losses[-10:]) < sum(losses[:10]) - 10 * 0.25  # 0.5 is all that the reward is worth
+
+
+def test_constant_rewards_are_predicted_at_their_own_scale():
+    duel = Duel(find("RockPaperScissors").make_game(), 5)
+    policy = made(LatentPolicy, duel)
+    weights = {name: value.unsqueeze(0).double() for name, value in policy.init(0).items()}
+    chain = [data._replace(reward=torch.full_like(data.reward, 100.0)) for data in play(duel, policy, weights, 2)]
+    assert policy.prediction_loss(weights, chain, policy.over_chain(weights, chain), 0) < 10

@@ -21,6 +21,7 @@ FOUND = {
     "best": "sweep",
     "headroom": {"mean": 0.75, "low": 0.7, "high": 0.8},
     "share": 0.35,
+    "trained_share": 0.31,
     "recurrent_share": 0.1,
     "random_start_share": 0.2,
     "verdict": "adaptation pays",

@@ -121,3 +121,14 @@ def test_how_many_must_be_a_count():
     with pytest.raises(InvalidInputError, match="max_skipped=-1 must be a whole number of at least 0"):
         MAMLConfig(max_skipped=-1)
     assert MAML({"protagonist": {"w": torch.zeros(1)}}, MAMLConfig()).skipped == 0
+
+
+def test_a_part_of_a_mixture_may_go_entirely():
+    source = DuelSource(TINY.override(tasks=4, persona_share=0.25))
+    problem = source.problem(0)
+    sizes = [part.problem.tasks for part in problem.parts]
+    assert sizes[1] == {"protagonist": 1, "adversary": 1}
+    problem.drop(1, "protagonist", [0])
+    assert [part.problem.tasks for part in problem.parts] == [sizes[0], sizes[2]]
+    learner = make_learner(TINY.override(tasks=4, persona_share=0.25), source)
+    assert all(torch.isfinite(v).all() for g, _ in learner.gradients(problem).values() for v in g.values())

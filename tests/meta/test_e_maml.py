@@ -74,6 +74,17 @@ def test_costs_are_losses_less_what_the_other_tasks_lost():
     assert torch.allclose(problem.costs(1)["protagonist"], expected.to(torch.float32), rtol=1e-5)
 
 
+def test_a_single_task_has_no_baseline():
+    torch.set_default_dtype(torch.float32)
+    config = TrainConfig(game="Navigation", method="e_maml", roles=("protagonist",)).override(
+        tasks=1, episodes=4, horizon=6, normalise=False, hidden=(4,)
+    )
+    source = DuelSource(config)
+    problem = source.problem(0)
+    make_learner(config, source).gradients(problem)
+    assert problem.costs(1)["protagonist"].abs() > 0
+
+
 def test_what_the_method_needs_is_said_or_chosen():
     config = TrainConfig(game="Navigation", method="e_maml")
     assert config.objective.kind == "plain"

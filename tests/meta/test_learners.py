@@ -233,6 +233,15 @@ def test_a_player_with_a_memory_is_the_same_in_every_place(settings, tmp_path):
         state = agent.remember(state, data.reward[0, step].numpy())
 
 
+def test_states_and_observations_have_the_same_rows(tmp_path):
+    agent = train(TINY.override(iterations=1, hidden=(6,), method="rl2"), tmp_path / "run", quiet=True).protagonist
+    _, state = agent.predict(np.zeros((1, 2)))
+    with pytest.raises(InvalidInputError, match="state has 1 rows, the observation 3"):
+        agent.predict(np.zeros((3, 2)), agent.remember(state, 0.0))
+    with pytest.raises(InvalidInputError, match="episode_start has 1 rows, the observation 3"):
+        agent.predict(np.zeros((3, 2)), None, [True])
+
+
 def test_a_player_with_a_memory_is_an_opponent(tmp_path):
     train(TINY.override(iterations=1, hidden=(6,), method="rl2"), tmp_path / "run", quiet=True)
     env = gymnasium.make("metaduel/Navigation-v0", seat="adversary", opponent=f"run:{tmp_path / 'run'}", horizon=5)

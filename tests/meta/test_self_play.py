@@ -5,7 +5,7 @@ import torch
 
 from metaduel.envs.errors import InvalidInputError
 from metaduel.meta.config import TrainConfig
-from metaduel.meta.self_play import AVERAGE, SelfPlay, SelfPlayConfig
+from metaduel.meta.self_play import AVERAGE
 from metaduel.meta.source import DuelSource
 from metaduel.meta.train import make_learner
 
@@ -73,19 +73,25 @@ def test_the_latest_is_joint_training():
 
 
 def test_past_selves_stand_still_and_are_met():
-    learner, source = made(opponents="uniform", learned_share=1.0)
-    learner.update(source.problem(0))
+    learner, source = made(opponents="uniform", learned_share=1.0, tasks=24, pool_every=2)
+    for i in range(3):  # one joined after the second, and the present one has moved since
+        learner.update(source.problem(i))
     (past,) = learner.pool["adversary"]
+    present = {name: value.detach().clone() for name, value in learner.start["adversary"].items()}
     before = {name: value.clone() for name, value in past.items()}
     seen = []
-    problem = source.problem(1)
+    problem = source.problem(3)
     original = problem.losses
     problem.losses = lambda players, shot, joint=False: seen.append(players) or original(players, shot, joint)
     learner.update(problem)
     rows = seen[0]["adversary"]["layer1.bias"]
-    now_or_then = [(rows == own["layer1.bias"]).all(1) for own in (before, seen[1]["adversary"])]
-    assert now_or_then[0].any()
+    then, now = ((rows == own["layer1.bias"]).all(1) for own in (before, present))
+    assert then.any()
+    assert now.any()
+    assert (then ^ now).all()
     assert all(torch.equal(value, past[name]) for name, value in before.items())
+    assert len(problem.returns) == 1
+    assert set(problem.returns[0]) == {"protagonist", "adversary"}
 
 
 @pytest.mark.parametrize(
@@ -96,16 +102,10 @@ def test_past_selves_stand_still_and_are_met():
         ({"pool": 0}, "pool=0 must be a whole number of at least 1"),
         ({"opponents": "all"}, "opponents"),
         ({"persona_share": 0.2}, "method self_play cannot meet personas"),
+        ({"learned_share": 0.0}, "self-play needs tasks on which the learners meet; set it above 0"),
+        ({"normalise_observations": True}, "past selves of method self_play saw with the statistics of their time"),
     ],
 )
 def test_settings_that_contradict_are_refused(settings, message):
     with pytest.raises(InvalidInputError, match=message):
         made(**settings)
-
-
-def test_tasks_on_which_nobody_meets_are_refused():
-    learner, source = made(learned_share=0.0)
-    with pytest.raises(InvalidInputError, match="self-play needs tasks on which the learners meet"):
-        learner.update(source.problem(0))
-    assert isinstance(learner, SelfPlay)
-    assert SelfPlayConfig().opponents == "prioritised"
