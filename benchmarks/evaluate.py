@@ -1,8 +1,8 @@
 """Evaluate training runs of one family: everybody who can play, on the same tasks, into one table and its report.
 
 Contenders, for each role: every run's player; for each meta-learned run a random start of the same seed; every scripted
-player that reads no hidden context. Inner rates that were not meta-learned are tuned on validation first. Informed
-players don't adapt.
+player that reads no hidden context; if asked for, Stable-Baselines3's PPO from scratch (see ``scratch``). Inner rates that
+were not meta-learned are tuned on validation first. Informed players don't adapt.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,8 @@ from metaduel.agents.policies import stack
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks import few_shot
 from metaduel.benchmarks.few_shot import ADAPT, RATES, TEST, Contender, Protocol, Result
-from metaduel.benchmarks.summary import AT_ADAPTED, AT_START, LEARNED, LEARNING, key_shots, write_report
+from metaduel.benchmarks.scratch import Scratch, from_scratch
+from metaduel.benchmarks.summary import AT_ADAPTED, AT_START, LEARNED, LEARNING, SCRATCH, key_shots, write_report
 from metaduel.benchmarks.table import COLUMNS, UNTRAINED, Array, Table, concatenate, from_returns
 from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.envs.noise import derive_seed
@@ -69,6 +71,7 @@ def evaluate(
     crossed: bool = True,
     quiet: bool = True,
     network: Network | None = None,
+    ppo: Scratch | None = None,
     **protocol: Any,
 ) -> Table:
     """Evaluate run folders; ``protocol`` holds fields of ``Protocol``, see ``evaluate_runs``."""
@@ -76,7 +79,7 @@ def evaluate(
         if name not in Protocol.__dataclass_fields__:
             raise unknown("setting", name, Protocol.__dataclass_fields__)
     return evaluate_runs(
-        [Path(folder) for folder in folders], Protocol(**protocol), Path(out), quiet, crossed, network=network
+        [Path(folder) for folder in folders], Protocol(**protocol), Path(out), quiet, crossed, network=network, ppo=ppo
     )
 
 
@@ -88,6 +91,7 @@ def evaluate_runs(
     crossed: bool = True,
     tuning_tasks: int = 40,
     network: Network | None = None,
+    ppo: Scratch | None = None,
 ) -> Table:
     """Evaluate run folders of one family; write ``report.md``, ``results.csv.gz`` and ``shots.png`` into ``out``.
 
@@ -99,6 +103,7 @@ def evaluate_runs(
         crossed: also play seen and held-out tasks against training and held-out opponents.
         tuning_tasks: validation tasks that inner rates are tuned on.
         network: of the runs that have one of their own, see ``load``.
+        ppo: also train SB3's PPO from scratch on so much of the headline panel, for every seed of the runs.
 
     Returns:
         The table; ``benchmarks.summary.sheets`` makes the report's tables of it.
@@ -118,7 +123,7 @@ def evaluate_runs(
     configure(config.threads)
     tuned: list[Tuned] = []
     tables: list[Table] = []
-    jobs = _jobs(runs, protocol, crossed, tuning_tasks, tuned)
+    jobs = _jobs(runs, protocol, crossed, tuning_tasks, tuned, ppo)
     with _display(len(jobs), quiet) as show:
         for job in jobs:
             show(job.label)
@@ -171,7 +176,14 @@ def _check_protocol(protocol: Protocol, spec: GameSpec) -> None:
         )
 
 
-def _jobs(runs: Sequence[Run], protocol: Protocol, crossed: bool, tuning_tasks: int, tuned: list[Tuned]) -> list[_Job]:
+def _jobs(
+    runs: Sequence[Run],
+    protocol: Protocol,
+    crossed: bool,
+    tuning_tasks: int,
+    tuned: list[Tuned],
+    ppo: Scratch | None,
+) -> list[_Job]:
     """Everything to be played, in the order of the table's rows; rates that get tuned are put into ``tuned``."""
     spec, horizon = runs[0].duel.spec, runs[0].config.horizon or None
     panels = [
@@ -201,6 +213,10 @@ def _jobs(runs: Sequence[Run], protocol: Protocol, crossed: bool, tuning_tasks: 
             add(few_shot.contender(run, role), True, panels)
         for run in informed:
             add(few_shot.contender(run, role), False, ())
+        if ppo is not None:
+            for seed in dict.fromkeys(run.config.seed for run in learned or joint):
+                work = partial(_from_scratch, spec, role, protocol, ppo, seed, horizon)
+                jobs.append(_Job(f"{SCRATCH}, {role}, seed {seed}", work))
         jobs.append(
             _Job(
                 f"scripted players, {role}",
@@ -246,6 +262,19 @@ def _rows(result: Result, spec: GameSpec, shots: int) -> Table:
         seed=UNTRAINED if result.seed < 0 else result.seed, task_split=protocol.tasks, tasks=_task_names(protocol),
         opponent_split=protocol.opponents, opponents=result.opponents, actions=protocol.actions,
     )  # fmt: skip
+
+
+def _from_scratch(
+    spec: GameSpec, role: Role, protocol: Protocol, ppo: Scratch, seed: int, horizon: int | None
+) -> list[Table]:
+    """SB3's PPO on a part of the headline panel."""
+    opponents, returns = from_scratch(spec, role, protocol, ppo, seed, horizon)
+    table = from_returns(
+        returns.round(_DECIMALS), spec, role=role, method=SCRATCH, seed=seed, task_split=protocol.tasks,
+        tasks=_task_names(protocol)[: returns.shape[2]], opponent_split=protocol.opponents, opponents=opponents,
+        actions=protocol.actions,
+    )  # fmt: skip
+    return [table]
 
 
 def _task_names(protocol: Protocol) -> list[str]:

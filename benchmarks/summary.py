@@ -6,6 +6,7 @@ The headline panel is that of the table's first rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from metaduel.benchmarks import metrics
@@ -29,6 +30,7 @@ from metaduel.envs.spec import OPPONENT_SPLITS, ROLES
 from metaduel.meta.checkpoint import write_atomic
 
 JOINT, RANDOM, INFORMED, SCRIPTED = "joint", "random start", "informed", "scripted: "
+SCRATCH = "SB3 PPO from scratch"
 # The opponent split of two learners that meet each other, and what their opponents' names end in.
 LEARNED, LEARNING, AT_START, AT_ADAPTED = "learned", "learning too", "unadapted", "adapted"
 
@@ -39,13 +41,20 @@ def key_shots(last: int) -> tuple[int, ...]:
 
 
 def headline(table: Table) -> Table:
-    """The rows of the panel that was asked for: that of the first row."""
+    """The rows of the panel that was asked for: that of the first row. Who plays a part of it alone is left out."""
+    panel = _panel(table)
+    return panel.filter(method=[method for method in panel.values("method") if method != SCRATCH])
+
+
+def _panel(table: Table) -> Table:
     return table.filter(task_split=table["task_split"][0], opponent_split=table["opponent_split"][0])
 
 
 def meta_learned(table: Table) -> list[str]:
     """The methods that were meta-learned."""
-    return [m for m in table.values("method") if m not in (JOINT, RANDOM, INFORMED) and not m.startswith(SCRIPTED)]
+    return [
+        m for m in table.values("method") if m not in (JOINT, RANDOM, INFORMED, SCRATCH) and not m.startswith(SCRIPTED)
+    ]
 
 
 def sheets(table: Table) -> list[Sheet]:
@@ -55,6 +64,7 @@ def sheets(table: Table) -> list[Sheet]:
     for role in (role for role in ROLES if role in panel.values("role")):
         own = panel.filter(role=role)
         found += [returns_sheet(own, role), *_differences(own, role)]
+    found += _from_scratch(_panel(table))
     found += _headroom(panel)
     found += _crossed(table)
     found += _both(table)
@@ -83,6 +93,23 @@ def _differences(own: Table, role: str) -> list[Sheet]:
     if not comparisons:
         return []
     return [difference_sheet(own.filter(seed=(*shared, UNTRAINED)), role, comparisons)]
+
+
+def _from_scratch(panel: Table) -> list[Sheet]:
+    """SB3's PPO with an adaptation's budget, beside everybody who learns, on the tasks and opponents that it was trained on."""
+    found = []
+    for role in (role for role in ROLES if role in panel.filter(method=SCRATCH).values("role")):
+        own = panel.filter(role=role)
+        part = {name: own.filter(method=SCRATCH).values(name) for name in ("task", "opponent")}
+        learners = [method for method in own.values("method") if not method.startswith(SCRIPTED)]
+        sheet = returns_sheet(own.filter(method=learners, **part), role)
+        note = (
+            "An unmodified PPO, trained on one task against one opponent with as many environment steps per shot as an "
+            f"adaptation has, and everybody else on the same tasks ({len(part['task'])}) against the same opponents "
+            f"({', '.join(part['opponent'])}). {sheet.note}"
+        )
+        found.append(replace(sheet, title=f"Learning from scratch: {sheet.title}", note=note))
+    return found
 
 
 def best_non_adapting(own: Table, role: str) -> str | None:

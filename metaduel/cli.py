@@ -288,6 +288,9 @@ def evaluate(
     task_count: int = 100,
     actions: Annotated[str, tyro.conf.arg(metavar="HOW")] = "sampled",
     no_crossed: bool = False,
+    ppo: bool = False,
+    ppo_tasks: int = 5,
+    ppo_opponents: int = 2,
     quiet: bool = False,
 ) -> None:
     """Measure how runs of one game adapt to tasks and opponents that they never met: a table, a report and a plot.
@@ -306,6 +309,9 @@ def evaluate(
         task_count: how many tasks of the split.
         actions: sampled, or mode for the most probable action.
         no_crossed: leave out seen and held-out tasks x training and held-out opponents.
+        ppo: also train Stable-Baselines3's PPO from scratch, with as many steps as the adaptation has.
+        ppo_tasks: on the first so many tasks.
+        ppo_opponents: against the first so many opponents.
         quiet: no progress.
     """
     if tasks not in SPLITS:
@@ -315,10 +321,12 @@ def evaluate(
 
     from metaduel.benchmarks.evaluate import evaluate_runs
     from metaduel.benchmarks.few_shot import Protocol
+    from metaduel.benchmarks.scratch import Scratch
     from metaduel.benchmarks.summary import sheets
 
     protocol = Protocol(tasks, opponents, shots, episodes, test_episodes, task_count, actions)  # type: ignore[arg-type]
-    table = evaluate_runs(runs, protocol, out, quiet, not no_crossed)
+    scratch = Scratch(ppo_tasks, ppo_opponents) if ppo else None
+    table = evaluate_runs(runs, protocol, out, quiet, not no_crossed, ppo=scratch)
     for sheet in sheets(table):
         Console().print(sheet.rich())
     print(f"wrote {out / 'report.md'}, {out / 'results.csv.gz'} and {out / 'shots.png'}")

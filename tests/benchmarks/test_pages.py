@@ -71,7 +71,7 @@ def test_a_page_tells_everything_of_a_certificate(monkeypatch):
         in text
     )
     assert (
-        "| [Pursuit](pursuit.md) | adversary | 0.750 [0.700, 0.800] | 35% | 0.20 | 0.10 | adaptation pays |"
+        "| [Pursuit](pursuit.md) | adversary | 0.750 [0.700, 0.800] | 35% | 31% | 0.20 | 0.10 | adaptation pays |"
         in pages.index()
     )
     monkeypatch.setattr(pages, "measured", lambda spec: {})

@@ -1,0 +1,107 @@
+"""PPO from scratch: what it gets, what it is tested on, that a seed makes the same numbers, and where the report has it."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from metaduel.agents.sb3 import MlpPlayer
+from metaduel.benchmarks import few_shot, summary
+from metaduel.benchmarks.evaluate import evaluate
+from metaduel.benchmarks.few_shot import Protocol
+from metaduel.benchmarks.report import number
+from metaduel.benchmarks.scratch import Scratch, from_scratch, make_ppo
+from metaduel.envs.core import Duel
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.opponents import names
+from metaduel.envs.registry import find
+from metaduel.envs.spec import ROLES
+from metaduel.meta.config import TrainConfig
+from metaduel.meta.train import train
+
+SPEC = find("Pursuit")
+PROTOCOL = Protocol(shots=2, episodes=3, test_episodes=2, task_count=4)
+PART = Scratch(tasks=2, opponents=2)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_touches_no_global_generator():
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    torch.manual_seed(1)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    opponents, returns = from_scratch(SPEC, "adversary", PROTOCOL, PART, seed=0, horizon=5)
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    assert before == after
+    assert opponents == names(SPEC, "protagonist", "held_out")[:2]
+    assert returns.shape == (3, 2, 2, 2)
+    assert np.array_equal(returns, from_scratch(SPEC, "adversary", PROTOCOL, PART, seed=0, horizon=5)[1])
+    assert not np.array_equal(returns, from_scratch(SPEC, "adversary", PROTOCOL, PART, seed=1, horizon=5)[1])
+    assert not np.array_equal(returns[0], returns[2])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_it_is_tested_on_everybodys_episodes(role, monkeypatch):
+    """A player that stands in for the network: it must get what ``evaluate_player`` gives it on the whole panel."""
+    import metaduel.benchmarks.scratch as scratch
+
+    duel = Duel(SPEC.make_game(), 5)
+    model = make_ppo(duel, role, names(SPEC, ROLES[1 - ROLES.index(role)], "train")[0], {}, 3, seed=7)
+    player = MlpPlayer(model.policy, sample=True)
+    monkeypatch.setattr(scratch, "MlpPlayer", lambda policy, sample: player)
+    _, returns = from_scratch(SPEC, role, Protocol(shots=0, episodes=3, test_episodes=2, task_count=4), PART, 0, 5)
+    whole = few_shot.evaluate_player(SPEC, role, PROTOCOL, "stand-in", player, 5).returns
+    np.testing.assert_allclose(returns[0], whole[0, :2, :2], atol=1e-5)
+
+
+def test_a_shot_is_one_rollout_of_as_many_steps_as_an_adaptation_has():
+    model = make_ppo(Duel(SPEC.make_game(), 5), "protagonist", "guard", {}, 3, seed=0)
+    model.learn(3 * 5)
+    assert model.num_timesteps == 15
+    assert model._n_updates == model.n_epochs == 10
+    model.learn(3 * 5, reset_num_timesteps=False)
+    assert model.num_timesteps == 30
+    assert (model.n_steps, model.batch_size) == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("game", "episodes", "horizon"), [("RockPaperScissors", 1, 1), ("RockPaperScissors", 4, 1), ("KuhnPoker", 2, None)]
+)
+def test_short_games_and_games_of_turns_are_learned(game, episodes, horizon):
+    spec = find(game)
+    protocol = Protocol(shots=1, episodes=episodes, test_episodes=2, task_count=1)
+    _, returns = from_scratch(spec, "protagonist", protocol, Scratch(1, 1), 0, horizon)
+    assert np.isfinite(returns).all()
+
+
+@pytest.mark.parametrize("settings", [{"tasks": 0}, {"opponents": 1.5}])
+def test_less_than_one_is_refused(settings):
+    with pytest.raises(InvalidInputError, match=r"ppo_(tasks=0|opponents=1.5) must be a whole number of at least 1"):
+        Scratch(**settings)
+
+
+def test_an_evaluation_has_it_beside_those_that_adapt(tmp_path, monkeypatch):
+    monkeypatch.setattr(few_shot.tune_rate, "__defaults__", ((0.1, 1.0), 40))
+    config = TrainConfig(game="Pursuit").override(
+        iterations=1, tasks=4, episodes=2, horizon=5, steps=1, hidden=(4,), validate_every=1, validation_tasks=2
+    )
+    train(config, tmp_path / "run", quiet=True)
+    settings = {"shots": 2, "episodes": 3, "test_episodes": 2, "task_count": 4, "crossed": False}
+    without = evaluate([tmp_path / "run"], tmp_path / "without", **settings)
+    table = evaluate([tmp_path / "run"], tmp_path / "out", ppo=PART, **settings)
+    own = table.filter(method=summary.SCRATCH)
+    assert len(own) == 2 * 3 * 2 * 2 * 2  # roles, shots, opponents, tasks, test episodes
+    assert own.values("seed") == [0]
+    assert own.values("task") == ["held_out:0", "held_out:1"]
+    expected = from_scratch(SPEC, "adversary", PROTOCOL, PART, seed=0, horizon=5)[1]
+    np.testing.assert_allclose(own.filter(role="adversary")["return"], expected.ravel(), atol=1e-6)
+    # Nothing else changes, and the sheet compares everybody on the same part of the panel.
+    before, after = summary.sheets(without), summary.sheets(table)
+    assert [sheet for sheet in after if not sheet.title.startswith("Learning from scratch")] == before
+    sheet = next(sheet for sheet in after if sheet.title.startswith("Learning from scratch: Return as protagonist"))
+    assert [row[0] for row in sheet.rows] == ["maml", "random start", summary.SCRATCH]
+    part = table.filter(role="protagonist", method="maml", task=("held_out:0", "held_out:1"))
+    part = part.filter(opponent=own.filter(role="protagonist").values("opponent"))
+    assert number(part.pivot("maml", "protagonist", 0).mean()) in sheet.rows[0][1]
+    assert "on the same tasks (2) against the same opponents" in sheet.note
+    assert "Learning from scratch" in (tmp_path / "out" / "report.md").read_text()
