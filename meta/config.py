@@ -93,6 +93,12 @@ class RunConfig:
             raise InvalidInputError(
                 "normalise_observations=True: past selves of method self_play saw with the statistics of their time; leave it out"
             )
+        if find_method(self.method).memory is not None:
+            for name in ("exact_discount", "inner_clip"):
+                if getattr(self.loss, name):
+                    raise InvalidInputError(
+                        f"{name}={getattr(self.loss, name)!r}: method {self.method} has no use for it; leave it out"
+                    )
         if self.network == "own" and find_method(self.method).memory is not None:
             raise InvalidInputError(f"network='own': method {self.method} has a network of its own; leave network out")
         recurrent = self.network == "gru" or find_method(self.method).memory is not None

@@ -185,6 +185,11 @@ def test_every_adapting_learner_adapts_a_loaded_player(method, tmp_path):
         ("rarl", {"adversary_turns": 0}, "adversary_turns=0 must be a whole number of at least 1"),
         ("rarl", {"roles": ("adversary",)}, "RARL trains both players in turn"),
         ("fomaml", {"peer": True}, "peer=True: first-order MAML differentiates no update"),
+        ("rl2", {"exact_discount": True}, "exact_discount=True: method rl2 has no use for it"),
+        ("latent", {"inner_clip": 2.0}, "inner_clip=2.0: method latent has no use for it"),
+        ("rl2", {"surrogate": "dice"}, "surrogate='dice': method rl2 needs 'lvc'"),
+        ("rl2", {"adapts": "head"}, "adapts='head': no weight adapts, a memory does"),
+        ("rl2", {"steps": 0}, "steps=0: must be at least 1, or there is nothing to remember"),
         ("meta_sgd", {"learn_inner_lr": False}, "learn_inner_lr=False: learned step sizes are what Meta-SGD is"),
     ],
 )
