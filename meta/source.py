@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from gymnasium import spaces
@@ -59,13 +59,14 @@ class TrainingMixture(Mixture):
 
     def __init__(self, duels: Sequence[DuelProblem], given: Sequence[Mapping[Role, Given]]) -> None:
         super().__init__([Part(problem, personas) for problem, personas in zip(duels, given, strict=True)])
-        self.duels = duels
+        self._played = duels  # parts may be left out later, but not the steps that were played in them
 
     @property
     def returns(self) -> list[dict[Role, Tensor]]:
         """Per shot and role, mean undiscounted returns of the learners on all their tasks."""
         shots: list[dict[Role, list[Tensor]]] = []
-        for part, problem in zip(self.parts, self.duels, strict=True):
+        for part in self.parts:
+            problem = cast(DuelProblem, part.problem)
             shots += [{} for _ in problem.returns[len(shots) :]]
             for shot, returns in zip(shots, problem.returns, strict=False):
                 for role, value in returns.items():
@@ -75,13 +76,14 @@ class TrainingMixture(Mixture):
 
     def seen(self) -> Iterator[tuple[Role, Trajectories]]:
         """Everything that the learners were shown so far."""
-        for part, problem in zip(self.parts, self.duels, strict=True):
-            yield from ((role, data) for role, data in problem.seen() if role not in part.given)
+        for part in self.parts:
+            seen = cast(DuelProblem, part.problem).seen()
+            yield from ((role, data) for role, data in seen if role not in part.given)
 
     @property
     def environment_steps(self) -> int:
         """Steps played so far, both seats of a game counted once."""
-        return sum(problem.environment_steps for problem in self.duels)
+        return sum(problem.environment_steps for problem in self._played)
 
 
 class Source(Protocol):

@@ -132,3 +132,12 @@ def test_a_part_of_a_mixture_may_go_entirely():
     assert [part.problem.tasks for part in problem.parts] == [sizes[0], sizes[2]]
     learner = make_learner(TINY.override(tasks=4, persona_share=0.25), source)
     assert all(torch.isfinite(v).all() for g, _ in learner.gradients(problem).values() for v in g.values())
+    # What is told of the iteration is told without it.
+    assert {role: len(value) for role, value in problem.returns[0].items()} == learner_tasks(problem)
+    assert {role for role, _ in problem.seen()} == set(ROLES)
+    assert problem.environment_steps > 0
+
+
+def learner_tasks(problem):
+    """How many tasks each learner has in all parts of a mixture."""
+    return {role: sum(part.problem.tasks[role] for part in problem.parts if role not in part.given) for role in ROLES}
