@@ -101,7 +101,9 @@ class LatentPolicy(MemoryPolicy):
         z = mean[:, moments] + torch.exp(log_std[:, moments]) * noise
         at = torch.randint(steps, (STEPS,), generator=generator)
         shape = (n, PAST, STEPS, rows)
-        known = torch.cat([data.observation[..., : self.observation_size], self._shown(data.action)], -1)[:, at]
+        known = torch.cat([data.observation[..., : self.observation_size], self.shown(data.action).to(mean.dtype)], -1)[
+            :, at
+        ]
         given = torch.cat([known.unsqueeze(1).expand(*shape, -1), z.unsqueeze(2).expand(*shape, -1)], -1)
         out = torch.tanh(affine(prepared, "decoder", given.flatten(1, 3)))
         out = affine(prepared, "decoded", out).view(*shape, -1)
@@ -111,9 +113,8 @@ class LatentPolicy(MemoryPolicy):
         before_mean = torch.cat([torch.zeros_like(mean[:, :1]), mean[:, :-1]], 1)
         before_log_std = torch.cat([torch.zeros_like(log_std[:, :1]), log_std[:, :-1]], 1)
         moved = (_divergence(mean, log_std, before_mean, before_log_std) * data.alive).sum() / data.alive.sum()
-        return (
-            decoding + moved / steps
-        )  # a moment's bound is a sum over all steps of the chain: per step, like the decoding
+        # A moment's bound is a sum over all steps of the chain: per step, like the decoding.
+        return decoding + moved / steps
 
     def _wrong(self, out: Tensor, data: Trajectories, at: Tensor) -> Tensor:
         """Minus the log-likelihood [N, PAST, STEPS, M] of rewards and the other's actions, up to a constant."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies import ActionSpace, Weights
-from metaduel.agents.recurrent import GRUPolicy, affine
+from metaduel.agents.policies import Weights
+from metaduel.agents.recurrent import GRUPolicy, affine, joined
 from metaduel.agents.trajectories import Trajectories
 
 
@@ -18,19 +18,7 @@ class MemoryPolicy(GRUPolicy):
     So an adapted player is a set of weights like any other, whose memory is that of the episodes before; test episodes start from
     copies of it. Its input is [..., d + A + 2]: the observation, the previous action and reward (0 at the first step), and
     whether the episode is over. An episode is closed by an input of its own, which holds the last action and reward.
-
-    Args:
-        observation_size: d.
-        action_space: Box or Discrete.
-        units: width of the memory.
-        initial_log_std: see ``Policy``.
     """
-
-    def __init__(
-        self, observation_size: int, action_space: ActionSpace, units: int = 64, initial_log_std: float = 0.0
-    ) -> None:
-        super().__init__(observation_size, action_space, units, initial_log_std)
-        self.input_size += 1
 
     @property
     def remembered(self) -> tuple[int, int]:
@@ -76,15 +64,9 @@ class MemoryPolicy(GRUPolicy):
             for given, alive in zip(inputs.view(n, steps, episodes, -1).unbind(1), played, strict=True):
                 hidden = torch.where(alive, self._cell(prepared, given, hidden), hidden)
                 kept.append(hidden)
-            result.append(torch.stack(kept, 1))
+            result.append(joined(kept))
             hidden = self.close(prepared, self._last(data), hidden)
         return result
-
-    def _shown(self, action: Tensor) -> Tensor:
-        """Actions as an input: cut to their bounds, or one-hot."""
-        if self.discrete:
-            return torch.nn.functional.one_hot(action, self.action_size).to(torch.get_default_dtype())
-        return self.clip(action)
 
     def _last(self, data: Trajectories) -> Tensor:
         """What ``close`` is given: the last action and reward of every episode, [N, M, A + 2]."""

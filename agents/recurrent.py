@@ -24,9 +24,10 @@ class _Joined(torch.autograd.Function):
         return gradient.unbind(1)
 
 
-def _joined(steps: list[Tensor]) -> Tensor:
-    joined: Tensor = _Joined.apply(*steps)  # type: ignore[no-untyped-call]
-    return joined
+def joined(steps: list[Tensor]) -> Tensor:
+    """Steps [N, M, H] of an episode as [N, T, M, H]."""
+    result: Tensor = _Joined.apply(*steps)  # type: ignore[no-untyped-call]
+    return result
 
 
 class GRUPolicy(Policy):
@@ -49,7 +50,11 @@ class GRUPolicy(Policy):
     ) -> None:
         super().__init__(observation_size, action_space, initial_log_std)
         self.units = units
-        self.input_size = observation_size + self.action_size + 1
+
+    @property
+    def input_size(self) -> int:
+        """Numbers that it is given at a step."""
+        return self.observation_size + self.remembered[1]
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -83,11 +88,11 @@ class GRUPolicy(Policy):
 
     def remember(self, action: Tensor, reward: Tensor) -> Tensor:
         """What the next input holds beside the observation, [N, M, A + 1]: ``action`` as sampled, ``reward`` [N, M]."""
-        if self.discrete:
-            done = torch.nn.functional.one_hot(action, self.action_size).to(reward.dtype)
-        else:
-            done = self.clip(action)
-        return torch.cat([done, reward.unsqueeze(-1)], -1)
+        return torch.cat([self.shown(action).to(reward.dtype), reward.unsqueeze(-1)], -1)
+
+    def shown(self, action: Tensor) -> Tensor:
+        """Actions as an input, [..., A]: cut to their bounds, or one-hot."""
+        return torch.nn.functional.one_hot(action, self.action_size) if self.discrete else self.clip(action)
 
     def prepare(self, weights: Weights) -> Weights:
         """Fold the normalisation of observations into the weights; the previous action and reward stay as they are."""
@@ -107,7 +112,7 @@ class GRUPolicy(Policy):
         for given in inputs.unbind(1):
             hidden = self._cell(prepared, given, hidden)
             kept.append(hidden)
-        out = affine(prepared, "output", _joined(kept).view(n, steps * episodes, -1))
+        out = affine(prepared, "output", joined(kept).view(n, steps * episodes, -1))
         return self._masked(out.view(n, steps, episodes, -1), observation)
 
     def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:

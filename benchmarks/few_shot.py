@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metaduel.agents.policies import Policy, Weights
 from metaduel.envs.core import Duel, Player
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.noise import derive_seed
 from metaduel.envs.opponents import load_player, names, scripted
 from metaduel.envs.play import play
@@ -61,11 +61,8 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for name in ("episodes", "test_episodes", "task_count"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"{name}={value!r} must be a whole number of at least 1")
-        if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < 0:
-            raise InvalidInputError(f"shots={self.shots!r} must be a whole number of at least 0")
+            check_whole(name, getattr(self, name))
+        check_whole("shots", self.shots, 0)
         if self.actions not in ("sampled", "mode"):
             raise InvalidInputError(f"actions={self.actions!r} must be 'sampled' or 'mode'")
 

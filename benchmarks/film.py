@@ -8,7 +8,7 @@ from pathlib import Path
 
 from metaduel.benchmarks.few_shot import ADAPT, TEST
 from metaduel.envs.core import Player
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.noise import derive_seed
 from metaduel.envs.opponents import load_player
 from metaduel.envs.play import film
@@ -42,8 +42,7 @@ def film_adaptation(
         InvalidInputError: a player without inner rates, no such opponent, or bad numbers.
     """
     for name, value in (("shots", shots), ("episodes", episodes)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InvalidInputError(f"{name}={value!r} must be a whole number of at least 1")
+        check_whole(name, value)
     agent, spec = run.agent(role), run.duel.spec
     if not len(agent.rates):
         raise InvalidInputError(f"the {role} was trained without adaptation: it has no inner rates (use method maml)")

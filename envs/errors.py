@@ -16,3 +16,9 @@ def unknown(what: str, value: object, known: Iterable[str]) -> InvalidInputError
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return InvalidInputError(f"unknown {what} {value!r}{hint}; known: {', '.join(names) or 'none'}")
+
+
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Raise ``InvalidInputError`` unless a setting is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidInputError(f"{name}={value!r} must be a whole number of at least {least}")

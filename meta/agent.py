@@ -20,7 +20,7 @@ from metaduel.agents.policies import Policy, Weights
 from metaduel.agents.recurrent import GRUPolicy
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core import Duel, View
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.spec import ROLES, Role
 from metaduel.meta.checkpoint import load_checkpoint, read_config
 from metaduel.meta.config import ForeignConfig, TrainConfig
@@ -178,8 +178,7 @@ class Agent:
             InvalidInputError: spaces that don't match, a player that has no inner rates, or bad numbers.
         """
         for name, value in (("shots", shots), ("episodes", episodes)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"{name}={value!r} must be a whole number of at least 1")
+            check_whole(name, value)
         if not len(self.rates):
             raise InvalidInputError(
                 "this player was trained without adaptation: it has no inner rates (use method maml)"

@@ -23,7 +23,7 @@ import torch
 
 from metaduel.agents.policies import Weights
 from metaduel.envs.adapters.sb3 import make_sb3
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.noise import derive_seed
 from metaduel.envs.opponents import check_name, names
 from metaduel.envs.registry import find
@@ -58,8 +58,7 @@ def reptile(
         FloatingPointError: an inner loop that ended with weights that are not finite.
     """
     for name, value in (("iterations", iterations), ("tasks", tasks)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InvalidInputError(f"{name}={value!r} must be a whole number of at least 1")
+        check_whole(name, value)
     if not 0 < outer_lr <= 1:
         raise InvalidInputError(f"outer_lr={outer_lr!r} must be above 0 and at most 1")
     for iteration in range(done, iterations):
@@ -107,8 +106,7 @@ class SB3Inner:
     ) -> None:
         self.spec = find(game)
         self.spec.check_role(role)
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise InvalidInputError(f"steps={steps!r} must be a whole number of at least 1")
+        check_whole("steps", steps)
         for opponent in opponents:
             check_name(self.spec, other(role), opponent)
         self.opponents = tuple(opponents) or names(self.spec, other(role), "train")

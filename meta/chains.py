@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -48,11 +49,20 @@ class Chain:
             clip: of the ratio.
         """
         result = {}
-        for role, chain in self.episodes.items():
-            data = join(chain)
-            now = self._log_prob(role, players[role], chain)
-            result[role] = clipped_loss(now, before[role], self._advantages(role, data), data.alive, clip).mean()
+        for role, data in self._joined.items():
+            now = self._log_prob(role, players[role])
+            result[role] = clipped_loss(now, before[role], self.advantages[role], data.alive, clip).mean()
         return result
+
+    @cached_property
+    def _joined(self) -> dict[Role, Trajectories]:
+        """Per role all episodes along the axis of time."""
+        return {role: join(chain) for role, chain in self.episodes.items()}
+
+    @cached_property
+    def advantages(self) -> dict[Role, Tensor]:
+        """Per role, [1, all steps, tasks]; the same at every step that is taken on the data."""
+        return {role: self._advantages(role, data) for role, data in self._joined.items()}
 
     def predictions(self, players: Players, draw: int) -> dict[Role, Tensor]:
         """Per role the loss [] of what its belief predicts, at a few steps of the chain; another ``draw`` has others."""
@@ -68,12 +78,12 @@ class Chain:
     @torch.no_grad()
     def log_probs(self, players: Players) -> dict[Role, Tensor]:
         """Per role the log-probabilities [1, all steps, tasks] of what was done."""
-        return {role: self._log_prob(role, players[role], chain) for role, chain in self.episodes.items()}
+        return {role: self._log_prob(role, players[role]) for role in self.episodes}
 
-    def _log_prob(self, role: Role, weights: Weights, chain: Sequence[Trajectories]) -> Tensor:
-        policy, data = self.policies[role], join(chain)
+    def _log_prob(self, role: Role, weights: Weights) -> Tensor:
+        policy, data = self.policies[role], self._joined[role]
         prepared = policy.prepare(weights)
-        hidden = torch.cat(policy.over_chain(prepared, chain), 1)
+        hidden = torch.cat(policy.over_chain(prepared, self.episodes[role]), 1)
         out = policy.read(prepared, data.observation.flatten(1, 2), hidden.flatten(1, 2))
         return policy.head(prepared, out).log_prob(data.action.flatten(1, 2)).view_as(data.reward)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Self
 
-from metaduel.envs.errors import InvalidInputError, unknown
+from metaduel.envs.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.opponents import check_name
 from metaduel.envs.registry import find
 from metaduel.envs.spec import ROLES, GameSpec, Role
@@ -73,9 +73,7 @@ class RunConfig:
                 "leave surrogate out to have it"
             )
         for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"{name}={value!r} must be a whole number of at least 1")
+            check_whole(name, getattr(self, name))
         if isinstance(self.horizon, bool) or not isinstance(self.horizon, int) or self.horizon < 0:
             raise InvalidInputError(f"horizon={self.horizon!r} must be a whole number of at least 0 steps")
         if not all(type(width) is int and width >= 1 for width in self.hidden):

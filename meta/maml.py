@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.policies import Weights, stack
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.spec import Role
 from metaduel.meta.inner import Diverged, unroll
 from metaduel.meta.outer import OuterOptimiser
@@ -77,8 +77,7 @@ class MAMLConfig:
         for name in ("inner_lr", "outer_lr", "inner_lr_outer_lr", "max_norm"):
             if not getattr(self, name) > 0:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} must be above 0")
-        if isinstance(self.max_skipped, bool) or not isinstance(self.max_skipped, int) or self.max_skipped < 0:
-            raise InvalidInputError(f"max_skipped={self.max_skipped!r} must be a whole number of at least 0")
+        check_whole("max_skipped", self.max_skipped, 0)
         if self.peer and not self.second_order:
             raise InvalidInputError("peer=True needs second_order=True: it is a derivative through the other's updates")
         if self.recompute and not self.second_order:
@@ -227,7 +226,8 @@ class MAML:
         while True:
             try:
                 gradients = self.gradients(problem)
-                check_finite(gradients)
+                for role, (gradient, rate_gradient) in gradients.items():
+                    check_finite(role, {**gradient, "the log inner rates": rate_gradient})
                 return gradients
             except Diverged as error:
                 self.skipped += len(error.tasks)
@@ -269,12 +269,11 @@ class MAML:
             optimiser.load(below(state, f"{role}/rate_outer/"))
 
 
-def check_finite(gradients: Mapping[Role, tuple[Weights, Tensor]]) -> None:
-    """Raise ``FloatingPointError`` if an outer gradient is not finite, and say which."""
-    for role, (gradient, rate_gradient) in gradients.items():
-        for name, value in (*gradient.items(), ("the log inner rates", rate_gradient)):
-            if not torch.isfinite(value).all():
-                raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
+def check_finite(role: Role, gradient: Weights) -> None:
+    """Raise ``FloatingPointError`` if a player's outer gradient is not finite, and say which part of it."""
+    for name, value in gradient.items():
+        if not torch.isfinite(value).all():
+            raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
 
 
 def _of(roles: Collection[Role], losses: Losses) -> Losses:

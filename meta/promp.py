@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.spec import Role
 from metaduel.meta.maml import MAML, MAMLConfig
 from metaduel.meta.problem import Batch, Losses
@@ -39,8 +39,7 @@ class ProMPConfig(MAMLConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.outer_steps, bool) or not isinstance(self.outer_steps, int) or self.outer_steps < 1:
-            raise InvalidInputError(f"outer_steps={self.outer_steps!r} must be a whole number of at least 1")
+        check_whole("outer_steps", self.outer_steps)
         if not 0 < self.clip < 1:
             raise InvalidInputError(f"clip={self.clip!r} must be between 0 and 1")
         if not self.kl_penalty >= 0:

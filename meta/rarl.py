@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.policies import Weights
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.spec import ROLES, Role
 from metaduel.meta.maml import MAML, MAMLConfig
 from metaduel.meta.problem import Batch
@@ -40,9 +40,7 @@ class RARLConfig(MAMLConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("protagonist_turns", "adversary_turns"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"{name}={value!r} must be a whole number of at least 1")
+            check_whole(name, getattr(self, name))
 
 
 def configure(config: MAMLConfig) -> MAMLConfig:

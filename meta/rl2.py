@@ -8,7 +8,7 @@ Nothing in the weights changes within a task: a player adapts by remembering, an
 other's in its memory. A chain has as many episodes as ``steps`` updates and a test after each of them have in the gradient-based
 methods: (K + 1) times ``episodes``. Credit flows over the ends of episodes.
 
-Order: first. Differs from the paper: a linear baseline, of the whole chain.
+Order: first. Differs from the paper: a linear baseline, of the whole chain and one for all tasks.
 
 Limits: the gradient goes back through the whole chain, so that memory grows with its length; needs a policy with a memory.
 """
@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.policies import Weights
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.spec import Role
 from metaduel.meta.chains import Chain, ChainProblem
-from metaduel.meta.maml import MAML, MAMLConfig
+from metaduel.meta.maml import MAML, MAMLConfig, check_finite
 from metaduel.meta.outer import OuterOptimiser
 from metaduel.meta.problem import Batch
 
@@ -45,8 +45,7 @@ class RL2Config(MAMLConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.outer_steps, bool) or not isinstance(self.outer_steps, int) or self.outer_steps < 1:
-            raise InvalidInputError(f"outer_steps={self.outer_steps!r} must be a whole number of at least 1")
+        check_whole("outer_steps", self.outer_steps)
         if not 0 < self.clip < 1:
             raise InvalidInputError(f"clip={self.clip!r} must be between 0 and 1")
 
@@ -99,7 +98,5 @@ class RL2(MAML):
         """One step of a player's optimiser on a loss; returns the gradient's norm."""
         flat = torch.autograd.grad(loss, list(optimiser.params.values()), materialize_grads=True)
         gradient = dict(zip(optimiser.params, flat, strict=True))
-        for name, value in gradient.items():
-            if not torch.isfinite(value).all():
-                raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
+        check_finite(role, gradient)
         return optimiser.step(gradient, lr_scale)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.policies import Weights, stack
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.noise import derive_seed
 from metaduel.envs.spec import ROLES, Role
 from metaduel.meta.maml import MAML, MAMLConfig, check_finite
@@ -49,9 +49,7 @@ class SelfPlayConfig(MAMLConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("pool", "pool_every"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"{name}={value!r} must be a whole number of at least 1")
+            check_whole(name, getattr(self, name))
 
 
 def configure(config: MAMLConfig) -> MAMLConfig:
@@ -121,7 +119,7 @@ class SelfPlay(MAML):
             flat = torch.autograd.grad(loss, list(self.start[role].values()))
             none = torch.zeros_like(self.log_rates[role])
             gradients[role] = dict(zip(self.start[role], flat, strict=True)), none
-        check_finite(gradients)
+            check_finite(role, gradients[role][0])
         # What is told of the iteration is how the learners did, not their past selves.
         problem.returns[:] = [{role: problem.returns[seat][role] for seat, role in enumerate(ROLES)}]
         metrics = self.step(gradients, lr_scale)

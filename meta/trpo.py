@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.policies import Weights, stack
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.spec import Role
 from metaduel.meta.inner import Diverged, unroll
 from metaduel.meta.maml import MAML, MAMLConfig
@@ -61,9 +61,7 @@ class TRPOConfig(MAMLConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("cg_iterations", "line_search_steps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"{name}={value!r} must be a whole number of at least 1")
+            check_whole(name, getattr(self, name))
         if not self.max_kl > 0:
             raise InvalidInputError(f"max_kl={self.max_kl!r} must be above 0")
         if not self.damping >= 0:
