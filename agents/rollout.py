@@ -27,6 +27,7 @@ class Learner(NamedTuple):
     policy: Policy
     weights: Weights  # each [n, ...], n tasks or 1
     deterministic: bool = False
+    teacher: Player | None = None  # what it would do is kept as the learner's actions, and done in every other episode
 
 
 class Sitting(NamedTuple):
@@ -88,6 +89,11 @@ class _Rollout:
         uniforms = noise.uniform(self.rows.key[rows], time, noise.SEAT[seat], _noise(sitting.actor), self.dtype)
         if isinstance(sitting.actor, Learner):
             kind = next((k for p, k in _KINDS.items() if isinstance(sitting.actor.policy, p)), _LearnerRows)
+            if sitting.actor.teacher is not None:
+                if kind is not _LearnerRows:
+                    raise TypeError(f"{type(sitting.actor.policy).__name__} has a memory and cannot be taught")
+                own = noise.uniform(self.rows.key[rows], time, noise.TEACHER, sitting.actor.teacher.noise, self.dtype)
+                return _TaughtRows(rows, sitting.actor, uniforms, self.duel.horizon, own)
             return kind(rows, sitting.actor, uniforms, self.duel.horizon)
         return _PlayerRows(rows, sitting.actor, uniforms)
 
@@ -199,6 +205,28 @@ class _MemoryRows(_RecurrentRows):
         assert data is not None
         memory = self.policy.close(self.weights, self.before, self.hidden)
         return data._replace(other=torch.stack(self.others, 1), memory=memory)
+
+
+class _TaughtRows(_LearnerRows):
+    """A learner beside a player that says at every step what it would do there, whoever of them acts: the learner in every
+    other episode, so that it is also told what to do where its own mistakes lead (as in DAgger, Ross et al., AISTATS 2011).
+    """
+
+    def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, horizon: int, own: Tensor) -> None:
+        super().__init__(rows, learner, uniforms, horizon)
+        assert learner.teacher is not None
+        self.teacher = _PlayerRows(rows, learner.teacher, own)
+        self.acts = torch.arange(uniforms.shape[1]) % 2 == 0  # [rows]
+
+    def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
+        done = super().act(step, rows, observation)
+        wish = self.teacher.act(step, rows, observation)
+        self.kept[-1] = self.kept[-1][0], wish.view(*self.shape, *wish.shape[1:])
+        return torch.where(self.acts if self.policy.discrete else self.acts.unsqueeze(1), done, wish)
+
+    def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
+        super().record(reward, alive, other)
+        self.teacher.record(reward, alive, other)
 
 
 class _PlayerRows:

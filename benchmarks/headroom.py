@@ -2,10 +2,11 @@
 
 Against one fixed panel (the validation tasks, the training opponents) it puts side by side
 
-- **informed**: feed-forward players that are shown every context, hidden ones included, with three strengths of exploration,
-  and scripted players that read them: the best is the ceiling, since knowing is worth what the best player that knows gets.
-  What the best *trained* one alone would say stands beside it;
-- **agnostic**: feed-forward players that are not shown them and never adapt, with the same three;
+- **informed**: feed-forward players that are shown every context, hidden ones included, with three strengths of exploration and
+  taught at first by the best scripted player; and scripted players that read them. The best is the ceiling, since knowing is
+  worth what the best player that knows gets. What the best *trained* one alone would say stands beside it;
+- **agnostic**: feed-forward players that are not shown them and never adapt, with the same three, and taught at first by the best
+  scripted player that reads none either;
 - every **scripted** player that reads no hidden context, searchers included, and one that acts at random;
 - **recurrent**: an agnostic player with a memory of its episode, its actions and its rewards;
 - **random start**: an untrained network that is fine-tuned on each task with the shots and episodes of the few-shot
@@ -46,7 +47,7 @@ from metaduel.benchmarks.population import BIAS, GAIN, Budget, Population, Told
 from metaduel.envs.core import Duel, View
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
-from metaduel.envs.opponents import scripted
+from metaduel.envs.opponents import load_player, scripted
 from metaduel.envs.spec import ROLES, GameSpec, Role
 from metaduel.meta.checkpoint import write_atomic
 from metaduel.meta.duels import LossConfig
@@ -104,7 +105,7 @@ def certify(spec: GameSpec, out: Path, budget: Budget, quiet: bool = False) -> d
         rows: dict[Role, list[Row]] = {role: [] for role in ROLES}
         for i, (role, kind) in enumerate(stages):
             step(f"{role}: {kind}", i * budget.iterations)
-            path = out / "parts" / f"{role}-{kind.replace(' ', '-')}.json"
+            path = out / "parts" / f"{role}-{kind.replace(',', '').replace(' ', '-')}.json"
             made_with = {"game": game, "budget": asdict(budget)}
             part = _read_part(path, made_with)
             if part is None:
@@ -181,17 +182,21 @@ def _share(informed: Row, best: Row, chance: Row) -> float:
 
 
 def _trained(
-    kind: str, make_policy: Callable[..., Policy], sees: bool, bonuses: Sequence[float]
+    kind: str, make_policy: Callable[..., Policy], sees: bool, bonuses: Sequence[float], taught: bool = False
 ) -> Callable[[GameSpec, Role, Budget, Told], list[Row]]:
     def make(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
         duel = Duel(spec.make_game(), informed=(role,) if sees else ())
         size, actions = duel.observation_space(role).shape[0], duel.action_space(role)
         policy = make_policy(size, actions, initial_log_std=INITIAL_LOG_STD)
         policy.mask = duel.game.mask
-        before, after = Population(duel, role, policy, bonuses, budget).train(told)
+        teacher, by = None, ""
+        if taught:
+            by = _best_script(spec, role, budget, sees)
+            teacher = load_player(duel, role, by)
+        before, after = Population(duel, role, policy, bonuses, budget, teacher).train(told)
         return [
             Row(
-                kind if len(bonuses) == 1 else f"{kind}, entropy bonus {bonus:g}",
+                f"{kind}, taught by {by}" if by else kind if len(bonuses) == 1 else f"{kind}, entropy bonus {bonus:g}",
                 kind,
                 after[i].double().numpy(),
                 float((after[i] - before[i]).mean()),
@@ -200,6 +205,13 @@ def _trained(
         ]
 
     return make
+
+
+def _best_script(spec: GameSpec, role: Role, budget: Budget, sees: bool) -> str:
+    """The scripted player that is best on the panel, of those that read hidden contexts as well (``sees``) or of the others."""
+    panel = Protocol("validation", "train", 0, 1, budget.test_episodes)
+    found = few_shot.evaluate_scripted(spec, role, panel, blind_only=not sees)
+    return max(found, key=lambda one: float(one.returns.mean())).method.removeprefix("scripted: ")
 
 
 def _untrained(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
@@ -254,7 +266,9 @@ _feed_forward = partial(MLPPolicy, gain=GAIN, bias=BIAS)
 
 KINDS: dict[str, Callable[[GameSpec, Role, Budget, Told], list[Row]]] = {
     "informed": _trained("informed", _feed_forward, True, EXPLORATION),
+    "informed, taught": _trained("informed", _feed_forward, True, EXPLORATION[1:2], taught=True),
     "agnostic": _trained("agnostic", _feed_forward, False, EXPLORATION),
+    "agnostic, taught": _trained("agnostic", _feed_forward, False, EXPLORATION[1:2], taught=True),
     "recurrent": _trained("recurrent", GRUPolicy, False, EXPLORATION[1:2]),
     "untrained": _untrained,
     "random start": _random_start,

@@ -4,6 +4,9 @@ They learn by PPO (Schulman et al., 2017) as it is commonly set up: observations
 value, and a batch is gone through several times in small parts. All three matter where a player is shown a hidden wiring:
 it has to multiply a sign with states of a few hundredths, a baseline that is linear in what it sees cannot predict its return,
 and a few steps on whole batches don't get far.
+
+Where they have a **teacher**, a player that sees no more than they do, the first quarter of the batches are lessons: they learn
+to say what it would do, where it leads and where they lead themselves. Then they go on like all others.
 """
 
 from __future__ import annotations
@@ -40,6 +43,10 @@ DISCOUNT = 0.99
 GAE_LAMBDA = 0.95  # below 1: most of the outcome's noise is the other player's doing
 CLIP = 0.2
 MAX_NORM = 0.5
+LESSONS, SETTLING = (
+    0.25,
+    0.05,
+)  # of the batches, for those who have a teacher: taught; then for the value alone to settle
 _POOL = 4096  # training tasks that batches are drawn from
 _CROWD = 8  # times as many episodes as fill a batch to the horizon, at most: where they are short, more are played
 
@@ -101,11 +108,21 @@ class Population:
         role: their seat.
         policy: their network; its statistics are those of what they see while they train.
         bonuses: entropy bonuses.
-        budget: what each gets.
+        budget: what each gets, lessons included.
+        teacher: who teaches them; None: nobody. Players with a memory have none.
     """
 
-    def __init__(self, duel: Duel, role: Role, policy: Policy, bonuses: Sequence[float], budget: Budget) -> None:
+    def __init__(
+        self,
+        duel: Duel,
+        role: Role,
+        policy: Policy,
+        bonuses: Sequence[float],
+        budget: Budget,
+        teacher: Player | None = None,
+    ) -> None:
         self.duel, self.role, self.policy, self.bonuses, self.budget = duel, role, policy, tuple(bonuses), budget
+        self.teacher = teacher
         self.size = len(bonuses) * budget.seeds
         seeds = list(range(budget.seeds)) * len(bonuses)
         self.weights = _stacked([policy.init(derive_seed(INIT, seed)) for seed in seeds])
@@ -128,6 +145,8 @@ class Population:
         pool = task_rows(self.duel.spec, sample_tasks(self.duel.spec, _POOL, "train", derive_seed(POOL)), {})
         optimiser = torch.optim.Adam([{"params": list(w.values())} for w in (self.weights, self.judges)])
         total, rates = self.budget.iterations, (self.budget.learning_rate, self.budget.critic_rate)
+        taught = 0 if self.teacher is None else math.ceil(LESSONS * total)
+        settled = taught and taught + math.ceil(SETTLING * total)
         first = self._play(pool, total)  # a batch to look around
         returns = discounted_returns(first.reward, DISCOUNT)
         self.centre, self.scale = _moments(returns, first.alive)
@@ -139,8 +158,11 @@ class Population:
                 before = self.test()
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * (1 - 0.9 * iteration / total)
-            data = self._play(pool, iteration)
-            self._improve(data, optimiser, torch.Generator().manual_seed(derive_seed(TRAIN, iteration)))
+            if taught <= iteration < settled:
+                optimiser.param_groups[0]["lr"] = 0.0
+            lesson = iteration < taught
+            data = self._play(pool, iteration, self.teacher if lesson else None)
+            self._improve(data, optimiser, torch.Generator().manual_seed(derive_seed(TRAIN, iteration)), lesson)
             self._look(data)
         assert before is not None
         shape = len(self.bonuses), self.budget.seeds, -1
@@ -158,8 +180,10 @@ class Population:
         time = torch.arange(observation.shape[1]).view(1, -1, 1, 1) / self.duel.horizon
         return torch.cat([observation, time.to(observation).expand(*observation.shape[:3], 1)], -1)
 
-    def _play(self, pool: Tensor, iteration: int) -> Trajectories:
-        """A batch [P, T, episodes]: each player's own tasks, against two of the opponents in turn."""
+    def _play(self, pool: Tensor, iteration: int, teacher: Player | None = None) -> Trajectories:
+        """A batch [P, T, episodes]: each player's own tasks, against two of the opponents in turn. With a teacher the actions
+        are those that it would take.
+        """
         count = len(self.opponents)
         met = list(dict.fromkeys((iteration % count, (iteration + 1) % count)))
         full = math.ceil(self.budget.steps / self.duel.horizon / len(met))
@@ -168,16 +192,18 @@ class Population:
         n = len(met) * self.size
         pick = torch.randint(len(pool), (n * episodes,), generator=torch.Generator().manual_seed(seed))
         seeds = torch.arange(n * episodes) + seed
-        data = self._rollout(pool[pick], [self.opponents[i] for i in met], episodes, seeds)
+        data = self._rollout(pool[pick], [self.opponents[i] for i in met], episodes, seeds, teacher)
         return Trajectories(*(_per_player(part, self.size) for part in data[:4]))
 
-    def _rollout(self, rows: Tensor, opponents: Sequence[Player], episodes: int, seeds: Tensor) -> Trajectories:
+    def _rollout(
+        self, rows: Tensor, opponents: Sequence[Player], episodes: int, seeds: Tensor, teacher: Player | None = None
+    ) -> Trajectories:
         """Everybody against every opponent in order: [opponents * P, T, episodes]."""
         weights = {
             name: value.detach().repeat(len(opponents), *[1] * (value.dim() - 1))
             for name, value in self.weights.items()
         }
-        learners = [Sitting(slice(0, len(opponents) * self.size), Learner(self.policy, weights))]
+        learners = [Sitting(slice(0, len(opponents) * self.size), Learner(self.policy, weights, teacher=teacher))]
         scripted = [Sitting(slice(i * self.size, (i + 1) * self.size), one) for i, one in enumerate(opponents)]
         seats = (learners, scripted) if self.role == "protagonist" else (scripted, learners)
         params = self.duel.game.params_from_rows(rows)
@@ -185,17 +211,24 @@ class Population:
         assert data is not None
         return data
 
-    def _improve(self, data: Trajectories, optimiser: torch.optim.Optimizer, generator: torch.Generator) -> None:
-        """Steps of the clipped surrogate and of the critic; each network's gradient is cut to a norm of its own."""
+    def _improve(
+        self, data: Trajectories, optimiser: torch.optim.Optimizer, generator: torch.Generator, lesson: bool
+    ) -> None:
+        """Steps of the clipped surrogate, in a lesson of the teacher's likelihood, and of the critic; each network's gradient is
+        cut to a norm of its own.
+        """
         for part in self._parts(data, generator):
             prepared = self.policy.prepare(self.weights)
             distribution = self.policy.head(
                 prepared, self.policy.over_time(prepared, part.seen[..., :-1]).flatten(1, 2)
             )
             log_prob = distribution.log_prob(part.action.flatten(1, 2)).view_as(part.old)
-            ratio = torch.exp((log_prob - part.old) * part.alive)
-            surrogate = torch.minimum(ratio * part.advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * part.advantage)
-            gained = surrogate + self.bonus.view(-1, 1, 1) * distribution.entropy().view_as(surrogate)
+            if lesson:
+                gained = log_prob
+            else:
+                ratio = torch.exp((log_prob - part.old) * part.alive)
+                surrogate = torch.minimum(ratio * part.advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * part.advantage)
+                gained = surrogate + self.bonus.view(-1, 1, 1) * distribution.entropy().view_as(surrogate)
             wrong = (self._judge(part.seen) - part.target).square()
             loss = ((wrong - gained) * part.alive).sum((1, 2)) / part.alive.sum((1, 2))
             optimiser.zero_grad()

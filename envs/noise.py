@@ -16,6 +16,7 @@ from torch import Tensor
 # Channels: whoever draws has its own, so that adding a draw in one place never shifts the numbers of another.
 DYNAMICS, INIT, TASK, PICK = range(4)
 SEAT = (4, 5)  # the player in the protagonist's seat, in the adversary's: scripted or learned
+TEACHER = 6  # the player that a learner is taught by
 
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _PER_CHANNEL = 1 << 10  # numbers per step and channel

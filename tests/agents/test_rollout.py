@@ -8,9 +8,10 @@ import torch
 
 from metaduel.agents.episodes import Step, pad_episodes
 from metaduel.agents.policies import MLPPolicy
+from metaduel.agents.recurrent import GRUPolicy
 from metaduel.agents.rollout import Learner, Sitting, rollout
 from metaduel.envs import noise
-from metaduel.envs.core import Duel
+from metaduel.envs.core import Duel, View
 from metaduel.envs.opponents import load_player, scripted
 from metaduel.envs.registry import find
 from metaduel.envs.tasks import sample_tasks
@@ -205,3 +206,41 @@ def test_episodes_and_seeds_change_the_noise():
     assert torch.equal(play[0], again)
     assert all(not torch.allclose(play[i], play[j], atol=1e-3) for i in range(4) for j in range(i))
     assert not play[0].requires_grad
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_who_is_taught_acts_in_every_other_episode_and_is_told_in_all(game):
+    setup = Setup(game)
+    everything = slice(0, TASKS)
+    name = {"Navigation": "seeker", "Pursuit": "dash", "RockPaperScissors": "always_rock"}[game]
+    teacher = load_player(setup.duel, "protagonist", name)
+    adversary = [Sitting(everything, setup.learner("adversary"))]
+    alone = setup.play()[1]
+    shown = setup.play(seats=([Sitting(everything, teacher)], adversary))[1]
+    taught = [Sitting(everything, setup.learner("protagonist")._replace(teacher=teacher))]
+    data, seen = setup.play(seats=(taught, adversary))
+    acts = torch.arange(TASKS * EPISODES).view(TASKS, 1, EPISODES) % 2 == 0
+    for part, learner, teacher_part in zip(*(pad(one, HORIZON) for one in (seen, alone, shown)), strict=True):
+        mask = acts.view(*acts.shape, *[1] * (part.dim() - 3))
+        played = torch.where(mask, learner, teacher_part)
+        torch.testing.assert_close(part, played, atol=1e-5, rtol=1e-4)
+    # What is kept is what the teacher would do, wherever the learner has led.
+    start = setup.duel.reset(
+        setup.duel.game.params_from_rows(setup.rows.repeat_interleave(EPISODES, 0)),
+        setup.seed,
+        torch.zeros_like(setup.seed),
+    )
+    view = View(start.params, start.state, setup.duel.observe(start)[0], start.step)
+    size = len(setup.seed)
+    told, _ = teacher.act(view, torch.zeros(size, teacher.memory), torch.full((size, teacher.noise), 0.5))
+    torch.testing.assert_close(data.action[:, 0].flatten(0, 1), told)
+
+
+def test_a_policy_with_a_memory_is_not_taught():
+    setup = Setup("RockPaperScissors")
+    policy = GRUPolicy(setup.duel.observation_space("protagonist").shape[0], setup.duel.action_space("protagonist"))
+    weights = {name: value.unsqueeze(0) for name, value in policy.init(0).items()}
+    teacher = load_player(setup.duel, "protagonist", "always_rock")
+    seats = [Sitting(slice(0, TASKS), Learner(policy, weights, teacher=teacher))]
+    with pytest.raises(TypeError, match="GRUPolicy has a memory"):
+        setup.play(seats=(seats, [Sitting(slice(0, TASKS), setup.learner("adversary"))]))

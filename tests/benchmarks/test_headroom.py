@@ -68,6 +68,8 @@ def test_certifies_both_roles_and_goes_on_where_it_was(tmp_path, monkeypatch):
     assert set(result["roles"]) == {"protagonist", "adversary"}
     kinds = {row["kind"] for row in result["roles"]["adversary"]["players"]}
     assert kinds == {"informed", "informed script", "agnostic", "recurrent", "scripted", "random", "random start"}
+    names = [row["player"] for row in result["roles"]["adversary"]["players"]]
+    assert sum("taught by" in name for name in names) == 2
     for name in headroom.KINDS:
         monkeypatch.setitem(headroom.KINDS, name, None)  # nothing is played again
     assert certify(spec, tmp_path, SMALL, quiet=True) == result
@@ -107,5 +109,14 @@ def test_progress_without_a_terminal_is_a_line_per_kind_of_player(tmp_path, monk
         f"{role}: {kind}" for role in ("protagonist", "adversary") for kind in headroom.KINDS
     ]
     assert lines[0].startswith("MatchingPennies-v0  0% done")
-    assert "50% done" in lines[5]
-    assert " s left  " in lines[5]
+    assert "50% done" in lines[7]
+    assert " s left  " in lines[7]
+
+
+def test_lessons_make_a_pupil_play_as_its_teacher():
+    spec = find("Pendulum")
+    budget = Budget(seeds=2, iterations=40, steps=2000, test_episodes=1)
+    taught = headroom.KINDS["informed, taught"](spec, "protagonist", budget, lambda _: None)[0]
+    alone = headroom.KINDS["informed"](spec, "protagonist", budget, lambda _: None)
+    assert taught.player == "informed, taught by servo"
+    assert taught.returns.mean() > max(row.mean for row in alone) + 20
