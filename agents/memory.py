@@ -48,7 +48,7 @@ class MemoryPolicy(GRUPolicy):
         if self.statistics is not None:
             blank = blank + self.statistics[0].to(before.dtype)
         given = torch.cat([blank, before[..., :-1], torch.ones_like(before[..., :1])], -1)
-        return self._cell(prepared, affine(prepared, "input", given), hidden)
+        return self._step(prepared, affine(prepared, "input", given), hidden)
 
     def over_chain(self, prepared: Weights, chain: Sequence[Trajectories]) -> list[Tensor]:
         """The memory [N, T, M, units] at every step of episodes that were played one after another, from the start of the
@@ -62,7 +62,7 @@ class MemoryPolicy(GRUPolicy):
             kept = []
             played = (data.alive > 0).unsqueeze(-1).unbind(1)
             for given, alive in zip(inputs.view(n, steps, episodes, -1).unbind(1), played, strict=True):
-                hidden = torch.where(alive, self._cell(prepared, given, hidden), hidden)
+                hidden = torch.where(alive, self._step(prepared, given, hidden), hidden)
                 kept.append(hidden)
             result.append(joined(kept))
             hidden = self.close(prepared, self._last(data), hidden)
@@ -80,9 +80,12 @@ class MemoryPolicy(GRUPolicy):
         """Means or logits [N, M, A] at inputs [N, M, d + A + 2] with the memory [N, M, units] that includes them."""
         return self._masked(affine(prepared, "output", hidden), observation)
 
+    def _step(self, prepared: Weights, given: Tensor, hidden: Tensor) -> Tensor:
+        return self._cell(prepared, given, (hidden,))[0]
+
     def advance(self, prepared: Weights, given: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """One step: input [N, M, d + A + 2] and memory [N, M, units] give means or logits [N, M, A] and the new memory."""
-        hidden = self._cell(prepared, affine(prepared, "input", given), hidden)
+        hidden = self._step(prepared, affine(prepared, "input", given), hidden)
         return self.read(prepared, given, hidden), hidden
 
 

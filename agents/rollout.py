@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import Policy, Weights
-from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.recurrent import RecurrentPolicy
 from metaduel.agents.runtime import one_thread
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs import noise
@@ -88,7 +88,7 @@ class _Rollout:
         rows = slice(sitting.tasks.start * self.episodes, sitting.tasks.stop * self.episodes)
         uniforms = noise.uniform(self.rows.key[rows], time, noise.SEAT[seat], _noise(sitting.actor), self.dtype)
         if isinstance(sitting.actor, Learner):
-            kind = next((k for p, k in _KINDS.items() if isinstance(sitting.actor.policy, p)), _LearnerRows)
+            kind = _kind(sitting.actor.policy)
             if sitting.actor.teacher is not None:
                 if kind is not _LearnerRows:
                     raise TypeError(f"{type(sitting.actor.policy).__name__} has a memory and cannot be taught")
@@ -115,6 +115,13 @@ class _Rollout:
                 break
         results = [next((r for actor in actors if (r := actor.result())), None) for actors in self.actors]
         return results[0], results[1]
+
+
+def _kind(policy: Policy) -> type[_LearnerRows]:
+    """Who keeps a learner's rows."""
+    if isinstance(policy, MemoryPolicy):
+        return _MemoryRows
+    return _RecurrentRows if isinstance(policy, RecurrentPolicy) else _LearnerRows
 
 
 def _noise(actor: Learner | Player) -> int:
@@ -156,7 +163,7 @@ class _LearnerRows:
 class _RecurrentRows(_LearnerRows):
     """What it records as its observation is what it is given: what it saw, did and got."""
 
-    policy: GRUPolicy
+    policy: RecurrentPolicy
 
     def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, horizon: int) -> None:
         super().__init__(rows, learner, uniforms, horizon)
@@ -249,7 +256,3 @@ class _PlayerRows:
 
     def result(self) -> Trajectories | None:
         return None
-
-
-# Who keeps a learner's rows, the more special policy first.
-_KINDS: dict[type[Policy], type[_LearnerRows]] = {MemoryPolicy: _MemoryRows, GRUPolicy: _RecurrentRows}

@@ -22,7 +22,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metaduel.agents.policies import MLPPolicy, Policy, Weights
-from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.recurrent import RecurrentPolicy
 from metaduel.agents.returns import discounted_returns, gae, normalise
 from metaduel.agents.rollout import Learner, Sitting, rollout
 from metaduel.agents.statistics import RunningStatistics
@@ -126,8 +126,8 @@ class Population:
         self.size = len(bonuses) * budget.seeds
         seeds = list(range(budget.seeds)) * len(bonuses)
         self.weights = _stacked([policy.init(derive_seed(INIT, seed)) for seed in seeds])
-        self.memory = isinstance(policy, GRUPolicy)
-        width = policy.input_size if isinstance(policy, GRUPolicy) else policy.observation_size
+        self.memory = isinstance(policy, RecurrentPolicy)
+        width = policy.input_size if isinstance(policy, RecurrentPolicy) else policy.observation_size
         # The mean of a Gaussian that nobody draws from: the value, given what the policy is given and the time.
         self.critic = MLPPolicy(width + 1, spaces.Box(-np.inf, np.inf, (1,)), gain=GAIN, bias=BIAS)
         self.judges = _stacked([self.critic.init(derive_seed(CRITIC, seed)) for seed in seeds])

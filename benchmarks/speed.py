@@ -13,8 +13,8 @@ Three measurements, medians, for comparing versions and machines:
   curvature's share of the episodes costs in gain.
 - One chain of Meta-MAPG against a learning persona, as Kim et al. (ICML 2021) run it: 8 batches of 64 episodes with 7 updates of
   both players between them and the outer step, on rock-paper-scissors (50 steps) and the iterated prisoner's dilemma (150).
-  Chains are batched over personas, and their seconds divided by the number of personas. Once with a recurrent policy (a GRU of
-  64 units, where the paper has an LSTM of 64), once with a memory-1 network of 64 units that is asked once per state.
+  Chains are batched over personas, a few at once as in training, and their seconds divided by how many there are. Once with the
+  paper's recurrent policy, an LSTM of 64 units, once with a memory-1 network of 64 units that is asked once per state.
 
 On a shared machine compare ratios within one run, never seconds of different runs.
 """
@@ -45,7 +45,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from metaduel.agents.policies import MLPPolicy, Policy, Weights
-from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.recurrent import LSTMPolicy
 from metaduel.agents.runtime import configure
 from metaduel.agents.tabular import PerState
 from metaduel.agents.trajectories import Trajectories
@@ -62,7 +62,7 @@ from metaduel.meta.duels import DuelProblem, LossConfig, Matches
 from metaduel.meta.maml import MAML
 from metaduel.meta.mapg import MAPG, MAPGConfig, meta_mapg
 from metaduel.meta.methods import find_method
-from metaduel.meta.personas import Personas
+from metaduel.meta.personas import Personas, problem_sizes
 from metaduel.meta.problem import Mixture, Part, Players
 from metaduel.meta.source import task_rows
 from metaduel.meta.trpo import TRPO, TRPOConfig
@@ -414,11 +414,11 @@ class ChainLoad(NamedTuple):
 
 CHAINS = (
     ChainLoad("RockPaperScissors", 0.9, 0.01, 4.3, 20),
-    ChainLoad("IteratedPrisonersDilemma", 0.96, 0.1, 12.5, 12),
+    ChainLoad("IteratedPrisonersDilemma", 0.96, 0.1, 12.5, 20),
 )
 CHAIN_POLICIES: dict[str, Callable[[int, Any], Policy]] = {
     "memory-1 network": lambda size, space: PerState(MLPPolicy(size, space, (64,))),
-    "GRU of 64 units": GRUPolicy,
+    "LSTM of 64 units": LSTMPolicy,
 }
 
 
@@ -442,16 +442,20 @@ class Chains:
 
     def run(self) -> tuple[float, float]:
         """Seconds of a step and of its rollouts, per chain."""
-        n, start = self.load.personas, time.perf_counter()
-        rows = task_rows(self.spec, sample_tasks(self.spec, n, seed=self.done), {})
+        total, start = self.load.personas, time.perf_counter()
         policies: dict[Role, Policy] = {"protagonist": self.policy, "adversary": self.personas.policy}
         losses: dict[Role, LossConfig] = {"protagonist": self.loss, "adversary": self.personas.loss}
-        seed = self.done * n * CHAIN_EPISODES
-        problem = TimedProblem(self.duel, policies, Matches(rows, duels=n), CHAIN_EPISODES, seed, losses)
-        self.learner.update(Mixture([Part(problem, {"adversary": self.personas.sample(n, "train", self.done)})]))
-        self.done += 1
-        rollouts = sum(end - begin for begin, end in problem.rollouts)
-        return (time.perf_counter() - start) / n, rollouts / n
+        problems, parts = [], []
+        for n in problem_sizes(total, self.policy):
+            rows = task_rows(self.spec, sample_tasks(self.spec, n, seed=self.done), {})
+            seed = self.done * total * CHAIN_EPISODES
+            problem = TimedProblem(self.duel, policies, Matches(rows, duels=n), CHAIN_EPISODES, seed, losses)
+            problems.append(problem)
+            parts.append(Part(problem, {"adversary": self.personas.sample(n, "train", self.done)}))
+            self.done += 1
+        self.learner.update(Mixture(parts))
+        rollouts = sum(end - begin for problem in problems for begin, end in problem.rollouts)
+        return (time.perf_counter() - start) / total, rollouts / total
 
 
 def chains_sheet(repeats: int) -> Sheet:

@@ -17,7 +17,7 @@ from metaduel.agents.distributions import Distribution
 from metaduel.agents.episodes import Step, pad_episodes
 from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import Policy, Weights
-from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.recurrent import RecurrentPolicy
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core import Duel, View
 from metaduel.envs.errors import InvalidInputError, check_whole
@@ -98,7 +98,7 @@ class Agent:
         """
         batch = torch.as_tensor(np.atleast_2d(np.asarray(observation, np.float32)))
         uniforms = None if deterministic else self._rng.random((len(batch), self.policy.noise))  # type: ignore[attr-defined]
-        if isinstance(self.policy, GRUPolicy):
+        if isinstance(self.policy, RecurrentPolicy):
             state = self._state(self.policy, state, episode_start, len(batch))
             action, _, hidden = self._recall(self.policy, batch, state, uniforms)
             before = self.policy.remember(action.unsqueeze(0), action.new_zeros(1, len(batch), dtype=batch.dtype))[0]
@@ -122,7 +122,7 @@ class Agent:
         before[:, self.policy.action_size] = np.asarray(reward, np.float32)
         return State(state.hidden, before, True)
 
-    def _state(self, policy: GRUPolicy, state: State | None, episode_start: Any, rows: int) -> State:
+    def _state(self, policy: RecurrentPolicy, state: State | None, episode_start: Any, rows: int) -> State:
         for name, given in (("state", None if state is None else state.hidden), ("episode_start", episode_start)):
             if given is not None and len(np.atleast_1d(given)) != rows:
                 raise InvalidInputError(f"{name} has {len(np.atleast_1d(given))} rows, the observation {rows}")
@@ -138,14 +138,14 @@ class Agent:
         where = starting[:, None]
         return State(np.where(where, fresh.hidden, state.hidden), np.where(where, fresh.before, state.before), True)
 
-    def _begin(self, policy: GRUPolicy, rows: int) -> Array:
+    def _begin(self, policy: RecurrentPolicy, rows: int) -> Array:
         if isinstance(policy, MemoryPolicy):
             return policy.begin(self._prepared, rows)[0].numpy()  # type: ignore[attr-defined]
-        return np.zeros((rows, policy.units), np.float32)
+        return np.zeros((rows, policy.remembered[0]), np.float32)
 
     @torch.no_grad()
     def _recall(
-        self, policy: GRUPolicy, observation: Tensor, state: State, uniforms: Array | None
+        self, policy: RecurrentPolicy, observation: Tensor, state: State, uniforms: Array | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The action, the network's input and its new memory, one row each."""
         given = torch.cat([observation, torch.as_tensor(state.before)], 1)
@@ -225,18 +225,18 @@ class Agent:
         """One episode, and the state that a network with a memory is left with."""
         steps: list[Step] = []
         done = False
-        state = self._state(self.policy, None, None, 1) if isinstance(self.policy, GRUPolicy) else _NO_STATE
+        state = self._state(self.policy, None, None, 1) if isinstance(self.policy, RecurrentPolicy) else _NO_STATE
         observation, _ = env.reset()
         while not done:
             uniforms = self._rng.random((1, self.policy.noise))  # type: ignore[attr-defined]
             own = torch.as_tensor(np.array(observation, np.float32)).view(1, -1)
-            if isinstance(self.policy, GRUPolicy):
+            if isinstance(self.policy, RecurrentPolicy):
                 action, row, hidden = self._recall(self.policy, own, state, uniforms)
             else:
                 action, row = self._choose(own, uniforms)
             observation, reward, terminated, truncated, _ = env.step(self.policy.clip(action).numpy()[0])
             steps.append(Step(row[0], action[0], float(reward)))
-            if isinstance(self.policy, GRUPolicy):
+            if isinstance(self.policy, RecurrentPolicy):
                 before = self.policy.remember(action.unsqueeze(0), torch.full((1, 1), float(reward)))[0]
                 state = State(hidden.numpy(), before.numpy(), True)
             done = terminated or truncated
@@ -252,12 +252,12 @@ class AgentPlayer:
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self.noise = agent.policy.noise
-        self.memory = sum(agent.policy.remembered) if isinstance(agent.policy, GRUPolicy) else 0
+        self.memory = sum(agent.policy.remembered) if isinstance(agent.policy, RecurrentPolicy) else 0
 
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """See ``core.Player.act``."""
         policy = self.agent.policy
-        if not isinstance(policy, GRUPolicy):
+        if not isinstance(policy, RecurrentPolicy):
             action, _ = self.agent._choose(view.observation, noise.numpy())
             return policy.clip(action), memory
         if view.reward is None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Self
 
+from metaduel.agents.recurrent import RECURRENT
 from metaduel.envs.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.opponents import check_name
 from metaduel.envs.registry import find
@@ -31,9 +32,9 @@ class RunConfig:
         tasks: tasks per iteration and player.
         episodes: episodes per task and shot in training.
         horizon: steps per episode; 0: the environment's own.
-        network: ``mlp``, or ``gru``: a memory that lasts an episode, with the last of ``hidden`` as its width, which is given
-            the previous action and reward, too. Methods that adapt by remembering have a network of their own. ``own``: a module
-            that you make, see ``train_meta_adversarial``.
+        network: ``mlp``; or ``gru`` or ``lstm``: a memory that lasts an episode, with the last of ``hidden`` as its width, which
+            is given the previous action and reward, too. Methods that adapt by remembering have a network of their own.
+            ``own``: a module that you make, see ``train_meta_adversarial``.
         hidden: widths of the policy networks.
         initial_log_std: where a Gaussian policy's log standard deviation starts.
         context: inputs of the policy networks that are weights themselves, in which an update can say what the task is.
@@ -52,7 +53,7 @@ class RunConfig:
     tasks: int = 20
     episodes: int = 10
     horizon: int = 0
-    network: Literal["mlp", "gru", "own"] = "mlp"
+    network: Literal["mlp", "gru", "lstm", "own"] = "mlp"
     hidden: tuple[int, ...] = (64, 64)
     initial_log_std: float = -0.5
     context: int = 0
@@ -99,7 +100,7 @@ class RunConfig:
                     )
         if self.network == "own" and find_method(self.method).memory is not None:
             raise InvalidInputError(f"network='own': method {self.method} has a network of its own; leave network out")
-        recurrent = self.network == "gru" or find_method(self.method).memory is not None
+        recurrent = self.network in RECURRENT or find_method(self.method).memory is not None
         if recurrent and (self.context or not self.hidden):
             raise InvalidInputError(
                 f"hidden={self.hidden!r}, context={self.context}: a network with a memory needs a width, and has no context"

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from metaduel.agents.episodes import Step, pad_episodes
 from metaduel.agents.policies import Policy, Weights
-from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.recurrent import RecurrentPolicy
 from metaduel.agents.statistics import RunningStatistics
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs import noise
@@ -130,7 +130,7 @@ def make_policies(env: Any, config: ForeignConfig, network: Network | None = Non
         role: policy_of(config, size, own, others, network)
         for role, size, own, others in zip(ROLES, sizes, actions, actions[::-1], strict=True)
     }
-    if any(isinstance(policy, GRUPolicy) for policy in policies.values()):
+    if any(isinstance(policy, RecurrentPolicy) for policy in policies.values()):
         raise InvalidInputError(
             f"method={config.method!r}, network={config.network!r}: networks with a memory are not supported on environments "
             "of your own: use network='mlp' and a method that adapts by gradients, such as maml"

@@ -17,6 +17,7 @@ from dataclasses import replace
 import torch
 
 from metaduel.agents.policies import Policy
+from metaduel.agents.recurrent import RecurrentPolicy
 from metaduel.agents.tabular import TabularPolicy
 from metaduel.envs.core import Duel
 from metaduel.envs.errors import unknown
@@ -25,7 +26,14 @@ from metaduel.envs.spec import Role, Split
 from metaduel.meta.duels import LossConfig
 from metaduel.meta.problem import Given
 
+AT_ONCE = 7  # personas in one problem where who meets them has a memory: graphs are let go one problem after the other
 _SEEDS: dict[Split, int] = {"train": 7_000_003, "validation": 7_000_009, "held_out": 7_000_033}
+
+
+def problem_sizes(n: int, policy: Policy) -> list[int]:
+    """How ``n`` personas are divided into problems, for whoever meets them with ``policy``."""
+    parts = -(-n // AT_ONCE) if isinstance(policy, RecurrentPolicy) else 1
+    return [n // parts + (i < n % parts) for i in range(parts)]
 
 
 class Personas:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from metaduel.agents.policies import ActionSpace, MLPPolicy, ModulePolicy, Policy, Weights, stack
-from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.recurrent import RECURRENT
 from metaduel.agents.statistics import RunningStatistics
 from metaduel.agents.tabular import PerState
 from metaduel.agents.trajectories import Trajectories
@@ -27,7 +27,7 @@ from metaduel.meta.few_shot import adapt_and_test, rate_at
 from metaduel.meta.inner import adapt_step
 from metaduel.meta.maml import MAML
 from metaduel.meta.methods import find_method
-from metaduel.meta.personas import Personas
+from metaduel.meta.personas import Personas, problem_sizes
 from metaduel.meta.problem import Given, Mixture, Part, Players, Problem
 
 Network = Callable[[int, int], nn.Module]  # (size of observations, number of actions or of action dimensions): a module
@@ -165,11 +165,11 @@ class DuelSource:
         for role in self._personas if config.met["persona"] else ():
             seat, n = ROLES.index(role), config.met["persona"]
             rows = self._rows(n, PERSONA_TASKS[seat], iteration)
-            problem, personas = self._against_personas(
-                role, rows, config.episodes_per_batch, (PERSONA_EPISODES[seat], iteration), "train"
-            )
-            duels.append(problem)
-            given.append(personas)
+            for part, some in enumerate(torch.split(rows, problem_sizes(n, self.policies[role]))):
+                seeds = (PERSONA_EPISODES[seat], iteration, *([part] if part else []))
+                problem, personas = self._against_personas(role, some, config.episodes_per_batch, seeds, "train")
+                duels.append(problem)
+                given.append(personas)
         return duels[0] if len(duels) == 1 and not given[0] else TrainingMixture(duels, given)
 
     def _rows(self, n: int, purpose: int, iteration: int) -> Tensor:
@@ -295,8 +295,8 @@ def policy_of(
     memory, log_std = find_method(config.method).memory, config.initial_log_std
     if memory is not None:
         return memory(observation_size, action_space, other_space, config.hidden[-1], log_std)
-    if config.network == "gru":
-        return GRUPolicy(observation_size, action_space, config.hidden[-1], log_std)
+    if config.network in RECURRENT:
+        return RECURRENT[config.network](observation_size, action_space, config.hidden[-1], log_std)
     return MLPPolicy(observation_size, action_space, config.hidden, log_std, config.context)
 
 

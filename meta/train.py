@@ -52,8 +52,8 @@ def train_meta_adversarial(
         folder: of the run; ``runs/<game>-<method>-<seed>-<time>`` by default.
         resume: continue the run in ``folder``.
         quiet: no live display.
-        network: ``mlp``, ``gru``, or a function ``(size of observations, number of actions) -> nn.Module`` whose modules map
-            observations [M, d] to means or logits [M, A] and have no state but parameters. ``load`` then needs it, too.
+        network: ``mlp``, ``gru``, ``lstm``, or a function ``(size of observations, number of actions) -> nn.Module`` whose
+            modules map observations [M, d] to means or logits [M, A] and have no state but parameters. ``load`` then needs it.
         **settings: fields of ``TrainConfig`` (of ``RunConfig`` for environments of your own), and of its learner and loss.
 
     Returns:

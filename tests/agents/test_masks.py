@@ -11,7 +11,7 @@ from metaduel.agents.distributions import Categorical
 from metaduel.agents.latent import LatentPolicy
 from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import MLPPolicy, ModulePolicy
-from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.recurrent import GRUPolicy, LSTMPolicy
 from metaduel.agents.rollout import Learner, Sitting, rollout
 from metaduel.envs.core import Duel
 from metaduel.envs.opponents import load_player
@@ -23,6 +23,7 @@ from metaduel.meta.train import train
 KINDS = {
     "mlp": lambda d, a: MLPPolicy(d, a, (8,)),
     "gru": lambda d, a: GRUPolicy(d, a, 8),
+    "lstm": lambda d, a: LSTMPolicy(d, a, 8),
     "memory": lambda d, a: MemoryPolicy(d, a, 8),
     "latent": lambda d, a: LatentPolicy(d, a, a, 8),
     "module": lambda d, a: ModulePolicy(lambda: nn.Linear(d, int(a.n)), d, a),

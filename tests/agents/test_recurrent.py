@@ -4,7 +4,7 @@ from gymnasium import spaces
 from torch import nn
 
 from metaduel.agents.policies import stack
-from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.recurrent import GRUPolicy, LSTMPolicy
 from metaduel.agents.rollout import Learner, Sitting, rollout
 from metaduel.envs.core import Duel
 from metaduel.envs.opponents import load_player
@@ -20,13 +20,14 @@ def random_weights(policy, n):
 
 
 @pytest.mark.parametrize("kind", SPACES)
-def test_equals_torchs_own_unit_per_task(kind):
-    policy = GRUPolicy(3, SPACES[kind], units=5)
+@pytest.mark.parametrize(("unit", "torchs"), [(GRUPolicy, nn.GRU), (LSTMPolicy, nn.LSTM)])
+def test_equals_torchs_own_unit_per_task(kind, unit, torchs):
+    policy = unit(3, SPACES[kind], units=5)
     weights = random_weights(policy, 2)
     given = torch.randn(2, 7, 4, policy.input_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     out = policy.over_time(policy.prepare(weights), given)
     for n in range(2):
-        cell = nn.GRU(policy.input_size, 5).double()
+        cell = torchs(policy.input_size, 5).double()
         with torch.no_grad():
             cell.weight_ih_l0.copy_(weights["input.weight"][n].T)
             cell.bias_ih_l0.copy_(weights["input.bias"][n])
@@ -36,8 +37,14 @@ def test_equals_torchs_own_unit_per_task(kind):
         torch.testing.assert_close(out[n], hidden @ weights["output.weight"][n] + weights["output.bias"][n])
 
 
-def test_observations_are_normalised_and_what_comes_after_them_is_not():
-    plain, policy = (GRUPolicy(3, SPACES["box"], units=5) for _ in range(2))
+def test_the_forget_gate_of_an_lstm_starts_open():
+    bias = LSTMPolicy(3, SPACES["box"], units=5).init(0)["memory.bias"].view(4, 5)
+    assert bias.tolist() == [[0.0] * 5, [1.0] * 5, [0.0] * 5, [0.0] * 5]
+
+
+@pytest.mark.parametrize("unit", [GRUPolicy, LSTMPolicy])
+def test_observations_are_normalised_and_what_comes_after_them_is_not(unit):
+    plain, policy = (unit(3, SPACES["box"], units=5) for _ in range(2))
     mean, std = torch.tensor([1.0, -20.0, 4.0]), torch.tensor([0.01, 3.0, 0.0])
     policy.statistics = mean, std
     weights = random_weights(policy, 2)
@@ -50,11 +57,13 @@ def test_observations_are_normalised_and_what_comes_after_them_is_not():
 
 
 @pytest.mark.parametrize("statistics", [None, (0.3, 0.05)])
-@pytest.mark.parametrize("game", ["Pursuit", "RockPaperScissors"])
-def test_a_rollout_records_what_the_memory_was_given(game, statistics):
+@pytest.mark.parametrize(
+    ("game", "unit"), [("Pursuit", GRUPolicy), ("RockPaperScissors", GRUPolicy), ("Pursuit", LSTMPolicy)]
+)
+def test_a_rollout_records_what_the_memory_was_given(game, unit, statistics):
     spec = find(game)
     duel = Duel(spec.make_game(), 6)
-    policy = GRUPolicy(duel.observation_space("protagonist").shape[0], duel.action_space("protagonist"), units=8)
+    policy = unit(duel.observation_space("protagonist").shape[0], duel.action_space("protagonist"), units=8)
     if statistics:
         policy.statistics = tuple(torch.full((policy.observation_size,), value) for value in statistics)
     weights = stack(policy.init(1), 3)

@@ -209,7 +209,7 @@ def test_anil_without_a_head_is_refused():
         )
 
 
-@pytest.mark.parametrize("settings", [{"method": "rl2"}, {"method": "latent"}, {"network": "gru"}])
+@pytest.mark.parametrize("settings", [{"method": "rl2"}, {"method": "latent"}, {"network": "gru"}, {"network": "lstm"}])
 def test_a_player_with_a_memory_is_the_same_in_every_place(settings, tmp_path):
     train(TINY.override(iterations=2, hidden=(6,), horizon=0, **settings), tmp_path / "run", quiet=True)
     run = load(tmp_path / "run")

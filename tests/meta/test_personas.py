@@ -179,6 +179,21 @@ def test_shares_that_cannot_be_are_refused(settings, message):
         TrainConfig(game="Navigation").override(**settings)
 
 
+def test_many_personas_are_several_problems_for_whoever_has_a_memory():
+    config = TrainConfig(game="IteratedPrisonersDilemma", roles=("protagonist",)).override(
+        method="meta_mapg", tasks=20, episodes=2, steps=1, persona_share=1.0, hidden=(4,), horizon=3
+    )
+    source = DuelSource(config.override(network="lstm"))
+    batch = source.problem(0)
+    assert [part.problem.tasks["adversary"] for part in batch.parts] == [7, 7, 6]
+    tables = torch.cat([part.given["adversary"].weights["table"] for part in batch.parts])
+    assert len({tuple(table.flatten().tolist()) for table in tables}) == 20
+    make_learner(config, source).update(batch)
+    assert batch.returns[0]["protagonist"].shape == (20,)
+    assert batch.environment_steps == 20 * 2 * 2 * 3
+    assert [part.problem.tasks["adversary"] for part in DuelSource(config).problem(0).parts] == [20]
+
+
 @pytest.mark.parametrize("game", games())
 def test_games_that_claim_few_states_show_one_of_them(game):
     duel = Duel(find(game).make_game())
