@@ -279,7 +279,7 @@ def _setting(text: str) -> tuple[str, Any]:
 @app.command
 def evaluate(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")],
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     tasks: Annotated[str, tyro.conf.arg(metavar="SPLIT")] = "held_out",
     opponents: Annotated[str, tyro.conf.arg(metavar="SPLIT")] = "held_out",
     shots: int = 5,
@@ -300,7 +300,7 @@ def evaluate(
 
     Args:
         runs: run folders of one game: any methods and seeds.
-        out: folder for report.md, results.csv.gz and shots.png.
+        out: folder for report.md, results.csv.gz and shots.png; "evaluation" in the first run's by default.
         tasks: held_out, validation, extrapolation, or train for fresh training tasks.
         opponents: held_out or train.
         shots: updates.
@@ -326,6 +326,7 @@ def evaluate(
 
     protocol = Protocol(tasks, opponents, shots, episodes, test_episodes, task_count, actions)  # type: ignore[arg-type]
     scratch = Scratch(ppo_tasks, ppo_opponents) if ppo else None
+    out = out or (runs[0] / "evaluation" if runs else Path("runs"))
     table = evaluate_runs(runs, protocol, out, quiet, not no_crossed, ppo=scratch)
     for sheet in sheets(table):
         Console().print(sheet.rich())
@@ -395,8 +396,8 @@ def headroom(
     """Measure how much there is to gain by adapting, for both roles of a game: the headroom certificate.
 
     Trains players that are shown the hidden contexts, players that are not, and players with a memory, all against the training
-    opponents, and tests them on the validation tasks beside scripted players and a fine-tuned random start. Takes five to
-    twenty minutes. Interrupted, it goes on where it was when called again.
+    opponents, and tests them on the validation tasks beside scripted players and a fine-tuned random start. Takes about
+    half an hour. Interrupted, it goes on where it was when called again.
 
     Args:
         game: the game's name, as `metaduel list` shows it.

@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and one line with exit code 2 for every kind of bad input."""
 
+import shutil
 import subprocess
 import sys
 
@@ -234,7 +235,12 @@ def test_evaluate_prints_tables_and_writes_the_report(run, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "random start" in out
     assert str(tmp_path / "out" / "report.md") in out
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "results.csv.gz", "shots.png"}
+    written = {"report.md", "results.csv.gz", "shots.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written
+    own = tmp_path / "copy"
+    shutil.copytree(run, own)
+    cli.main(["evaluate", str(own), *small])
+    assert {path.name for path in (own / "evaluation").iterdir()} == written
 
 
 def test_adapt_films_every_shot(run, tmp_path, capsys):
