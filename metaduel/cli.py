@@ -334,6 +334,47 @@ def evaluate(
 
 
 @app.command
+def exploit(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")],
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    tasks: int = 3,
+    opponents: int = 1,
+    shots: int = 3,
+    episodes: int = 5,
+    steps: int = 50_000,
+    test_episodes: int = 100,
+    quiet: bool = False,
+) -> None:
+    """Measure what somebody gains who learns against an adapted player alone: a lower bound of what a best response gains.
+
+    Each player of each run adapts to held-out opponents on held-out tasks and is frozen; Stable-Baselines3's PPO then learns in
+    the opponent's seat. Interrupted, it goes on where it was when called again.
+
+    Args:
+        runs: run folders of one game: any methods and seeds.
+        out: folder for exploitability.csv; "exploitability" in the first run's by default.
+        tasks: the first so many held-out tasks.
+        opponents: the first so many held-out opponents.
+        shots: updates.
+        episodes: fresh episodes for each update.
+        steps: environment steps that PPO learns from.
+        test_episodes: test episodes for each return.
+        quiet: no progress.
+    """
+    if not runs:
+        raise InvalidInputError("runs: at least one run folder is needed")
+
+    from metaduel.benchmarks import exploitability
+    from metaduel.meta.agent import load
+
+    settings = exploitability.Exploitation(tasks, opponents, shots, episodes, steps, test_episodes)
+    folder = out or runs[0] / "exploitability"
+    rows = exploitability.exploit([load(one) for one in runs], settings, folder, quiet)
+    Console().print(exploitability.sheet(rows, settings).rich())
+    print(f"wrote {folder / exploitability.FILE}")
+
+
+@app.command
 def methods() -> None:
     """List what `metaduel train --method` takes: its paper, what adapts within a task, what the gradient flows through."""
     from metaduel.meta.methods import METHODS

@@ -37,7 +37,19 @@ def test_help_names_every_subcommand(capsys):
     out = capsys.readouterr().out
     assert all(
         name in out
-        for name in ("list", "info", "watch", "gallery", "train", "evaluate", "headroom", "adapt", "methods", "demo")
+        for name in (
+            "list",
+            "info",
+            "watch",
+            "gallery",
+            "train",
+            "evaluate",
+            "headroom",
+            "adapt",
+            "methods",
+            "exploit",
+            "demo",
+        )
     )
 
 
@@ -243,6 +255,14 @@ def test_evaluate_prints_tables_and_writes_the_report(run, tmp_path, capsys):
     assert {path.name for path in (own / "evaluation").iterdir()} == written
 
 
+def test_exploit_prints_gains_and_writes_rows(run, tmp_path, capsys):
+    small = ["--tasks", "1", "--shots", "1", "--episodes", "1", "--steps", "1", "--test-episodes", "1", "--quiet"]
+    cli.main(["exploit", str(run), "--out", str(tmp_path), *small])
+    out = capsys.readouterr().out
+    assert "gain" in out
+    assert len((tmp_path / "exploitability.csv").read_text().splitlines()) == 3
+
+
 def test_adapt_films_every_shot(run, tmp_path, capsys):
     video = tmp_path / "a.mp4"
     cli.main(["adapt", str(run), "--role", "adversary", "--shots", "1", "--episodes", "1", "--video", str(video)])
@@ -282,6 +302,8 @@ def test_methods_lists_papers(capsys):
         (["train", "--resume", "--folder", "{run}", "--seed", "4"], "seed"),
         (["evaluate", "none", "--out", "out"], "not a run folder"),
         (["evaluate", "--out", "out"], "at least one run folder"),
+        (["exploit"], "at least one run folder"),
+        (["exploit", "{run}", "--steps", "0"], "steps=0 must be a whole number"),
         (["evaluate", "{run}", "--out", "out", "--tasks", "test"], "unknown split of tasks"),
         (["evaluate", "{run}", "--out", "out", "--opponents", "validation"], "unknown split of opponents"),
         (["evaluate", "{run}", "--out", "out", "--actions", "best"], "'sampled' or 'mode'"),
