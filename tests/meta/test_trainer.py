@@ -404,7 +404,7 @@ class Scores:
     def __init__(self, scores):
         self.real = DuelSource(TINY)
         self.policies, self.problem, self.scores = self.real.policies, self.real.problem, iter(scores)
-        self.shares, self.statistics = self.real.shares, {}
+        self.told, self.state, self.kept = self.real.told, self.real.state, self.real.kept
 
     def validate(self, learner):
         self.starts = [*getattr(self, "starts", []), {r: w["layer0.bias"].clone() for r, w in learner.start.items()}]
