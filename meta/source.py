@@ -24,8 +24,8 @@ from metaduel.envs.spec import ROLES, GameSpec, Role, Split, Task
 from metaduel.envs.tasks import check_task, frozen_tasks, sample_tasks
 from metaduel.meta.config import RunConfig, TrainConfig, other
 from metaduel.meta.duels import DuelProblem, Matches
-from metaduel.meta.few_shot import adapt_and_test, rate_at
-from metaduel.meta.inner import adapt_step
+from metaduel.meta.few_shot import adapt_and_test
+from metaduel.meta.inner import adapt_step, rate_at
 from metaduel.meta.maml import MAML
 from metaduel.meta.methods import find_method
 from metaduel.meta.personas import Personas

@@ -31,7 +31,7 @@ from metaduel.meta.maml import MAML
 from metaduel.meta.problem import Batch
 
 LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
-_SHOWN = ("return", "loss")
+_SHOWN = ("return", "loss", "support_loss")
 
 
 class TrainingStopped(RuntimeError):
@@ -253,7 +253,8 @@ class Trainer:
     def _note(self, metrics: Mapping[str, float]) -> str:
         parts = []
         for role in self.learner.start:
-            shots = [metrics[n] for k in range(100) for kind in _SHOWN if (n := f"{role}/{kind}_{k}") in metrics]
+            found = ([metrics[n] for k in range(100) if (n := f"{role}/{kind}_{k}") in metrics] for kind in _SHOWN)
+            shots = next((values for values in found if values), [])
             parts.append(f"{role}: " + " > ".join(f"{value:.2f}" for value in shots))
         return "  ".join(parts)
 

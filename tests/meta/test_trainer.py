@@ -23,8 +23,7 @@ from metaduel.meta import source as source_module
 from metaduel.meta.agent import load
 from metaduel.meta.checkpoint import load_checkpoint, save_checkpoint
 from metaduel.meta.config import TrainConfig
-from metaduel.meta.few_shot import rate_at
-from metaduel.meta.inner import adapt_step
+from metaduel.meta.inner import adapt_step, rate_at
 from metaduel.meta.maml import MAML
 from metaduel.meta.source import DuelSource, make_policy
 from metaduel.meta.train import TaskList, train, train_meta_adversarial
