@@ -36,8 +36,7 @@ from metaduel.meta.agent import Run, load
 from metaduel.meta.checkpoint import read_config
 from metaduel.meta.config import other
 from metaduel.meta.duels import DuelProblem, Matches
-from metaduel.meta.few_shot import rate_at
-from metaduel.meta.inner import adapt_step
+from metaduel.meta.inner import adapt_step, rate_at
 from metaduel.meta.problem import Players
 from metaduel.meta.source import Network, task_rows
 

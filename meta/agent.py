@@ -25,9 +25,8 @@ from metaduel.envs.spec import ROLES, Role
 from metaduel.meta.checkpoint import load_checkpoint, read_config
 from metaduel.meta.config import ForeignConfig, TrainConfig
 from metaduel.meta.duels import LossConfig
-from metaduel.meta.few_shot import rate_at
 from metaduel.meta.foreign import Factory, action_space, describe, make_policies, observation_space
-from metaduel.meta.inner import adapt_step
+from metaduel.meta.inner import adapt_step, rate_at
 from metaduel.meta.source import Network, make_duel, make_policy
 from metaduel.meta.trainer import BEST
 

@@ -110,7 +110,7 @@ class LossConfig:
         return advantage
 
     def cost(self, data: Trajectories) -> Tensor:
-        """See ``Problem.costs``: [N]. The baseline is the other tasks' mean; a single task has none."""
+        """See ``Sampled.costs``: [N]. The baseline is the other tasks' mean; a single task has none."""
         cost = -discounted_returns(data.reward, self.discount)[:, 0].mean(1) / data.reward.shape[1]
         if self.normalise:
             cost = cost / spread(self._advantages(data, self.discount, shared=self._shared), data.alive, self._shared)
@@ -214,7 +214,7 @@ class _Shot(NamedTuple):
 
 
 class Replay:
-    """A problem on data that has been drawn already, not clipped; see ``Problem.replay``.
+    """A problem on data that has been drawn already, not clipped; see ``Sampled.replay``.
 
     Args:
         policies: per role.
@@ -272,7 +272,7 @@ class Replay:
         return lambda players, joint: self.losses(players, shot, joint)
 
     def costs(self, shot: int) -> dict[Role, Tensor]:
-        """See ``Problem.costs``: of the same data."""
+        """See ``Sampled.costs``: of the same data."""
         return {role: self._losses[role].cost(then.data) for role, then in self._shots[shot].items()}
 
     def drop(self, role: Role, tasks: list[int]) -> None:
@@ -286,7 +286,7 @@ class Replay:
         )
 
     def replay(self, clip: float | None, share: float = 1.0) -> Replay:
-        """See ``Problem.replay``."""
+        """See ``Sampled.replay``."""
         if not 0 < share <= 1:
             raise InvalidInputError(f"share={share!r} must be above 0 and at most 1")
         result = copy.copy(self)
@@ -495,11 +495,11 @@ class DuelProblem:
             yield from data.items()
 
     def costs(self, shot: int) -> dict[Role, Tensor]:
-        """See ``Problem.costs``."""
+        """See ``Sampled.costs``."""
         return {role: self._losses[role].cost(data) for role, data in self._kept[shot][1].items()}
 
     def replay(self, clip: float | None, share: float = 1.0) -> Replay:
-        """See ``Problem.replay``."""
+        """See ``Sampled.replay``."""
         return Replay(self.policies, self._losses, self._kept, self.tasks).replay(clip, share)
 
     def _facing(self, log_prob: dict[Role, Tensor]) -> dict[Role, Tensor]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
 from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.problem import Batch, parts_of
+from metaduel.meta.problem import Batch, parts_of, sampled
 
 
 def configure(config: MAMLConfig) -> MAMLConfig:
@@ -57,5 +57,5 @@ class EMAML(MAML):
 
 def _costs(problem: Batch, role: Role, shot: int) -> Tensor:
     """A learner's costs at a shot, in the order of its losses."""
-    parts = [part.problem.costs(shot) for part in parts_of(problem) if role not in part.given]
+    parts = [sampled(part.problem).costs(shot) for part in parts_of(problem) if role not in part.given]
     return torch.cat([costs[role] for costs in parts if role in costs])

@@ -16,7 +16,7 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
 from metaduel.meta.chains import ChainProblem
 from metaduel.meta.duels import DuelProblem, LossConfig, Matches
-from metaduel.meta.inner import adapt_step
+from metaduel.meta.inner import adapt_step, rate_at
 from metaduel.meta.problem import Players, Problem
 
 
@@ -25,11 +25,6 @@ class FewShot(NamedTuple):
 
     returns: Tensor  # [shots + 1, opponents, tasks, test episodes], undiscounted
     weights: Weights  # after the last shot, each [opponents * tasks, ...]
-
-
-def rate_at(rates: Tensor, shot: int) -> Tensor:
-    """The inner rate of an update: beyond the trained number of shots, the last trained one is kept."""
-    return rates[min(shot, rates.shape[0] - 1)]
 
 
 def adapt_and_test(

@@ -45,6 +45,7 @@ from metaduel.meta.source import (
     VALIDATION_ADAPT,
     VALIDATION_TEST,
     Network,
+    PlayedSource,
     initial_weights,
     policy_of,
     running_statistics,
@@ -262,11 +263,11 @@ class ForeignProblem:
             yield from data.items()
 
     def costs(self, shot: int) -> dict[Role, Tensor]:
-        """See ``Problem.costs``."""
+        """See ``Sampled.costs``."""
         return {role: self._losses[role].cost(data) for role, data in self._kept[shot][1].items()}
 
     def replay(self, clip: float | None, share: float = 1.0) -> Replay:
-        """See ``Problem.replay``."""
+        """See ``Sampled.replay``."""
         return Replay(self.policies, self._losses, self._kept, self.tasks).replay(clip, share)
 
 
@@ -331,7 +332,7 @@ class _Game:
         return 1
 
 
-class ForeignSource:
+class ForeignSource(PlayedSource):
     """Batches of somebody's environments: both players learn, against each other; see the module.
 
     Args:
@@ -367,7 +368,7 @@ class ForeignSource:
         return tasks
 
     def problem(self, iteration: int) -> ForeignProblem:
-        """See ``Source``."""
+        """See ``PlayedSource``."""
         config = self.config
         tasks = self._sample(self._tasks, derive_seed(config.seed, TASKS, iteration))
         seed = derive_seed(config.seed, EPISODES, iteration)
@@ -376,7 +377,7 @@ class ForeignSource:
         )
 
     def shares(self) -> dict[str, float]:
-        """See ``Source``: they meet each other alone."""
+        """See ``PlayedSource``: they meet each other alone."""
         return {f"{role}/share_learned": 1.0 for role in self.policies}
 
     def validate(self, learner: MAML) -> dict[str, float]:

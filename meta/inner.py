@@ -85,6 +85,11 @@ def check_weights(players: Players, step: int) -> None:
             raise Diverged(role, torch.nonzero(~torch.isfinite(sums)).flatten().tolist(), step)
 
 
+def rate_at(rates: Tensor, shot: int) -> Tensor:
+    """The inner rate of an update: beyond the trained number of shots, the last trained one is kept."""
+    return rates[min(shot, rates.shape[0] - 1)]
+
+
 def step_sizes(rates: Tensor, weights: Weights) -> list[Tensor]:
     """One step size per weight tensor, to be multiplied with its gradient.
 

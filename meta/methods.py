@@ -28,6 +28,7 @@ class Method:
         settings: the class of its settings.
         surrogates: those that it can do with; the first is taken where none is named.
         personas: whether it may meet learning personas.
+        on_data: whether losses are all that it needs, so that tasks may be data, see ``meta.data``.
         memory: makes the policy that it needs, if that is one whose memory lasts over episodes, of the size of observations, the
             player's and the other's action space, the width, and the initial log standard deviation.
     """
@@ -41,6 +42,7 @@ class Method:
     settings: type[MAMLConfig] = MAMLConfig
     surrogates: tuple[Surrogate, ...] = ("lvc", "plain", "dice")
     personas: bool = True
+    on_data: bool = False
     memory: Callable[[int, ActionSpace, ActionSpace, int, float], MemoryPolicy] | None = None
 
 
@@ -59,6 +61,7 @@ METHODS: dict[str, Method] = {
             "all weights, with learned rates per step",
             "own learning, second order (peer=True: the other player's learning too)",
             lambda config: config,
+            on_data=True,
         ),
         Method(
             "maml_trpo",
@@ -77,6 +80,7 @@ METHODS: dict[str, Method] = {
             "all weights, with learned rates per step",
             "nothing: updates are constants",
             _first_order,
+            on_data=True,
         ),
         Method(
             "anil",
@@ -84,6 +88,7 @@ METHODS: dict[str, Method] = {
             "the head's weights alone",
             "own learning, second order",
             anil.configure,
+            on_data=True,
         ),
         Method(
             "meta_sgd",
@@ -91,6 +96,7 @@ METHODS: dict[str, Method] = {
             "all weights, with a learned rate for each number in them",
             "own learning, second order",
             meta_sgd.configure,
+            on_data=True,
         ),
         Method(
             "e_maml",
@@ -118,6 +124,7 @@ METHODS: dict[str, Method] = {
             "nothing: the start moves towards the adapted weights",
             reptile.configure,
             reptile.Reptile,
+            on_data=True,
         ),
         Method(
             "rl2",
@@ -149,6 +156,7 @@ METHODS: dict[str, Method] = {
             "nothing in training",
             "nothing: there is no inner step; it gets the same number of episodes per iteration",
             lambda config: replace(config, steps=0, second_order=False, peer=False),
+            on_data=True,
         ),
         Method(
             "self_play",

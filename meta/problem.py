@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from metaduel.agents.policies import Weights
+from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
 
 Players = dict[Role, Weights]  # per adapting player, its weights: [N_role, ...] each when stacked over tasks
@@ -53,12 +54,6 @@ class Problem(Protocol):
         """
         ...
 
-    def costs(self, shot: int) -> dict[Role, Tensor]:
-        """What the data that ``losses`` drew at ``shot`` say of each player, [N_role], constant: minus the return per step, in
-        the units of the query, less a baseline that does not depend on the task's own data.
-        """
-        ...
-
     def drop(self, role: Role, tasks: list[int]) -> None:
         """Leave out some of a player's tasks (for both players, where it meets the other in them) and forget what was drawn.
         All others keep their noise.
@@ -74,7 +69,17 @@ class Problem(Protocol):
         """
         ...
 
-    def replay(self, clip: float | None, share: float = 1.0) -> Problem:
+
+class Sampled(Problem, Protocol):
+    """A problem whose data the players sample themselves: some learners ask how likely the data were, and use them again."""
+
+    def costs(self, shot: int) -> dict[Role, Tensor]:
+        """What the data that ``losses`` drew at ``shot`` say of each player, [N_role], constant: minus the return per step, in
+        the units of the query, less a baseline that does not depend on the task's own data.
+        """
+        ...
+
+    def replay(self, clip: float | None, share: float = 1.0) -> Sampled:
         """The same problem on the data that ``losses`` drew so far, shot by shot, for weights that have moved since.
 
         Its support is the importance-weighted surrogate, its query the same, clipped at ``clip`` (None: not clipped);
@@ -88,6 +93,19 @@ class Problem(Protocol):
                 have among all.
         """
         ...
+
+
+def sampled(problem: Problem) -> Sampled:
+    """The same problem, where its players sample its data.
+
+    Raises:
+        InvalidInputError: it has losses alone.
+    """
+    if not hasattr(problem, "replay"):
+        raise InvalidInputError(
+            f"a {type(problem).__name__} has losses alone: this learner needs data that its players sample"
+        )
+    return cast(Sampled, problem)
 
 
 class Given(NamedTuple):
@@ -115,8 +133,8 @@ class Mixture:
         self.parts = tuple(parts)
 
     def replay(self, clip: float | None) -> Mixture:
-        """See ``Problem.replay``."""
-        return Mixture([Part(part.problem.replay(clip), part.given) for part in self.parts])
+        """See ``Sampled.replay``."""
+        return Mixture([Part(sampled(part.problem).replay(clip), part.given) for part in self.parts])
 
     def drop(self, number: int, role: Role, tasks: list[int]) -> None:
         """Leave out some of a player's tasks in one of the parts, see ``Problem.drop``; a part that is empty then goes."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.spec import Role
 from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.problem import Batch, Losses
+from metaduel.meta.problem import Batch, Losses, Mixture, sampled
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class ProMP(MAML):
         """``outer_steps`` outer steps on a batch of tasks; returns the last one's metrics by name."""
         metrics = super().update(problem, lr_scale)
         if self.config.outer_steps > 1:
-            replay = problem.replay(self.config.clip)
+            whole = problem if isinstance(problem, Mixture) else sampled(problem)
+            replay = whole.replay(self.config.clip)
             for _ in range(self.config.outer_steps - 1):
                 metrics = super().update(replay, lr_scale)
         return metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol, cast
@@ -23,8 +24,8 @@ from metaduel.envs.spec import ROLES, GameSpec, Role, Split, Task
 from metaduel.envs.tasks import check_task, frozen_tasks, sample_tasks
 from metaduel.meta.config import RunConfig, TrainConfig, other
 from metaduel.meta.duels import DuelProblem, Matches
-from metaduel.meta.few_shot import adapt_and_test, rate_at
-from metaduel.meta.inner import adapt_step
+from metaduel.meta.few_shot import adapt_and_test
+from metaduel.meta.inner import adapt_step, rate_at
 from metaduel.meta.maml import MAML
 from metaduel.meta.methods import find_method
 from metaduel.meta.personas import Personas, problem_sizes
@@ -86,26 +87,64 @@ class TrainingMixture(Mixture):
         return sum(problem.environment_steps for problem in self._played)
 
 
-class Source(Protocol):
-    """What the trainer asks for. It knows the rest of the run through this alone."""
+class PlayedSource(ABC):
+    """What sources have in common whose problems are played: players, returns, and statistics of what players saw.
+
+    Attributes:
+        policies: per learner.
+        statistics: of what the learners saw in training; empty: not normalised.
+    """
 
     policies: Mapping[Role, Policy]
-    statistics: Mapping[Role, RunningStatistics]  # of what the players saw in training; empty: not normalised
+    statistics: Mapping[Role, RunningStatistics]
 
+    @abstractmethod
     def problem(self, iteration: int) -> TrainingProblem | TrainingMixture:
-        """The batch of an iteration; the same for the same iteration."""
-        ...
+        """See ``trainer.Source``."""
 
+    @abstractmethod
     def shares(self) -> dict[str, float]:
         """Per role, which share of its tasks each kind of peer has: ``<role>/share_<kind>``."""
-        ...
 
+    @abstractmethod
     def validate(self, learner: MAML) -> dict[str, float]:
-        """Metrics on the validation split; ``<role>/score`` picks that role's best checkpoint (higher is better)."""
-        ...
+        """See ``trainer.Source``."""
+
+    def told(self, problem: TrainingProblem | TrainingMixture) -> dict[str, float]:
+        """See ``trainer.Source``. From the next iteration on, players see what they saw so far normalised."""
+        if self.statistics:
+            for role, data in problem.seen():
+                self.statistics[role].add(data.observation, data.alive)
+            self._normalise()
+        metrics = {"environment_steps": float(problem.environment_steps)} | self.shares()
+        for shot, returns in enumerate(problem.returns):
+            metrics |= {f"{role}/return_{shot}": float(value.mean()) for role, value in returns.items()}
+        return metrics
+
+    def _normalise(self) -> None:
+        for role, running in self.statistics.items():
+            self.policies[role].statistics = running.statistics
+
+    def state(self) -> dict[str, Tensor]:
+        """See ``trainer.Source``."""
+        state: dict[str, Tensor] = {}
+        for role, running in self.statistics.items():
+            state |= {f"{role}/statistics/{name}": value for name, value in running.state().items()}
+        return state
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See ``trainer.Source``."""
+        for role, running in self.statistics.items():
+            running.load({name: state[f"{role}/statistics/{name}"] for name in running.state()})
+        self._normalise()
+
+    def kept(self, role: Role) -> dict[str, Tensor]:
+        """See ``trainer.Source``: by what its observations are normalised."""
+        seen = self.policies[role].statistics
+        return {} if seen is None else {f"{role}/observation_mean": seen[0], f"{role}/observation_std": seen[1]}
 
 
-class DuelSource:
+class DuelSource(PlayedSource):
     """Batches of a family's matches: sampled (or given) training tasks against the mixture of opponents.
 
     Args:
@@ -150,7 +189,7 @@ class DuelSource:
         }
 
     def problem(self, iteration: int) -> DuelProblem | TrainingMixture:
-        """See ``Source``."""
+        """See ``PlayedSource``."""
         config = self.config
         first, last = self._met("protagonist", iteration), self._met("adversary", iteration)
         total = sum(n for _, n in first) + self._duels + sum(n for _, n in last)
@@ -196,7 +235,7 @@ class DuelSource:
         return problem, {other(role): personas.sample(len(rows), split, *run, *seeds)}
 
     def shares(self) -> dict[str, float]:
-        """See ``Source``."""
+        """See ``PlayedSource``."""
         met = self.config.met
         return {f"{role}/share_{kind}": n / self.config.tasks for role in self.config.roles for kind, n in met.items()}
 

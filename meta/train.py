@@ -16,7 +16,7 @@ from metaduel.meta.config import ForeignConfig, RunConfig, TrainConfig
 from metaduel.meta.foreign import Factory, ForeignSource, describe
 from metaduel.meta.maml import MAML
 from metaduel.meta.methods import find_method
-from metaduel.meta.source import DuelSource, Network, Source, initial_weights
+from metaduel.meta.source import DuelSource, Network, PlayedSource, initial_weights
 from metaduel.meta.trainer import Trainer
 
 
@@ -119,7 +119,7 @@ def train_foreign(
     return load(target, task_set, own)
 
 
-def make_learner(config: RunConfig, source: Source) -> MAML:
+def make_learner(config: RunConfig, source: PlayedSource) -> MAML:
     """The learner at its start."""
     heads = {role: policy.head_names for role, policy in source.policies.items()}
     learner = find_method(config.method).learner
@@ -128,7 +128,7 @@ def make_learner(config: RunConfig, source: Source) -> MAML:
 
 def run_trainer(
     learner: MAML,
-    source: Source,
+    source: PlayedSource,
     folder: Path,
     settings: dict[str, Any],
     config: RunConfig,

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -28,13 +28,44 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.spec import Role
 from metaduel.meta.checkpoint import load_checkpoint, read_config, save_checkpoint, write_atomic, write_config
 from metaduel.meta.maml import MAML
-from metaduel.meta.source import Source, TrainingMixture, TrainingProblem
+from metaduel.meta.problem import Batch
 
 LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
+_SHOWN = ("return", "loss", "support_loss")
 
 
 class TrainingStopped(RuntimeError):
     """Training met a number that is not finite; the last good checkpoint is kept."""
+
+
+class Source(Protocol):
+    """Where batches of tasks come from. The trainer knows what is learned on through this alone."""
+
+    def problem(self, iteration: int) -> Batch:
+        """The batch of an iteration; the same for the same iteration."""
+        ...
+
+    def told(self, problem: Any) -> dict[str, float]:
+        """Metrics of a batch from ``problem`` that was learned on; whatever it showed is noted. ``<role>/return_<shot>`` or
+        ``<role>/loss_<shot>`` are displayed; ``environment_steps`` are counted.
+        """
+        ...
+
+    def validate(self, learner: MAML) -> dict[str, float]:
+        """Metrics on the validation split; ``<role>/score`` picks that role's best checkpoint (higher is better)."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What it noted, by name: what ``load`` needs of a checkpoint."""
+        ...
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what ``state`` gave; there may be more under other names."""
+        ...
+
+    def kept(self, role: Role) -> dict[str, Tensor]:
+        """What belongs to a role's start as it is now, beside its weights and rates, by name."""
+        ...
 
 
 class Trainer:
@@ -114,7 +145,7 @@ class Trainer:
                 if validated:
                     self._keep_best(metrics, done)
                 self.iteration, self.seconds = done, before + time.perf_counter() - start
-                metrics |= {"seconds": self.seconds, "environment_steps": float(self.steps)}
+                metrics["seconds"] = self.seconds
                 self._rows.append({"iteration": float(done), **metrics})
                 for name, value in metrics.items():
                     writer.add_scalar(name, value, done)  # type: ignore[no-untyped-call]
@@ -128,25 +159,11 @@ class Trainer:
         problem = self.source.problem(self.iteration)
         scale = 1.0 - 0.9 * self.iteration / self.iterations
         metrics = self.learner.update(problem, scale)
-        self.steps += problem.environment_steps
-        metrics |= self.source.shares()
-        self._look(problem)
-        for shot, returns in enumerate(problem.returns):
-            metrics |= {f"{role}/return_{shot}": float(value.mean()) for role, value in returns.items()}
+        metrics |= self.source.told(problem)
+        if "environment_steps" in metrics:
+            self.steps += int(metrics["environment_steps"])
+            metrics["environment_steps"] = float(self.steps)
         return metrics
-
-    def _look(self, problem: TrainingProblem | TrainingMixture) -> None:
-        """Count in what was seen; from the next iteration on, players see it normalised."""
-        statistics = self.source.statistics
-        if not statistics:
-            return
-        for role, data in problem.seen():
-            statistics[role].add(data.observation, data.alive)
-        self._normalise()
-
-    def _normalise(self) -> None:
-        for role, running in self.source.statistics.items():
-            self.source.policies[role].statistics = running.statistics
 
     def _check_finite(self, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -164,9 +181,7 @@ class Trainer:
             score = metrics[f"{role}/score"]
             if score > self._best.get(f"{role}/score", -math.inf):
                 self._best |= {f"{role}/score": score, f"{role}/iteration": iteration}
-                found = _start(self.learner, role)
-                if (seen := self.source.policies[role].statistics) is not None:
-                    found |= {f"{role}/observation_mean": seen[0], f"{role}/observation_std": seen[1]}
+                found = _start(self.learner, role) | self.source.kept(role)
                 self._best_tensors |= {name: value.clone() for name, value in found.items()}
 
     def _save(self) -> None:
@@ -174,8 +189,7 @@ class Trainer:
         if self._best_tensors:
             save_checkpoint(self.folder / BEST, self._best_tensors, state)
         tensors = self.learner.state() | {f"best/{name}": value for name, value in self._best_tensors.items()}
-        for role, running in self.source.statistics.items():
-            tensors |= {f"{role}/statistics/{name}": value for name, value in running.state().items()}
+        tensors |= self.source.state()
         write_atomic(self.folder / "metrics.csv", _csv(self._rows).encode())
         save_checkpoint(self.folder / LAST, tensors, state)
 
@@ -189,9 +203,7 @@ class Trainer:
             return  # stopped before its first checkpoint
         tensors, state = load_checkpoint(self.folder / LAST)
         self.learner.load({name: value for name, value in tensors.items() if not name.startswith("best/")})
-        for role, running in self.source.statistics.items():
-            running.load({name: tensors[f"{role}/statistics/{name}"] for name in running.state()})
-        self._normalise()
+        self.source.load(tensors)
         self._best_tensors = {n.removeprefix("best/"): v for n, v in tensors.items() if n.startswith("best/")}
         self.iteration, self.seconds, self.steps = state["iteration"], state["seconds"], state["steps"]
         self._best = state["best"]
@@ -241,7 +253,8 @@ class Trainer:
     def _note(self, metrics: Mapping[str, float]) -> str:
         parts = []
         for role in self.learner.start:
-            shots = [metrics[name] for k in range(100) if (name := f"{role}/return_{k}") in metrics]
+            found = ([metrics[n] for k in range(100) if (n := f"{role}/{kind}_{k}") in metrics] for kind in _SHOWN)
+            shots = next((values for values in found if values), [])
             parts.append(f"{role}: " + " > ".join(f"{value:.2f}" for value in shots))
         return "  ".join(parts)
 

@@ -33,7 +33,7 @@ from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.spec import Role
 from metaduel.meta.inner import Diverged, unroll
 from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.problem import Batch, Losses, Mixture, Problem
+from metaduel.meta.problem import Batch, Losses, Mixture, Problem, sampled
 
 Product = Callable[[Tensor], Tensor]  # of a matrix with a vector
 
@@ -93,7 +93,7 @@ class TRPO(MAML):
             raise InvalidInputError("persona_share: personas are not supported by TRPO's search; use method maml")
         gradients = self.finite_gradients(problem)
         metrics = {"skipped_tasks": float(self.skipped)}
-        replay = problem.replay(None)
+        replay = sampled(problem).replay(None)
         part = replay.replay(None, self.config.curvature_share)
         flat = {role: _flat(list(gradient.values())) for role, (gradient, _) in gradients.items()}
         steps = {role: self._border(role, part, gradient) for role, gradient in flat.items()}

@@ -23,8 +23,7 @@ from metaduel.meta import source as source_module
 from metaduel.meta.agent import load
 from metaduel.meta.checkpoint import load_checkpoint, save_checkpoint
 from metaduel.meta.config import TrainConfig
-from metaduel.meta.few_shot import rate_at
-from metaduel.meta.inner import adapt_step
+from metaduel.meta.inner import adapt_step, rate_at
 from metaduel.meta.maml import MAML
 from metaduel.meta.source import DuelSource, make_policy
 from metaduel.meta.train import TaskList, train, train_meta_adversarial
@@ -404,7 +403,7 @@ class Scores:
     def __init__(self, scores):
         self.real = DuelSource(TINY)
         self.policies, self.problem, self.scores = self.real.policies, self.real.problem, iter(scores)
-        self.shares, self.statistics = self.real.shares, {}
+        self.told, self.state, self.kept = self.real.told, self.real.state, self.real.kept
 
     def validate(self, learner):
         self.starts = [*getattr(self, "starts", []), {r: w["layer0.bias"].clone() for r, w in learner.start.items()}]
