@@ -117,12 +117,19 @@ def certify(spec: GameSpec, out: Path, budget: Budget, quiet: bool = False) -> d
             rows[role] += part
     result = {
         "game": game,
-        "command": f"metaduel headroom {spec.name}",
+        "command": _command(spec, budget),
         "budget": asdict(budget),
         "roles": {role: verdict(found) for role, found in rows.items()},
     }
     write_atomic(out / "headroom.json", (json.dumps(result, indent=1) + "\n").encode())
     return result
+
+
+def _command(spec: GameSpec, budget: Budget) -> str:
+    usual = Budget()
+    options = {name: getattr(budget, name) for name in ("seeds", "iterations")}
+    changed = [f" --{name} {value}" for name, value in options.items() if value != getattr(usual, name)]
+    return f"metaduel headroom {spec.name}{''.join(changed)}"
 
 
 def _read_part(path: Path, made_with: Mapping[str, Any]) -> list[Row] | None:

@@ -66,6 +66,7 @@ def test_certifies_both_roles_and_goes_on_where_it_was(tmp_path, monkeypatch):
     result = certify(spec, tmp_path, SMALL, quiet=True)
     assert json.loads((tmp_path / "headroom.json").read_text()) == result
     assert set(result["roles"]) == {"protagonist", "adversary"}
+    assert result["command"] == "metaduel headroom MatchingPennies --seeds 2 --iterations 4"
     kinds = {row["kind"] for row in result["roles"]["adversary"]["players"]}
     assert kinds == {"informed", "informed script", "agnostic", "recurrent", "scripted", "random", "random start"}
     names = [row["player"] for row in result["roles"]["adversary"]["players"]]
