@@ -9,7 +9,9 @@ STAMP := .venv/.installed
 # Waiting threads that spin starve the others on a small machine: ten times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test lint types links pages bench-speed clean
+REPRODUCTIONS := lola peers
+
+.PHONY: demo test lint types links pages bench-speed clean $(REPRODUCTIONS:%=reproduce-%)
 
 demo: $(STAMP)  ## train, evaluate and film a small run, in a few minutes
 	$(BIN)/metaduel demo
@@ -30,6 +32,9 @@ pages: $(STAMP)  ## the games' pages, from their docstrings and what `metaduel h
 
 bench-speed: $(STAMP)
 	$(BIN)/python -m metaduel.benchmarks.speed
+
+$(REPRODUCTIONS:%=reproduce-%): reproduce-%: $(STAMP)  ## a published experiment again; called again, it goes on where it was
+	OMP_NUM_THREADS=1 $(BIN)/metaduel reproduce $*
 
 # mypy and import-linter don't follow setuptools' package-dir: show them the installed layout, made of links.
 links:

@@ -7,24 +7,20 @@ were not meta-learned are tuned on validation first. Informed players don't adap
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from metaduel.agents.memory import MemoryPolicy
 from metaduel.agents.policies import stack
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks import few_shot
 from metaduel.benchmarks.few_shot import ADAPT, RATES, TEST, Contender, Protocol, Result
+from metaduel.benchmarks.progress import progress
 from metaduel.benchmarks.scratch import Scratch, from_scratch
 from metaduel.benchmarks.summary import AT_ADAPTED, AT_START, LEARNED, LEARNING, SCRATCH, key_shots, write_report
 from metaduel.benchmarks.table import COLUMNS, UNTRAINED, Array, Table, concatenate, from_returns
@@ -123,7 +119,7 @@ def evaluate_runs(
     tuned: list[Tuned] = []
     tables: list[Table] = []
     jobs = _jobs(runs, protocol, crossed, tuning_tasks, tuned, ppo)
-    with _display(len(jobs), quiet) as show:
+    with progress("contender", len(jobs), quiet) as show:
         for job in jobs:
             show(job.label)
             tables += job.work()
@@ -340,28 +336,3 @@ def _adapt_at_once(support: DuelProblem, run: Run, shots: int) -> list[Players]:
         after = adapt_step(leaves, losses, rates, create_graph=False)
         history.append({role: {n: v.detach() for n, v in weights.items()} for role, weights in after.items()})
     return history
-
-
-@contextmanager
-def _display(total: int, quiet: bool) -> Iterator[Callable[[str | None], None]]:
-    """Contender i of n and the time left, on standard error; called with each job's label before it, with None at the end."""
-    if quiet:
-        yield lambda label: None
-        return
-    console, done, began = Console(file=sys.stderr), iter(range(total + 1)), time.perf_counter()
-
-    def line(label: str | None) -> None:
-        number, spent = next(done), time.perf_counter() - began
-        left = f", about {spent / number * (total - number):.0f} s left" if number else ""
-        print(f"{number}/{total} done, {spent:.0f} s{left}  {label or ''}".rstrip(), file=sys.stderr, flush=True)
-
-    if not console.is_terminal:
-        yield line
-        return
-    columns = (
-        TextColumn("contender"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(), TextColumn("{task.description}"),
-    )  # fmt: skip
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda label: progress.update(task, completed=next(done), description=label or "")

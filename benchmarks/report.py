@@ -238,6 +238,16 @@ def plot_shots(table: Table, path: str | Path, statistic: Statistic = "mean") ->
         write_atomic(path, rendered(figure, path.suffix[1:]))
 
 
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, which needs no display and leaves pyplot's global state alone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as a file of that kind: png, svg or pdf."""
     buffer = io.BytesIO()

@@ -133,7 +133,7 @@ class RunConfig:
         """The inverse of ``to_dict``; unknown settings and wrong types are named."""
         method = values.get("method", "maml") if isinstance(values, Mapping) else None
         settings = find_method(method).settings if isinstance(method, str) else MAMLConfig
-        result = _build(cls, values, "", {"learner": settings})
+        result = build(cls, values, "", {"learner": settings})
         assert isinstance(result, cls)
         return result
 
@@ -276,7 +276,18 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
-def _build(kind: Any, values: Any, path: str, chosen: Mapping[str, Any] | None = None) -> Any:
+def build(kind: Any, values: Any, path: str = "", chosen: Mapping[str, Any] | None = None) -> Any:
+    """Make a dataclass of plain values, such as a YAML file holds.
+
+    Args:
+        kind: the dataclass.
+        values: a mapping of its fields.
+        path: where the values stand, for messages.
+        chosen: types that take the place of some fields' own.
+
+    Raises:
+        InvalidInputError: an unknown field, with the nearest known one; a missing one; a value of the wrong type.
+    """
     if not isinstance(values, Mapping):
         raise InvalidInputError(f"{path or 'config'}={values!r} must be a mapping of settings")
     hints = typing.get_type_hints(kind) | dict(chosen or {})
@@ -296,8 +307,10 @@ def _required(kind: Any) -> list[str]:
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
+    if hint is Any:
+        return value
     if is_dataclass(hint):
-        return value if type(value) is hint else _build(hint, value, path)
+        return value if type(value) is hint else build(hint, value, path)
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):  # X | None
         return None if value is None else _convert(typing.get_args(hint)[0], value, path)

@@ -163,7 +163,7 @@ class MAML:
         for number, part in enumerate(parts_of(problem)):
             tasks, given = part.problem.tasks, part.given
             own = [role for role in tasks if role not in given]
-            players: Players = {role: stack(self.start[role], tasks[role]) for role in own}
+            players: Players = {role: self.stacked(role, tasks[role]) for role in own}
             rates = {role: self.rates(role) for role in own}
             for role, persona in given.items():
                 players[role] = {n: v.detach().requires_grad_() for n, v in persona.weights.items()}
@@ -178,6 +178,10 @@ class MAML:
                 raise
             histories.append([_of(own, losses) for losses in history] if given else history)
         return join(histories)
+
+    def stacked(self, role: Role, tasks: int) -> Weights:
+        """The weights, [tasks, ...] each, that a player begins its tasks with: its start in every one."""
+        return stack(self.start[role], tasks)
 
     def outer_loss(self, role: Role, history: list[Losses]) -> Tensor:
         """A player's scalar outer loss from the losses at every shot."""

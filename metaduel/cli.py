@@ -375,6 +375,37 @@ def exploit(
 
 
 @app.command
+def reproduce(
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
+    folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    quiet: bool = False,
+) -> None:
+    """Do a published experiment again: a table, a report and plots, with our figures beside the published ones.
+
+    May take several sittings: interrupted, it goes on where it was when called again, and finished cells are not repeated.
+
+    Args:
+        name: what, by its file benchmarks/suites/reproduce-NAME.yaml; an unknown one lists those that there are.
+        folder: for report.md, results.csv.gz, the plots and the cells; runs/reproduce-NAME by default.
+        quiet: no progress.
+    """
+    from metaduel.benchmarks.reproduce import reproduce as run
+    from metaduel.meta.trainer import TrainingStopped
+
+    target = folder or Path("runs") / f"reproduce-{name}"
+    try:
+        found = run(name, target, quiet)
+    except TrainingStopped as error:
+        _stopped(error)
+    except KeyboardInterrupt:
+        _resumable("reproduce", name, "--folder", str(target))
+        raise
+    for sheet in found.sheets:
+        Console().print(sheet.rich())
+    print(f"wrote {target / 'report.md'}, {target / 'results.csv.gz'} and {', '.join(found.pictures)}")
+
+
+@app.command
 def methods() -> None:
     """List what `metaduel train --method` takes: its paper, what adapts within a task, what the gradient flows through."""
     from metaduel.meta.methods import METHODS

@@ -1,0 +1,206 @@
+"""The runner of the reproductions: a suite is a data file of cells, which are played once each, in as many sittings as it takes.
+
+A file of ``benchmarks/suites`` named ``reproduce-NAME.yaml`` says which protocol it follows and with which numbers; the protocol
+makes cells of it, and a report of their rows. A finished cell leaves two files: its rows of the tidy table, and a record of its
+settings, its family's version and its seconds, which is written last and marks it as finished. Cells whose settings have changed
+are other cells; cells of another version of their family are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import yaml
+
+from metaduel.benchmarks import table as tables
+from metaduel.benchmarks.progress import progress
+from metaduel.benchmarks.report import Sheet
+from metaduel.benchmarks.table import Table
+from metaduel.envs.errors import InvalidInputError, unknown
+from metaduel.envs.spec import GameSpec
+from metaduel.meta.checkpoint import write_atomic
+
+FILES = importlib.resources.files("metaduel.benchmarks") / "suites"
+PREFIX = "reproduce-"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One piece of work, finished or not.
+
+    Attributes:
+        name: what it is, for people; no two cells of a suite share one.
+        spec: the family that it is played in.
+        settings: plain values: everything that its rows depend on beside the code.
+        play: gives its rows. Its argument is a folder of its own, for what is to outlast an interruption.
+    """
+
+    name: str
+    spec: GameSpec
+    settings: Mapping[str, Any]
+    play: Callable[[Path], Table]
+
+    @property
+    def stem(self) -> str:
+        """The name of its files: what it is, and a digest of its settings."""
+        text = json.dumps({"name": self.name, **self.settings}, sort_keys=True)
+        readable = re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-")
+        return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+class Report(NamedTuple):
+    """What a suite found."""
+
+    sheets: Sequence[Sheet]
+    pictures: Mapping[str, str]  # file names in the report's folder, and what they show
+
+
+class Suite(Protocol):
+    """A protocol with its numbers, as its file gives them."""
+
+    @property
+    def title(self) -> str:
+        """Of the report."""
+        ...
+
+    @property
+    def about(self) -> str:
+        """What is measured and how, for the report."""
+        ...
+
+    @property
+    def differs(self) -> str:
+        """What differs from the paper, for the report."""
+        ...
+
+    def cells(self) -> list[Cell]:
+        """Everything to be played, in order.
+
+        Raises:
+            InvalidInputError: an unknown method or family, or settings that cannot work.
+        """
+        ...
+
+    def report(self, table: Table, out: Path) -> Report:
+        """Sheets, and pictures written into ``out``, computed from the rows of all cells alone."""
+        ...
+
+
+def names() -> list[str]:
+    """Of all reproductions."""
+    files = (file.name for file in FILES.iterdir() if file.name.startswith(PREFIX))
+    return sorted(name.removeprefix(PREFIX).removesuffix(".yaml") for name in files)
+
+
+def settings(name: str) -> dict[str, Any]:
+    """The content of a reproduction's file.
+
+    Raises:
+        InvalidInputError: there is none of that name.
+    """
+    if name not in names():
+        raise unknown("reproduction", name, names())
+    content: dict[str, Any] = yaml.safe_load((FILES / f"{PREFIX}{name}.yaml").read_text())
+    return content
+
+
+def run(name: str, suite: Suite, folder: Path, quiet: bool = False) -> Report:
+    """Play what is not finished yet, and write ``results.csv.gz``, ``report.md`` and the suite's pictures into ``folder``.
+
+    Raises:
+        InvalidInputError: settings that cannot work, or finished cells of another version of a family; nothing was played.
+        KeyboardInterrupt: interrupted; finished cells stay.
+    """
+    cells = suite.cells()
+    played = play(cells, folder, quiet)
+    played.table.write(folder / "results.csv.gz")
+    found = suite.report(played.table, folder)
+    write_atomic(folder / "report.md", _markdown(name, suite, found, len(cells), played.seconds).encode())
+    return found
+
+
+class Played(NamedTuple):
+    """The rows of all cells, and how long they took, in one sitting or many."""
+
+    table: Table
+    seconds: float
+
+
+def play(cells: Sequence[Cell], folder: Path, quiet: bool = False) -> Played:
+    """Play the cells that are not finished yet; see ``run``."""
+    finished = [cell for cell in cells if _record(cell, folder) is not None]
+    with progress("cell", len(cells), quiet, len(finished)) as show:
+        for cell in cells:
+            if cell in finished:
+                continue
+            show(cell.name)
+            began = time.perf_counter()
+            rows = cell.play(folder / "work" / cell.stem)
+            rows.write(_path(cell, folder, "csv.gz"))
+            record = {
+                "name": cell.name, "family": cell.spec.id, "settings": cell.settings,
+                "seconds": round(time.perf_counter() - began, 1),
+            }  # fmt: skip
+            write_atomic(_path(cell, folder, "json"), json.dumps(record, indent=1).encode())
+        show(None)
+    records = [_record(cell, folder) for cell in cells]
+    table = tables.concatenate([tables.read(_path(cell, folder, "csv.gz")) for cell in cells])
+    return Played(table, sum(record["seconds"] for record in records if record is not None))
+
+
+def _path(cell: Cell, folder: Path, kind: str) -> Path:
+    return folder / "cells" / f"{cell.stem}.{kind}"
+
+
+def _record(cell: Cell, folder: Path) -> dict[str, Any] | None:
+    """What a finished cell left; None if it isn't finished."""
+    path = _path(cell, folder, "json")
+    if not path.exists():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        family = found["family"]
+    except (ValueError, KeyError, TypeError):
+        raise InvalidInputError(
+            f"{path}: not the record of a finished cell; remove it to play the cell again"
+        ) from None
+    if family != cell.spec.id:
+        raise InvalidInputError(
+            f"{_path(cell, folder, 'csv.gz')} holds results of {family}, and this is {cell.spec.id}: results of "
+            "two versions of a family do not mix; name another folder, or remove that cell's files"
+        )
+    return found
+
+
+def _markdown(name: str, suite: Suite, found: Report, cells: int, seconds: float) -> str:
+    lines = [
+        f"# {suite.title}",
+        "",
+        f"    make reproduce-{name}",
+        "",
+        suite.about.strip(),
+        "",
+        f"{cells} cells in {_duration(seconds)} altogether, one after another with one thread.",
+        "",
+        *(sheet.markdown() for sheet in found.sheets),
+        *(f"![{text}]({file})\n" for file, text in found.pictures.items()),
+        "## What differs from the paper",
+        "",
+        suite.differs.strip(),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,107 @@
+"""The runner of the reproductions: cells are played once, in as many sittings as it takes; other versions don't mix in."""
+
+import json
+
+import numpy as np
+import pytest
+
+from metaduel.benchmarks import reproduce, suite
+from metaduel.benchmarks import table as tables
+from metaduel.benchmarks.suite import Cell
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.registry import find
+
+SPEC = find("Pursuit")
+
+
+def rows(method, spec=SPEC):
+    return tables.from_returns(
+        np.ones((1, 1, 2, 1)), spec, role="protagonist", method=method, seed=0, task_split="held_out",
+        tasks=["held_out:0", "held_out:1"], opponent_split="held_out", opponents=["guard"], actions="sampled",
+    )  # fmt: skip
+
+
+def cells(played, stop=None, spec=SPEC, lr=0.1):
+    def play(name):
+        def work(folder):
+            if name == stop:
+                raise KeyboardInterrupt
+            played.append(name)
+            return rows(name, spec)
+
+        return work
+
+    return [Cell(name, spec, {"lr": lr}, play(name)) for name in ("a", "b", "c")]
+
+
+def test_an_interrupted_suite_goes_on_where_it_was(tmp_path):
+    played = []
+    with pytest.raises(KeyboardInterrupt):
+        suite.play(cells(played, stop="b"), tmp_path, quiet=True)
+    assert played == ["a"]
+    assert suite.play(cells(played), tmp_path, quiet=True).table.values("method") == ["a", "b", "c"]
+    assert played == ["a", "b", "c"]
+    suite.play(cells(played), tmp_path, quiet=True)
+    assert played == ["a", "b", "c"]
+
+
+def test_rows_without_a_record_are_of_a_cell_that_is_not_finished(tmp_path):
+    played = []
+    suite.play(cells(played), tmp_path, quiet=True)
+    next((tmp_path / "cells").glob("b-*.json")).unlink()
+    suite.play(cells(played), tmp_path, quiet=True)
+    assert played == ["a", "b", "c", "b"]
+
+
+def test_other_settings_are_other_cells(tmp_path):
+    played = []
+    suite.play(cells(played), tmp_path, quiet=True)
+    suite.play(cells(played, lr=0.2), tmp_path, quiet=True)
+    assert played == ["a", "b", "c"] * 2
+
+
+def test_another_version_of_a_family_is_refused_before_anything_is_played(tmp_path):
+    played = []
+    suite.play(cells(played)[:2], tmp_path, quiet=True)
+    path = next((tmp_path / "cells").glob("b-*.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"family": "metaduel/Pursuit-v7"}))
+    with pytest.raises(
+        InvalidInputError, match=r"b-.*csv\.gz holds results of metaduel/Pursuit-v7, and this is metaduel/Pursuit-v0"
+    ):
+        suite.play(cells(played), tmp_path, quiet=True)
+    assert played == ["a", "b"]
+
+
+def test_a_record_that_is_none_is_named(tmp_path):
+    suite.play(cells([]), tmp_path, quiet=True)
+    next((tmp_path / "cells").glob("a-*.json")).write_text("{")
+    with pytest.raises(InvalidInputError, match=r"a-.*\.json: not the record of a finished cell"):
+        suite.play(cells([]), tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("name", suite.names())
+def test_every_file_makes_cells_that_differ(name):
+    made = reproduce.make(suite.settings(name)).cells()
+    assert len({cell.name for cell in made}) == len({cell.stem for cell in made}) == len(made)
+    assert all(json.loads(json.dumps(cell.settings)) for cell in made)
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    with pytest.raises(InvalidInputError, match=r"unknown reproduction 'lolla' \(did you mean 'lola'\?\)"):
+        suite.settings("lolla")
+    with pytest.raises(InvalidInputError, match=r"unknown protocol 'peer' \(did you mean 'peers'\?\)"):
+        reproduce.make(suite.settings("peers") | {"protocol": "peer"})
+    with pytest.raises(InvalidInputError, match=r"unknown setting 'epoch' \(did you mean 'epochs'\?\)"):
+        reproduce.make(suite.settings("lola") | {"epoch": 3})
+    values = suite.settings("peers")
+    for key, wrong, message in (
+        ("trained", {"A": {"method": "meta_mapgg"}}, r"unknown method 'meta_mapgg' \(did you mean 'meta_mapg'\?\)"),
+        ("trained", {"A": {"methods": "meta_pg"}}, r"unknown setting 'methods' \(did you mean 'method'\?\)"),
+        (
+            "games",
+            {"RockPaperScisors": {**values["games"]["IteratedPrisonersDilemma"], "static": []}},
+            "RockPaperScissors",
+        ),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            reproduce.make({**values, "claims": [], key: wrong}).cells()
