@@ -119,8 +119,13 @@ def evaluate(player: Contender, protocol: Protocol) -> Result:
     """Adapt and test one contender on every (task, opponent) of the protocol."""
     spec = player.duel.spec
     opponents = names(spec, other(player.role), protocol.opponents)
-    returns = _run(player, protocol, opponents, derive_seed(0, ADAPT), derive_seed(0, TEST))
+    returns = against(player, protocol, opponents)
     return Result(player.method, player.seed, player.role, protocol, opponents, returns)
+
+
+def against(player: Contender, protocol: Protocol, opponents: Sequence[str]) -> npt.NDArray[np.float64]:
+    """As ``evaluate``, against opponents of any kind by their names: returns [shots + 1, opponents, tasks, test episodes]."""
+    return _run(player, protocol, opponents, derive_seed(0, ADAPT), derive_seed(0, TEST))
 
 
 def _run(
