@@ -10,6 +10,7 @@ from typing import Any
 
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks import suite
+from metaduel.benchmarks.comparison import Comparison
 from metaduel.benchmarks.lola import Lola
 from metaduel.benchmarks.peers import Peers
 from metaduel.benchmarks.published import Navigation
@@ -18,7 +19,13 @@ from metaduel.benchmarks.suite import Report, Suite
 from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.meta.config import build
 
-PROTOCOLS: dict[str, type[Suite]] = {"lola": Lola, "navigation": Navigation, "peers": Peers, "robustness": Robustness}
+PROTOCOLS: dict[str, type[Suite]] = {
+    "comparison": Comparison,
+    "lola": Lola,
+    "navigation": Navigation,
+    "peers": Peers,
+    "robustness": Robustness,
+}
 
 
 def make(values: Mapping[str, Any]) -> Suite:
