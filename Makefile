@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 # Waiting threads that spin starve the others on a small machine: ten times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
-REPRODUCTIONS := lola peers
+REPRODUCTIONS := comparison lola navigation peers robustness
 
 .PHONY: demo test lint types links pages bench-speed clean $(REPRODUCTIONS:%=reproduce-%)
 

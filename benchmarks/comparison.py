@@ -142,34 +142,30 @@ class Comparison:
         return TrainConfig(game=family).override(method=named).override(**own)
 
     def cells(self) -> list[Cell]:
-        """See ``Suite.cells``."""
-        made = []
+        """See ``Suite.cells``: trials, then one seed of everything after the other."""
         panel = {"evaluation": self.evaluation}
+        first: list[Cell] = []
+        by_seed: list[list[Cell]] = [[] for _ in range(self.seeds)]
+        against: list[list[Cell]] = [[] for _ in range(self.seeds)]
         for family in self.families:
             spec = find(family)
-            made.append(Cell(f"{family}, {SCRIPTED}", spec, panel, partial(self._scripted, family)))
+            first.append(Cell(f"{family}, {SCRIPTED}", spec, panel, partial(self._scripted, family)))
             runs: dict[tuple[str, int], Cell] = {}
             for name, own in self.methods.items():
                 choice = [self.config(family, name, trial, TRIAL_SEED) for trial in own.trials]
                 tried = {"steps": self.trial_steps, "trials": [config.to_dict() for config in choice]}
                 tuning = Cell(f"{family}, {name}, trials", spec, tried, partial(self._try, name, choice))
                 if len(choice) > 1:
-                    made.append(tuning)
-                for seed in range(self.seeds):
+                    first.append(tuning)
+                for seed, cells in enumerate(by_seed):
                     configs = [self.config(family, name, trial, seed) for trial in own.trials]
-                    settings = {**panel, **tried, "steps": self.steps, "seed": seed}
+                    settings = {**panel, **tried, "steps": self.steps, "trial_steps": self.trial_steps, "seed": seed}
                     work = partial(self._learn, name, configs, tuning.stem)
                     runs[name, seed] = Cell(f"{family}, {name}, seed {seed}", spec, settings, work)
-                    made.append(runs[name, seed])
-            made += [
-                Cell(
-                    f"{family}, {RANDOM}, seed {seed}",
-                    spec,
-                    {**panel, "seed": seed},
-                    partial(self._random, family, seed),
-                )
-                for seed in range(self.seeds)
-            ]
+                    cells.append(runs[name, seed])
+            for seed, cells in enumerate(by_seed):
+                work = partial(self._random, family, seed)
+                cells.append(Cell(f"{family}, {RANDOM}, seed {seed}", spec, {**panel, "seed": seed}, work))
             for (name, seed), cell_ in runs.items():
                 if name == INFORMED:
                     continue
@@ -177,12 +173,12 @@ class Comparison:
                     met = {rival: runs[rival, (seed + 1) % self.seeds].stem for rival in self.rivals.methods}
                     settings = {**panel, "run": cell_.stem, "rivals": met, "tasks": self.rivals.tasks}
                     work = partial(self._meet, name, cell_.stem, met)
-                    made.append(Cell(f"{family}, {name} against rivals, seed {seed}", spec, settings, work))
+                    against[seed].append(Cell(f"{family}, {name} against rivals, seed {seed}", spec, settings, work))
                 if self.responses is not None:
                     settings = {"run": cell_.stem, **asdict(self.responses)}
                     work = partial(self._respond, name, cell_.stem)
-                    made.append(Cell(f"{family}, response to {name}, seed {seed}", spec, settings, work))
-        return made
+                    against[seed].append(Cell(f"{family}, response to {name}, seed {seed}", spec, settings, work))
+        return [*first, *(cell_ for cells in (*by_seed, *against) for cell_ in cells)]
 
     # The cells
 

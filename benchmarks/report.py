@@ -214,9 +214,9 @@ def plot_shots(table: Table, path: str | Path, statistic: Statistic = "mean") ->
     path = Path(path)
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise InvalidInputError(f"path={str(path)!r} must end in .png, .svg or .pdf")
-    if len(table.values("method")) > len(COLOURS):
+    if len(table.values("method")) > 2 * len(COLOURS):
         raise InvalidInputError(
-            f"{len(table.values('method'))} methods: a plot shows at most {len(COLOURS)}: filter some"
+            f"{len(table.values('method'))} methods: a plot shows at most {2 * len(COLOURS)}: filter some"
         )
     # The object-oriented interface draws without a display, and leaves pyplot's global state alone.
     from matplotlib import rc_context
@@ -264,7 +264,8 @@ def _panel(
     present = [method for method in methods if method in own.values("method")]
     ends = []
     for i, method in enumerate(present):
-        colour = COLOURS[methods.index(method)]
+        colour, marker = (kinds[methods.index(method) % len(kinds)] for kinds in (COLOURS, MARKERS))
+        dashed = methods.index(method) >= len(COLOURS)
         shots = sorted(own.filter(method=method).values("shot"))
         found = [own.pivot(method, role, shot) for shot in shots]
         arrays += found
@@ -280,7 +281,7 @@ def _panel(
             x = np.array(shots) + 0.035 * (i - (len(present) - 1) / 2)
             reach = np.abs(np.where(np.isfinite(limits), limits, y[:, None]) - y[:, None]).T
             axes.errorbar(
-                x, y, reach, color=colour, marker=MARKERS[methods.index(method)], markersize=5, linewidth=1.8,
+                x, y, reach, color=colour, marker=marker, markersize=5, linewidth=1.8, linestyle="--" if dashed else "-",
                 elinewidth=1.2, capsize=2.5, markeredgecolor="white", markeredgewidth=0.6, zorder=2 + i,
             )  # fmt: skip
         ends.append((float(y[-1]), method, colour))

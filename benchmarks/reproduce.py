@@ -13,11 +13,19 @@ from metaduel.benchmarks import suite
 from metaduel.benchmarks.comparison import Comparison
 from metaduel.benchmarks.lola import Lola
 from metaduel.benchmarks.peers import Peers
+from metaduel.benchmarks.published import Navigation
+from metaduel.benchmarks.robustness import Robustness
 from metaduel.benchmarks.suite import Report, Suite
 from metaduel.envs.errors import InvalidInputError, unknown
 from metaduel.meta.config import build
 
-PROTOCOLS: dict[str, type[Suite]] = {"comparison": Comparison, "lola": Lola, "peers": Peers}
+PROTOCOLS: dict[str, type[Suite]] = {
+    "comparison": Comparison,
+    "lola": Lola,
+    "navigation": Navigation,
+    "peers": Peers,
+    "robustness": Robustness,
+}
 
 
 def make(values: Mapping[str, Any]) -> Suite:

@@ -82,7 +82,7 @@ def from_scratch(
     for i, opponent in enumerate(opponents):
         for j, task in enumerate(tasks):
             row = i * protocol.task_count + j  # of the panel
-            with global_generators_kept():
+            with generators_kept():
                 model = make_ppo(duel, role, opponent, task, protocol.episodes, derive_seed(seed, LEARN, row))
                 for shot in range(protocol.shots + 1):
                     if shot:
@@ -120,7 +120,7 @@ def _test(
 
 
 @contextmanager
-def global_generators_kept() -> Iterator[None]:
+def generators_kept() -> Iterator[None]:
     """SB3 seeds every global generator, and draws from them."""
     ours, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):

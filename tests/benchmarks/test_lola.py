@@ -33,13 +33,13 @@ def test_a_step_is_the_papers_along_one_logit_and_the_discounted_return(count):
     horizon, rate, one = 3, 0.7, small(seeds=1, validation_seeds=1, start_std=1.0)
     learner = lola.make(one, count, rate, horizon)
     before = {role: weights["table"].detach().clone() for role, weights in learner.start.items()}
-    duel, runs, repeats = Duel(SPEC.make_game(), horizon), 2, 10
+    duel, runs, repeats = Duel(SPEC.make_game(), horizon), 2, 8
     policies = {role: TabularPolicy(5, 5, duel.action_space(role)) for role in ROLES}
     loss = LossConfig("dice", one.discount, one.discount, normalise=False, exact_discount=True)
     moved = {role: [] for role in ROLES}
     for repeat in range(repeats):
         problem = DuelProblem(
-            duel, policies, Matches(task_rows(SPEC, [TASK] * runs, {}), duels=runs), 3000, 10_000 * repeat, loss
+            duel, policies, Matches(task_rows(SPEC, [TASK] * runs, {}), duels=runs), 2000, 10_000 * repeat, loss
         )
         learner.update(problem)
         for role in ROLES:

@@ -165,9 +165,9 @@ def test_bad_plots_leave_no_file(tmp_path):
         report.plot_shots(table, tmp_path / "shots.gif")
     crowd = tables.concatenate(
         tables.Table({n: np.full(len(table), f"m{i}", object) if n == "method" else table[n] for n in tables.COLUMNS})
-        for i in range(8)
+        for i in range(15)
     )
-    with pytest.raises(InvalidInputError, match="at most 7"):
+    with pytest.raises(InvalidInputError, match="at most 14"):
         report.plot_shots(crowd, tmp_path / "shots.png")
     with pytest.raises(InvalidInputError, match="no common mean"):
         report.plot_shots(made(splits=("train", "held_out")), tmp_path / "shots.png")
