@@ -171,6 +171,10 @@ class Peers:
         for claim in self.claims:
             if claim.game not in self.games:
                 raise unknown("game of a claim", claim.game, self.games)
+            if claim.shot is not None and not 0 <= claim.shot <= self.shots:
+                raise InvalidInputError(
+                    f"shot={claim.shot!r} of the claim {claim} must be from 0 to shots={self.shots}"
+                )
             for method in (claim.method, claim.other):
                 if method not in (known := self._methods(claim.game)):
                     raise unknown("method of a claim", method, known)
