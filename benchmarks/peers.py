@@ -18,8 +18,8 @@ The row of a persona is the mean return of its trajectories, as episode 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -170,6 +170,10 @@ class Peers:
         for claim in self.claims:
             if claim.game not in self.games:
                 raise unknown("game of a claim", claim.game, self.games)
+            if claim.shot is not None and not 0 <= claim.shot <= self.shots:
+                raise InvalidInputError(
+                    f"shot={claim.shot!r} of the claim {claim} must be from 0 to shots={self.shots}"
+                )
             for method in (claim.method, claim.other):
                 if method not in (known := self._methods(claim.game)):
                     raise unknown("method of a claim", method, known)
@@ -180,56 +184,45 @@ class Peers:
 
     def config(self, game: str, **changes: Any) -> TrainConfig:
         """The settings of a player in a game."""
-        own = {"game": game, "roles": [OWN], **self.settings, **self.games[game].settings, **changes}
-        return TrainConfig.from_dict({"game": game}).override(
-            **{"episodes": self.episodes, "steps": self.shots, **{k: v for k, v in own.items() if k != "game"}}
-        )
+        own = {"episodes": self.episodes, "steps": self.shots, "roles": [OWN], **self.settings}
+        return TrainConfig(game=game).override(**{**own, **self.games[game].settings, **changes})
+
+    def _untrained(self, game: str, seed: int = 0) -> TrainConfig:
+        return self.config(game, method="maml", surrogate="dice", seed=seed)
 
     def cells(self) -> list[Cell]:
         """See ``Suite.cells``."""
-        made = []
-        for game, own in self.games.items():
-            spec = find(game)
-            test = {"personas": own.personas, "shots": self.shots, "episodes": self.episodes}
-            tuning = {**test, "validation_personas": own.validation_personas}
+        return [one for game in self.games for one in self._cells(game)]
 
-            def add(
-                name: str,
-                settings: Mapping[str, Any],
-                play: Callable[[Path], Table],
-                game: str = game,
-                spec: GameSpec = spec,
-            ) -> None:
-                made.append(Cell(f"{game}, {name}", spec, settings, play))
+    def _cells(self, game: str) -> Iterator[Cell]:
+        own, spec = self.games[game], find(game)
+        test = {"personas": own.personas, "shots": self.shots, "episodes": self.episodes}
 
-            for static in own.static:
-                add(spoken(static), test, partial(self._static, game, static))
-            if game in self.optimum.games:
-                add(
-                    OPTIMUM,
-                    {**test, **self.optimum.plain(), "discount": self.config(game).loss.discount},
-                    partial(self._optimum, game),
-                )
-            for seed in range(self.seeds):
-                for name, changes in self.trained.items():
-                    config = self.config(game, **changes, seed=seed)
-                    add(
-                        f"{name}, seed {seed}", {**test, **config.to_dict()}, partial(self._trained, game, name, config)
-                    )
-                for name, rule in self.tuned.items():
-                    config = self.config(game, method="maml", surrogate="dice", seed=seed)
-                    settings = {**tuning, "look_aheads": rule.look_aheads, "rates": rule.rates, **config.to_dict()}
-                    add(f"{name}, seed {seed}", settings, partial(self._tuned, game, name, rule, config))
-                for name, memory in self.remembering.items():
-                    config = memory.config(self.config(game, method="maml", seed=seed))
-                    settings = {**test, **memory.plain(), **config.to_dict()}
-                    add(f"{name}, seed {seed}", settings, partial(self._remembering, game, name, memory, config))
-        return made
+        def made(name: str, config: TrainConfig, play: Callable[[Path], Table], **more: Any) -> Cell:
+            return Cell(f"{game}, {name}", spec, {**test, **more, **config.to_dict()}, play)
+
+        for static in own.static:
+            yield made(spoken(static), self._untrained(game), partial(self._static, game, static))
+        if game in self.optimum.games:
+            validated = {"ascent": self.optimum.plain(), "validation_personas": own.validation_personas}
+            yield made(OPTIMUM, self._untrained(game), partial(self._optimum, game), **validated)
+        for seed in range(self.seeds):
+            for name, changes in self.trained.items():
+                config = self.config(game, **changes, seed=seed)
+                yield made(f"{name}, seed {seed}", config, partial(self._trained, game, name, config))
+            for name, rule in self.tuned.items():
+                config = self._untrained(game, seed)
+                tuned = {**asdict(rule), "validation_personas": own.validation_personas}
+                yield made(f"{name}, seed {seed}", config, partial(self._tuned, game, name, rule, config), **tuned)
+            for name, memory in self.remembering.items():
+                config = memory.config(self.config(game, method="maml", seed=seed))
+                play = partial(self._remembering, game, name, memory, config)
+                yield made(f"{name}, seed {seed}", config, play, memory=memory.plain(), test_episodes=self.episodes)
 
     # The players
 
     def _static(self, game: str, name: str, folder: Path) -> Table:
-        config = self.config(game, method="maml", surrogate="dice")
+        config = self._untrained(game)
         duel = make_duel(config)
         policy = TabularPolicy(duel.game.states, duel.observation_space(OWN).shape[0], duel.action_space(OWN))
         table = memory_one_tables(game)[name].float().log().clamp(min=-SURE)
@@ -265,7 +258,7 @@ class Peers:
         return rows(returns.double().numpy(), find(game), name, config.seed)
 
     def _optimum(self, game: str, folder: Path) -> Table:
-        spec, own, config = find(game), self.games[game], self.config(game)
+        spec, own, config = find(game), self.games[game], self._untrained(game)
         them = personas(config, make_policy(config, make_duel(config), OWN))
         validation, tests = (
             them.sample(own.validation_personas, "validation", DRAW).weights["table"],

@@ -1,7 +1,7 @@
 """RARL (Pinto, Davidson, Sukthankar and Gupta, ICML 2017) against plain PPO: who stands more than it was trained for?
 
-Two protagonists learn by the same PPO (Stable-Baselines3's; Schulman et al., 2017) from as many steps of their own, on the game's
-default task: *PPO* with nobody in the other seat, *RARL* against an adversary that learns in turn with it, one rollout each. Both
+Two protagonists learn by the same PPO (Stable-Baselines3's; Schulman et al., 2017) from as many steps of their own, on one
+task: *PPO* with nobody in the other seat, *RARL* against an adversary that learns in turn with it, one rollout each. Both
 are then tested on other masses and lengths, which they are not shown, with three adversaries: *none*; *random*, which draws its
 actions evenly; *learnt*, a PPO that was trained from scratch against the finished protagonist, which stands still.
 
@@ -52,12 +52,14 @@ class Varied:
     Attributes:
         mass: name of the context that is the mass.
         length: name of the context that is the length.
+        fixed: other contexts that are not at their defaults, such as how strong the adversary is.
         steps: environment steps of each training.
         ppo: settings of PPO where they are not Stable-Baselines3's own.
     """
 
     mass: str
     length: str
+    fixed: dict[str, float]
     steps: int
     ppo: dict[str, Any]
 
@@ -101,7 +103,7 @@ class Robustness:
         made = []
         for game, own in self.games.items():
             spec = find(game)
-            for name in (own.mass, own.length):
+            for name in (own.mass, own.length, *own.fixed):
                 if name not in spec.context_names:
                     raise unknown(f"context of {spec.name}", name, spec.context_names)
             for name in own.ppo:
@@ -253,8 +255,8 @@ def label(mass: float, length: float) -> str:
 
 
 def grid(spec: GameSpec, own: Varied, factors: tuple[float, ...]) -> Mapping[str, Task]:
-    """Every mass with every length; all other contexts at their defaults."""
-    usual: dict[str, float] = {one.name: one.default for one in spec.contexts}
+    """Every mass with every length; all other contexts as in training."""
+    usual = default_task(spec, own)
     return {
         label(a, b): {**usual, own.mass: a * usual[own.mass], own.length: b * usual[own.length]}
         for a in factors
@@ -262,22 +264,27 @@ def grid(spec: GameSpec, own: Varied, factors: tuple[float, ...]) -> Mapping[str
     }
 
 
+def default_task(spec: GameSpec, own: Varied) -> dict[str, float]:
+    """What is trained on."""
+    return {one.name: own.fixed.get(one.name, one.default) for one in spec.contexts}
+
+
 def model(spec: GameSpec, seat: Role, other: Player | str, own: Varied, environments: int, seed: int) -> PPO:
-    """An untrained PPO in a seat of the default task, whose rollout is that of Stable-Baselines3's default, 2,048 steps."""
+    """An untrained PPO in a seat, whose rollout is that of Stable-Baselines3's default, 2,048 steps."""
     from stable_baselines3 import PPO
 
-    env = arena(spec, seat, other, environments)
+    env = arena(spec, seat, other, own, environments)
     return PPO(
         "MlpPolicy", env, seed=derive_seed(seed, LEARN) % 2**31, device="cpu",
         **{"n_steps": max(1, 2048 // environments), **own.ppo},
     )  # fmt: skip
 
 
-def arena(spec: GameSpec, seat: Role, other: Player | str, environments: int) -> Any:
-    """The default task against one opponent."""
+def arena(spec: GameSpec, seat: Role, other: Player | str, own: Varied, environments: int) -> Any:
+    """The task that is trained on, against one opponent."""
     from metaduel.envs.adapters.sb3 import make_sb3
 
-    return make_sb3(spec, environments, seat, other, {one.name: one.default for one in spec.contexts})
+    return make_sb3(spec, environments, seat, other, default_task(spec, own))
 
 
 def learn(spec: GameSpec, method: str, own: Varied, environments: int, seed: int) -> PPO:
@@ -287,7 +294,7 @@ def learn(spec: GameSpec, method: str, own: Varied, environments: int, seed: int
         protagonist.learn(own.steps)
         return protagonist
     adversary = model(spec, "adversary", MlpPlayer(protagonist.policy, sample=True), own, environments, seed + 100)
-    protagonist.set_env(arena(spec, "protagonist", MlpPlayer(adversary.policy, sample=True), environments))
+    protagonist.set_env(arena(spec, "protagonist", MlpPlayer(adversary.policy, sample=True), own, environments))
     turn = protagonist.n_steps * environments
     for done in range(0, own.steps, turn):
         for player in (protagonist, adversary):

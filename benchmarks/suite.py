@@ -128,7 +128,7 @@ def run(name: str, suite: Suite, folder: Path, quiet: bool = False) -> Report:
 
 
 class Played(NamedTuple):
-    """The rows of all cells, and how long they took, in one sitting or many."""
+    """The rows of all cells, and how long they took; of a cell that was interrupted, its last sitting counts."""
 
     table: Table
     seconds: float

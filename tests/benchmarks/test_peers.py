@@ -27,6 +27,8 @@ def small(**changes):
         rule["rates"] = [1.0, 3.0]
     for memory in values["remembering"].values():
         memory |= {"units": 4, "iterations": 1, "personas": 2, "lines": 2, "outer_steps": 1}
+    for claim in values["claims"]:
+        claim |= {"shot": 2} if "shot" in claim else {}
     values["optimum"] |= {"starts": 2, "personas": 4, "iterations": 2}
     return reproduce.make(values | changes)
 
@@ -54,7 +56,9 @@ def test_static_tit_for_tat_earns_what_was_published():
     personas = peers.personas(one.config(IPD), met(one)[0]).sample(80, "held_out", DRAW).weights["table"].double()
     start = memory_one_tables(IPD)["tit_for_tat"].log().clamp(min=-30).unsqueeze(0).requires_grad_()
     pairs = optimum.unrolled(start, torch.zeros(1, 7, dtype=torch.float64), personas, PAYOFFS, 0.96, 7, False)
-    per_step = torch.stack([memory_one_values(*pair, PAYOFFS, 0.96, normalised=True)[0, :, 0] for pair in pairs])
+    per_step = torch.stack(
+        [memory_one_values(*pair, PAYOFFS, 0.96, normalised=True)[0, :, 0] for pair in pairs]
+    ).detach()
     cooperative, defecting = (float(per_step[1:, kind::2].mean(1).sum()) for kind in (0, 1))
     assert cooperative == pytest.approx(3.44, abs=0.1)
     assert 1.3 < defecting < 2.5
@@ -140,6 +144,7 @@ def test_what_does_not_exist_is_refused_with_the_nearest():
             r"unknown method of a claim 'tit-for-tot' \(did you mean 'tit-for-tat'\?\)",
         ),
         ({"claims": [claim | {"game": "IPD"}]}, "unknown game of a claim 'IPD'"),
+        ({"claims": [claim | {"shot": 8}]}, "shot=8 of the claim Meta-MAPG"),
         ({"claims": [claim | {"shots": 7}]}, r"unknown setting of claims 'shots' \(did you mean 'shot'\?\)"),
     ):
         with pytest.raises(InvalidInputError, match=message):

@@ -38,7 +38,8 @@ def test_the_grid_varies_mass_and_length_alone_and_nobody_is_shown_them():
                 task = tasks[robustness.label(a, b)]
                 for context in spec.contexts:
                     factor = {own.mass: a, own.length: b}.get(context.name, 1)
-                    assert task[context.name] == pytest.approx(factor * context.default)
+                    usual = own.fixed.get(context.name, context.default)
+                    assert task[context.name] == pytest.approx(factor * usual)
         seen = Duel(spec.make_game()).observation_space("protagonist").shape
         assert seen == spec.observation_spaces["protagonist"].shape
 
