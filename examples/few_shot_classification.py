@@ -245,7 +245,7 @@ def picture(path: Path, tasks: Episodes, run: DataRun, data: Data, steps: int) -
     for way, line in enumerate(figure.subplots(rows, columns, squeeze=False)):
         images = [*support.unflatten(0, (ways, -1))[way], *query.unflatten(0, (ways, -1))[way, :shown]]
         for column, (axes, image) in enumerate(zip(line, images, strict=True)):
-            axes.imshow(1 - image, cmap="gray", vmin=0, vmax=1)
+            axes.imshow((1 - image).numpy(), cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
             if column < tasks.shots:
                 axes.set_title(f"class {way}: shot", fontsize=8)
