@@ -120,7 +120,7 @@ class Episodes(Tasks):
         return (logits.argmax(2) == target).float().mean(1)
 
 
-# Settings by method, found on the validation classes; the same network, batches and number of iterations for all.
+# Settings by method; network, batches and the number of iterations are the same for all.
 LEARNERS: dict[str, dict[str, Any]] = {
     "maml": {"steps": 1, "inner_lr": 0.4},
     "fomaml": {"steps": 1, "inner_lr": 0.4},

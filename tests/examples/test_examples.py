@@ -164,6 +164,14 @@ def test_unknown_methods(tmp_path):
         classification.main(classification.Settings(methods=("mamml",), folder=tmp_path))
 
 
+def test_bring_your_own_task(tmp_path, monkeypatch):
+    page = (EXAMPLES.parent / "docs" / "results" / "beyond-games.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    exec(compile(page.split("```python\n")[1].split("```")[0], "beyond-games.md", "exec"), namespace)
+    assert namespace["adapted"]["protagonist"]["layer0.weight"].shape == (5, 1, 40)
+
+
 # Generation
 
 
