@@ -1,7 +1,7 @@
 """Few-shot classification of images: N classes that were never seen, K drawings of each, a few updates.
 
     python examples/few_shot_classification.py                     # our own characters, 5-way 1-shot, one seed
-    python examples/few_shot_classification.py --data digits --methods maml reptile
+    python examples/few_shot_classification.py --data digits --ways 3 --methods maml reptile
     python examples/few_shot_classification.py --data omniglot --omniglot-folder ~/omniglot --seeds 5
 
 Trains each method for each seed into a run folder, then tests all on the same episodes of held-out classes. Start it again and it

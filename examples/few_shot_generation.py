@@ -13,6 +13,7 @@ energy distance to fresh samples (``judge="energy"``), or by its own opponent (`
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "reptile": {"steps": STEPS, "inner_lr": 0.2, "outer_lr": 2e-3},
     "joint": {"steps": 0, "outer_lr": 3e-3},
 }
-RATES = (0.05, 0.1, 0.2, 0.4)  # among which starts that were not meta-learned have theirs chosen
+RATES = (0.05, 0.15, 0.5, 1.5)  # among which starts that were not meta-learned have theirs chosen, one for each player
 WIDTHS = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the jitter around the shots, the same
 
 
@@ -309,8 +310,9 @@ def main(settings: Settings) -> dict[str, np.ndarray]:
     copied: dict[str, list[Tensor]] = {}
 
     def tuned(start: Callable[[int], Players]) -> dict[Role, Tensor]:
-        """The rate that is best after all updates on the validation tasks."""
-        choices = [dict.fromkeys(tasks.networks, torch.tensor([[rate]])) for rate in RATES]
+        """The two players' rates that are best after all updates on the validation tasks."""
+        pairs = itertools.product(torch.tensor(RATES).view(-1, 1, 1), repeat=2)
+        choices: list[dict[Role, Tensor]] = [{"protagonist": one, "adversary": other} for one, other in pairs]
         n = len(tuning[0])
         ends = [distances(tasks, tuning, start(n), rates, distance)[0][-1].mean() for rates in choices]
         return choices[int(torch.stack(ends).nan_to_num(nan=float("inf")).argmin())]
