@@ -11,10 +11,14 @@ export OMP_WAIT_POLICY = PASSIVE
 
 REPRODUCTIONS := comparison lola navigation peers robustness
 
-.PHONY: demo test lint types links pages bench-speed clean $(REPRODUCTIONS:%=reproduce-%)
+.PHONY: demo examples test lint types links pages bench-speed clean $(REPRODUCTIONS:%=reproduce-%)
 
 demo: $(STAMP)  ## train, evaluate and film a small run, in a few minutes
 	$(BIN)/metaduel demo
+
+examples: $(STAMP)  ## the same learners on images and samples, with short settings, in a minute or two
+	$(BIN)/python examples/few_shot_classification.py --methods maml reptile --classes 100 --iterations 40 --test-episodes 60 --folder runs/examples/classification
+	$(BIN)/python examples/few_shot_generation.py --iterations 20 --test-tasks 20 --folder runs/examples/generation
 
 test: $(STAMP)  ## one thread per worker: the workers share the cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4

@@ -47,10 +47,13 @@ class Dense:
         sizes: inputs, widths of the hidden layers, outputs. What follows the first M in an input's shape is flattened.
         normalise: batch normalisation before each ReLU.
         slope: of the ReLU below 0.
+        bounded: spectral normalisation of every layer, see ``spectrally_normalised``.
     """
 
-    def __init__(self, sizes: Sequence[int], normalise: bool = False, slope: float = 0.0) -> None:
-        self.sizes, self.normalise, self.slope = tuple(sizes), normalise, slope
+    def __init__(
+        self, sizes: Sequence[int], normalise: bool = False, slope: float = 0.0, bounded: bool = False
+    ) -> None:
+        self.sizes, self.normalise, self.slope, self.bounded = tuple(sizes), normalise, slope, bounded
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -68,6 +71,7 @@ class Dense:
     def __call__(self, weights: Weights, x: Tensor) -> Tensor:
         """See ``Network``: [N, M, outputs]."""
         x, last = x.flatten(2), len(self.sizes) - 2
+        weights = spectrally_normalised(weights) if self.bounded else weights
         for i in range(last):
             x = nn.functional.leaky_relu(_affine(weights, i, x, self.normalise), self.slope)
         return _affine(weights, last, x, False)
@@ -87,6 +91,7 @@ class Convolutional:
         slope: of the ReLU below 0.
         pooled: take the mean over the last block's pixels; otherwise they are the linear layer's inputs, for images of ``side``.
         side: height and width, where not ``pooled``.
+        bounded: spectral normalisation of every layer, see ``spectrally_normalised``.
     """
 
     def __init__(
@@ -98,9 +103,10 @@ class Convolutional:
         slope: float = 0.0,
         pooled: bool = True,
         side: int = 28,
+        bounded: bool = False,
     ) -> None:
         self.sizes, self.outputs, self.normalise = (channels, *filters), outputs, normalise
-        self.slope, self.pooled = slope, pooled
+        self.slope, self.pooled, self.bounded = slope, pooled, bounded
         for _ in filters:
             side = (side + 1) // 2
         self.features = filters[-1] * (1 if pooled else side * side)
@@ -132,6 +138,7 @@ class Convolutional:
 
     def __call__(self, weights: Weights, x: Tensor) -> Tensor:
         """See ``Network``: [N, M, outputs]."""
+        weights = spectrally_normalised(weights) if self.bounded else weights
         return _affine(weights, len(self.sizes) - 1, self.embed(weights, x), False)
 
 
@@ -165,6 +172,29 @@ class Module:
         """See ``Network``."""
         result: Tensor = vmap(lambda w, rows: functional_call(self._module, w, (rows,)))(weights, x)
         return result
+
+
+def spectrally_normalised(weights: Weights, iterations: int = 4) -> Weights:
+    """Every weight matrix divided by its largest singular value (Miyato et al., ICLR 2018), which bounds how fast outputs change:
+    by 1 with ReLUs and fully connected layers; a convolution's matrix is that of its windows, as there.
+
+    The singular vectors are constants, found by power iteration from the same vector each time: nothing is carried along.
+
+    Args:
+        weights: stacked.
+        iterations: of the power method.
+    """
+    result = dict(weights)
+    for name, matrix in weights.items():
+        if not name.endswith(".weight"):
+            continue
+        with torch.no_grad():
+            v = torch.ones_like(matrix[:, :1]).mT / math.sqrt(matrix.shape[2])  # [N, out, 1]
+            for _ in range(iterations):
+                u = nn.functional.normalize(matrix @ v, dim=1)
+                v = nn.functional.normalize(matrix.mT @ u, dim=1)
+        result[name] = matrix / (u.mT @ (matrix @ v))
+    return result
 
 
 class _Windows(torch.autograd.Function):

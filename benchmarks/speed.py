@@ -15,6 +15,8 @@ Three measurements, medians, for comparing versions and machines:
   both players between them and the outer step, on rock-paper-scissors (50 steps) and the iterated prisoner's dilemma (150).
   Chains are batched over personas, a few at once as in training, and their seconds divided by how many there are. Once with the
   paper's recurrent policy, an LSTM of 64 units, once with a memory-1 network of 64 units that is asked once per state.
+- Few-shot classification (`meta.data`): a meta-gradient of second and of first order with MAML's convolutional network, 32
+  tasks at once, and the second-order one task by task in a Python loop over the same calls. Each in a process of its own.
 
 On a shared machine compare ratios within one run, never seconds of different runs.
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 import gc
 import itertools
 import math
+import multiprocessing
 import os
 import platform
 import resource
@@ -32,7 +35,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +47,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from metaduel.agents.networks import Convolutional, Network
 from metaduel.agents.policies import MLPPolicy, Policy, Weights
 from metaduel.agents.recurrent import LSTMPolicy
 from metaduel.agents.runtime import configure
@@ -56,10 +60,13 @@ from metaduel.envs.core import Duel, Episode, Pair, Transition
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.opponents import load_player
 from metaduel.envs.spec import ROLES, GameSpec, Role
+from metaduel.envs.spec import Split as TaskSplit
 from metaduel.envs.tasks import sample_tasks
 from metaduel.meta.checkpoint import write_atomic
+from metaduel.meta.data import Data, DataProblem, Tasks
+from metaduel.meta.data import Part as DataPart
 from metaduel.meta.duels import DuelProblem, LossConfig, Matches
-from metaduel.meta.maml import MAML
+from metaduel.meta.maml import MAML, MAMLConfig
 from metaduel.meta.mapg import MAPG, MAPGConfig, meta_mapg
 from metaduel.meta.methods import find_method
 from metaduel.meta.personas import Personas, problem_sizes
@@ -519,6 +526,64 @@ def median_time(play: Callable[[], None], seconds: float) -> float:
     return statistics.median(times)
 
 
+class _Glyphs(Tasks):
+    """5-way 1-shot tasks of random images, one query for each class."""
+
+    def __init__(self) -> None:
+        self.networks: Mapping[Role, Network] = {"protagonist": Convolutional(1, 5)}
+
+    def draw(self, n: int, split: TaskSplit, seed: int) -> Data:
+        """Support and query images [n, 5, 28, 28, 1] each."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.rand(n, 5, 28, 28, 1, generator=generator), torch.rand(n, 5, 28, 28, 1, generator=generator)
+
+    def loss(self, role: Role, players: Players, data: Data, part: DataPart, shot: int) -> Tensor:
+        """Cross-entropy: [n]."""
+        logits = self.networks[role](players[role], data[part == "query"])
+        return -torch.log_softmax(logits, 2).diagonal(dim1=1, dim2=2).mean(1)
+
+
+def classification_gradient(second_order: bool, looped: bool, iterations: int) -> tuple[float, float]:
+    """Median seconds of a meta-gradient on 32 tasks, and the process's MiB above what it had before the first."""
+    configure(1)
+    tasks = _Glyphs()
+    learner = MAML(tasks.init(0), MAMLConfig(steps=1, inner_lr=0.4, second_order=second_order))
+    whole = tasks.draw(32, "train", 0)
+    batches = [tuple(tensor[i : i + 1] for tensor in whole) for i in range(32)] if looped else [whole]
+
+    def play() -> None:
+        for batch in batches:
+            learner.gradients(DataProblem(tasks, batch))
+
+    base = peak_memory()
+    play()
+    times = []
+    for _ in range(iterations):
+        start = time.perf_counter()
+        play()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times), peak_memory() - base
+
+
+def classification_sheet(iterations: int) -> Sheet:
+    """Meta-gradients of few-shot classification: second order, first order, and second order in a loop over tasks."""
+    kinds = (
+        ("second order", True, False),
+        ("first order", False, False),
+        ("second order, loop over tasks", True, True),
+    )
+    rows, context = [], multiprocessing.get_context("spawn")
+    first = 0.0
+    for name, second_order, looped in kinds:
+        with context.Pool(1) as pool:
+            seconds, memory = pool.apply(classification_gradient, (second_order, looped, iterations))
+        first = first or seconds
+        rows.append((name, f"{seconds:.3f}", f"{seconds / first:.2f}", f"{memory:.0f}"))
+    note = "5-way 1-shot, 32 tasks, four blocks of 64 filters, one update; one thread; peak memory above the process's own."
+    header = ("meta-gradient", "seconds", "times second order", "MiB more")
+    return Sheet("Few-shot classification", header, tuple(rows), note)
+
+
 def peak_memory() -> float:
     """The process's largest resident memory so far, MiB."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
@@ -573,6 +638,7 @@ def main(
         lambda: methods_sheet(iterations),
         lambda: trpo_sheet(iterations),
         lambda: chains_sheet(chains),
+        lambda: classification_sheet(iterations),
         lambda: steps_sheet(names, seconds),
     ]
     for measure in measures:

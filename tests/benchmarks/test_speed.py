@@ -188,3 +188,10 @@ def threads_kept():
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+def test_sheet_of_classification():
+    sheet = speed.classification_sheet(1)
+    assert [row[0] for row in sheet.rows] == ["second order", "first order", "second order, loop over tasks"]
+    assert all(float(row[1]) > 0 for row in sheet.rows)
+    assert sheet.rows[0][2] == "1.00"

@@ -1,0 +1,410 @@
+"""Few-shot generation: a generator and a discriminator that both adapt to a distribution that was never seen, from a few samples.
+
+    python examples/few_shot_generation.py                       # rings, grids and spirals in the plane, one seed
+    python examples/few_shot_generation.py --data characters     # images: also digits
+    python examples/few_shot_generation.py --seeds 5 --methods maml reptile
+
+The generator is the protagonist, the discriminator the adversary; up to ten simultaneous updates on the shots. Both starts are
+meta-learned by the learners of games: second-order MAML, and Reptile as in FIGR (Clouatre and Demers, 2019). In an update the
+generator descends what the discriminator says. After it, the discriminator is judged by how well it tells fresh samples from
+the adapted generator's; the generator by the best discriminator that there is in a ball of functions, whose value is known: the
+energy distance to fresh samples (``judge="energy"``), or by its own opponent (``judge="discriminator"``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from image_classes import ImageClasses, characters, digits, split
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from results import against_sheet, plot_steps, steps_sheet, write_results, write_sheets
+from rich.console import Console
+from torch import Tensor, nn
+
+from metaduel.agents.networks import Convolutional, Dense, Network
+from metaduel.agents.policies import Weights, stack
+from metaduel.benchmarks.report import COLOURS, rendered
+from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.forgery.distance import draw_real, energy_distance
+from metaduel.envs.forgery.game import EXTENT
+from metaduel.envs.noise import derive_seed
+from metaduel.envs.registry import find
+from metaduel.envs.spec import Role, Split
+from metaduel.envs.tasks import frozen_tasks, sample_tasks
+from metaduel.meta.checkpoint import write_atomic
+from metaduel.meta.data import Data, DataRun, Part, Tasks, adapt, meta_train
+from metaduel.meta.problem import Players
+
+STEPS = 10  # joint updates, at most
+LATENT = 4  # numbers that a sample is made of
+FORGED = 32  # samples that an update judges
+TEST, LATENTS, SCRATCH, TUNE, JITTER = range(210, 215)  # purposes of the seeds, apart from those of training
+Distance = Callable[[Tensor, Tensor], Tensor]  # of samples [n, a, ...] and [n, b, ...]: [n]
+Real = Callable[
+    [int, Split, int], tuple[Tensor, Tensor]
+]  # (tasks, split, seed): shots [n, K, ...] and fresh samples [n, M, ...]
+
+
+class Waves:
+    """A network on random Fourier features of its inputs (Tancik et al., NeurIPS 2020): few updates make it rise in one place.
+
+    Args:
+        inputs: how many.
+        units: of the hidden layer.
+        scale: standard deviation of the frequencies, in radians per unit of input.
+        features: how many frequencies.
+    """
+
+    def __init__(self, inputs: int, units: int = 64, scale: float = 0.8, features: int = 64) -> None:
+        generator = torch.Generator().manual_seed(0)
+        spread = torch.exp(2 * torch.rand(features, generator=generator) - 1)
+        self._frequencies = scale * spread * torch.randn(inputs, features, generator=generator)
+        self._net = Dense((2 * features, units, 1), slope=0.2, bounded=True)
+        self.head_names, self.init = self._net.head_names, self._net.init
+
+    def __call__(self, weights: Weights, x: Tensor) -> Tensor:
+        """Outputs [N, M, 1] for inputs [N, M, d]."""
+        phase = x @ self._frequencies
+        both = torch.cat([torch.sin(phase), torch.cos(phase)], -1) / phase.shape[-1] ** 0.5
+        return self._net(weights, both)
+
+
+class Forging(Tasks):
+    """Tasks of samples: K to adapt to, fresh ones to be judged by.
+
+    Args:
+        generator: from latents [N, M, 4] to samples, flat.
+        discriminator: from samples to verdicts [N, M, 1], the higher the more real.
+        real: draws the samples.
+        shape: of a sample.
+        squash: of the generator's outputs.
+        judge: by what the generator is judged after an update, see the module.
+        distance: in which validation is scored.
+    """
+
+    def __init__(
+        self, generator: Network, discriminator: Network, real: Real, shape: tuple[int, ...],
+        squash: Callable[[Tensor], Tensor], judge: Literal["energy", "discriminator"], distance: Distance,
+    ) -> None:  # fmt: skip
+        self.networks = {"protagonist": generator, "adversary": discriminator}
+        self._real, self._shape, self._squash, self._judge, self._distance = real, shape, squash, judge, distance
+
+    def draw(self, n: int, split: Split, seed: int) -> Data:
+        """Shots, fresh samples, latents of every update [n, 10, 32, 4], latents of the samples that are judged [n, M, 4]."""
+        shots, fresh = self._real(n, split, seed)
+        generator = torch.Generator().manual_seed(derive_seed(seed, LATENTS))
+        update = torch.randn(n, STEPS, FORGED, LATENT, generator=generator)
+        return shots, fresh, update, torch.randn(n, max(64, fresh.shape[1]), LATENT, generator=generator)
+
+    def made(self, players: Players, latent: Tensor) -> Tensor:
+        """The generator's samples [N, M, ...]."""
+        flat = self._squash(self.networks["protagonist"](players["protagonist"], latent))
+        return flat.view(*flat.shape[:2], *self._shape)
+
+    def loss(self, role: Role, players: Players, data: Data, part: Part, shot: int) -> Tensor:
+        """[n]: the generator's is minus the verdict on its samples, or the judge's; the discriminator's is the difference of the
+        verdicts on forged and real ones, and half of their mean square, without which what it said before would never fade
+        (least squares, as in Mao et al., ICCV 2017).
+        """
+        shots, fresh, update, latent = data
+        made = self.made(players, update[:, shot % STEPS] if part == "support" else latent)
+        if role == "protagonist" and part == "query" and self._judge == "energy":
+            return energy_distance(made.flatten(2), fresh.flatten(2))
+        forged = self.networks["adversary"](players["adversary"], made).squeeze(2)
+        if role == "protagonist":
+            return -0.5 * forged.mean(1)
+        real = self.networks["adversary"](players["adversary"], shots if part == "support" else fresh).squeeze(2)
+        return forged.mean(1) - real.mean(1) + 0.5 * (forged.square().mean(1) + real.square().mean(1))
+
+    def score(self, role: Role, players: Players, data: Data, shot: int) -> Tensor:
+        """Minus the distance to fresh samples, for both."""
+        return -self._distance(self.made(players, data[3]), data[1])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train and test.
+
+    Attributes:
+        data: ``plane``, the distributions of the game Forgery; ``characters`` of our own, or ``digits``, with held-out classes.
+        methods: to train, beside joint pretraining.
+        shots: K, real samples that are adapted to.
+        seeds: runs of each method.
+        iterations: outer steps; joint training, which is cheaper, gets five times as many.
+        tasks: distributions per iteration.
+        judge: of the generator after an update, see the module.
+        test_tasks: held-out distributions.
+        classes: of our own characters.
+        threads: torch's.
+        folder: of runs, tables and pictures.
+        quiet: no live display.
+    """
+
+    data: Literal["plane", "characters", "digits"] = "plane"
+    methods: tuple[Literal["maml", "reptile"], ...] = ("maml", "reptile")
+    shots: int = 8
+    seeds: int = 1
+    iterations: int = 400
+    tasks: int = 16
+    judge: Literal["energy", "discriminator"] = "energy"
+    test_tasks: int = 100
+    classes: int = 400
+    threads: int = 1
+    folder: Path = Path("runs/few-shot-generation")
+    quiet: bool = False
+
+
+LEARNERS: dict[str, dict[str, Any]] = {
+    "maml": {"steps": STEPS, "inner_lr": 0.3, "inner_lr_outer_lr": 0.03, "outer_lr": 5e-3},
+    "reptile": {"steps": STEPS, "inner_lr": 0.2, "outer_lr": 2e-3},
+    "joint": {"steps": 0, "outer_lr": 3e-3},
+}
+RATES = (0.05, 0.15, 0.5, 1.5)  # among which starts that were not meta-learned have theirs chosen, one for each player
+WIDTHS = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the jitter around the shots, the same
+
+
+def plane(shots: int) -> Real:
+    """Samples of Forgery's distributions."""
+    spec = find("Forgery")
+    game = spec.make_game()
+
+    def real(n: int, split: Split, seed: int) -> tuple[Tensor, Tensor]:
+        tasks = sample_tasks(spec, n, "train", seed) if split == "train" else frozen_tasks(spec, split)[:n]
+        if len(tasks) < n:
+            raise InvalidInputError(f"{n} distributions: the {split} list of Forgery holds {len(tasks)}")
+        fresh = 64 if split == "train" else 200
+        seeds = torch.arange(n) + (derive_seed(seed, LATENTS, 1) >> 1)
+        samples = draw_real(game.params(tasks), shots + fresh, seeds).float()
+        return samples[:, :shots], samples[:, shots:]
+
+    return real
+
+
+def drawings(classes: ImageClasses, shots: int, most: int = 64) -> Real:
+    """Drawings of one class each: [n, K, height, width, 1], and the class's others.
+
+    Raises:
+        InvalidInputError: fewer drawings than shots and two more.
+    """
+    if classes.train.shape[1] < shots + 2:
+        raise InvalidInputError(f"shots={shots}: a class has {classes.train.shape[1]} drawings, needs {shots + 2}")
+
+    def real(n: int, split: Split, seed: int) -> tuple[Tensor, Tensor]:
+        images: Tensor = getattr(classes, split)
+        generator = torch.Generator().manual_seed(seed)
+        which = torch.randint(len(images), (n, 1), generator=generator)
+        order = torch.rand(n, images.shape[1], generator=generator).topk(min(images.shape[1], shots + most)).indices
+        found = images[which, order].unsqueeze(-1)
+        return found[:, :shots], found[:, shots:]
+
+    return real
+
+
+def feature_distance(classes: ImageClasses, seed: int = 0) -> Distance:
+    """Kernel distance (Binkowski et al., ICLR 2018: unbiased squared MMD, cubic kernel) in the features of a small classifier of
+    the *training* classes.
+    """
+    images, count = classes.train.unsqueeze(-1), len(classes.train)
+    net = Convolutional(1, count, (32, 32), normalise=False, pooled=False, side=images.shape[2])
+    weights = {name: value.requires_grad_() for name, value in net.init(seed).items()}
+    optimiser = torch.optim.Adam(weights.values(), lr=2e-3)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(300):
+        which = torch.randint(count, (64,), generator=generator)
+        drawn = images[which, torch.randint(images.shape[1], (64,), generator=generator)]
+        loss = nn.functional.cross_entropy(net(stack(weights, 1), drawn.unsqueeze(0))[0], which)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    fixed = {name: value.detach() for name, value in weights.items()}
+
+    def features(x: Tensor) -> Tensor:
+        found = net.embed(stack(fixed, len(x)), x)
+        return found / found.shape[2] ** 0.5
+
+    def distance(made: Tensor, real: Tensor) -> Tensor:
+        a, b = features(made), features(real)
+        own = [
+            ((x @ x.mT + 1) ** 3 * (1 - torch.eye(x.shape[1]))).sum((1, 2)) / (x.shape[1] * (x.shape[1] - 1))
+            for x in (a, b)
+        ]
+        return own[0] + own[1] - 2 * ((a @ b.mT + 1) ** 3).mean((1, 2))
+
+    return distance
+
+
+def make_tasks(settings: Settings) -> tuple[Forging, Distance]:
+    """The tasks, and the distance that is reported."""
+    if settings.data == "plane":
+        generator, discriminator = Dense((LATENT, 64, 64, 2)), Waves(2)
+        return (
+            Forging(
+                generator, discriminator, plane(settings.shots), (2,), lambda x: x, settings.judge, energy_distance
+            ),
+            energy_distance,
+        )
+    if settings.data == "digits":
+        classes = split(digits(), 6, 1)
+    else:
+        images = nn.functional.avg_pool2d(
+            characters(settings.classes), 2
+        )  # 14 x 14: half the pixels are enough to tell
+        classes = split(images, round(0.8 * len(images)), round(0.1 * len(images)))
+    side, distance = classes.train.shape[-1], feature_distance(classes)
+    generator = Dense((LATENT, 64, 128, side * side))
+    discriminator = Convolutional(1, 1, (32, 32), normalise=False, slope=0.2, pooled=False, side=side, bounded=True)
+    real, shape = drawings(classes, settings.shots), (side, side, 1)
+    return Forging(generator, discriminator, real, shape, torch.sigmoid, settings.judge, distance), distance
+
+
+def distances(
+    tasks: Forging, data: Data, players: Players, rates: Mapping[Role, Tensor], distance: Distance
+) -> tuple[Tensor, Tensor]:
+    """After every update: the distance to fresh samples, and how far samples are from the nearest shot, [11, n] each."""
+    apart, copied = [], []
+    for now in adapt(tasks, data, players, rates, STEPS):
+        with torch.no_grad():
+            made = tasks.made(now, data[3])
+            apart.append(distance(made, data[1]))
+            copied.append(nearest(made, data[0]))
+    return torch.stack(apart), torch.stack(copied)
+
+
+def nearest(samples: Tensor, shots: Tensor) -> Tensor:
+    """Mean distance of samples to the nearest shot: [n]. Far below that of fresh samples, they are copies."""
+    return torch.cdist(samples.flatten(2), shots.flatten(2)).amin(2).mean(1)
+
+
+def jittered(data: Data, width: float) -> Tensor:
+    """As many samples as are tested: the shots themselves, and Gaussian jitter."""
+    shots, m = data[0], data[3].shape[1]
+    chosen = shots[:, torch.arange(m) % shots.shape[1]]
+    return chosen + width * torch.randn(chosen.shape, generator=torch.Generator().manual_seed(derive_seed(0, JITTER)))
+
+
+def fresh_starts(tasks: Forging, n: int, seed: int) -> Players:
+    """Random weights, others for each task."""
+    starts = [tasks.init(derive_seed(seed, SCRATCH, i)) for i in range(n)]
+    return {
+        role: {name: torch.stack([s[role][name] for s in starts]) for name in starts[0][role]}
+        for role in tasks.networks
+    }
+
+
+def main(settings: Settings) -> dict[str, np.ndarray]:
+    """Train what is not yet trained, test all, write tables and pictures. Returns distances, see ``results.Found``."""
+    torch.set_num_threads(settings.threads)
+    tasks, distance = make_tasks(settings)
+    data = tasks.draw(settings.test_tasks, "held_out", derive_seed(0, TEST))
+    tuning = tasks.draw(min(40, settings.test_tasks), "validation", derive_seed(0, TUNE))
+    apart: dict[str, list[Tensor]] = {}
+    copied: dict[str, list[Tensor]] = {}
+
+    def tuned(start: Callable[[int], Players]) -> dict[Role, Tensor]:
+        """The two players' rates that are best after all updates on the validation tasks."""
+        pairs = itertools.product(torch.tensor(RATES).view(-1, 1, 1), repeat=2)
+        choices: list[dict[Role, Tensor]] = [{"protagonist": one, "adversary": other} for one, other in pairs]
+        n = len(tuning[0])
+        ends = [distances(tasks, tuning, start(n), rates, distance)[0][-1].mean() for rates in choices]
+        return choices[int(torch.stack(ends).nan_to_num(nan=float("inf")).argmin())]
+
+    def test(name: str, players: Players, rates: Mapping[Role, Tensor]) -> None:
+        found = distances(tasks, data, players, rates, distance)
+        apart.setdefault(name, []).append(found[0])
+        copied.setdefault(name, []).append(found[1])
+
+    first: DataRun | None = None
+    n = settings.test_tasks
+    for seed in range(settings.seeds):
+        for method in (*settings.methods, "joint"):
+            iterations = settings.iterations * (5 if method == "joint" else 1)
+            run = meta_train(
+                tasks, settings.folder / f"{method}-{seed}", resume=True, quiet=settings.quiet, method=method, seed=seed,
+                iterations=iterations, tasks=settings.tasks, validate_every=max(1, iterations // 10),
+                validation_tasks=len(tuning[0]), threads=settings.threads, **LEARNERS[method],
+            )  # fmt: skip
+            first = first or run
+
+            def start(n: int, run: DataRun = run) -> Players:
+                return {role: stack(weights, n) for role, weights in run.start.items()}
+
+            test(method, start(n), run.rates if method != "joint" else tuned(start))
+        random = lambda n, seed=seed: fresh_starts(tasks, n, seed)  # noqa: E731
+        test("scratch", random(n), tuned(random))
+    width = min(WIDTHS, key=lambda width: float(distance(jittered(tuning, width), tuning[1]).mean()))
+    for values, of in ((apart, lambda made: distance(made, data[1])), (copied, lambda made: nearest(made, data[0]))):
+        values["jittered shots"] = [of(jittered(data, width)).unsqueeze(0)] * settings.seeds
+    other = tasks.draw(n, "held_out", derive_seed(0, TEST, 1))[1] if settings.data == "plane" else None
+    if other is not None:  # the least that there is, and how far samples are from shots that are no copies
+        apart["fresh samples"] = [distance(other, data[1]).unsqueeze(0)] * settings.seeds
+    copied["fresh samples"] = [nearest(data[1], data[0]).unsqueeze(0)] * settings.seeds
+    found, copies = ({m: torch.stack(v).double().numpy() for m, v in part.items()} for part in (apart, copied))
+    report(settings, found, copies, width)
+    if first is not None:
+        picture(settings.folder / "samples.png", tasks, first, data)
+    return found
+
+
+def report(settings: Settings, found: Mapping[str, np.ndarray], copies: Mapping[str, np.ndarray], width: float) -> None:
+    """Write and show the tables and the curves."""
+    what = "energy distance" if settings.data == "plane" else "kernel distance in features"
+    note = f"{settings.test_tasks} held-out tasks, {settings.shots} shots. Jitter of {width}, rates of starts that were not "
+    note += "meta-learned: chosen on validation tasks. Joint: adapted the same way after joint pretraining."
+    taken = (0, 1, 2, 5, STEPS)
+    sheets = [steps_sheet(f"{settings.data}: {what} to fresh samples", found, taken, 1.0, note)]
+    others = (("scratch", STEPS), ("joint", STEPS), ("jittered shots", 0))
+    pairs = [(method, STEPS, other, step) for method in settings.methods for other, step in others]
+    sheets.append(against_sheet(f"Paired differences of {what}: below 0 is better", found, pairs))
+    title = "Copy check: distance of a sample to the nearest shot"
+    sheets.append(
+        steps_sheet(title, copies, taken, 1.0, "Samples that are copies would be much nearer than fresh ones.")
+    )
+    write_results(settings.folder / "results.csv", found)
+    write_sheets(settings.folder / "results.md", sheets)
+    plot_steps(settings.folder / "steps.png", found, what)
+    if not settings.quiet:
+        for sheet in sheets:
+            Console().print(sheet.rich())
+        print(f"wrote results.md, results.csv, steps.png and samples.png in {settings.folder}")
+
+
+def picture(path: Path, tasks: Forging, run: DataRun, data: Data, rows: int = 6) -> None:
+    """A row per task: its shots, then samples before any update and after 1, 5 and 10."""
+    rows = min(rows, len(data[0]))
+    few = tuple(tensor[:rows] for tensor in data)
+    shown: list[tuple[str, Tensor]] = [("shots", few[0])]
+    for step, now in enumerate(run.adapt(few, STEPS)):
+        if step in (0, 1, 5, STEPS):
+            with torch.no_grad():
+                shown.append((f"{step} updates", tasks.made(now, few[3])))
+    figure = Figure(figsize=(2.0 * len(shown), 2.0 * rows), dpi=90, layout="constrained")
+    FigureCanvasAgg(figure)
+    for row, line in enumerate(figure.subplots(rows, len(shown), squeeze=False)):
+        for axes, (title, samples) in zip(line, shown, strict=True):
+            axes.set(xticks=[], yticks=[], title=title if not row else "")
+            if samples.dim() == 3:
+                axes.scatter(*few[1][row].T.numpy(), s=1.5, color="#bbbbbb", linewidths=0)
+                axes.scatter(*samples[row].T.numpy(), s=6 if title == "shots" else 2, color=COLOURS[0], linewidths=0)
+                axes.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), aspect="equal")
+            else:
+                tile = samples[row, :4, ..., 0]
+                image = torch.cat([torch.cat([*tile[:2]], 1), torch.cat([*tile[2:]], 1)], 0)
+                axes.imshow((1 - image).numpy(), cmap="gray", vmin=0, vmax=1)
+    write_atomic(path, rendered(figure, path.suffix[1:]))
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Settings))
+    except InvalidInputError as error:
+        print(f"few_shot_generation: {error}", file=sys.stderr)
+        sys.exit(2)
