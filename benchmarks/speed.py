@@ -453,7 +453,7 @@ class Chains:
         policies: dict[Role, Policy] = {"protagonist": self.policy, "adversary": self.personas.policy}
         losses: dict[Role, LossConfig] = {"protagonist": self.loss, "adversary": self.personas.loss}
         problems, parts = [], []
-        for n in problem_sizes(total, self.policy):
+        for n in problem_sizes(total, self.policy, CHAIN_EPISODES * self.duel.horizon):
             rows = task_rows(self.spec, sample_tasks(self.spec, n, seed=self.done), {})
             seed = self.done * total * CHAIN_EPISODES
             problem = TimedProblem(self.duel, policies, Matches(rows, duels=n), CHAIN_EPISODES, seed, losses)

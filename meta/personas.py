@@ -26,13 +26,17 @@ from metaduel.envs.spec import Role, Split
 from metaduel.meta.duels import LossConfig
 from metaduel.meta.problem import Given
 
-AT_ONCE = 7  # personas in one problem where who meets them has a memory: graphs are let go one problem after the other
+AT_ONCE = (
+    70_000  # environment steps of a batch in one problem, where whoever meets the personas has a memory: bounds memory
+)
 _SEEDS: dict[Split, int] = {"train": 7_000_003, "validation": 7_000_009, "held_out": 7_000_033}
 
 
-def problem_sizes(n: int, policy: Policy) -> list[int]:
-    """How ``n`` personas are divided into problems, for whoever meets them with ``policy``."""
-    parts = -(-n // AT_ONCE) if isinstance(policy, RecurrentPolicy) else 1
+def problem_sizes(n: int, policy: Policy, steps: int) -> list[int]:
+    """How ``n`` personas, each met for so many environment steps in a batch, are divided into problems, for whoever meets them
+    with ``policy``: graphs are let go one problem after the other.
+    """
+    parts = min(n, -(-n * steps // AT_ONCE)) if isinstance(policy, RecurrentPolicy) else 1
     return [n // parts + (i < n % parts) for i in range(parts)]
 
 

@@ -204,7 +204,8 @@ class DuelSource(PlayedSource):
         for role in self._personas if config.met["persona"] else ():
             seat, n = ROLES.index(role), config.met["persona"]
             rows = self._rows(n, PERSONA_TASKS[seat], iteration)
-            for part, some in enumerate(torch.split(rows, problem_sizes(n, self.policies[role]))):
+            sizes = problem_sizes(n, self.policies[role], config.episodes_per_batch * self.duel.horizon)
+            for part, some in enumerate(torch.split(rows, sizes)):
                 seeds = (PERSONA_EPISODES[seat], iteration, *([part] if part else []))
                 problem, personas = self._against_personas(role, some, config.episodes_per_batch, seeds, "train")
                 duels.append(problem)

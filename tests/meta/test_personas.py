@@ -13,6 +13,7 @@ from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.registry import find, games
 from metaduel.envs.repeated_matrix_game.opponents import memory_one_tables
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
+from metaduel.meta import personas as module
 from metaduel.meta.checkpoint import load_checkpoint
 from metaduel.meta.config import TrainConfig
 from metaduel.meta.duels import DuelProblem, LossConfig, Matches
@@ -179,7 +180,8 @@ def test_shares_that_cannot_be_are_refused(settings, message):
         TrainConfig(game="Navigation").override(**settings)
 
 
-def test_many_personas_are_several_problems_for_whoever_has_a_memory():
+def test_many_personas_are_several_problems_for_whoever_has_a_memory(monkeypatch):
+    monkeypatch.setattr(module, "AT_ONCE", 50)  # of 20 x 2 x 3 environment steps
     config = TrainConfig(game="IteratedPrisonersDilemma", roles=("protagonist",)).override(
         method="meta_mapg", tasks=20, episodes=2, steps=1, persona_share=1.0, hidden=(4,), horizon=3
     )
