@@ -16,7 +16,7 @@ from metaduel.envs.registry import find
 from metaduel.envs.spec import ROLES, GameSpec, Role
 from metaduel.meta.duels import LossConfig
 from metaduel.meta.maml import MAMLConfig
-from metaduel.meta.methods import find_method
+from metaduel.meta.methods import METHODS, find_method
 
 LEARNED = "learned"
 
@@ -65,7 +65,11 @@ class RunConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learner", _settings_of(self.method, self.learner))
+        settings = _settings_of(self.method, self.learner)
+        for own in fields(self.learner):
+            if own.name not in settings.__dataclass_fields__ and getattr(self.learner, own.name) != own.default:
+                _refuse_of_others(self.method, own.name, getattr(self.learner, own.name))
+        object.__setattr__(self, "learner", settings)
         _ = self.configured  # refuses an unknown method, and settings that contradict it
         fitting = find_method(self.method).surrogates
         if self.objective.kind not in fitting:
@@ -147,6 +151,7 @@ class RunConfig:
         for name, value in changes.items():
             where = next((w for w, known in hints.items() if name in known), None)
             if where is None:
+                _refuse_of_others(method, name, value)
                 raise unknown("setting", name, set().union(*hints.values()))
             changed[where][name] = _convert(hints[where][name], value, name)
         own = changed[""]
@@ -268,6 +273,15 @@ def _settings_of(method: str, learner: MAMLConfig) -> MAMLConfig:
         return learner
     chosen = {f.name: value for f in fields(learner) if (value := getattr(learner, f.name)) != f.default}
     return settings(**{f.name: chosen[f.name] for f in fields(settings) if f.name in chosen})
+
+
+def _refuse_of_others(method: str, name: str, value: Any) -> None:
+    """Raise if a setting that ``method`` does not have is one of another's."""
+    owners = [other for other, kind in METHODS.items() if name in kind.settings.__dataclass_fields__]
+    if owners:
+        raise InvalidInputError(
+            f"{name}={value!r}: method {method} has no such setting; leave it out, or use method {' or '.join(owners)}"
+        )
 
 
 def _plain(value: Any) -> Any:

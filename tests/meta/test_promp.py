@@ -145,7 +145,7 @@ def test_its_settings_are_known_to_it_alone():
     assert TrainConfig.from_dict(config.to_dict()) == config
     assert config.learner == ProMPConfig(clip=0.1, steps=1)
     assert type(config.override(method="maml").learner) is MAMLConfig
-    with pytest.raises(InvalidInputError, match="unknown setting 'clip'"):
+    with pytest.raises(InvalidInputError, match="method maml has no such setting; leave it out, or use method promp"):
         TrainConfig(game="Navigation").override(clip=0.1)
 
 

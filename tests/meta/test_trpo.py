@@ -350,3 +350,11 @@ def test_a_share_that_is_none_is_refused():
     _, problem = made()
     with pytest.raises(InvalidInputError, match="share=0 must be above 0 and at most 1"):
         problem.replay(None, 0)
+
+
+def test_a_trust_region_is_refused_where_the_method_has_none():
+    message = "max_kl=0.1: method reptile has no such setting; leave it out, or use method maml_trpo"
+    with pytest.raises(InvalidInputError, match=message):
+        TrainConfig(game="Pursuit").override(method="reptile", max_kl=0.1)
+    with pytest.raises(InvalidInputError, match=message):
+        TrainConfig(game="Pursuit", method="reptile", learner=TRPOConfig(max_kl=0.1))
