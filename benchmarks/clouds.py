@@ -19,7 +19,7 @@ from torch import Tensor
 
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.metrics import estimate
-from metaduel.benchmarks.report import COLOURS, RNG_SEED, Sheet, cell, cover_note, rendered
+from metaduel.benchmarks.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.forgery.distance import draw_real, energy_distance
 from metaduel.envs.forgery.game import EXTENT
@@ -105,13 +105,9 @@ def sheet(found: Sequence[Clouds], samples: int) -> Sheet:
 
 def plot(one: Clouds, path: Path) -> None:
     """Real and forged clouds of the first tasks: a row for each, a column for each shot."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     shots, tasks = one.distance.shape
     shown = min(SHOWN, tasks)
-    figure = Figure(figsize=(2.2 * shots, 2.3 * shown), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(2.2 * shots, 2.3 * shown, dpi=150)
     real = real_samples(tasks, 500)
     for task, line in enumerate(figure.subplots(shown, shots, squeeze=False)):
         for shot, axes in enumerate(line):

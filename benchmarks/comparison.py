@@ -30,8 +30,8 @@ from metaduel.benchmarks.exploitability import Exploitation
 from metaduel.benchmarks.few_shot import Contender, Protocol
 from metaduel.benchmarks.metrics import Array, estimate, probability_of_improvement
 from metaduel.benchmarks.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
-from metaduel.benchmarks.suite import Cell, Report
-from metaduel.benchmarks.table import UNTRAINED, Table, concatenate, from_returns
+from metaduel.benchmarks.suite import Cell, Report, Suite
+from metaduel.benchmarks.table import COLUMNS, UNTRAINED, Table, concatenate, from_returns
 from metaduel.envs.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.noise import derive_seed
 from metaduel.envs.registry import find
@@ -75,13 +75,10 @@ class Rivals:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Suite):
     """The protocol's numbers.
 
     Attributes:
-        title: see ``Suite``.
-        about: see ``Suite``.
-        differs: see ``Suite``.
         seeds: training seeds.
         steps: environment steps of a training.
         trial_steps: of a tuning trial.
@@ -94,9 +91,6 @@ class Comparison:
         responses: what is learned against adapted players; None: nothing.
     """
 
-    title: str
-    about: str
-    differs: str
     seeds: int
     steps: int
     trial_steps: int
@@ -196,12 +190,10 @@ class Comparison:
     def _learn(self, name: str, configs: list[TrainConfig], tuning: str, folder: Path) -> Table:
         """Train with the settings that were best, and test."""
         tried = folder.parent / tuning
-        scores = (
-            [sum(best_score(tried / str(i), role) for role in ROLES) for i in range(len(configs))]
-            if len(configs) > 1
-            else [0.0]
-        )
-        config = configs[int(np.argmax(scores))]
+        config = configs[0]
+        if len(configs) > 1:
+            scores = [sum(best_score(tried / str(i), role) for role in ROLES) for i in range(len(configs))]
+            config = configs[int(np.argmax(scores))]
         run = learn(config, self.steps, folder)
         tables = []
         for role in run.agents:
@@ -422,10 +414,8 @@ class Comparison:
 
 def learn(config: TrainConfig, steps: int, folder: Path) -> Run:
     """Train for so many environment steps; goes on where it was interrupted."""
-    probe = train(
-        config.override(iterations=1, validate_every=1, validation_tasks=1), folder / "probe", resume=True, quiet=True
-    )
-    assert probe.config.iterations == 1
+    probe = config.override(iterations=1, validate_every=1, validation_tasks=1)
+    train(probe, folder / "probe", resume=True, quiet=True)
     iterations = max(1, round(steps / float(_metrics(folder / "probe")[0]["environment_steps"])))
     every = max(1, iterations // VALIDATIONS)
     return train(config.override(iterations=iterations, validate_every=every), folder / "run", resume=True, quiet=True)
@@ -449,18 +439,12 @@ def _metrics(folder: Path) -> list[dict[str, str]]:
 
 def _validation(config: TrainConfig, method: str, split: str, role: Role, points: list[tuple[int, float]]) -> Table:
     """Rows of mean validation returns."""
-    spec = config.spec
-    tables = []
-    for _, value in points:
-        made = from_returns(
-            np.full((1, 1, 1, 1), round(value, 5)), spec, role=role, method=method, seed=config.seed, task_split="validation",
-            tasks=["mean"], opponent_split=split, opponents=["mean"], actions="sampled",
-        )  # fmt: skip
-        tables.append(made)
-    whole = concatenate(tables)
-    columns = {name: whole[name] for name in ("family", "version", "role", "method", "seed", "task_split", "task")}
-    columns |= {name: whole[name] for name in ("opponent_split", "opponent", "actions", "episode", "return")}
-    return Table(columns | {"shot": np.array([step for step, _ in points])})
+    shots, values = np.array(points).T
+    whole = from_returns(
+        values.round(5).reshape(-1, 1, 1, 1), config.spec, role=role, method=method, seed=config.seed, task_split="validation",
+        tasks=["mean"], opponent_split=split, opponents=["mean"], actions="sampled",
+    )  # fmt: skip
+    return Table({name: whole[name] for name in COLUMNS} | {"shot": shots.astype(np.int64)})
 
 
 def _seeds(table: Table) -> Array:

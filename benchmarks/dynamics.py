@@ -33,7 +33,7 @@ from metaduel.agents.losses import policy_gradient_loss
 from metaduel.agents.policies import MLPPolicy, Weights, stack
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.metrics import estimate
-from metaduel.benchmarks.report import COLOURS, RNG_SEED, Sheet, cell, cover_note, number, rendered
+from metaduel.benchmarks.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, number, rendered
 from metaduel.envs.core import Duel
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
@@ -328,11 +328,7 @@ def sheet(found: Sequence[Curve], outer_lr: float) -> Sheet:
 
 def plot(found: Sequence[Curve], path: Path) -> None:
     """A panel for each kind of gradients and momentum; means over seeds, and the range of the seeds."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, 6.0), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(9.0, 6.0, dpi=110)
     panels = figure.subplots(len(MOMENTA), len(BATCHES), sharex=True, sharey=True, squeeze=False)
     even = uniform(held_out())
     for line, momentum in zip(panels, MOMENTA, strict=True):

@@ -201,14 +201,12 @@ def _trained(
             by = _best_script(spec, role, budget, sees)
             teacher = load_player(duel, role, by)
         before, after = Population(duel, role, policy, bonuses, budget, teacher).train(told)
+        names = [f"{kind}, entropy bonus {bonus:g}" for bonus in bonuses]
+        if len(bonuses) == 1:
+            names = [f"{kind}, taught by {by}" if by else kind]
         return [
-            Row(
-                f"{kind}, taught by {by}" if by else kind if len(bonuses) == 1 else f"{kind}, entropy bonus {bonus:g}",
-                kind,
-                after[i].double().numpy(),
-                float((after[i] - before[i]).mean()),
-            )
-            for i, bonus in enumerate(bonuses)
+            Row(name, kind, after[i].double().numpy(), float((after[i] - before[i]).mean()))
+            for i, name in enumerate(names)
         ]
 
     return make

@@ -27,7 +27,7 @@ from metaduel.agents.policies import Weights
 from metaduel.agents.tabular import TabularPolicy
 from metaduel.benchmarks.metrics import Array, estimate, mean
 from metaduel.benchmarks.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, number, rendered
-from metaduel.benchmarks.suite import Cell, Report
+from metaduel.benchmarks.suite import Cell, Report, Suite
 from metaduel.benchmarks.table import Table
 from metaduel.envs.core import Duel
 from metaduel.envs.errors import InvalidInputError, check_whole
@@ -57,13 +57,10 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lola:
+class Lola(Suite):
     """The protocol's numbers.
 
     Attributes:
-        title: see ``Suite``.
-        about: see ``Suite``.
-        differs: see ``Suite``.
         look_aheads: how many updates of the other each player imagines; 0: naive.
         inner_lr: rates of the imagined updates to choose from.
         outer_lr: of the learning itself.
@@ -77,9 +74,6 @@ class Lola:
         every: epochs between rows.
     """
 
-    title: str
-    about: str
-    differs: str
     look_aheads: tuple[int, ...]
     inner_lr: tuple[float, ...]
     outer_lr: float

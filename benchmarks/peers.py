@@ -35,7 +35,7 @@ from metaduel.benchmarks.metrics import Array, Estimate, estimate
 from metaduel.benchmarks.optimum import Ascent
 from metaduel.benchmarks.remembering import Memory
 from metaduel.benchmarks.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, number, rendered
-from metaduel.benchmarks.suite import Cell, Report
+from metaduel.benchmarks.suite import Cell, Report, Suite
 from metaduel.benchmarks.table import UNTRAINED, Table
 from metaduel.envs.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.noise import derive_seed
@@ -124,13 +124,10 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peers:
+class Peers(Suite):
     """The protocol's numbers.
 
     Attributes:
-        title: see ``Suite``.
-        about: see ``Suite``.
-        differs: see ``Suite``.
         seeds: training seeds.
         shots: updates.
         episodes: trajectories per update.
@@ -143,9 +140,6 @@ class Peers:
         claims: what is tested.
     """
 
-    title: str
-    about: str
-    differs: str
     seeds: int
     shots: int
     episodes: int

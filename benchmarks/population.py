@@ -43,10 +43,8 @@ DISCOUNT = 0.99
 GAE_LAMBDA = 0.95  # below 1: most of the outcome's noise is the other player's doing
 CLIP = 0.2
 MAX_NORM = 0.5
-LESSONS, SETTLING = (
-    0.25,
-    0.05,
-)  # of the batches, for those who have a teacher: taught; then for the value alone to settle
+LESSONS = 0.25  # of the batches, for those who have a teacher
+SETTLING = 0.05  # of the batches, after the lessons: the value alone learns
 _POOL = 4096  # training tasks that batches are drawn from
 _CROWD = 8  # times as many episodes as fill a batch to the horizon, at most: where they are short, more are played
 

@@ -24,7 +24,7 @@ from rich.console import Console
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.metrics import Array, estimate
 from metaduel.benchmarks.report import COLOURS, MARKERS, RNG_SEED, Sheet, canvas, cell, cover_note, number, rendered
-from metaduel.benchmarks.suite import Cell, Report
+from metaduel.benchmarks.suite import Cell, Report, Suite
 from metaduel.benchmarks.table import Table, from_returns
 from metaduel.envs.errors import InvalidInputError, check_whole
 from metaduel.envs.navigation.cases import published_tasks
@@ -82,21 +82,15 @@ def sheet(folders: Sequence[Path]) -> Sheet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Navigation:
+class Navigation(Suite):
     """The protocol's numbers, as a suite.
 
     Attributes:
-        title: see ``Suite``.
-        about: see ``Suite``.
-        differs: see ``Suite``.
         seeds: training seeds of every method.
         settings: of all trainings.
         methods: what each method has of its own, by its name in the report; ``method`` among it.
     """
 
-    title: str
-    about: str
-    differs: str
     seeds: int
     settings: dict[str, Any]
     methods: dict[str, dict[str, Any]]

@@ -218,15 +218,11 @@ def plot_shots(table: Table, path: str | Path, statistic: Statistic = "mean") ->
         raise InvalidInputError(
             f"{len(table.values('method'))} methods: a plot shows at most {2 * len(COLOURS)}: filter some"
         )
-    # The object-oriented interface draws without a display, and leaves pyplot's global state alone.
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     roles = [role for role in ROLES if role in table.values("role")]
     with rc_context({"font.size": 10, "svg.hashsalt": "metaduel", "axes.unicode_minus": True}):
-        figure = Figure(figsize=(0.6 + 4.9 * len(roles), 4.0), dpi=200, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = canvas(0.6 + 4.9 * len(roles), 4.0, dpi=200)
         arrays: list[Array] = []
         for axes, role in zip(figure.subplots(1, len(roles), squeeze=False)[0], roles, strict=True):
             _panel(axes, table.filter(role=role), role, table.values("method"), statistic, arrays)
@@ -238,12 +234,12 @@ def plot_shots(table: Table, path: str | Path, statistic: Statistic = "mean") ->
         write_atomic(path, rendered(figure, path.suffix[1:]))
 
 
-def canvas(width: float, height: float) -> Figure:
+def canvas(width: float, height: float, dpi: int = 130) -> Figure:
     """An empty figure of so many inches, which needs no display and leaves pyplot's global state alone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

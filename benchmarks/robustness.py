@@ -24,8 +24,8 @@ from torch import Tensor
 from metaduel.agents.sb3 import MlpPlayer
 from metaduel.benchmarks.metrics import Array, estimate, mean, paired_difference
 from metaduel.benchmarks.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
-from metaduel.benchmarks.scratch import generators_kept
-from metaduel.benchmarks.suite import Cell, Report
+from metaduel.benchmarks.scratch import generators_kept, untrained_ppo
+from metaduel.benchmarks.suite import Cell, Report, Suite
 from metaduel.benchmarks.table import Table, concatenate, from_returns
 from metaduel.envs.core import Duel, Player, View
 from metaduel.envs.errors import InvalidInputError, check_whole, unknown
@@ -65,13 +65,10 @@ class Varied:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Robustness:
+class Robustness(Suite):
     """The protocol's numbers.
 
     Attributes:
-        title: see ``Suite``.
-        about: see ``Suite``.
-        differs: see ``Suite``.
         seeds: training seeds.
         factors: of mass and length, ascending; 1 among them.
         environments: played at once in training.
@@ -79,9 +76,6 @@ class Robustness:
         games: by name.
     """
 
-    title: str
-    about: str
-    differs: str
     seeds: int
     factors: tuple[float, ...]
     environments: int
@@ -270,14 +264,9 @@ def default_task(spec: GameSpec, own: Varied) -> dict[str, float]:
 
 
 def model(spec: GameSpec, seat: Role, other: Player | str, own: Varied, environments: int, seed: int) -> PPO:
-    """An untrained PPO in a seat, whose rollout is that of Stable-Baselines3's default, 2,048 steps."""
-    from stable_baselines3 import PPO
-
-    env = arena(spec, seat, other, own, environments)
-    return PPO(
-        "MlpPolicy", env, seed=derive_seed(seed, LEARN) % 2**31, device="cpu",
-        **{"n_steps": max(1, 2048 // environments), **own.ppo},
-    )  # fmt: skip
+    """An untrained PPO in a seat."""
+    reduced = derive_seed(seed, LEARN) % 2**31
+    return untrained_ppo(spec, seat, other, default_task(spec, own), environments, reduced, **own.ppo)
 
 
 def arena(spec: GameSpec, seat: Role, other: Player | str, own: Varied, environments: int) -> Any:

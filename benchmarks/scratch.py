@@ -17,7 +17,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +88,10 @@ def from_scratch(
                     if shot:
                         model.learn(protocol.episodes * duel.horizon, reset_num_timesteps=shot == 1)
                     player = MlpPlayer(model.policy, sample=protocol.actions == "sampled")
-                    returns[shot, i, j] = _test(duel, role, player, opponent, task, row, protocol.test_episodes)
+                    seen = derive_seed(0, TEST) + row * protocol.test_episodes
+                    returns[shot, i, j] = seat_returns(
+                        duel, role, player, load_player(duel, other(role), opponent), task, protocol.test_episodes, seen
+                    )
     return opponents, returns
 
 
@@ -96,24 +99,51 @@ def make_ppo(duel: Duel, role: Role, opponent: str, task: Task, episodes: int, s
     """An untrained PPO on one task against one opponent, whose rollout is a shot; see the module. It seeds its episodes, and
     global generators.
     """
+    steps = duel.horizon
+    return untrained_ppo(
+        duel.spec, role, opponent, task, episodes, seed, steps, n_steps=steps, batch_size=steps if steps > 1 else episodes,
+        normalize_advantage=steps * episodes > 1,
+    )  # fmt: skip
+
+
+def untrained_ppo(
+    spec: GameSpec,
+    role: Role,
+    opponent: Player | str,
+    task: Task,
+    environments: int,
+    seed: int,
+    horizon: int | None = None,
+    **settings: Any,
+) -> PPO:
+    """A PPO with SB3's own settings, in a seat against one opponent on one task. It seeds its episodes, and global generators.
+
+    Args:
+        spec: the game.
+        role: the seat.
+        opponent: in the other one.
+        task: the only one.
+        environments: played at once; a rollout is 2,048 steps in all, as of SB3's single one.
+        seed: of the networks and of the training episodes.
+        horizon: steps per episode, where it is not the family's own.
+        **settings: of ``PPO``, where they are not SB3's own.
+    """
     from stable_baselines3 import PPO
 
     from metaduel.envs.adapters.sb3 import make_sb3
 
-    env, steps = make_sb3(duel.spec, episodes, role, opponent, task, horizon=duel.horizon), duel.horizon
-    return PPO(
-        "MlpPolicy", env, n_steps=steps, batch_size=steps if steps > 1 else episodes,
-        normalize_advantage=steps * episodes > 1, seed=seed % (2**32 - episodes), device="cpu",
-    )  # fmt: skip
+    env = make_sb3(spec, environments, role, opponent, task, horizon=horizon)
+    own = {"n_steps": max(1, 2048 // environments), **settings}
+    return PPO("MlpPolicy", env, seed=seed % (2**32 - environments), device="cpu", **own)
 
 
-def _test(
-    duel: Duel, role: Role, player: Player, opponent: str, task: Task, row: int, episodes: int
+def seat_returns(
+    duel: Duel, role: Role, own: Player, opponent: Player, task: Task, episodes: int, seed: int
 ) -> npt.NDArray[np.float64]:
-    """Returns [episodes] of the test episodes in a row of the panel."""
+    """Returns [episodes] of ``own`` in ``role``'s seat on one task; their seeds are ``seed`` and the numbers after it."""
     params = duel.game.params_from_rows(task_rows(duel.spec, [task], {}).expand(episodes, -1))
-    seeds = torch.arange(row * episodes, (row + 1) * episodes) + derive_seed(0, TEST)
-    pair = (player, load_player(duel, other(role), opponent))
+    seeds = torch.arange(episodes) + seed
+    pair = (own, opponent)
     played = play(duel, pair if role == "protagonist" else pair[::-1], params, seeds, torch.zeros_like(seeds))
     found: npt.NDArray[np.float64] = played.returns[:, ROLES.index(role)].double().numpy()
     return found

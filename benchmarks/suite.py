@@ -13,10 +13,11 @@ import importlib.resources
 import json
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -63,35 +64,31 @@ class Report(NamedTuple):
     pictures: Mapping[str, str]  # file names in the report's folder, and what they show
 
 
-class Suite(Protocol):
-    """A protocol with its numbers, as its file gives them."""
+@dataclass(frozen=True, kw_only=True)
+class Suite(ABC):
+    """A protocol with its numbers, as its file gives them.
 
-    @property
-    def title(self) -> str:
-        """Of the report."""
-        ...
+    Attributes:
+        title: of the report.
+        about: what is measured and how, for the report.
+        differs: what differs from the paper, for the report.
+    """
 
-    @property
-    def about(self) -> str:
-        """What is measured and how, for the report."""
-        ...
+    title: str
+    about: str
+    differs: str
 
-    @property
-    def differs(self) -> str:
-        """What differs from the paper, for the report."""
-        ...
-
+    @abstractmethod
     def cells(self) -> list[Cell]:
         """Everything to be played, in order.
 
         Raises:
             InvalidInputError: an unknown method or family, or settings that cannot work.
         """
-        ...
 
+    @abstractmethod
     def report(self, table: Table, out: Path) -> Report:
         """Sheets, and pictures written into ``out``, computed from the rows of all cells alone."""
-        ...
 
 
 def names() -> list[str]:

@@ -20,15 +20,13 @@ import numpy as np
 import torch
 import tyro
 from image_classes import ImageClasses, characters, digits, omniglot, split
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from results import against_sheet, plot_steps, steps_sheet, write_results, write_sheets
 from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from metaduel.agents.networks import Convolutional, Dense, Network
-from metaduel.benchmarks.report import rendered
+from metaduel.benchmarks.report import canvas, rendered
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.noise import derive_seed
 from metaduel.envs.spec import Role, Split
@@ -240,8 +238,7 @@ def picture(path: Path, tasks: Episodes, run: DataRun, data: Data, steps: int) -
                 tasks.logits(now, tuple(tensor[:1] for tensor in data), "query", 0)[0][0].argmax(1).view(ways, -1)
             )
     rows, columns = ways, tasks.shots + shown
-    figure = Figure(figsize=(1.05 * columns, 1.2 * rows), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(1.05 * columns, 1.2 * rows, dpi=110)
     for way, line in enumerate(figure.subplots(rows, columns, squeeze=False)):
         images = [*support.unflatten(0, (ways, -1))[way], *query.unflatten(0, (ways, -1))[way, :shown]]
         for column, (axes, image) in enumerate(zip(line, images, strict=True)):

@@ -24,15 +24,13 @@ import numpy as np
 import torch
 import tyro
 from image_classes import ImageClasses, characters, digits, split
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from results import against_sheet, plot_steps, steps_sheet, write_results, write_sheets
 from rich.console import Console
 from torch import Tensor, nn
 
 from metaduel.agents.networks import Convolutional, Dense, Network
 from metaduel.agents.policies import Weights, stack
-from metaduel.benchmarks.report import COLOURS, rendered
+from metaduel.benchmarks.report import COLOURS, canvas, rendered
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.forgery.distance import draw_real, energy_distance
 from metaduel.envs.forgery.game import EXTENT
@@ -386,8 +384,7 @@ def picture(path: Path, tasks: Forging, run: DataRun, data: Data, rows: int = 6)
         if step in (0, 1, 5, STEPS):
             with torch.no_grad():
                 shown.append((f"{step} updates", tasks.made(now, few[3])))
-    figure = Figure(figsize=(2.0 * len(shown), 2.0 * rows), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(2.0 * len(shown), 2.0 * rows, dpi=90)
     for row, line in enumerate(figure.subplots(rows, len(shown), squeeze=False)):
         for axes, (title, samples) in zip(line, shown, strict=True):
             axes.set(xticks=[], yticks=[], title=title if not row else "")

@@ -1,4 +1,4 @@
-"""What the examples have in common: a run per method and seed that continues where it stopped, and tables of what came out."""
+"""Tables and curves of what came out: what the examples have in common."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from metaduel.benchmarks.metrics import Estimate, estimate, paired_difference
-from metaduel.benchmarks.report import COLOURS, MARKERS, RNG_SEED, Sheet, cell, cover_note, rendered
+from metaduel.benchmarks.report import COLOURS, MARKERS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
 from metaduel.meta.checkpoint import write_atomic
 
 Found = Mapping[str, npt.NDArray[np.float64]]  # method -> [seeds, steps + 1, tasks], the same tasks for all
@@ -53,8 +51,7 @@ def write_results(path: Path, found: Found) -> None:
 
 def plot_steps(path: Path, found: Found, label: str, scale: float = 1.0) -> None:
     """A curve per method over the number of updates, with 95% intervals; what does not update is a dashed line."""
-    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(6.4, 4.0, dpi=150)
     axes = figure.subplots()
     for i, (method, values) in enumerate(found.items()):
         colour, estimates = (
