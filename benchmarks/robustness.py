@@ -283,7 +283,9 @@ def learn(spec: GameSpec, method: str, own: Varied, environments: int, seed: int
         protagonist.learn(own.steps)
         return protagonist
     adversary = model(spec, "adversary", MlpPlayer(protagonist.policy, sample=True), own, environments, seed + 100)
-    protagonist.set_env(arena(spec, "protagonist", MlpPlayer(adversary.policy, sample=True), own, environments))
+    env = arena(spec, "protagonist", MlpPlayer(adversary.policy, sample=True), own, environments)
+    env.seed(protagonist.seed)  # a new environment draws its episodes from nowhere until it is told
+    protagonist.set_env(env)
     turn = protagonist.n_steps * environments
     for done in range(0, own.steps, turn):
         for player in (protagonist, adversary):

@@ -27,6 +27,13 @@ def test_a_small_suite_is_reported(tmp_path):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
+def test_the_same_seed_gives_the_same_rows(tmp_path):
+    one = small()
+    first, second = (one._play("CartPole", "RARL", 0, tmp_path)["return"] for _ in range(2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, one._play("CartPole", "RARL", 1, tmp_path)["return"])
+
+
 def test_the_grid_varies_mass_and_length_alone_and_nobody_is_shown_them():
     one = small()
     for game, own in one.games.items():
