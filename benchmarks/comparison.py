@@ -155,7 +155,8 @@ class Comparison(Suite):
                     configs = [self.config(family, name, trial, seed) for trial in own.trials]
                     settings = {**panel, **tried, "steps": self.steps, "trial_steps": self.trial_steps, "seed": seed}
                     work = partial(self._learn, name, configs, tuning.stem)
-                    runs[name, seed] = Cell(f"{family}, {name}, seed {seed}", spec, settings, work)
+                    needs = (tuning.stem,) if len(choice) > 1 else ()
+                    runs[name, seed] = Cell(f"{family}, {name}, seed {seed}", spec, settings, work, needs)
                     cells.append(runs[name, seed])
             for seed, cells in enumerate(by_seed):
                 work = partial(self._random, family, seed)
@@ -167,11 +168,14 @@ class Comparison(Suite):
                     met = {rival: runs[rival, (seed + 1) % self.seeds].stem for rival in self.rivals.methods}
                     settings = {**panel, "run": cell_.stem, "rivals": met, "tasks": self.rivals.tasks}
                     work = partial(self._meet, name, cell_.stem, met)
-                    against[seed].append(Cell(f"{family}, {name} against rivals, seed {seed}", spec, settings, work))
+                    needs = (cell_.stem, *met.values())
+                    named = f"{family}, {name} against rivals, seed {seed}"
+                    against[seed].append(Cell(named, spec, settings, work, needs))
                 if self.responses is not None:
                     settings = {"run": cell_.stem, **asdict(self.responses)}
                     work = partial(self._respond, name, cell_.stem)
-                    against[seed].append(Cell(f"{family}, response to {name}, seed {seed}", spec, settings, work))
+                    named = f"{family}, response to {name}, seed {seed}"
+                    against[seed].append(Cell(named, spec, settings, work, (cell_.stem,)))
         return [*first, *(cell_ for cells in (*by_seed, *against) for cell_ in cells)]
 
     # The cells

@@ -133,7 +133,7 @@ class Peers(Suite):
         episodes: trajectories per update.
         settings: of all trainings, in all games.
         games: by name.
-        trained: their settings by name, ``method`` among them.
+        trained: their settings by name, ``method`` among them, and how many of the ``seeds`` are trained, where not all.
         tuned: by name.
         remembering: by name.
         optimum: how the exact optimum is looked for, and in which games.
@@ -154,6 +154,8 @@ class Peers(Suite):
     def __post_init__(self) -> None:
         for name in ("seeds", "shots", "episodes"):
             check_whole(name, getattr(self, name))
+        for changes in self.trained.values():
+            check_whole("seeds", changes.get("seeds", self.seeds))
         for game in (*self.games, *self.optimum.games):
             if find(game).name not in PERSONAS:
                 raise unknown("repeated matrix game", game, PERSONAS)
@@ -179,7 +181,9 @@ class Peers(Suite):
     def config(self, game: str, **changes: Any) -> TrainConfig:
         """The settings of a player in a game."""
         own = {"episodes": self.episodes, "steps": self.shots, "roles": [OWN], **self.settings}
-        return TrainConfig(game=game).override(**{**own, **self.games[game].settings, **changes})
+        settings = {**own, **self.games[game].settings, **changes}
+        settings.pop("seeds", None)
+        return TrainConfig(game=game).override(**settings)
 
     def _untrained(self, game: str, seed: int = 0) -> TrainConfig:
         return self.config(game, method="maml", surrogate="dice", seed=seed)
@@ -202,7 +206,9 @@ class Peers(Suite):
             yield made(OPTIMUM, self._untrained(game), partial(self._optimum, game), **validated)
         for seed in range(self.seeds):
             for name, changes in self.trained.items():
-                config = self.config(game, **changes, seed=seed)
+                if seed >= changes.get("seeds", self.seeds):
+                    continue
+                config = self.config(game, **{**changes, "seed": seed})
                 yield made(f"{name}, seed {seed}", config, partial(self._trained, game, name, config))
             for name, rule in self.tuned.items():
                 config = self._untrained(game, seed)

@@ -44,9 +44,9 @@ def make(values: Mapping[str, Any]) -> Suite:
     return made
 
 
-def reproduce(name: str, folder: Path, quiet: bool = False) -> Report:
+def reproduce(name: str, folder: Path, quiet: bool = False, workers: int = 1) -> Report:
     """Play the cells of a reproduction that are not finished in ``folder`` yet, and write its table, report and pictures there;
     see ``suite.run``.
     """
     configure(1)
-    return suite.run(name, make(suite.settings(name)), folder, quiet)
+    return suite.run(name, make(suite.settings(name)), folder, quiet, workers)

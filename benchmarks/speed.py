@@ -16,7 +16,8 @@ Three measurements, medians, for comparing versions and machines:
   Chains are batched over personas, a few at once as in training, and their seconds divided by how many there are. Once with the
   paper's recurrent policy, an LSTM of 64 units, once with a memory-1 network of 64 units that is asked once per state.
 - Few-shot classification (`meta.data`): a meta-gradient of second and of first order with MAML's convolutional network, 32
-  tasks at once, and the second-order one task by task in a Python loop over the same calls. Each in a process of its own.
+  tasks at once, and the second-order one task by task in a Python loop over the same calls, with one and two threads. Each in a
+  process of its own.
 
 On a shared machine compare ratios within one run, never seconds of different runs.
 """
@@ -543,9 +544,9 @@ class _Glyphs(Tasks):
         return -torch.log_softmax(logits, 2).diagonal(dim1=1, dim2=2).mean(1)
 
 
-def classification_gradient(second_order: bool, looped: bool, iterations: int) -> tuple[float, float]:
+def classification_gradient(second_order: bool, looped: bool, threads: int, iterations: int) -> tuple[float, float]:
     """Median seconds of a meta-gradient on 32 tasks, and the process's MiB above what it had before the first."""
-    configure(1)
+    configure(threads)
     tasks = _Glyphs()
     learner = MAML(tasks.init(0), MAMLConfig(steps=1, inner_lr=0.4, second_order=second_order))
     whole = tasks.draw(32, "train", 0)
@@ -573,14 +574,15 @@ def classification_sheet(iterations: int) -> Sheet:
         ("second order, loop over tasks", True, True),
     )
     rows, context = [], multiprocessing.get_context("spawn")
-    first = 0.0
-    for name, second_order, looped in kinds:
-        with context.Pool(1) as pool:
-            seconds, memory = pool.apply(classification_gradient, (second_order, looped, iterations))
-        first = first or seconds
-        rows.append((name, f"{seconds:.3f}", f"{seconds / first:.2f}", f"{memory:.0f}"))
-    note = "5-way 1-shot, 32 tasks, four blocks of 64 filters, one update; one thread; peak memory above the process's own."
-    header = ("meta-gradient", "seconds", "times second order", "MiB more")
+    for threads in (1, 2):
+        first = 0.0
+        for name, second_order, looped in kinds:
+            with context.Pool(1) as pool:
+                seconds, memory = pool.apply(classification_gradient, (second_order, looped, threads, iterations))
+            first = first or seconds
+            rows.append((str(threads), name, f"{seconds:.3f}", f"{seconds / first:.2f}", f"{memory:.0f}"))
+    note = "5-way 1-shot, 32 tasks, four blocks of 64 filters, one update; peak memory above the process's own."
+    header = ("threads", "meta-gradient", "seconds", "times second order", "MiB more")
     return Sheet("Few-shot classification", header, tuple(rows), note)
 
 

@@ -11,16 +11,19 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+import multiprocessing
 import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from metaduel.agents.runtime import configure
 from metaduel.benchmarks import table as tables
 from metaduel.benchmarks.progress import progress
 from metaduel.benchmarks.report import Sheet
@@ -42,12 +45,14 @@ class Cell:
         spec: the family that it is played in.
         settings: plain values: everything that its rows depend on beside the code.
         play: gives its rows. Its argument is a folder of its own, for what is to outlast an interruption.
+        needs: the stems of earlier cells whose folders it reads.
     """
 
     name: str
     spec: GameSpec
     settings: Mapping[str, Any]
     play: Callable[[Path], Table]
+    needs: tuple[str, ...] = ()
 
     @property
     def stem(self) -> str:
@@ -109,15 +114,22 @@ def settings(name: str) -> dict[str, Any]:
     return content
 
 
-def run(name: str, suite: Suite, folder: Path, quiet: bool = False) -> Report:
+def run(name: str, suite: Suite, folder: Path, quiet: bool = False, workers: int = 1) -> Report:
     """Play what is not finished yet, and write ``results.csv.gz``, ``report.md`` and the suite's pictures into ``folder``.
+
+    Args:
+        name: of the suite.
+        suite: what to play.
+        folder: of cells, report and pictures.
+        quiet: no progress.
+        workers: cells that are played at once, each in a process and with one thread.
 
     Raises:
         InvalidInputError: settings that cannot work, or finished cells of another version of a family; nothing was played.
         KeyboardInterrupt: interrupted; finished cells stay.
     """
     cells = suite.cells()
-    played = play(cells, folder, quiet)
+    played = play(cells, folder, quiet, workers)
     played.table.write(folder / "results.csv.gz")
     found = suite.report(played.table, folder)
     write_atomic(folder / "report.md", _markdown(name, suite, found, len(cells), played.seconds).encode())
@@ -131,26 +143,56 @@ class Played(NamedTuple):
     seconds: float
 
 
-def play(cells: Sequence[Cell], folder: Path, quiet: bool = False) -> Played:
+def play(cells: Sequence[Cell], folder: Path, quiet: bool = False, workers: int = 1) -> Played:
     """Play the cells that are not finished yet; see ``run``."""
-    finished = [cell for cell in cells if _record(cell, folder) is not None]
+    finished = {cell.stem for cell in cells if _record(cell, folder) is not None}
+    waiting = [cell for cell in cells if cell.stem not in finished]
     with progress("cell", len(cells), quiet, len(finished)) as show:
-        for cell in cells:
-            if cell in finished:
-                continue
+        if workers > 1:
+            _play_at_once(waiting, finished, folder, workers, show)
+        for cell in waiting if workers == 1 else ():
             show(cell.name)
-            began = time.perf_counter()
-            rows = cell.play(folder / "work" / cell.stem)
-            rows.write(_path(cell, folder, "csv.gz"))
-            record = {
-                "name": cell.name, "family": cell.spec.id, "settings": cell.settings,
-                "seconds": round(time.perf_counter() - began, 1),
-            }  # fmt: skip
-            write_atomic(_path(cell, folder, "json"), json.dumps(record, indent=1).encode())
+            _play(cell, folder)
         show(None)
     records = [_record(cell, folder) for cell in cells]
     table = tables.concatenate([tables.read(_path(cell, folder, "csv.gz")) for cell in cells])
     return Played(table, sum(record["seconds"] for record in records if record is not None))
+
+
+def _play(cell: Cell, folder: Path) -> None:
+    """Play a cell, and leave its files."""
+    began = time.perf_counter()
+    rows = cell.play(folder / "work" / cell.stem)
+    rows.write(_path(cell, folder, "csv.gz"))
+    record = {
+        "name": cell.name, "family": cell.spec.id, "settings": cell.settings,
+        "seconds": round(time.perf_counter() - began, 1),
+    }  # fmt: skip
+    write_atomic(_path(cell, folder, "json"), json.dumps(record, indent=1).encode())
+
+
+def _play_at_once(
+    waiting: Sequence[Cell], finished: set[str], folder: Path, workers: int, show: Callable[[str | None], None]
+) -> None:
+    """Play each cell as soon as a process is free and what it needs is there, in their order otherwise."""
+    left, running, fresh = list(waiting), dict[Future[None], Cell](), 1
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(workers, context, configure, (1,)) as pool:
+        while left or running:
+            ready = (cell for cell in left if finished.issuperset(cell.needs))
+            started = [cell for cell, _ in zip(ready, range(workers - len(running)), strict=False)]
+            for cell in started:
+                left.remove(cell)
+                running[pool.submit(_play, cell, folder)] = cell
+            for _ in range(fresh):
+                show("; ".join(cell.name for cell in running.values()))
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            fresh = len(done)
+            for future in done:
+                finished.add(running.pop(future).stem)
+                future.result()  # raises what it raised; the others' cells are finished first
+        for _ in range(fresh - 1):
+            show(None)
 
 
 def _path(cell: Cell, folder: Path, kind: str) -> Path:
@@ -185,7 +227,7 @@ def _markdown(name: str, suite: Suite, found: Report, cells: int, seconds: float
         "",
         suite.about.strip(),
         "",
-        f"{cells} cells in {_duration(seconds)} altogether, one after another with one thread.",
+        f"{cells} cells, with one thread each; their times add up to {_duration(seconds)}.",
         "",
         *(sheet.markdown() for sheet in found.sheets),
         *(f"![{text}]({file})\n" for file, text in found.pictures.items()),

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from metaduel.envs.errors import InvalidInputError, unknown
+from metaduel.envs.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.measured import measured
 from metaduel.envs.registry import find, specs
 from metaduel.envs.spec import OPPONENT_SPLITS, ROLES, SPLITS, Context, GameSpec, Task
@@ -378,6 +378,7 @@ def exploit(
 def reproduce(
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
     folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    workers: int = 0,
     quiet: bool = False,
 ) -> None:
     """Do a published experiment again: a table, a report and plots, with our figures beside the published ones.
@@ -387,14 +388,16 @@ def reproduce(
     Args:
         name: what, by its file benchmarks/suites/reproduce-NAME.yaml; an unknown one lists those that there are.
         folder: for report.md, results.csv.gz, the plots and the cells; runs/reproduce-NAME by default.
+        workers: cells that are played at once, each with one thread; 0: as many as there are processors.
         quiet: no progress.
     """
     from metaduel.benchmarks.reproduce import reproduce as run
     from metaduel.meta.trainer import TrainingStopped
 
+    check_whole("workers", workers, 0)
     target = folder or Path("runs") / f"reproduce-{name}"
     try:
-        found = run(name, target, quiet)
+        found = run(name, target, quiet, workers or os.cpu_count() or 1)
     except TrainingStopped as error:
         _stopped(error)
     except KeyboardInterrupt:

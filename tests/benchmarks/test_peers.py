@@ -20,6 +20,8 @@ def small(**changes):
     """Everything of the suite, with numbers that take seconds."""
     values = suite.settings("peers")
     values |= {"seeds": 1, "shots": 2, "episodes": 4}
+    for trained in values["trained"].values():
+        trained |= {"iterations": 1, "tasks": 4}
     values["settings"] |= {"tasks": 4, "iterations": 1, "validate_every": 1, "validation_tasks": 2, "horizon": 10}
     for game in values["games"].values():
         game |= {"personas": 6, "validation_personas": 6}
@@ -48,6 +50,17 @@ def test_a_small_suite_is_reported(tmp_path):
         sheet = next(s for s in found.sheets if s.title == f"{game}: reward per step against all personas")
         assert {row[0] for row in sheet.rows} == set(one._methods(game))
         assert all(len(row) == 1 + 3 + 1 for row in sheet.rows)
+
+
+def test_a_player_may_have_fewer_seeds_than_the_others():
+    values = suite.settings("peers")
+    values["trained"]["Meta-PG"]["seeds"] = 2
+    names = [cell.name for cell in reproduce.make(values).cells()]
+    assert sum("Meta-MAPG, seed" in name for name in names) == 10
+    assert sum("Meta-PG" in name for name in names) == 4
+    values["trained"]["Meta-PG"]["seeds"] = 0
+    with pytest.raises(InvalidInputError, match="seeds"):
+        reproduce.make(values)
 
 
 def test_static_tit_for_tat_earns_what_was_published():

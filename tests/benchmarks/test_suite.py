@@ -1,6 +1,10 @@
 """The runner of the reproductions: cells are played once, in as many sittings as it takes; other versions don't mix in."""
 
+import importlib
 import json
+import pickle
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +38,23 @@ def cells(played, stop=None, spec=SPEC, lr=0.1):
     return [Cell(name, spec, {"lr": lr}, play(name)) for name in ("a", "b", "c")]
 
 
+@pytest.fixture
+def chain(monkeypatch):
+    """Makes cells that other processes can play, each of which needs the one two places before it."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    playable = importlib.import_module("playable")
+
+    def make(*names):
+        made = []
+        for name in names:
+            needs = made[-2:-1]
+            work = partial(playable.work, tuple(one.name for one in needs), rows(name))
+            made.append(Cell(name, SPEC, {}, work, tuple(one.stem for one in needs)))
+        return made
+
+    return make
+
+
 def test_an_interrupted_suite_goes_on_where_it_was(tmp_path):
     played = []
     with pytest.raises(KeyboardInterrupt):
@@ -43,6 +64,21 @@ def test_an_interrupted_suite_goes_on_where_it_was(tmp_path):
     assert played == ["a", "b", "c"]
     suite.play(cells(played), tmp_path, quiet=True)
     assert played == ["a", "b", "c"]
+
+
+def test_cells_are_played_at_once_when_what_they_need_is_there(tmp_path, capsys, chain):
+    found = suite.play(chain("a", "b", "c", "d", "e"), tmp_path, workers=2)
+    assert found.table.values("method") == ["a", "b", "c", "d", "e"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("0/5 done") and lines[0].endswith("a; b")
+    assert lines[-1].startswith("5/5 done")
+
+
+def test_a_cell_that_fails_in_another_process_says_why_and_the_others_stay(tmp_path, chain):
+    with pytest.raises(InvalidInputError, match="out of order"):
+        suite.play(chain("a", "broken", "c", "d"), tmp_path, quiet=True, workers=2)
+    assert list(tmp_path.glob("cells/a*.json"))
+    assert not list(tmp_path.glob("cells/broken*"))
 
 
 def test_rows_without_a_record_are_of_a_cell_that_is_not_finished(tmp_path):
@@ -84,6 +120,10 @@ def test_every_file_makes_cells_that_differ(name):
     made = reproduce.make(suite.settings(name)).cells()
     assert len({cell.name for cell in made}) == len({cell.stem for cell in made}) == len(made)
     assert all(json.loads(json.dumps(cell.settings)) for cell in made)
+    for cell in made:  # other processes play them, after those that they need
+        assert pickle.loads(pickle.dumps(cell)).stem == cell.stem
+    stems = [cell.stem for cell in made]
+    assert all(stems.index(needed) < i for i, cell in enumerate(made) for needed in cell.needs)
 
 
 def test_unknown_names_are_refused_with_the_nearest():
