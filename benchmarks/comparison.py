@@ -155,8 +155,8 @@ class Comparison(Suite):
                     configs = [self.config(family, name, trial, seed) for trial in own.trials]
                     settings = {**panel, **tried, "steps": self.steps, "trial_steps": self.trial_steps, "seed": seed}
                     work = partial(self._learn, name, configs, tuning.stem)
-                    needs = (tuning.stem,) if len(choice) > 1 else ()
-                    runs[name, seed] = Cell(f"{family}, {name}, seed {seed}", spec, settings, work, needs)
+                    tuned = (tuning.stem,) if len(choice) > 1 else ()
+                    runs[name, seed] = Cell(f"{family}, {name}, seed {seed}", spec, settings, work, tuned)
                     cells.append(runs[name, seed])
             for seed, cells in enumerate(by_seed):
                 work = partial(self._random, family, seed)

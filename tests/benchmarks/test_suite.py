@@ -70,7 +70,8 @@ def test_cells_are_played_at_once_when_what_they_need_is_there(tmp_path, capsys,
     found = suite.play(chain("a", "b", "c", "d", "e"), tmp_path, workers=2)
     assert found.table.values("method") == ["a", "b", "c", "d", "e"]
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("0/5 done") and lines[0].endswith("a; b")
+    assert lines[0].startswith("0/5 done")
+    assert lines[0].endswith("a; b")
     assert lines[-1].startswith("5/5 done")
 
 
