@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -420,9 +421,14 @@ def learn(config: TrainConfig, steps: int, folder: Path) -> Run:
     """Train for so many environment steps; goes on where it was interrupted."""
     probe = config.override(iterations=1, validate_every=1, validation_tasks=1)
     train(probe, folder / "probe", resume=True, quiet=True)
-    iterations = max(1, round(steps / float(_metrics(folder / "probe")[0]["environment_steps"])))
-    every = max(1, iterations // VALIDATIONS)
-    return train(config.override(iterations=iterations, validate_every=every), folder / "run", resume=True, quiet=True)
+    expected = steps / float(_metrics(folder / "probe")[0]["environment_steps"])
+    # Episodes may become shorter than those of the first iteration, so that there are more iterations.
+    return train(
+        config.override(
+            environment_steps=steps, iterations=math.ceil(3 * expected), validate_every=max(1, round(expected / VALIDATIONS))
+        ),
+        folder / "run", resume=True, quiet=True,
+    )  # fmt: skip
 
 
 def best_score(folder: Path, role: Role) -> float:

@@ -29,6 +29,7 @@ class RunConfig:
         method: see `metaduel methods`.
         seed: of everything random.
         iterations: outer steps.
+        environment_steps: end after so many, both seats of a game counted once, if that is before the last iteration; 0: no limit.
         tasks: tasks per iteration and player.
         episodes: episodes per task and shot in training.
         horizon: steps per episode; 0: the environment's own.
@@ -50,6 +51,7 @@ class RunConfig:
     method: str = "maml"
     seed: int = 0
     iterations: int = 200
+    environment_steps: int = 0
     tasks: int = 20
     episodes: int = 10
     horizon: int = 0
@@ -79,6 +81,7 @@ class RunConfig:
             )
         for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
             check_whole(name, getattr(self, name))
+        check_whole("environment_steps", self.environment_steps, 0)
         if isinstance(self.horizon, bool) or not isinstance(self.horizon, int) or self.horizon < 0:
             raise InvalidInputError(f"horizon={self.horizon!r} must be a whole number of at least 0 steps")
         if not all(type(width) is int and width >= 1 for width in self.hidden):

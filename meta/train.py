@@ -136,7 +136,17 @@ def run_trainer(
     quiet: bool,
 ) -> None:
     """Run the trainer with a config's numbers."""
-    Trainer(learner, source, folder, settings, config.iterations, config.validate_every, resume, quiet).run()
+    Trainer(
+        learner,
+        source,
+        folder,
+        settings,
+        config.iterations,
+        config.validate_every,
+        resume,
+        quiet,
+        config.environment_steps,
+    ).run()
 
 
 def default_folder(config: RunConfig, name: str) -> Path:

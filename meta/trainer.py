@@ -80,6 +80,7 @@ class Trainer:
         validate_every: iterations between validations and checkpoints.
         resume: continue the run in ``folder``.
         quiet: no live display.
+        environment_steps: end after so many, if that is before the last iteration; 0: no limit.
 
     Raises:
         InvalidInputError: ``folder`` holds a run already (without ``resume``), or one with other settings.
@@ -95,9 +96,11 @@ class Trainer:
         validate_every: int,
         resume: bool = False,
         quiet: bool = False,
+        environment_steps: int = 0,
     ) -> None:
         self.learner, self.source, self.folder = learner, source, folder
         self.iterations, self.validate_every, self.quiet = iterations, validate_every, quiet
+        self.environment_steps = environment_steps
         self.iteration, self.seconds, self.steps = 0, 0.0, 0
         self._best: dict[str, float] = {}
         self._best_tensors: dict[str, Tensor] = {}
@@ -132,11 +135,11 @@ class Trainer:
         start, before = time.perf_counter(), self.seconds
         events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.iteration + 1)  # type: ignore[no-untyped-call]
         with events as writer, self._interrupts(), self._display() as show:
-            while self.iteration < self.iterations and not self._interrupted:
+            while self._done < 1 and not self._interrupted:
                 done = self.iteration + 1
-                validated = done % self.validate_every == 0 or done == self.iterations
                 try:
                     metrics = self._iterate()
+                    validated = done % self.validate_every == 0 or self._done_after(done) >= 1
                     if validated:
                         metrics |= self.source.validate(self.learner)
                 except FloatingPointError as error:
@@ -155,10 +158,18 @@ class Trainer:
         if self._interrupted:
             raise KeyboardInterrupt
 
+    @property
+    def _done(self) -> float:
+        """How much of the training is done: 1 is all of it."""
+        return self._done_after(self.iteration)
+
+    def _done_after(self, iterations: int, of: float = 1.0) -> float:
+        """The same for so many iterations, and the steps that are played."""
+        return max(of * iterations / self.iterations, of * self.steps / (self.environment_steps or math.inf))
+
     def _iterate(self) -> dict[str, float]:
         problem = self.source.problem(self.iteration)
-        scale = 1.0 - 0.9 * self.iteration / self.iterations
-        metrics = self.learner.update(problem, scale)
+        metrics = self.learner.update(problem, 1.0 - self._done_after(self.iteration, 0.9))
         metrics |= self.source.told(problem)
         if "environment_steps" in metrics:
             self.steps += int(metrics["environment_steps"])
@@ -248,7 +259,12 @@ class Trainer:
         )  # fmt: skip
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(self.folder.name, total=self.iterations, completed=self.iteration, note="")
-            yield lambda metrics: progress.update(task, completed=self.iteration, note=self._note(metrics))
+
+            def show(metrics: Mapping[str, float]) -> None:
+                total = round(self.iteration / self._done)  # as far as one can tell, where steps are limited
+                progress.update(task, completed=self.iteration, total=total, note=self._note(metrics))
+
+            yield show
 
     def _note(self, metrics: Mapping[str, float]) -> str:
         parts = []
@@ -259,9 +275,9 @@ class Trainer:
         return "  ".join(parts)
 
     def _line(self, metrics: Mapping[str, float]) -> None:
-        if self.iteration % self.validate_every == 0 or self.iteration == self.iterations:
-            left = self.seconds / self.iteration * (self.iterations - self.iteration)
-            text = f"{self.iteration}/{self.iterations}  {self.seconds:.0f} s, {left:.0f} s left  {self._note(metrics)}"
+        if self.iteration % self.validate_every == 0 or self._done >= 1:
+            left = max(0.0, self.seconds / self._done - self.seconds)
+            text = f"{self.iteration}/{round(self.iteration / self._done)}  {self.seconds:.0f} s, {left:.0f} s left  {self._note(metrics)}"
             print(text, file=sys.stderr, flush=True)
 
 

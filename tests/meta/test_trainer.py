@@ -146,6 +146,21 @@ def test_a_run_killed_before_its_first_checkpoint_resumes_from_the_start(finishe
     assert_same_run(finished, folder)
 
 
+def test_environment_steps_end_a_run_and_its_decay(finished, tmp_path, capsys, monkeypatch):
+    scales, update = [], MAML.update
+    monkeypatch.setattr(MAML, "update", lambda *a: scales.append(a[2]) or update(*a))
+    played = [float(row["environment_steps"]) for row in metrics(finished)]
+    config = TINY.override(iterations=50, validate_every=50, environment_steps=int(played[1]) - 1)
+    train(config, tmp_path / "run")
+    rows = metrics(tmp_path / "run")
+    assert [float(row["environment_steps"]) for row in rows] == played[:2]
+    assert rows[1]["protagonist/score"]  # the last iteration is validated, whichever it is
+    assert "2/2 " in capsys.readouterr().err
+    assert scales == pytest.approx([1.0, 1.0 - 0.9 * played[0] / (played[1] - 1)])
+    train(config, tmp_path / "run", resume=True, quiet=True)
+    assert metrics(tmp_path / "run") == rows
+
+
 def test_resuming_a_finished_run_changes_nothing(finished, copy):
     train(TINY, copy, resume=True, quiet=True)
     assert_same_run(finished, copy)
