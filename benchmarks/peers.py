@@ -326,7 +326,8 @@ class Peers(Suite):
         return difference
 
     def _plot(self, game: str, own: Table, path: Path) -> None:
-        kinds, methods = PERSONAS[game], own.values("method")
+        kinds, learners = PERSONAS[game], [*self.trained, *self.tuned, *self.remembering]
+        methods = list(dict.fromkeys((*learners, *own.values("method"))))  # who learns has one colour in all games
         figure = canvas(4.2 * len(kinds), 4.4)
         shots = np.arange(self.shots + 1)
         panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
