@@ -123,26 +123,13 @@ class DataProblem:
     def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
         """See ``Problem.losses``; there is one set of data, and what a shot's are is for the tasks' loss to say."""
 
+        tasks, data = self._tasks, self._data  # and not self, which keeps what is made here: a cycle outlives its use
+
         def later(part: Part) -> _Later:
-            return _Later(list(players), lambda role: self._loss(role, players, part, shot, joint))
+            return _Later(list(players), lambda role: _loss(tasks, data, role, players, part, shot, joint))
 
         self.history[shot] = Losses(later("support"), later("query"))
         return self.history[shot]
-
-    def _loss(self, role: Role, players: Players, part: Part, shot: int, joint: bool) -> Tensor:
-        given = {r: w if joint or r == role else _constant(w) for r, w in players.items()}
-        loss = self._tasks.loss(role, given, self._data, part, shot)
-        n = len(self._data[0])
-        if not isinstance(loss, Tensor) or tuple(loss.shape) != (n,):
-            got = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-            raise InvalidInputError(
-                f"the {role}'s {part} loss is {got}, must be one number for each of {n} tasks: [{n}]"
-            )
-        if not loss.requires_grad and any(w.requires_grad for w in players[role].values()):
-            raise InvalidInputError(
-                f"the {role}'s {part} loss is not differentiable: no graph leads from it to the weights"
-            )
-        return loss
 
     def drop(self, role: Role, tasks: list[int]) -> None:
         """See ``Problem.drop``."""
@@ -155,6 +142,20 @@ class DataProblem:
     def draw(self, players: Players, shot: int) -> Drawn:
         """See ``Problem.draw``; the data are there already."""
         return lambda own, joint: self.losses(own, shot, joint)
+
+
+def _loss(tasks: Tasks, data: Data, role: Role, players: Players, part: Part, shot: int, joint: bool) -> Tensor:
+    """A player's loss on each task, checked."""
+    given = {r: w if joint or r == role else _constant(w) for r, w in players.items()}
+    loss, n = tasks.loss(role, given, data, part, shot), len(data[0])
+    if not isinstance(loss, Tensor) or tuple(loss.shape) != (n,):
+        got = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise InvalidInputError(f"the {role}'s {part} loss is {got}, must be one number for each of {n} tasks: [{n}]")
+    if not loss.requires_grad and any(w.requires_grad for w in players[role].values()):
+        raise InvalidInputError(
+            f"the {role}'s {part} loss is not differentiable: no graph leads from it to the weights"
+        )
+    return loss
 
 
 def _constant(weights: Weights) -> Weights:

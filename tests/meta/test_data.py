@@ -1,9 +1,11 @@
 """Tasks that are data: every gradient-based learner as it is, the same trainer, no games; and clear errors."""
 
+import gc
 import inspect
 import math
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -134,6 +136,22 @@ def test_recompute_gives_the_same_gradient():
     ]
     for name, value in found[0]["protagonist"][0].items():
         torch.testing.assert_close(value, found[1]["protagonist"][0][name])
+
+
+@pytest.mark.parametrize("second_order", [True, False])
+def test_an_iterations_graph_is_freed_without_the_garbage_collector(second_order):
+    tasks = Sines()
+    learner = MAML(tasks.init(0), MAMLConfig(steps=2, inner_lr=0.01, second_order=second_order))
+    gc.collect()
+    gc.disable()  # few objects hold large tensors: it would come late
+    try:
+        problem = DataProblem(tasks, tasks.draw(4, "train", 0))
+        learner.update(problem, 1.0)
+        gone = [weakref.ref(one) for one in (problem, problem.history[2].query["protagonist"])]
+        del problem
+        assert [one() for one in gone] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_broken_run_resumes_to_the_same_numbers(tmp_path):
