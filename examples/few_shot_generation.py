@@ -44,7 +44,7 @@ from metaduel.meta.problem import Players
 
 STEPS = 10  # joint updates, at most
 LATENT = 4  # numbers that a sample is made of
-FORGED = 32  # samples that an update judges
+FORGED = 64  # samples that an update judges
 TEST, LATENTS, SCRATCH, TUNE, JITTER = range(210, 215)  # purposes of the seeds, apart from those of training
 Distance = Callable[[Tensor, Tensor], Tensor]  # of samples [n, a, ...] and [n, b, ...]: [n]
 Real = Callable[
@@ -55,25 +55,28 @@ Real = Callable[
 class Waves:
     """A network on random Fourier features of its inputs (Tancik et al., NeurIPS 2020): few updates make it rise in one place.
 
+    Frequencies are of every scale alike, and amplitudes fall with their roots, as in the kernel of the energy distance in the plane.
+
     Args:
         inputs: how many.
         units: of the hidden layer.
-        scale: standard deviation of the frequencies, in radians per unit of input.
-        features: how many frequencies.
+        low: least frequency, radians per unit of input.
+        high: largest.
+        features: how many.
     """
 
-    def __init__(self, inputs: int, units: int = 64, scale: float = 0.8, features: int = 64) -> None:
+    def __init__(self, inputs: int, units: int = 64, low: float = 0.5, high: float = 6.0, features: int = 96) -> None:
         generator = torch.Generator().manual_seed(0)
-        spread = torch.exp(2 * torch.rand(features, generator=generator) - 1)
-        self._frequencies = scale * spread * torch.randn(inputs, features, generator=generator)
+        size = low * (high / low) ** torch.rand(features, generator=generator)
+        self._frequencies = size * nn.functional.normalize(torch.randn(inputs, features, generator=generator), dim=0)
+        self._amplitudes = size**-0.5 / (1 / size).sum() ** 0.5
         self._net = Dense((2 * features, units, 1), slope=0.2, bounded=True)
         self.head_names, self.init = self._net.head_names, self._net.init
 
     def __call__(self, weights: Weights, x: Tensor) -> Tensor:
         """Outputs [N, M, 1] for inputs [N, M, d]."""
         phase = x @ self._frequencies
-        both = torch.cat([torch.sin(phase), torch.cos(phase)], -1) / phase.shape[-1] ** 0.5
-        return self._net(weights, both)
+        return self._net(weights, torch.cat([torch.sin(phase), torch.cos(phase)], -1) * self._amplitudes.repeat(2))
 
 
 class Forging(Tasks):
@@ -97,7 +100,7 @@ class Forging(Tasks):
         self._real, self._shape, self._squash, self._judge, self._distance = real, shape, squash, judge, distance
 
     def draw(self, n: int, split: Split, seed: int) -> Data:
-        """Shots, fresh samples, latents of every update [n, 10, 32, 4], latents of the samples that are judged [n, M, 4]."""
+        """Shots, fresh samples, latents of every update [n, 10, 64, 4], latents of the samples that are judged [n, M, 4]."""
         shots, fresh = self._real(n, split, seed)
         generator = torch.Generator().manual_seed(derive_seed(seed, LATENTS))
         update = torch.randn(n, STEPS, FORGED, LATENT, generator=generator)
@@ -151,7 +154,7 @@ class Settings:
     methods: tuple[Literal["maml", "reptile"], ...] = ("maml", "reptile")
     shots: int = 8
     seeds: int = 1
-    iterations: int = 800
+    iterations: int = 600
     tasks: int = 16
     judge: Literal["energy", "discriminator"] = "energy"
     test_tasks: int = 100
