@@ -44,7 +44,6 @@ from metaduel.meta.problem import Players
 
 STEPS = 10  # joint updates, at most
 LATENT = 4  # numbers that a sample is made of
-FORGED = 64  # samples that an update judges
 TEST, LATENTS, SCRATCH, TUNE, JITTER = range(210, 215)  # purposes of the seeds, apart from those of training
 Distance = Callable[[Tensor, Tensor], Tensor]  # of samples [n, a, ...] and [n, b, ...]: [n]
 Real = Callable[
@@ -55,7 +54,7 @@ Real = Callable[
 class Waves:
     """A network on random Fourier features of its inputs (Tancik et al., NeurIPS 2020): few updates make it rise in one place.
 
-    Frequencies are of every scale alike, and amplitudes fall with their roots, as in the kernel of the energy distance in the plane.
+    Frequencies are of every scale alike, and amplitudes fall with their roots, as in the energy distance's kernel in the plane.
 
     Args:
         inputs: how many.
@@ -90,20 +89,22 @@ class Forging(Tasks):
         squash: of the generator's outputs.
         judge: by what the generator is judged after an update, see the module.
         distance: in which validation is scored.
+        forged: samples that an update judges.
     """
 
     def __init__(
         self, generator: Network, discriminator: Network, real: Real, shape: tuple[int, ...],
-        squash: Callable[[Tensor], Tensor], judge: Literal["energy", "discriminator"], distance: Distance,
+        squash: Callable[[Tensor], Tensor], judge: Literal["energy", "discriminator"], distance: Distance, forged: int,
     ) -> None:  # fmt: skip
         self.networks = {"protagonist": generator, "adversary": discriminator}
         self._real, self._shape, self._squash, self._judge, self._distance = real, shape, squash, judge, distance
+        self._forged = forged
 
     def draw(self, n: int, split: Split, seed: int) -> Data:
-        """Shots, fresh samples, latents of every update [n, 10, 64, 4], latents of the samples that are judged [n, M, 4]."""
+        """Shots, fresh samples, latents of every update [n, 10, F, 4], latents of the samples that are judged [n, M, 4]."""
         shots, fresh = self._real(n, split, seed)
         generator = torch.Generator().manual_seed(derive_seed(seed, LATENTS))
-        update = torch.randn(n, STEPS, FORGED, LATENT, generator=generator)
+        update = torch.randn(n, STEPS, self._forged, LATENT, generator=generator)
         return shots, fresh, update, torch.randn(n, max(64, fresh.shape[1]), LATENT, generator=generator)
 
     def made(self, players: Players, latent: Tensor) -> Tensor:
@@ -247,12 +248,10 @@ def make_tasks(settings: Settings) -> tuple[Forging, Distance]:
     """The tasks, and the distance that is reported."""
     if settings.data == "plane":
         generator, discriminator = Dense((LATENT, 64, 64, 2)), Waves(2)
-        return (
-            Forging(
-                generator, discriminator, plane(settings.shots), (2,), lambda x: x, settings.judge, energy_distance
-            ),
-            energy_distance,
-        )
+        real, squash = plane(settings.shots), nn.Identity()
+        return Forging(
+            generator, discriminator, real, (2,), squash, settings.judge, energy_distance, 64
+        ), energy_distance
     if settings.data == "digits":
         classes = split(digits(), 6, 1)
     else:
@@ -264,7 +263,7 @@ def make_tasks(settings: Settings) -> tuple[Forging, Distance]:
     generator = Dense((LATENT, 64, 128, side * side))
     discriminator = Convolutional(1, 1, (32, 32), normalise=False, slope=0.2, pooled=False, side=side, bounded=True)
     real, shape = drawings(classes, settings.shots), (side, side, 1)
-    return Forging(generator, discriminator, real, shape, torch.sigmoid, settings.judge, distance), distance
+    return Forging(generator, discriminator, real, shape, torch.sigmoid, settings.judge, distance, 32), distance
 
 
 def distances(
@@ -358,8 +357,8 @@ def main(settings: Settings) -> dict[str, np.ndarray]:
 def report(settings: Settings, found: Mapping[str, np.ndarray], copies: Mapping[str, np.ndarray], width: float) -> None:
     """Write and show the tables and the curves."""
     what = "energy distance" if settings.data == "plane" else "kernel distance in features"
-    note = f"{settings.test_tasks} held-out tasks, {settings.shots} shots. Jitter of {width}, rates of all but MAML, which learns "
-    note += "them: chosen on validation tasks. Joint: adapted the same way after joint pretraining."
+    note = f"{settings.test_tasks} held-out tasks, {settings.shots} shots. Jitter of {width}, and rates of all but MAML, which "
+    note += "learns them: chosen on validation tasks. Joint: adapted the same way after joint pretraining."
     taken = (0, 1, 2, 5, STEPS)
     sheets = [steps_sheet(f"{settings.data}: {what} to fresh samples", found, taken, 1.0, note)]
     others = (("scratch", STEPS), ("joint", STEPS), ("jittered shots", 0))

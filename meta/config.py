@@ -29,7 +29,7 @@ class RunConfig:
         method: see `metaduel methods`.
         seed: of everything random.
         iterations: outer steps.
-        environment_steps: end after so many, both seats of a game counted once, if that is before the last iteration; 0: no limit.
+        environment_steps: end after so many, both seats of a game counted once, if there are iterations left; 0: no limit.
         tasks: tasks per iteration and player.
         episodes: episodes per task and shot in training.
         horizon: steps per episode; 0: the environment's own.

@@ -122,7 +122,6 @@ class DataProblem:
 
     def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
         """See ``Problem.losses``; there is one set of data, and what a shot's are is for the tasks' loss to say."""
-
         tasks, data = self._tasks, self._data  # and not self, which keeps what is made here: a cycle outlives its use
 
         def later(part: Part) -> _Later:

@@ -277,7 +277,8 @@ class Trainer:
     def _line(self, metrics: Mapping[str, float]) -> None:
         if self.iteration % self.validate_every == 0 or self._done >= 1:
             left = max(0.0, self.seconds / self._done - self.seconds)
-            text = f"{self.iteration}/{round(self.iteration / self._done)}  {self.seconds:.0f} s, {left:.0f} s left  {self._note(metrics)}"
+            count = f"{self.iteration}/{round(self.iteration / self._done)}"
+            text = f"{count}  {self.seconds:.0f} s, {left:.0f} s left  {self._note(metrics)}"
             print(text, file=sys.stderr, flush=True)
 
 
