@@ -141,7 +141,7 @@ class Settings:
         methods: to train, beside joint pretraining.
         shots: K, real samples that are adapted to.
         seeds: runs of each method.
-        iterations: outer steps; joint training, which is cheaper, gets five times as many.
+        iterations: outer steps; joint training, which is cheaper, gets twice as many.
         tasks: distributions per iteration.
         judge: of the generator after an update, see the module.
         test_tasks: held-out distributions.
@@ -155,7 +155,7 @@ class Settings:
     methods: tuple[Literal["maml", "reptile"], ...] = ("maml", "reptile")
     shots: int = 8
     seeds: int = 1
-    iterations: int = 600
+    iterations: int = 1500
     tasks: int = 16
     judge: Literal["energy", "discriminator"] = "energy"
     test_tasks: int = 100
@@ -326,7 +326,7 @@ def main(settings: Settings) -> dict[str, np.ndarray]:
     n = settings.test_tasks
     for seed in range(settings.seeds):
         for method in (*settings.methods, "joint"):
-            iterations = settings.iterations * (5 if method == "joint" else 1)
+            iterations = settings.iterations * (2 if method == "joint" else 1)
             run = meta_train(
                 tasks, settings.folder / f"{method}-{seed}", resume=True, quiet=settings.quiet, method=method, seed=seed,
                 iterations=iterations, tasks=settings.tasks, validate_every=max(1, iterations // 10),
