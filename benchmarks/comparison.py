@@ -46,7 +46,7 @@ from metaduel.meta.train import train
 TRIAL, CURVE, RIVAL, RESPONSE = "tuning trial", "learning curve", "rival", "response"
 RANDOM, INFORMED, SCRIPTED = "random start", "informed", "scripted"
 TRIAL_SEED = 1000  # of the trainings that settings are chosen by
-VALIDATIONS = 6  # of a training
+VALIDATIONS = 6  # of a training, about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -398,11 +398,10 @@ class Comparison(Suite):
                 )  # fmt: skip
                 own = curves.filter(role=role, method=method)
                 runs = [own.filter(seed=seed) for seed in own.values("seed")]
-                looks = min((len(run) for run in runs), default=0)  # seeds may differ by one, and by a few steps
-                steps, values = (
-                    np.mean([run[name][:looks] for run in runs], 0) if runs else [] for name in ("shot", "return")
-                )
-                below.plot(np.asarray(steps) / 1000, values, color=colour, linestyle=line, linewidth=1.4)
+                if runs:  # each looked at its own times, which need not be as many
+                    steps = np.linspace(1, VALIDATIONS, VALIDATIONS) / VALIDATIONS * self.steps / 1000
+                    values = np.mean([np.interp(steps, run["shot"], run["return"]) for run in runs], 0)
+                    below.plot(steps / 1000, values, color=colour, linestyle=line, linewidth=1.4)
             if INFORMED in self.methods:
                 above.axhline(panel.pivot(INFORMED, role, 0).mean(), color="#555555", linestyle=":", linewidth=1.2)
             above.set_title(f"{panel['family'][0]}, {role}", loc="left", fontsize=10)
@@ -422,10 +421,10 @@ def learn(config: TrainConfig, steps: int, folder: Path) -> Run:
     probe = config.override(iterations=1, validate_every=1, validation_tasks=1)
     train(probe, folder / "probe", resume=True, quiet=True)
     expected = steps / float(_metrics(folder / "probe")[0]["environment_steps"])
-    # Episodes may become shorter than those of the first iteration, so that there are more iterations.
+    # Episodes may become shorter than those of the first iteration, so that there are more iterations; never ten times as many.
     return train(
         config.override(
-            environment_steps=steps, iterations=math.ceil(3 * expected), validate_every=max(1, round(expected / VALIDATIONS))
+            environment_steps=steps, iterations=math.ceil(10 * expected), validate_every=max(1, round(expected / VALIDATIONS))
         ),
         folder / "run", resume=True, quiet=True,
     )  # fmt: skip

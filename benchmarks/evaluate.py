@@ -137,7 +137,9 @@ def _rank(run: Run) -> int:
 def _describe(folder: Path, run: Run) -> str:
     method = "informed" if run.config.informed else run.config.method
     best = ", ".join(f"{role} of iteration {number}" for role, number in run.iterations.items())
-    return f"{folder.name}: {method}, seed {run.config.seed}, {run.config.iterations} iterations ({best})"
+    steps = run.config.environment_steps
+    length = f"{run.config.iterations} iterations" + (f" or {steps:,} environment steps" if steps else "")
+    return f"{folder.name}: {method}, seed {run.config.seed}, {length} ({best})"
 
 
 def _check(folders: Sequence[Path], runs: Sequence[Run]) -> None:

@@ -154,8 +154,10 @@ class Peers(Suite):
     def __post_init__(self) -> None:
         for name in ("seeds", "shots", "episodes"):
             check_whole(name, getattr(self, name))
-        for changes in self.trained.values():
-            check_whole("seeds", changes.get("seeds", self.seeds))
+        for name, changes in self.trained.items():
+            check_whole("seeds", changes.get("seeds", 1))
+            if changes.get("seeds", 1) > self.seeds:
+                raise InvalidInputError(f"seeds={changes['seeds']} of {name} must be at most seeds={self.seeds}")
         for game in (*self.games, *self.optimum.games):
             if find(game).name not in PERSONAS:
                 raise unknown("repeated matrix game", game, PERSONAS)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress(what: str, total: int, quiet: bool, done: int = 0) -> Iterator[Callable[[str | None], None]]:
-    """Job i of n and the time left; called with each job's label before it, with None at the end.
+    """Job i of n and the time left; called with a label of what comes at the start and when a job is done, with None at the end.
 
     Args:
         what: a word for a job.

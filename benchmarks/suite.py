@@ -13,10 +13,12 @@ import importlib.resources
 import json
 import multiprocessing
 import re
+import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +30,7 @@ from metaduel.benchmarks import table as tables
 from metaduel.benchmarks.progress import progress
 from metaduel.benchmarks.report import Sheet
 from metaduel.benchmarks.table import Table
-from metaduel.envs.errors import InvalidInputError, unknown
+from metaduel.envs.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.spec import GameSpec
 from metaduel.meta.checkpoint import write_atomic
 
@@ -145,14 +147,16 @@ class Played(NamedTuple):
 
 def play(cells: Sequence[Cell], folder: Path, quiet: bool = False, workers: int = 1) -> Played:
     """Play the cells that are not finished yet; see ``run``."""
+    check_whole("workers", workers)
     finished = {cell.stem for cell in cells if _record(cell, folder) is not None}
     waiting = [cell for cell in cells if cell.stem not in finished]
     with progress("cell", len(cells), quiet, len(finished)) as show:
         if workers > 1:
             _play_at_once(waiting, finished, folder, workers, show)
-        for cell in waiting if workers == 1 else ():
-            show(cell.name)
-            _play(cell, folder)
+        else:
+            for cell in waiting:
+                show(cell.name)
+                _play(cell, folder)
         show(None)
     records = [_record(cell, folder) for cell in cells]
     table = tables.concatenate([tables.read(_path(cell, folder, "csv.gz")) for cell in cells])
@@ -177,22 +181,44 @@ def _play_at_once(
     """Play each cell as soon as a process is free and what it needs is there, in their order otherwise."""
     left, running, fresh = list(waiting), dict[Future[None], Cell](), 1
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(workers, context, configure, (1,)) as pool:
+    with ProcessPoolExecutor(workers, context, _prepare) as pool:
         while left or running:
             ready = (cell for cell in left if finished.issuperset(cell.needs))
-            started = [cell for cell, _ in zip(ready, range(workers - len(running)), strict=False)]
-            for cell in started:
+            for cell, _ in list(zip(ready, range(workers - len(running)), strict=False)):
                 left.remove(cell)
-                running[pool.submit(_play, cell, folder)] = cell
+                running[pool.submit(_play_interruptibly, cell, folder)] = cell
+            if not running:
+                raise InvalidInputError(f"cell {left[0].name!r} needs {left[0].needs}, which no cell before it makes")
             for _ in range(fresh):
                 show("; ".join(cell.name for cell in running.values()))
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             fresh = len(done)
             for future in done:
                 finished.add(running.pop(future).stem)
-                future.result()  # raises what it raised; the others' cells are finished first
+                try:
+                    future.result()  # raises what it raised; the others' cells are finished first
+                except BrokenProcessPool:
+                    raise InvalidInputError(
+                        f"workers={workers}: a process was ended from outside, as it is when memory runs out; fewer may do. "
+                        "Finished cells stay"
+                    ) from None
         for _ in range(fresh - 1):
             show(None)
+
+
+def _prepare() -> None:
+    """A process that plays cells. Ctrl-C reaches it, too: whoever has no cell must not die of it, which would end the others."""
+    configure(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _play_interruptibly(cell: Cell, folder: Path) -> None:
+    """Play a cell that Ctrl-C makes save and stop."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _play(cell, folder)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _path(cell: Cell, folder: Path, kind: str) -> Path:

@@ -101,7 +101,7 @@ class Forging(Tasks):
         self._forged = forged
 
     def draw(self, n: int, split: Split, seed: int) -> Data:
-        """Shots, fresh samples, latents of every update [n, 10, F, 4], latents of the samples that are judged [n, M, 4]."""
+        """Shots, fresh samples, latents of every update [n, 10, forged, 4], latents of the samples that are judged [n, M, 4]."""
         shots, fresh = self._real(n, split, seed)
         generator = torch.Generator().manual_seed(derive_seed(seed, LATENTS))
         update = torch.randn(n, STEPS, self._forged, LATENT, generator=generator)
@@ -250,7 +250,7 @@ def make_tasks(settings: Settings) -> tuple[Forging, Distance]:
         generator, discriminator = Dense((LATENT, 64, 64, 2)), Waves(2)
         real, squash = plane(settings.shots), nn.Identity()
         return Forging(
-            generator, discriminator, real, (2,), squash, settings.judge, energy_distance, 64
+            generator, discriminator, real, (2,), squash, settings.judge, energy_distance, forged=64
         ), energy_distance
     if settings.data == "digits":
         classes = split(digits(), 6, 1)
@@ -263,7 +263,7 @@ def make_tasks(settings: Settings) -> tuple[Forging, Distance]:
     generator = Dense((LATENT, 64, 128, side * side))
     discriminator = Convolutional(1, 1, (32, 32), normalise=False, slope=0.2, pooled=False, side=side, bounded=True)
     real, shape = drawings(classes, settings.shots), (side, side, 1)
-    return Forging(generator, discriminator, real, shape, torch.sigmoid, settings.judge, distance, 32), distance
+    return Forging(generator, discriminator, real, shape, torch.sigmoid, settings.judge, distance, forged=32), distance
 
 
 def distances(

@@ -7,6 +7,7 @@ query. Random numbers come from seeds that ``draw`` is given, so that a resumed 
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -140,7 +141,16 @@ class DataProblem:
 
     def draw(self, players: Players, shot: int) -> Drawn:
         """See ``Problem.draw``; the data are there already."""
-        return lambda own, joint: self.losses(own, shot, joint)
+        reference = weakref.ref(
+            self
+        )  # the graph of an update that is recomputed holds this, and ``history`` holds the graph
+
+        def losses(own: Players, joint: bool) -> Losses:
+            problem = reference()
+            assert problem is not None
+            return problem.losses(own, shot, joint)
+
+        return losses
 
 
 def _loss(tasks: Tasks, data: Data, role: Role, players: Players, part: Part, shot: int, joint: bool) -> Tensor:

@@ -117,6 +117,8 @@ class Trainer:
     def _check_same(self, config: Mapping[str, Any]) -> None:
         old = read_config(self.folder)
         for name in sorted(set(old) | set(config)):
+            if name not in old and not config[name]:
+                continue  # a setting that is younger than the run, and off
             if old.get(name) != config.get(name):
                 raise InvalidInputError(
                     f"{self.folder} was started with {name}={old.get(name)!r}, not {config.get(name)!r}: "
@@ -136,22 +138,22 @@ class Trainer:
         events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.iteration + 1)  # type: ignore[no-untyped-call]
         with events as writer, self._interrupts(), self._display() as show:
             while self._done < 1 and not self._interrupted:
-                done = self.iteration + 1
+                number = self.iteration + 1
                 try:
                     metrics = self._iterate()
-                    validated = done % self.validate_every == 0 or self._done_after(done) >= 1
+                    validated = number % self.validate_every == 0 or self._done_after(number) >= 1
                     if validated:
                         metrics |= self.source.validate(self.learner)
                 except FloatingPointError as error:
                     raise self._stopped(str(error)) from None
                 self._check_finite(metrics)
                 if validated:
-                    self._keep_best(metrics, done)
-                self.iteration, self.seconds = done, before + time.perf_counter() - start
+                    self._keep_best(metrics, number)
+                self.iteration, self.seconds = number, before + time.perf_counter() - start
                 metrics["seconds"] = self.seconds
-                self._rows.append({"iteration": float(done), **metrics})
+                self._rows.append({"iteration": float(number), **metrics})
                 for name, value in metrics.items():
-                    writer.add_scalar(name, value, done)  # type: ignore[no-untyped-call]
+                    writer.add_scalar(name, value, number)  # type: ignore[no-untyped-call]
                 show(metrics)
                 if validated or self._interrupted:
                     self._save()
@@ -164,8 +166,15 @@ class Trainer:
         return self._done_after(self.iteration)
 
     def _done_after(self, iterations: int, of: float = 1.0) -> float:
-        """The same for so many iterations, and the steps that are played."""
+        """The same for so many iterations and the steps that are played, times ``of``, multiplied first as it always was, so that
+        old runs are repeated to the last digit.
+        """
         return max(of * iterations / self.iterations, of * self.steps / (self.environment_steps or math.inf))
+
+    @property
+    def _expected(self) -> int:
+        """Iterations of the whole training, as far as one can tell where steps are limited."""
+        return max(self.iteration, round(self.iteration / self._done)) if self.iteration else self.iterations
 
     def _iterate(self) -> dict[str, float]:
         problem = self.source.problem(self.iteration)
@@ -258,11 +267,10 @@ class Trainer:
             TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
         )  # fmt: skip
         with Progress(*columns, console=console) as progress:
-            task = progress.add_task(self.folder.name, total=self.iterations, completed=self.iteration, note="")
+            task = progress.add_task(self.folder.name, total=self._expected, completed=self.iteration, note="")
 
             def show(metrics: Mapping[str, float]) -> None:
-                total = round(self.iteration / self._done)  # as far as one can tell, where steps are limited
-                progress.update(task, completed=self.iteration, total=total, note=self._note(metrics))
+                progress.update(task, completed=self.iteration, total=self._expected, note=self._note(metrics))
 
             yield show
 
@@ -277,8 +285,7 @@ class Trainer:
     def _line(self, metrics: Mapping[str, float]) -> None:
         if self.iteration % self.validate_every == 0 or self._done >= 1:
             left = max(0.0, self.seconds / self._done - self.seconds)
-            count = f"{self.iteration}/{round(self.iteration / self._done)}"
-            text = f"{count}  {self.seconds:.0f} s, {left:.0f} s left  {self._note(metrics)}"
+            text = f"{self.iteration}/{self._expected}  {self.seconds:.0f} s, {left:.0f} s left  {self._note(metrics)}"
             print(text, file=sys.stderr, flush=True)
 
 

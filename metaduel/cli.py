@@ -391,13 +391,14 @@ def reproduce(
         workers: cells that are played at once, each with one thread; 0: as many as there are processors.
         quiet: no progress.
     """
+    from metaduel.agents.runtime import processors
     from metaduel.benchmarks.reproduce import reproduce as run
     from metaduel.meta.trainer import TrainingStopped
 
     check_whole("workers", workers, 0)
     target = folder or Path("runs") / f"reproduce-{name}"
     try:
-        found = run(name, target, quiet, workers or os.cpu_count() or 1)
+        found = run(name, target, quiet, workers or processors())
     except TrainingStopped as error:
         _stopped(error)
     except KeyboardInterrupt:

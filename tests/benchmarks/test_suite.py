@@ -2,7 +2,12 @@
 
 import importlib
 import json
+import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +85,46 @@ def test_a_cell_that_fails_in_another_process_says_why_and_the_others_stay(tmp_p
         suite.play(chain("a", "broken", "c", "d"), tmp_path, quiet=True, workers=2)
     assert list(tmp_path.glob("cells/a*.json"))
     assert not list(tmp_path.glob("cells/broken*"))
+
+
+INTERRUPTED = """
+import sys
+from functools import partial
+from pathlib import Path
+sys.path.append({here!r})
+import playable
+from metaduel.benchmarks import suite
+from metaduel.envs.registry import find
+
+if __name__ == "__main__":
+    cell = suite.Cell("slow", find("Pursuit"), {{}}, partial(playable.save_when_interrupted, None))
+    suite.play([cell], Path("suite"), workers=2)
+"""
+
+
+def test_ctrl_c_lets_cells_save_though_other_processes_are_idle(tmp_path):
+    (tmp_path / "main.py").write_text(INTERRUPTED.format(here=str(Path(__file__).parent)))
+    process = subprocess.Popen(
+        [sys.executable, "main.py"], cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("suite/work/*/begun")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode
+    assert list(tmp_path.glob("suite/work/*/saved"))
+    assert "KeyboardInterrupt" in error
+    assert "BrokenProcessPool" not in error
+
+
+def test_needs_that_no_cell_makes_are_named(tmp_path, chain):
+    with pytest.raises(InvalidInputError, match=r"'c' needs .*which no cell before it makes"):
+        suite.play(chain("a", "b", "c")[1:], tmp_path, quiet=True, workers=2)
+    with pytest.raises(InvalidInputError, match="workers=0"):
+        suite.play(chain("a"), tmp_path, quiet=True, workers=0)
 
 
 def test_rows_without_a_record_are_of_a_cell_that_is_not_finished(tmp_path):

@@ -138,10 +138,10 @@ def test_recompute_gives_the_same_gradient():
         torch.testing.assert_close(value, found[1]["protagonist"][0][name])
 
 
-@pytest.mark.parametrize("second_order", [True, False])
-def test_an_iterations_graph_is_freed_without_the_garbage_collector(second_order):
+@pytest.mark.parametrize("settings", [{}, {"second_order": False}, {"recompute": True}, {"peer": True}])
+def test_an_iterations_graph_is_freed_without_the_garbage_collector(settings):
     tasks = Sines()
-    learner = MAML(tasks.init(0), MAMLConfig(steps=2, inner_lr=0.01, second_order=second_order))
+    learner = MAML(tasks.init(0), MAMLConfig(steps=2, inner_lr=0.01, **settings))
     gc.collect()
     gc.disable()  # few objects hold large tensors: it would come late
     try:

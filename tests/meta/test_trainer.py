@@ -150,15 +150,24 @@ def test_environment_steps_end_a_run_and_its_decay(finished, tmp_path, capsys, m
     scales, update = [], MAML.update
     monkeypatch.setattr(MAML, "update", lambda *a: scales.append(a[2]) or update(*a))
     played = [float(row["environment_steps"]) for row in metrics(finished)]
-    config = TINY.override(iterations=50, validate_every=50, environment_steps=int(played[1]) - 1)
+    config = TINY.override(iterations=50, validate_every=50, environment_steps=round(1.3 * played[0]))
     train(config, tmp_path / "run")
     rows = metrics(tmp_path / "run")
     assert [float(row["environment_steps"]) for row in rows] == played[:2]
     assert rows[1]["protagonist/score"]  # the last iteration is validated, whichever it is
     assert "2/2 " in capsys.readouterr().err
-    assert scales == pytest.approx([1.0, 1.0 - 0.9 * played[0] / (played[1] - 1)])
+    assert scales == pytest.approx([1.0, 1.0 - 0.9 * played[0] / config.environment_steps])
     train(config, tmp_path / "run", resume=True, quiet=True)
     assert metrics(tmp_path / "run") == rows
+
+
+def test_a_run_that_is_older_than_a_setting_goes_on_while_that_is_off(finished, copy):
+    settings = yaml.safe_load((copy / "config.yaml").read_text())
+    del settings["environment_steps"]
+    (copy / "config.yaml").write_text(yaml.safe_dump(settings))
+    train(TINY, copy, resume=True, quiet=True)
+    with pytest.raises(InvalidInputError, match="environment_steps=None, not 7"):
+        train(TINY.override(environment_steps=7), copy, resume=True, quiet=True)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, copy):
