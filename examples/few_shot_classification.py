@@ -126,7 +126,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "anil": {"steps": 1, "inner_lr": 0.4},
     "meta_sgd": {"steps": 1, "inner_lr": 0.4},
 }
-LONGER = {"reptile": 1.5}  # times as many iterations: its validation accuracy rises for longer
+LONGER = {"reptile": 1.5}  # times as many iterations as the others
 EPISODES: dict[str, dict[str, int]] = {"reptile": {"fresh": 5, "fresh_shots": 2, "train_queries": 1}}
 
 
