@@ -78,6 +78,16 @@ class Waves:
         return self._net(weights, torch.cat([torch.sin(phase), torch.cos(phase)], -1) * self._amplitudes.repeat(2))
 
 
+def latents(generator: torch.Generator, *shape: int) -> Tensor:
+    """Normal latents [*shape, 4] that fill their space evenly: a few tell more of what is made of all than independent ones do.
+
+    Sobol points, moved by a random shift in every set (Cranley and Patterson, SIAM Journal on Numerical Analysis 1976).
+    """
+    points = torch.quasirandom.SobolEngine(LATENT, scramble=True, seed=0).draw(shape[-1])
+    moved = (points + torch.rand(*shape[:-1], 1, LATENT, generator=generator)) % 1
+    return torch.special.ndtri(moved.clamp(1e-6, 1 - 1e-6))
+
+
 class Forging(Tasks):
     """Tasks of samples: K to adapt to, fresh ones to be judged by.
 
@@ -104,8 +114,8 @@ class Forging(Tasks):
         """Shots, fresh samples, latents of every update [n, 10, forged, 4], latents of the samples that are judged [n, M, 4]."""
         shots, fresh = self._real(n, split, seed)
         generator = torch.Generator().manual_seed(derive_seed(seed, LATENTS))
-        update = torch.randn(n, STEPS, self._forged, LATENT, generator=generator)
-        return shots, fresh, update, torch.randn(n, max(64, fresh.shape[1]), LATENT, generator=generator)
+        update = latents(generator, n, STEPS, self._forged)
+        return shots, fresh, update, latents(generator, n, max(64, fresh.shape[1]))
 
     def made(self, players: Players, latent: Tensor) -> Tensor:
         """The generator's samples [N, M, ...]."""
@@ -166,7 +176,7 @@ class Settings:
 
 
 LEARNERS: dict[str, dict[str, Any]] = {
-    "maml": {"steps": STEPS, "inner_lr": 0.3, "inner_lr_outer_lr": 0.03, "outer_lr": 5e-3},
+    "maml": {"steps": STEPS, "inner_lr": 0.3, "inner_lr_outer_lr": 0.03, "outer_lr": 5e-3, "momentum": 0.9},
     "reptile": {"steps": STEPS, "inner_lr": 0.5, "outer_lr": 2e-3},
     "joint": {"steps": 0, "outer_lr": 3e-3},
 }

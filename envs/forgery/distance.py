@@ -46,6 +46,6 @@ def draw_real(params: Any, n: int, seed: Tensor) -> Tensor:
     """
     rows = seed.shape[0]
     # Its own key: a plain one would repeat the numbers of an episode with this seed.
-    key = noise.episode_key(noise.mix(seed).repeat_interleave(n), torch.arange(n).repeat(rows))
+    key = noise.episode_key(noise.mix(seed).repeat_interleave(n), torch.arange(n, device=seed.device).repeat(rows))
     numbers = noise.uniform(key, torch.zeros_like(key), noise.INIT, NUMBERS, params[0].dtype)
     return real_sample(tree_map(lambda p: p.repeat_interleave(n), params), numbers).reshape(rows, n, 2)

@@ -134,7 +134,8 @@ def _verdict(probability: Tensor) -> Tensor:
 def _squared_distances(view: View) -> tuple[Tensor, Tensor]:
     """Of the shown point to every mode, [9, B] m^2, and which of the modes there are, [9, B] bool."""
     params: Params = view.params
-    numbers = torch.arange(_MODES, dtype=params.radius.dtype).unsqueeze(1).expand(-1, params.radius.shape[0])
+    numbers = torch.arange(_MODES, dtype=params.radius.dtype, device=params.radius.device)
+    numbers = numbers.unsqueeze(1).expand(-1, params.radius.shape[0])
     x, y = mode_place(params, numbers)
     shown_x, shown_y = view.state.shown.t()
     gap_x, gap_y = shown_x - x, shown_y - y

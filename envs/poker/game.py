@@ -187,12 +187,13 @@ class Poker(Game[Params, State]):
 
     def _legal(self, state: State, seat: int) -> Tensor:
         """[A, B]."""
-        return self.choices[:, torch.where(state.turn == seat, state.node, self.nodes)]
+        return self.choices.to(state.node.device)[:, torch.where(state.turn == seat, state.node, self.nodes)]
 
     def observe(self, params: Params, state: State) -> Pair:
         """Own card, bets, the last hand's result; never what the other holds now."""
         dtype = params.ante.dtype
-        nodes, ranks = torch.arange(self.nodes).unsqueeze(1), torch.arange(self.ranks).unsqueeze(1)
+        numbers = torch.arange(max(self.nodes, self.ranks), device=state.node.device).unsqueeze(1)
+        nodes, ranks = numbers[: self.nodes], numbers[: self.ranks]
         bets = [state.node == nodes]
         if self.rounds == 2:
             public = torch.where(state.first > 0, state.public, NOBODY)
@@ -217,7 +218,7 @@ class Poker(Game[Params, State]):
     def step(self, params: Params, state: State, actions: Pair, noise: Tensor) -> tuple[State, Outcome]:
         """Play the turn of whoever's turn it is; a hand that is over is paid, and the next one dealt."""
         turn, node = state.turn, state.node
-        move = self.moves.view(-1)[torch.where(turn == 0, *actions) * self.nodes + node]
+        move = self.moves.to(node.device).view(-1)[torch.where(turn == 0, *actions) * self.nodes + node]
         folded = move == FOLD
         closed = (move == CALL) & (node > 0)
         second = state.first > 0
@@ -225,7 +226,7 @@ class Poker(Game[Params, State]):
 
         won = self._result(params, state, folded)
         first = torch.where(closed, node, state.first) if self.rounds == 2 else state.first
-        after = self.after.view(-1)[move * self.nodes + node]
+        after = self.after.to(node.device).view(-1)[move * self.nodes + node]
         hand = state.hand + over
         cards = self.deal(params, noise)
         played = State(

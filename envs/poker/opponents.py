@@ -34,7 +34,7 @@ def equity(copies: Tensor, card: Tensor, public: Tensor, rounds: int) -> Tensor:
         public: [B] int64, -1 where it is not known.
         rounds: of the game; in the first of two, the public card is drawn at random.
     """
-    ranks = torch.arange(copies.shape[1])
+    ranks = torch.arange(copies.shape[1], device=copies.device)
     left = copies - (card.unsqueeze(1) == ranks).to(copies.dtype)
 
     def known(public: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def equity(copies: Tensor, card: Tensor, public: Tensor, rounds: int) -> Tensor:
 
 def copies_of(game: Poker, params: Params) -> Tensor:
     """Cards of each rank in the deck, [B, R]."""
-    ranks, top = torch.arange(game.ranks), params.ranks.unsqueeze(1) - 1
+    ranks, top = torch.arange(game.ranks, device=params.ranks.device), params.ranks.unsqueeze(1) - 1
     between = torch.where(ranks < top, params.middle.unsqueeze(1), 0.0)
     return torch.where(
         ranks == 0, params.low.unsqueeze(1), torch.where(ranks == top, params.high.unsqueeze(1), between)
@@ -88,7 +88,8 @@ class Seat:
     def equity(self, view: View) -> Tensor:
         """[B] of the own hand, in a deck with equally many cards of each rank."""
         public = self.public(view.state) % (self.game.ranks + 1)
-        return self.equities[view.params.ranks.long() - 3, self.card(view.state), public].to(view.observation.dtype)
+        equities = self.equities.to(public.device)
+        return equities[view.params.ranks.long() - 3, self.card(view.state), public].to(view.observation.dtype)
 
     def won(self, state: State) -> Tensor:
         """[B] chips won in the hand before."""
@@ -99,7 +100,7 @@ class Seat:
 
         ``u``: [B, 2] uniforms. Where no raise is left it calls; where there is no bet it checks instead of folding.
         """
-        state, making = view.state, self.game.action_for
+        state, making = view.state, self.game.action_for.to(view.state.node.device)
         move = torch.where(u[:, 0] < raises, RAISE, torch.where(u[:, 1] < calls, CALL, FOLD))
         action = making[move, state.node]
         action = torch.where(action < 0, making[CALL, state.node], action)
@@ -156,7 +157,7 @@ def _equilibrium(seat: Seat) -> Rule:
         state = view.state
         # Where there is no public card yet, any will do: the index is not used.
         index = seat.game.information_state(seat.card(state), state.public, state.first, state.node)
-        chances = table[view.params.ranks.long() - 3, index].to(noise.dtype)
+        chances = table.to(index.device)[view.params.ranks.long() - 3, index].to(noise.dtype)
         action = (noise >= chances[:, :-1]).sum(1)
         return torch.where(state.turn == seat.seat, action, 0), memory
 
@@ -186,7 +187,7 @@ def _punisher(seat: Seat) -> Rule:
         equity = seat.equity(view)
         raises = torch.where(folds_a_lot, one, _at_least(equity, value))
         action = seat.act(view, raises, _at_least(equity, 0.5), noise)
-        betting = action == seat.game.action_for[RAISE, state.node]
+        betting = action == seat.game.action_for.to(action.device)[RAISE, state.node]
         betted = torch.where(betting, one, torch.where(new, 0.0, betted))
         return action, torch.stack([state.hand.to(hands.dtype), betted, bets, folds], 1)
 
