@@ -5,7 +5,8 @@ Three measurements, medians, for comparing versions and machines:
 - Environment steps per second of every family, by batch size. A step is ``Duel.step`` with the dynamics' noise, and
   ``Duel.observe`` for both roles; episodes start anew at the horizon. Random actions are drawn before, outside the time.
   *Eager*; *compiled* through ``torch.compile``; and *with autoreset*: one learner's seat, a scripted opponent that decides in
-  the other, next-step resets with freshly sampled tasks, as in the vector environment but for NumPy.
+  the other, next-step resets with freshly sampled tasks, as in the vector environment but for NumPy. Then eager on the
+  accelerator, where there is one.
 - One meta-iteration of MAML on 2-D navigation: 20 tasks, 20 episodes each, 100 steps, one second-order inner step, Adam
   outside, two layers of 64 units. Beside its seconds stands its floor: every matrix product of the iteration, by shape and
   memory layout, run alone in the same process. What lies above it is sampling, element-wise work and overhead.
@@ -57,7 +58,7 @@ from metaduel.agents.trajectories import Trajectories
 from metaduel.benchmarks.report import Sheet
 from metaduel.envs import registry
 from metaduel.envs.adapters.seat import Seat
-from metaduel.envs.core import Duel, Episode, Pair, Transition
+from metaduel.envs.core import Duel, Episode, Pair, Transition, take_rows, tree_map
 from metaduel.envs.errors import InvalidInputError
 from metaduel.envs.opponents import load_player
 from metaduel.envs.spec import ROLES, GameSpec, Role
@@ -76,6 +77,7 @@ from metaduel.meta.source import task_rows
 from metaduel.meta.trpo import TRPO, TRPOConfig
 
 BATCHES = (1, 64, 1024, 4096, 16384)
+ACCELERATED = (16_384, 131_072, 1_048_576)  # an accelerator's
 TASKS, EPISODES = 20, 20  # of the meta-iteration
 ACTIONS_AHEAD = 8  # sets of random actions, taken in turn
 PEER_SECONDS = (
@@ -109,13 +111,17 @@ def advance(duel: Duel, episode: Episode, actions: Pair) -> tuple[Episode, Trans
     return episode, transition, duel.observe(episode)
 
 
-def core_steps(spec: GameSpec, batch: int, seconds: float, compiled: bool = False) -> float:
-    """Steps per second of the batched core."""
+def core_steps(
+    spec: GameSpec, batch: int, seconds: float, compiled: bool = False, device: torch.device | None = None
+) -> float:
+    """Steps per second of the batched core; ``device``: where, None is the processor."""
     duel, generator = Duel(spec.make_game()), torch.Generator().manual_seed(0)
     tasks = sample_tasks(spec, min(batch, 256))
-    params = duel.game.params([tasks[i % len(tasks)] for i in range(batch)])
-    start = duel.reset(params, torch.arange(batch), torch.zeros(batch, dtype=torch.int64))
-    actions = [random_actions(duel, batch, generator) for _ in range(ACTIONS_AHEAD)]
+    place = lambda tensor: tensor.to(device)  # noqa: E731
+    params = tree_map(place, take_rows(duel.game.params(tasks), torch.arange(batch) % len(tasks)))
+    start = duel.reset(params, place(torch.arange(batch)), place(torch.zeros(batch, dtype=torch.int64)))
+    drawn = [random_actions(duel, batch, generator) for _ in range(ACTIONS_AHEAD)]
+    actions = [(place(one), place(other)) for one, other in drawn]
     step: Callable[[Episode, Pair], tuple[Episode, Transition, Pair]] = lambda e, a: advance(duel, e, a)  # noqa: E731
     if compiled:
         torch.compiler.reset()
@@ -125,6 +131,8 @@ def core_steps(spec: GameSpec, batch: int, seconds: float, compiled: bool = Fals
         episode = start
         for t in range(duel.horizon):
             episode, _, _ = step(episode, actions[t % ACTIONS_AHEAD])
+        if device is not None:
+            episode.step.max().item()  # it is queued till somebody reads
 
     with torch.no_grad():
         return batch * duel.horizon / median_time(play, seconds)
@@ -188,6 +196,17 @@ def steps_sheet(games: Sequence[str], seconds: float) -> Sheet:
     return Sheet(
         "Environment steps per second", header, tuple(rows), missing or "A step is step + noise + observation."
     )
+
+
+def accelerator_sheet(games: Sequence[str], seconds: float) -> Sheet:
+    """Environment steps per second of ``games`` on the accelerator that there is."""
+    device = torch.accelerator.current_accelerator()
+    rows = []
+    for spec in map(registry.find, games):
+        cells = [_rate(core_steps(spec, batch, seconds, device=device)) for batch in ACCELERATED]
+        rows.append((spec.id.removeprefix("metaduel/"), *cells))
+    header = ("game", *(f"batch {batch:,}" for batch in ACCELERATED))
+    return Sheet(f"Environment steps per second on {device}", header, tuple(rows), "Eager, one thread beside it.")
 
 
 # The meta-iteration
@@ -643,6 +662,8 @@ def main(
         lambda: classification_sheet(iterations),
         lambda: steps_sheet(names, seconds),
     ]
+    if torch.accelerator.is_available():
+        measures.append(lambda: accelerator_sheet(names, seconds))
     for measure in measures:
         sheets.append(measure())
         console.print(sheets[-1].rich())

@@ -160,6 +160,15 @@ def test_sheet_of_steps_without_a_compiler(monkeypatch, threads_kept):
     assert all(float(cell.split()[0]) > 0 for cell in sheet.rows[0][3:])
 
 
+def test_sheet_of_an_accelerator(monkeypatch):
+    monkeypatch.setattr(speed, "ACCELERATED", (2, 300))
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cpu"))
+    sheet = speed.accelerator_sheet(["Goalkeeper"], 0.0)
+    assert sheet.title.endswith("on cpu")
+    assert sheet.rows[0][0] == "Goalkeeper-v0"
+    assert all(float(cell.split()[0]) > 0 for cell in sheet.rows[0][1:])
+
+
 @pytest.mark.parametrize(
     ("rate", "text"), [(950.4, "0.95 k"), (31_415.0, "31.4 k"), (123_456.0, "123 k"), (3.14159e6, "3.14 M")]
 )

@@ -266,6 +266,24 @@ def test_a_step_is_pure(spec):
             rows = first[0]
 
 
+@each_family
+def test_everything_stays_on_the_device_of_its_rows(spec):
+    # The device "meta" computes shapes alone and refuses tensors of two devices, as an accelerator does.
+    away = lambda tensor: tensor.to("meta")  # noqa: E731
+    duel = Duel(spec.make_game())
+    rows = tree_map(away, start(duel, generate(spec, "train", ROWS, seed=4)))
+    for players in pairs(spec):
+        reward, chosen = rows.step.double(), []
+        for seat, (player, observation) in enumerate(zip(players, duel.observe(rows), strict=True)):
+            numbers = noise.uniform(rows.key, rows.step, noise.SEAT[seat], player.noise)
+            view = View(rows.params, rows.state, observation, rows.step, reward)
+            action, memory = player.act(view, away(torch.zeros(ROWS, player.memory)), numbers)
+            assert memory.is_meta
+            chosen.append(action)
+        after, transition = duel.step(rows, tuple(chosen))
+        assert all(tensor.is_meta for tensor in (*transition, *leaves(after)))
+
+
 def leaves(tree):
     return [tree] if isinstance(tree, torch.Tensor) else [leaf for part in tree for leaf in leaves(part)]
 
