@@ -117,7 +117,10 @@ def core_steps(
     """Steps per second of the batched core; ``device``: where, None is the processor."""
     duel, generator = Duel(spec.make_game()), torch.Generator().manual_seed(0)
     tasks = sample_tasks(spec, min(batch, 256))
-    place = lambda tensor: tensor.to(device)  # noqa: E731
+
+    def place(tensor: Tensor) -> Tensor:
+        return tensor.to(device)
+
     params = tree_map(place, take_rows(duel.game.params(tasks), torch.arange(batch) % len(tasks)))
     start = duel.reset(params, place(torch.arange(batch)), place(torch.zeros(batch, dtype=torch.int64)))
     drawn = [random_actions(duel, batch, generator) for _ in range(ACTIONS_AHEAD)]
