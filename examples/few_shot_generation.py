@@ -405,7 +405,7 @@ def picture(path: Path, tasks: Forging, run: DataRun, data: Data, rows: int = 6)
                 axes.scatter(*samples[row].T.numpy(), s=6 if title == "shots" else 2, color=COLOURS[0], linewidths=0)
                 axes.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), aspect="equal")
             else:
-                tile = samples[row, :4, ..., 0]
+                tile = nn.functional.pad(samples[row, :4, ..., 0], (1, 1, 1, 1))
                 image = torch.cat([torch.cat([*tile[:2]], 1), torch.cat([*tile[2:]], 1)], 0)
                 axes.imshow((1 - image).numpy(), cmap="gray", vmin=0, vmax=1)
     write_atomic(path, rendered(figure, path.suffix[1:]))
