@@ -8,7 +8,8 @@ The generator is the protagonist, the discriminator the adversary; up to ten sim
 meta-learned by the learners of games: second-order MAML, and Reptile as in FIGR (Clouatre and Demers, 2019). In an update the
 generator descends what the discriminator says. After it, the discriminator is judged by how well it tells fresh samples from
 the adapted generator's; the generator by the best discriminator that there is in a ball of functions, whose value is known: the
-energy distance to fresh samples (``judge="energy"``), or by its own opponent (``judge="discriminator"``).
+energy distance to fresh samples (``judge="distance"``; of images the kernel distance in features, which is one as well, is
+added), or by its own opponent (``judge="discriminator"``).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from metaduel.meta.data import Data, DataRun, Part, Tasks, adapt, meta_train
 from metaduel.meta.problem import Players
 
 STEPS = 10  # joint updates, at most
-LATENT = 4  # numbers that a sample is made of
+LATENT = {"plane": 4, "characters": 8, "digits": 8}  # numbers that a sample is made of
 TEST, LATENTS, SCRATCH, TUNE, JITTER = range(210, 215)  # purposes of the seeds, apart from those of training
 Distance = Callable[[Tensor, Tensor], Tensor]  # of samples [n, a, ...] and [n, b, ...]: [n]
 Real = Callable[
@@ -79,12 +80,12 @@ class Waves:
 
 
 def latents(generator: torch.Generator, *shape: int) -> Tensor:
-    """Normal latents [*shape, 4] that fill their space evenly: a few tell more of what is made of all than independent ones do.
+    """Normal latents [*shape], d numbers each, that fill their space evenly: a few tell more of what is made of all than independent ones do.
 
     Sobol points, moved by a random shift in every set (Cranley and Patterson, SIAM Journal on Numerical Analysis 1976).
     """
-    points = torch.quasirandom.SobolEngine(LATENT, scramble=True, seed=0).draw(shape[-1])
-    moved = (points + torch.rand(*shape[:-1], 1, LATENT, generator=generator)) % 1
+    points = torch.quasirandom.SobolEngine(shape[-1], scramble=True, seed=0).draw(shape[-2])
+    moved = (points + torch.rand(*shape[:-2], 1, shape[-1], generator=generator)) % 1
     return torch.special.ndtri(moved.clamp(1e-6, 1 - 1e-6))
 
 
@@ -92,30 +93,31 @@ class Forging(Tasks):
     """Tasks of samples: K to adapt to, fresh ones to be judged by.
 
     Args:
-        generator: from latents [N, M, 4] to samples, flat.
+        generator: from latents [N, M, d] to samples, flat.
         discriminator: from samples to verdicts [N, M, 1], the higher the more real.
         real: draws the samples.
         shape: of a sample.
         squash: of the generator's outputs.
-        judge: by what the generator is judged after an update, see the module.
+        latent: d, numbers that a sample is made of.
+        judge: the distance to fresh samples that the generator is judged by after an update; None: by the discriminator.
         distance: in which validation is scored.
         forged: samples that an update judges.
     """
 
     def __init__(
         self, generator: Network, discriminator: Network, real: Real, shape: tuple[int, ...],
-        squash: Callable[[Tensor], Tensor], judge: Literal["energy", "discriminator"], distance: Distance, forged: int,
+        squash: Callable[[Tensor], Tensor], latent: int, judge: Distance | None, distance: Distance, forged: int,
     ) -> None:  # fmt: skip
         self.networks = {"protagonist": generator, "adversary": discriminator}
         self._real, self._shape, self._squash, self._judge, self._distance = real, shape, squash, judge, distance
-        self._forged = forged
+        self._latent, self._forged = latent, forged
 
     def draw(self, n: int, split: Split, seed: int) -> Data:
-        """Shots, fresh samples, latents of every update [n, 10, forged, 4], latents of the samples that are judged [n, M, 4]."""
+        """Shots, fresh samples, latents of every update [n, 10, forged, d], latents of the samples that are judged [n, M, d]."""
         shots, fresh = self._real(n, split, seed)
         generator = torch.Generator().manual_seed(derive_seed(seed, LATENTS))
-        update = latents(generator, n, STEPS, self._forged)
-        return shots, fresh, update, latents(generator, n, max(64, fresh.shape[1]))
+        update = latents(generator, n, STEPS, self._forged, self._latent)
+        return shots, fresh, update, latents(generator, n, max(64, fresh.shape[1]), self._latent)
 
     def made(self, players: Players, latent: Tensor) -> Tensor:
         """The generator's samples [N, M, ...]."""
@@ -129,8 +131,8 @@ class Forging(Tasks):
         """
         shots, fresh, update, latent = data
         made = self.made(players, update[:, shot % STEPS] if part == "support" else latent)
-        if role == "protagonist" and part == "query" and self._judge == "energy":
-            return energy_distance(made.flatten(2), fresh.flatten(2))
+        if role == "protagonist" and part == "query" and self._judge is not None:
+            return self._judge(made, fresh)
         forged = self.networks["adversary"](players["adversary"], made).squeeze(2)
         if role == "protagonist":
             return -0.5 * forged.mean(1)
@@ -167,7 +169,7 @@ class Settings:
     seeds: int = 1
     iterations: int = 1500
     tasks: int = 16
-    judge: Literal["energy", "discriminator"] = "energy"
+    judge: Literal["distance", "discriminator"] = "distance"
     test_tasks: int = 100
     classes: int = 400
     threads: int = 1
@@ -180,6 +182,8 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "reptile": {"steps": STEPS, "inner_lr": 0.5, "outer_lr": 2e-3},
     "joint": {"steps": 0, "outer_lr": 3e-3},
 }
+# The pixels of an image are many for one step of the start: few tasks in more steps do better, judged after the last update alone.
+LEARNERS_ON_IMAGES: dict[str, dict[str, Any]] = {**LEARNERS, "maml": {**LEARNERS["maml"], "outer_shots": "last"}}
 RATES = (0.05, 0.15, 0.5, 1.5)  # among which players that have not learned theirs have them chosen, one for each
 WIDTHS = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the jitter around the shots, the same
 
@@ -256,12 +260,12 @@ def feature_distance(classes: ImageClasses, seed: int = 0) -> Distance:
 
 def make_tasks(settings: Settings) -> tuple[Forging, Distance]:
     """The tasks, and the distance that is reported."""
+    judged, latent = settings.judge == "distance", LATENT[settings.data]
     if settings.data == "plane":
-        generator, discriminator = Dense((LATENT, 64, 64, 2)), Waves(2)
-        real, squash = plane(settings.shots), nn.Identity()
-        return Forging(
-            generator, discriminator, real, (2,), squash, settings.judge, energy_distance, forged=64
-        ), energy_distance
+        generator, discriminator = Dense((latent, 64, 64, 2)), Waves(2)
+        real, squash, judge = plane(settings.shots), nn.Identity(), energy_distance if judged else None
+        tasks = Forging(generator, discriminator, real, (2,), squash, latent, judge, energy_distance, forged=64)
+        return tasks, energy_distance
     if settings.data == "digits":
         classes = split(digits(), 6, 1)
     else:
@@ -270,10 +274,19 @@ def make_tasks(settings: Settings) -> tuple[Forging, Distance]:
         )  # 14 x 14: half the pixels are enough to tell
         classes = split(images, round(0.8 * len(images)), round(0.1 * len(images)))
     side, distance = classes.train.shape[-1], feature_distance(classes)
-    generator = Dense((LATENT, 64, 128, side * side))
-    discriminator = Convolutional(1, 1, (32, 32), normalise=False, slope=0.2, pooled=False, side=side, bounded=True)
-    real, shape = drawings(classes, settings.shots), (side, side, 1)
-    return Forging(generator, discriminator, real, shape, torch.sigmoid, settings.judge, distance, forged=32), distance
+
+    def both(made: Tensor, fresh: Tensor) -> Tensor:
+        return energy_distance(made.flatten(2), fresh.flatten(2)) + distance(made, fresh)
+
+    generator = Dense((latent, 64, 128, side * side))
+    discriminator = Convolutional(1, 1, (16, 32), normalise=False, slope=0.2, pooled=False, side=side, bounded=True)
+    real, shape, judge = drawings(classes, settings.shots), (side, side, 1), both if judged else None
+    return Forging(generator, discriminator, real, shape, blank, latent, judge, distance, forged=64), distance
+
+
+def blank(outputs: Tensor) -> Tensor:
+    """Ink in [0, 1]: little where the outputs are 0, as on most of a page."""
+    return torch.sigmoid(outputs - 3)
 
 
 def distances(
@@ -333,14 +346,14 @@ def main(settings: Settings) -> dict[str, np.ndarray]:
         copied.setdefault(name, []).append(found[1])
 
     first: DataRun | None = None
-    n = settings.test_tasks
+    n, learners = settings.test_tasks, LEARNERS if settings.data == "plane" else LEARNERS_ON_IMAGES
     for seed in range(settings.seeds):
         for method in (*settings.methods, "joint"):
             iterations = settings.iterations * (2 if method == "joint" else 1)
             run = meta_train(
                 tasks, settings.folder / f"{method}-{seed}", resume=True, quiet=settings.quiet, method=method, seed=seed,
                 iterations=iterations, tasks=settings.tasks, validate_every=max(1, iterations // 10),
-                validation_tasks=len(tuning[0]), threads=settings.threads, **LEARNERS[method],
+                validation_tasks=len(tuning[0]), threads=settings.threads, **learners[method],
             )  # fmt: skip
             first = first or run
 

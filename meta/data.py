@@ -266,7 +266,9 @@ class DataSource:
         return metrics
 
     def validate(self, learner: MAML) -> dict[str, float]:
-        """Scores on the validation split after every update; the mean over updates picks the best start."""
+        """Scores on the validation split after every update; their mean over the updates that the outer loss counts picks the
+        best start.
+        """
         metrics: dict[str, float] = {}
         steps = self.config.validation_steps or learner.config.steps
         rates = {role: learner.rates(role).detach() for role in learner.start}
@@ -280,7 +282,7 @@ class DataSource:
                 metrics[f"{role}/validation_score_{shot}"] = score
         for role in players:
             scores = [value for name, value in metrics.items() if name.startswith(f"{role}/validation_score_")]
-            adapted = scores[1:] or scores
+            adapted = scores[-1:] if learner.config.outer_shots == "last" else scores[1:] or scores
             metrics[f"{role}/score"] = sum(adapted) / len(adapted)
         return metrics
 
