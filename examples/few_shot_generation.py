@@ -80,7 +80,8 @@ class Waves:
 
 
 def latents(generator: torch.Generator, *shape: int) -> Tensor:
-    """Normal latents [*shape], d numbers each, that fill their space evenly: a few tell more of what is made of all than independent ones do.
+    """Normal latents [*shape], d numbers each, that fill their space evenly: a few tell more of what is made of all than
+    independent ones do.
 
     Sobol points, moved by a random shift in every set (Cranley and Patterson, SIAM Journal on Numerical Analysis 1976).
     """
@@ -182,7 +183,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "reptile": {"steps": STEPS, "inner_lr": 0.5, "outer_lr": 2e-3},
     "joint": {"steps": 0, "outer_lr": 3e-3},
 }
-# The pixels of an image are many for one step of the start: few tasks in more steps do better, judged after the last update alone.
+# Images need many outer steps, on few tasks each; what is judged is then where ten updates lead, not each on the way there.
 LEARNERS_ON_IMAGES: dict[str, dict[str, Any]] = {**LEARNERS, "maml": {**LEARNERS["maml"], "outer_shots": "last"}}
 RATES = (0.05, 0.15, 0.5, 1.5)  # among which players that have not learned theirs have them chosen, one for each
 WIDTHS = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the jitter around the shots, the same
