@@ -206,8 +206,14 @@ def plane(shots: int) -> Real:
     return real
 
 
-def drawings(classes: ImageClasses, shots: int, most: int = 64) -> Real:
+def drawings(classes: ImageClasses, shots: int, most: int = 64, distort: bool = False) -> Real:
     """Drawings of one class each: [n, K, height, width, 1], and the class's others.
+
+    Args:
+        classes: to draw from.
+        shots: K.
+        most: others.
+        distort: a class to train on is turned, mirrored and stretched at random: a new one every time, where there are few.
 
     Raises:
         InvalidInputError: fewer drawings than shots and two more.
@@ -220,10 +226,23 @@ def drawings(classes: ImageClasses, shots: int, most: int = 64) -> Real:
         generator = torch.Generator().manual_seed(seed)
         which = torch.randint(len(images), (n, 1), generator=generator)
         order = torch.rand(n, images.shape[1], generator=generator).topk(min(images.shape[1], shots + most)).indices
-        found = images[which, order].unsqueeze(-1)
-        return found[:, :shots], found[:, shots:]
+        found = images[which, order]
+        if distort and split == "train":
+            found = distorted(found, generator)
+        return found[:, :shots].unsqueeze(-1), found[:, shots:].unsqueeze(-1)
 
     return real
+
+
+def distorted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images [n, drawings, height, width] under a linear map for each of n, the same for all its drawings: an orthogonal one, a
+    stretch along two axes by a factor of e^0.3 or so, and another orthogonal one.
+    """
+    left, _, right = torch.linalg.svd(torch.randn(len(images), 2, 2, generator=generator))
+    stretch = torch.diag_embed(torch.exp(0.3 * torch.randn(len(images), 2, generator=generator)))
+    maps = nn.functional.pad(left @ stretch @ right, (0, 1))
+    where = nn.functional.affine_grid(maps, [len(images), 1, *images.shape[2:]], align_corners=False)
+    return nn.functional.grid_sample(images, where, align_corners=False)
 
 
 def feature_distance(classes: ImageClasses, seed: int = 0) -> Distance:
@@ -281,7 +300,8 @@ def make_tasks(settings: Settings) -> tuple[Forging, Distance]:
 
     generator = Dense((latent, 64, 128, side * side))
     discriminator = Convolutional(1, 1, (16, 32), normalise=False, slope=0.2, pooled=False, side=side, bounded=True)
-    real, shape, judge = drawings(classes, settings.shots), (side, side, 1), both if judged else None
+    real = drawings(classes, settings.shots, distort=settings.data == "digits")
+    shape, judge = (side, side, 1), both if judged else None
     return Forging(generator, discriminator, real, shape, blank, latent, judge, distance, forged=64), distance
 
 

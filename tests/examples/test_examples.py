@@ -198,6 +198,22 @@ def test_the_discriminator_cannot_change_faster_than_its_inputs():
         assert change.max() < (1.05 if network is layers else 5)
 
 
+def test_distorted_drawings_are_a_class_of_their_own():
+    cross = torch.zeros(8, 8)
+    cross[3:5], cross[:, 3:5] = 1.0, 1.0
+    cross[:2, 3:5] = 0.0
+    images = cross.expand(5, 3, 8, 8)
+    found = generation.distorted(images, torch.Generator().manual_seed(0))
+    assert found.shape == images.shape
+    assert ((found >= 0) & (found <= 1 + 1e-6)).all()
+    assert torch.equal(found[:, :1].expand(-1, 3, -1, -1), found)  # one map for all drawings of a class
+    assert all((found[i, 0] - found[j, 0]).abs().max() > 0.2 for i in range(5) for j in range(i))
+    classes = generation.split(generation.digits(), 6, 1)
+    plain, other = (generation.drawings(classes, 8, distort=distort) for distort in (False, True))
+    assert all(torch.equal(a, b) for a, b in zip(plain(3, "held_out", 1), other(3, "held_out", 1), strict=True))
+    assert not torch.equal(plain(3, "train", 1)[0], other(3, "train", 1)[0])
+
+
 def test_a_copy_is_noticed():
     shots, fresh = torch.randn(3, 8, 2), torch.randn(3, 50, 2)
     assert (generation.nearest(shots, shots) == 0).all()
