@@ -1,8 +1,8 @@
 """Few-shot generation: a generator and a discriminator that both adapt to a distribution that was never seen, from a few samples.
 
     python examples/few_shot_generation.py                       # rings, grids and spirals in the plane, one seed
-    python examples/few_shot_generation.py --data characters     # images: also digits
     python examples/few_shot_generation.py --seeds 5 --methods maml reptile
+    python examples/few_shot_generation.py --data characters --iterations 500 --tasks 4     # images: also digits
 
 The generator is the protagonist, the discriminator the adversary; up to ten simultaneous updates on the shots. Both starts are
 meta-learned by the learners of games: second-order MAML, and Reptile as in FIGR (Clouatre and Demers, 2019). In an update the
