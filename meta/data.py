@@ -282,8 +282,8 @@ class DataSource:
                 metrics[f"{role}/validation_score_{shot}"] = score
         for role in players:
             scores = [value for name, value in metrics.items() if name.startswith(f"{role}/validation_score_")]
-            adapted = scores[-1:] if learner.config.outer_shots == "last" else scores[1:] or scores
-            metrics[f"{role}/score"] = sum(adapted) / len(adapted)
+            counted = learner.counted(scores)
+            metrics[f"{role}/score"] = sum(counted) / len(counted)
         return metrics
 
     def state(self) -> dict[str, Tensor]:

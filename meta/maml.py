@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ from metaduel.envs.spec import Role
 from metaduel.meta.inner import Diverged, unroll
 from metaduel.meta.outer import OuterOptimiser
 from metaduel.meta.problem import Batch, Losses, Mixture, Players, join, parts_of
+
+Shot = TypeVar("Shot")
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,8 @@ class MAML:
         """A player's scalar outer loss from the losses at every shot."""
         return torch.stack([losses.query[role].mean() for losses in self.counted(history)]).mean()
 
-    def counted(self, history: list[Losses]) -> list[Losses]:
-        """The shots that the outer loss is the mean over."""
+    def counted(self, history: list[Shot]) -> list[Shot]:
+        """Of something at every shot, that of those which the outer loss is the mean over."""
         last_alone = self.config.outer_shots == "last" or self.config.steps == 0
         return history[-1:] if last_alone else history[1:]
 

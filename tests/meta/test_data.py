@@ -15,7 +15,7 @@ from metaduel.agents.networks import Dense, Module
 from metaduel.agents.policies import stack
 from metaduel.envs.errors import InvalidInputError
 from metaduel.meta.checkpoint import load_checkpoint
-from metaduel.meta.data import DataProblem, Tasks, adapt, load_data_run, meta_train
+from metaduel.meta.data import DataConfig, DataProblem, DataSource, Tasks, adapt, load_data_run, meta_train
 from metaduel.meta.maml import MAML, MAMLConfig
 from metaduel.meta.promp import ProMP, ProMPConfig
 from metaduel.meta.trainer import LAST
@@ -152,6 +152,16 @@ def test_an_iterations_graph_is_freed_without_the_garbage_collector(settings):
         assert [one() for one in gone] == [None, None]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("settings", "counted"), [({}, [1, 2]), ({"outer_shots": "last"}, [2]), ({"steps": 0}, [0])])
+def test_the_best_start_is_chosen_by_the_shots_that_the_outer_loss_counts(settings, counted):
+    config = DataConfig(validation_tasks=3).override(**{"steps": 2, "inner_lr": 0.01, **settings})
+    tasks = Sines()
+    found = DataSource(tasks, config).validate(MAML(tasks.init(0), config.configured))
+    scores = [found[f"protagonist/validation_score_{shot}"] for shot in counted]
+    assert found["protagonist/score"] == pytest.approx(sum(scores) / len(scores))
+    assert len(set(scores)) == len(scores)
 
 
 def test_a_broken_run_resumes_to_the_same_numbers(tmp_path):
