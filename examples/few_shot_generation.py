@@ -2,7 +2,8 @@
 
     python examples/few_shot_generation.py                       # rings, grids and spirals in the plane, one seed
     python examples/few_shot_generation.py --seeds 5 --methods maml reptile
-    python examples/few_shot_generation.py --data characters --iterations 500 --tasks 4     # images: also digits
+    python examples/few_shot_generation.py --data characters --shots 4 --iterations 500 --tasks 4
+    python examples/few_shot_generation.py --data digits --shots 4 --iterations 200 --tasks 4
 
 The generator is the protagonist, the discriminator the adversary; up to ten simultaneous updates on the shots. Both starts are
 meta-learned by the learners of games: second-order MAML, and Reptile as in FIGR (Clouatre and Demers, 2019). In an update the
@@ -10,6 +11,9 @@ generator descends what the discriminator says. After it, the discriminator is j
 the adapted generator's; the generator by the best discriminator that there is in a ball of functions, whose value is known: the
 energy distance to fresh samples (``judge="distance"``; of images the kernel distance in features, which is one as well, is
 added), or by its own opponent (``judge="discriminator"``).
+
+Where there are too few classes to learn from what tells images apart, the discriminator starts from a critic that needs no
+learning, and learns the rest: the witness of the energy distance between the shots and what is forged.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +48,7 @@ from metaduel.meta.data import Data, DataRun, Part, Tasks, adapt, meta_train
 from metaduel.meta.problem import Players
 
 STEPS = 10  # joint updates, at most
-LATENT = {"plane": 4, "characters": 8, "digits": 8}  # numbers that a sample is made of
+FORGED = 64  # samples that an update judges
 TEST, LATENTS, SCRATCH, TUNE, JITTER = range(210, 215)  # purposes of the seeds, apart from those of training
 Distance = Callable[[Tensor, Tensor], Tensor]  # of samples [n, a, ...] and [n, b, ...]: [n]
 Real = Callable[
@@ -90,6 +94,36 @@ def latents(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.special.ndtri(moved.clamp(1e-6, 1 - 1e-6))
 
 
+def blank(outputs: Tensor) -> Tensor:
+    """Ink in [0, 1]: little where the outputs are 0, as on most of a page."""
+    return torch.sigmoid(outputs - 3)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What differs between data.
+
+    Attributes:
+        latent: d, numbers that a sample is made of.
+        squash: of the generator's outputs.
+        witness: share of the energy distance's witness in a verdict, see ``Forging.verdicts``.
+        maml: settings of MAML, other than ``LEARNERS``'.
+    """
+
+    latent: int
+    squash: Callable[[Tensor], Tensor]
+    witness: float = 0.0
+    maml: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Images need many outer steps, on few tasks each; what is judged is then where ten updates lead, not each on the way there.
+KINDS = {
+    "plane": Kind(4, nn.Identity()),
+    "characters": Kind(8, blank, maml={"outer_shots": "last"}),
+    "digits": Kind(16, torch.sigmoid, witness=2.0, maml={"outer_shots": "last", "inner_lr": 0.1, "outer_lr": 1e-3}),
+}
+
+
 class Forging(Tasks):
     """Tasks of samples: K to adapt to, fresh ones to be judged by.
 
@@ -98,31 +132,28 @@ class Forging(Tasks):
         discriminator: from samples to verdicts [N, M, 1], the higher the more real.
         real: draws the samples.
         shape: of a sample.
-        squash: of the generator's outputs.
-        latent: d, numbers that a sample is made of.
+        kind: of the data.
         judge: the distance to fresh samples that the generator is judged by after an update; None: by the discriminator.
         distance: in which validation is scored.
-        forged: samples that an update judges.
     """
 
     def __init__(
-        self, generator: Network, discriminator: Network, real: Real, shape: tuple[int, ...],
-        squash: Callable[[Tensor], Tensor], latent: int, judge: Distance | None, distance: Distance, forged: int,
+        self, generator: Network, discriminator: Network, real: Real, shape: tuple[int, ...], kind: Kind,
+        judge: Distance | None, distance: Distance,
     ) -> None:  # fmt: skip
         self.networks = {"protagonist": generator, "adversary": discriminator}
-        self._real, self._shape, self._squash, self._judge, self._distance = real, shape, squash, judge, distance
-        self._latent, self._forged = latent, forged
+        self._real, self._shape, self._kind, self._judge, self._distance = real, shape, kind, judge, distance
 
     def draw(self, n: int, split: Split, seed: int) -> Data:
         """Shots, fresh samples, latents of every update [n, 10, forged, d], latents of the samples that are judged [n, M, d]."""
         shots, fresh = self._real(n, split, seed)
         generator = torch.Generator().manual_seed(derive_seed(seed, LATENTS))
-        update = latents(generator, n, STEPS, self._forged, self._latent)
-        return shots, fresh, update, latents(generator, n, max(64, fresh.shape[1]), self._latent)
+        update = latents(generator, n, STEPS, FORGED, self._kind.latent)
+        return shots, fresh, update, latents(generator, n, max(64, fresh.shape[1]), self._kind.latent)
 
     def made(self, players: Players, latent: Tensor) -> Tensor:
         """The generator's samples [N, M, ...]."""
-        flat = self._squash(self.networks["protagonist"](players["protagonist"], latent))
+        flat = self._kind.squash(self.networks["protagonist"](players["protagonist"], latent))
         return flat.view(*flat.shape[:2], *self._shape)
 
     def loss(self, role: Role, players: Players, data: Data, part: Part, shot: int) -> Tensor:
@@ -134,15 +165,31 @@ class Forging(Tasks):
         made = self.made(players, update[:, shot % STEPS] if part == "support" else latent)
         if role == "protagonist" and part == "query" and self._judge is not None:
             return self._judge(made, fresh)
-        forged = self.networks["adversary"](players["adversary"], made).squeeze(2)
-        if role == "protagonist":
-            return -0.5 * forged.mean(1)
-        real = self.networks["adversary"](players["adversary"], shots if part == "support" else fresh).squeeze(2)
+        if role == "protagonist":  # what its other samples say of one is no reason to change them
+            return -0.5 * self.verdicts(players, made, shots, made.detach()).mean(1)
+        forged = self.verdicts(players, made, shots, made)
+        real = self.verdicts(players, shots if part == "support" else fresh, shots, made)
         return forged.mean(1) - real.mean(1) + 0.5 * (forged.square().mean(1) + real.square().mean(1))
+
+    def verdicts(self, players: Players, x: Tensor, shots: Tensor, made: Tensor) -> Tensor:
+        """[N, M]: how real each of ``x`` is. What the network says and, with a share, the witness of the energy distance: how
+        much farther x is from what is made than from the shots, on average (as the critic of Bellemare et al., 2017, in pixels).
+        """
+        said = self.networks["adversary"](players["adversary"], x).squeeze(2)
+        if not self._kind.witness:
+            return said
+        return said + self._kind.witness * (away(x, made) - away(x, shots))
 
     def score(self, role: Role, players: Players, data: Data, shot: int) -> Tensor:
         """Minus the distance to fresh samples, for both."""
         return -self._distance(self.made(players, data[3]), data[1])
+
+
+def away(x: Tensor, others: Tensor) -> Tensor:
+    """Mean distance of each of x [N, M, ...] to the others: [N, M]. Twice differentiable, which ``torch.cdist`` is not."""
+    a, b = x.flatten(2), others.flatten(2)
+    squares = a.square().sum(2).unsqueeze(2) + b.square().sum(2).unsqueeze(1) - 2 * a @ b.mT
+    return torch.sqrt(squares.clamp(min=0) + 1e-4).mean(2)
 
 
 @dataclass(frozen=True)
@@ -183,8 +230,6 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "reptile": {"steps": STEPS, "inner_lr": 0.5, "outer_lr": 2e-3},
     "joint": {"steps": 0, "outer_lr": 3e-3},
 }
-# Images need many outer steps, on few tasks each; what is judged is then where ten updates lead, not each on the way there.
-LEARNERS_ON_IMAGES: dict[str, dict[str, Any]] = {**LEARNERS, "maml": {**LEARNERS["maml"], "outer_shots": "last"}}
 RATES = (0.05, 0.15, 0.5, 1.5)  # among which players that have not learned theirs have them chosen, one for each
 WIDTHS = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the jitter around the shots, the same
 
@@ -206,14 +251,14 @@ def plane(shots: int) -> Real:
     return real
 
 
-def drawings(classes: ImageClasses, shots: int, most: int = 64, distort: bool = False) -> Real:
+def drawings(classes: ImageClasses, shots: int, most: int = 64, turn: bool = False) -> Real:
     """Drawings of one class each: [n, K, height, width, 1], and the class's others.
 
     Args:
         classes: to draw from.
         shots: K.
         most: others.
-        distort: a class to train on is turned, mirrored and stretched at random: a new one every time, where there are few.
+        turn: classes to train on are often turned and mirrored, so that there are more of them.
 
     Raises:
         InvalidInputError: fewer drawings than shots and two more.
@@ -227,22 +272,22 @@ def drawings(classes: ImageClasses, shots: int, most: int = 64, distort: bool = 
         which = torch.randint(len(images), (n, 1), generator=generator)
         order = torch.rand(n, images.shape[1], generator=generator).topk(min(images.shape[1], shots + most)).indices
         found = images[which, order]
-        if distort and split == "train":
-            found = distorted(found, generator)
+        if turn and split == "train":
+            found = turned(found, generator)
         return found[:, :shots].unsqueeze(-1), found[:, shots:].unsqueeze(-1)
 
     return real
 
 
-def distorted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images [n, drawings, height, width] under a linear map for each of n, the same for all its drawings: an orthogonal one, a
-    stretch along two axes by a factor of e^0.3 or so, and another orthogonal one.
+def turned(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images [n, drawings, side, side]: half of the n as they are, the others under one of the square's eight symmetries, the
+    same for all drawings of one. Nothing is interpolated, which would blur so few pixels.
     """
-    left, _, right = torch.linalg.svd(torch.randn(len(images), 2, 2, generator=generator))
-    stretch = torch.diag_embed(torch.exp(0.3 * torch.randn(len(images), 2, generator=generator)))
-    maps = nn.functional.pad(left @ stretch @ right, (0, 1))
-    where = nn.functional.affine_grid(maps, [len(images), 1, *images.shape[2:]], align_corners=False)
-    return nn.functional.grid_sample(images, where, align_corners=False)
+    symmetry = torch.randint(16, (len(images),), generator=generator)  # 8 and more: as they are
+    symmetries = [
+        image.mT if m else image for m in (0, 1) for image in (torch.rot90(images, q, (2, 3)) for q in range(4))
+    ]
+    return torch.stack([*symmetries, *[images] * 8])[symmetry, torch.arange(len(images))]
 
 
 def feature_distance(classes: ImageClasses, seed: int = 0) -> Distance:
@@ -280,12 +325,10 @@ def feature_distance(classes: ImageClasses, seed: int = 0) -> Distance:
 
 def make_tasks(settings: Settings) -> tuple[Forging, Distance]:
     """The tasks, and the distance that is reported."""
-    judged, latent = settings.judge == "distance", LATENT[settings.data]
+    judged, kind = settings.judge == "distance", KINDS[settings.data]
     if settings.data == "plane":
-        generator, discriminator = Dense((latent, 64, 64, 2)), Waves(2)
-        real, squash, judge = plane(settings.shots), nn.Identity(), energy_distance if judged else None
-        tasks = Forging(generator, discriminator, real, (2,), squash, latent, judge, energy_distance, forged=64)
-        return tasks, energy_distance
+        networks, judge = (Dense((kind.latent, 64, 64, 2)), Waves(2)), energy_distance if judged else None
+        return Forging(*networks, plane(settings.shots), (2,), kind, judge, energy_distance), energy_distance
     if settings.data == "digits":
         classes = split(digits(), 6, 1)
     else:
@@ -298,16 +341,10 @@ def make_tasks(settings: Settings) -> tuple[Forging, Distance]:
     def both(made: Tensor, fresh: Tensor) -> Tensor:
         return energy_distance(made.flatten(2), fresh.flatten(2)) + distance(made, fresh)
 
-    generator = Dense((latent, 64, 128, side * side))
+    generator = Dense((kind.latent, 64, 128, side * side))
     discriminator = Convolutional(1, 1, (16, 32), normalise=False, slope=0.2, pooled=False, side=side, bounded=True)
-    real = drawings(classes, settings.shots, distort=settings.data == "digits")
-    shape, judge = (side, side, 1), both if judged else None
-    return Forging(generator, discriminator, real, shape, blank, latent, judge, distance, forged=64), distance
-
-
-def blank(outputs: Tensor) -> Tensor:
-    """Ink in [0, 1]: little where the outputs are 0, as on most of a page."""
-    return torch.sigmoid(outputs - 3)
+    real = drawings(classes, settings.shots, turn=settings.data == "digits")
+    return Forging(generator, discriminator, real, (side, side, 1), kind, both if judged else None, distance), distance
 
 
 def distances(
@@ -367,7 +404,7 @@ def main(settings: Settings) -> dict[str, np.ndarray]:
         copied.setdefault(name, []).append(found[1])
 
     first: DataRun | None = None
-    n, learners = settings.test_tasks, LEARNERS if settings.data == "plane" else LEARNERS_ON_IMAGES
+    n, learners = settings.test_tasks, {**LEARNERS, "maml": {**LEARNERS["maml"], **KINDS[settings.data].maml}}
     for seed in range(settings.seeds):
         for method in (*settings.methods, "joint"):
             iterations = settings.iterations * (2 if method == "joint" else 1)

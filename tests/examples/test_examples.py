@@ -198,20 +198,37 @@ def test_the_discriminator_cannot_change_faster_than_its_inputs():
         assert change.max() < (1.05 if network is layers else 5)
 
 
-def test_distorted_drawings_are_a_class_of_their_own():
-    cross = torch.zeros(8, 8)
-    cross[3:5], cross[:, 3:5] = 1.0, 1.0
-    cross[:2, 3:5] = 0.0
-    images = cross.expand(5, 3, 8, 8)
-    found = generation.distorted(images, torch.Generator().manual_seed(0))
-    assert found.shape == images.shape
-    assert ((found >= 0) & (found <= 1 + 1e-6)).all()
-    assert torch.equal(found[:, :1].expand(-1, 3, -1, -1), found)  # one map for all drawings of a class
-    assert all((found[i, 0] - found[j, 0]).abs().max() > 0.2 for i in range(5) for j in range(i))
+def test_turned_drawings_are_a_class_of_their_own():
+    image = torch.arange(9.0).view(3, 3)
+    images = torch.stack([image, image + 10]).expand(400, 2, 3, 3)
+    found = generation.turned(images, torch.Generator().manual_seed(0))
+    assert torch.equal(found[:, 1], found[:, 0] + 10)  # one symmetry for all drawings of a class
+    kinds, counts = torch.unique(found[:, 0].flatten(1), dim=0, return_counts=True)
+    assert len(kinds) == 8
+    same = (kinds == image.flatten()).all(1)
+    assert 180 < counts[same] < 270  # half as they are, and one in sixteen as every symmetry has it
+    assert (counts[~same] < 50).all()
+    assert {tuple(row.tolist()) for row in kinds[:, [0, 2, 6, 8]]} == {
+        (0, 2, 6, 8), (6, 0, 8, 2), (8, 6, 2, 0), (2, 8, 0, 6), (0, 6, 2, 8), (2, 0, 8, 6), (8, 2, 6, 0), (6, 8, 0, 2)
+    }  # fmt: skip
     classes = generation.split(generation.digits(), 6, 1)
-    plain, other = (generation.drawings(classes, 8, distort=distort) for distort in (False, True))
+    plain, other = (generation.drawings(classes, 8, turn=turn) for turn in (False, True))
     assert all(torch.equal(a, b) for a, b in zip(plain(3, "held_out", 1), other(3, "held_out", 1), strict=True))
-    assert not torch.equal(plain(3, "train", 1)[0], other(3, "train", 1)[0])
+    assert not torch.equal(plain(9, "train", 1)[0], other(9, "train", 1)[0])
+
+
+def test_the_witness_is_the_energy_distances():
+    tasks, _ = generation.make_tasks(generation.Settings(data="digits", shots=4))
+    players = {role: generation.stack(weights, 2) for role, weights in tasks.init(0).items()}
+    shots, made = torch.rand(2, 4, 8, 8, 1), torch.rand(2, 5, 8, 8, 1)
+    said = [tasks.networks["adversary"](players["adversary"], x).squeeze(2) for x in (shots, made)]
+    real, forged = (tasks.verdicts(players, x, shots, made) - own for x, own in zip((shots, made), said, strict=True))
+    energy = generation.energy_distance(shots.flatten(2), made.flatten(2))
+    torch.testing.assert_close(real.mean(1) - forged.mean(1), 2.0 * energy, atol=0.02, rtol=0.02)
+    bare, _ = generation.make_tasks(generation.Settings(data="characters", classes=10, shots=4))
+    x = torch.rand(2, 3, 14, 14, 1)
+    players = {role: generation.stack(weights, 2) for role, weights in bare.init(0).items()}
+    assert torch.equal(bare.verdicts(players, x, x, x), bare.networks["adversary"](players["adversary"], x).squeeze(2))
 
 
 def test_a_copy_is_noticed():
