@@ -175,13 +175,15 @@ def test_bring_your_own_task(tmp_path, monkeypatch):
 # Generation
 
 
-@pytest.mark.parametrize(("data", "shots"), [("plane", 8), ("digits", 4)])
-def test_generation_runs(tmp_path, data, shots):
+@pytest.mark.parametrize(
+    ("data", "shots", "methods"), [("plane", 8, ("maml", "reptile")), ("digits", 4, ("maml", "fomaml"))]
+)
+def test_generation_runs(tmp_path, data, shots, methods):
     settings = generation.Settings(
-        data=data, shots=shots, iterations=1, tasks=2, test_tasks=4, folder=tmp_path, quiet=True
+        data=data, shots=shots, methods=methods, iterations=1, tasks=2, test_tasks=4, folder=tmp_path, quiet=True
     )
     found = generation.main(settings)
-    assert set(found) >= {"maml", "reptile", "joint", "scratch", "jittered shots"}
+    assert set(found) >= {*methods, "joint", "scratch", "jittered shots"}
     assert found["maml"].shape == (1, 11, 4)
     assert {"results.md", "results.csv", "steps.png", "samples.png"} <= {path.name for path in tmp_path.iterdir()}
 
