@@ -2,15 +2,15 @@
 
     python examples/few_shot_generation.py                       # rings, grids and spirals in the plane, one seed
     python examples/few_shot_generation.py --seeds 5 --methods maml reptile
-    python examples/few_shot_generation.py --data characters --shots 4 --iterations 500 --tasks 4
-    python examples/few_shot_generation.py --data digits --shots 4 --iterations 200 --tasks 4
+    python examples/few_shot_generation.py --data characters --shots 4 --iterations 500 --tasks 4 --folder runs/characters
+    python examples/few_shot_generation.py --data digits --shots 4 --iterations 200 --tasks 4 --folder runs/digits
 
 The generator is the protagonist, the discriminator the adversary; up to ten simultaneous updates on the shots. Both starts are
-meta-learned by the learners of games: second-order MAML, and Reptile as in FIGR (Clouatre and Demers, 2019). In an update the
-generator descends what the discriminator says. After it, the discriminator is judged by how well it tells fresh samples from
-the adapted generator's; the generator by the best discriminator that there is in a ball of functions, whose value is known: the
-energy distance to fresh samples (``judge="distance"``; of images the kernel distance in features, which is one as well, is
-added), or by its own opponent (``judge="discriminator"``).
+meta-learned by the learners of games: MAML, of second order or first, and Reptile as in FIGR (Clouatre and Demers, 2019). In an
+update the generator descends what the discriminator says. After it, the discriminator is judged by how well it tells fresh
+samples from the adapted generator's; the generator by the best discriminator that there is in a ball of functions, whose value
+is known: the energy distance to fresh samples (``judge="distance"``; of images the kernel distance in features, which is one as
+well, is added), or by its own opponent (``judge="discriminator"``).
 
 Where there are too few classes to learn from what tells images apart, the discriminator starts from a critic that needs no
 learning, and learns the rest: the witness of the energy distance between the shots and what is forged.
@@ -19,6 +19,7 @@ learning, and learns the rest: the witness of the energy distance between the sh
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -117,13 +118,12 @@ class Kind:
 
 
 # Images need many outer steps, on few tasks each; what is judged is then where ten updates lead, not each on the way there.
-# Through ten updates that follow a witness the second-order gradient explodes: losses of the earlier ones are the surer part.
 LAST: dict[str, Any] = {"outer_shots": "last"}
-CAREFUL: dict[str, Any] = {"inner_lr": 0.1, "outer_lr": 1e-3}
+WITNESSED: dict[str, Any] = {**LAST, "inner_lr": 0.1, "outer_lr": 3e-3}
 KINDS = {
     "plane": Kind(4, nn.Identity()),
     "characters": Kind(8, blank, learners={"maml": LAST, "fomaml": LAST}),
-    "digits": Kind(16, torch.sigmoid, witness=2.0, learners={"maml": CAREFUL, "fomaml": {**CAREFUL, **LAST}}),
+    "digits": Kind(16, torch.sigmoid, witness=2.0, learners={"maml": WITNESSED, "fomaml": WITNESSED}),
 }
 
 
@@ -168,20 +168,21 @@ class Forging(Tasks):
         made = self.made(players, update[:, shot % STEPS] if part == "support" else latent)
         if role == "protagonist" and part == "query" and self._judge is not None:
             return self._judge(made, fresh)
-        if role == "protagonist":  # what its other samples say of one is no reason to change them
-            return -0.5 * self.verdicts(players, made, shots, made.detach()).mean(1)
+        if role == "protagonist":  # a pair of its samples is in the verdicts on both: half in each
+            return -0.5 * self.verdicts(players, made, shots, made, share=0.5).mean(1)
         forged = self.verdicts(players, made, shots, made)
         real = self.verdicts(players, shots if part == "support" else fresh, shots, made)
         return forged.mean(1) - real.mean(1) + 0.5 * (forged.square().mean(1) + real.square().mean(1))
 
-    def verdicts(self, players: Players, x: Tensor, shots: Tensor, made: Tensor) -> Tensor:
-        """[N, M]: how real each of ``x`` is. What the network says and, with a share, the witness of the energy distance: how
-        much farther x is from what is made than from the shots, on average (as the critic of Bellemare et al., 2017, in pixels).
+    def verdicts(self, players: Players, x: Tensor, shots: Tensor, made: Tensor, share: float = 1.0) -> Tensor:
+        """[N, M]: how real each of ``x`` is. What the network says and, where data have it, the witness of the energy distance:
+        how much farther x is from what is made (a ``share`` of that) than from the shots, on average (as the critic of
+        Bellemare et al., 2017, in pixels).
         """
         said = self.networks["adversary"](players["adversary"], x).squeeze(2)
         if not self._kind.witness:
             return said
-        return said + self._kind.witness * (away(x, made) - away(x, shots))
+        return said + self._kind.witness * (share * away(x, made) - away(x, shots))
 
     def score(self, role: Role, players: Players, data: Data, shot: int) -> Tensor:
         """Minus the distance to fresh samples, for both."""
@@ -236,7 +237,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "joint": {"steps": 0, "outer_lr": 3e-3},
 }
 RATES = (0.05, 0.15, 0.5, 1.5)  # among which players that have not learned theirs have them chosen, one for each
-WIDTHS = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the jitter around the shots, the same
+WIDTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # of the jitter around the shots, the same
 
 
 def plane(shots: int) -> Real:
@@ -263,7 +264,7 @@ def drawings(classes: ImageClasses, shots: int, most: int = 64, turn: bool = Fal
         classes: to draw from.
         shots: K.
         most: others.
-        turn: classes to train on are often turned and mirrored, so that there are more of them.
+        turn: classes to train on are often turned, so that there are more of them.
 
     Raises:
         InvalidInputError: fewer drawings than shots and two more.
@@ -285,14 +286,13 @@ def drawings(classes: ImageClasses, shots: int, most: int = 64, turn: bool = Fal
 
 
 def turned(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images [n, drawings, side, side]: half of the n as they are, the others under one of the square's eight symmetries, the
-    same for all drawings of one. Nothing is interpolated, which would blur so few pixels.
+    """Images [n, drawings, side, side]: half of the n as they are, the others lying on a side, mirrored or not, the same for all
+    drawings of one. Upside down a 9 would be a 6 and mirrored a 5 nearly a 2, which may be held out; and nothing is interpolated,
+    which would blur so few pixels.
     """
-    symmetry = torch.randint(16, (len(images),), generator=generator)  # 8 and more: as they are
-    symmetries = [
-        image.mT if m else image for m in (0, 1) for image in (torch.rot90(images, q, (2, 3)) for q in range(4))
-    ]
-    return torch.stack([*symmetries, *[images] * 8])[symmetry, torch.arange(len(images))]
+    lying = [image for side in (torch.rot90(images, q, (2, 3)) for q in (1, 3)) for image in (side, side.flip(3))]
+    chosen = torch.randint(8, (len(images),), generator=generator)  # 4 and more: as they are
+    return torch.stack([*lying, *[images] * 4])[chosen, torch.arange(len(images))]
 
 
 def feature_distance(classes: ImageClasses, seed: int = 0) -> Distance:
@@ -389,6 +389,7 @@ def fresh_starts(tasks: Forging, n: int, seed: int) -> Players:
 def main(settings: Settings) -> dict[str, np.ndarray]:
     """Train what is not yet trained, test all, write tables and pictures. Returns distances, see ``results.Found``."""
     torch.set_num_threads(settings.threads)
+    check_folder(settings)
     tasks, distance = make_tasks(settings)
     data = tasks.draw(settings.test_tasks, "held_out", derive_seed(0, TEST))
     tuning = tasks.draw(min(40, settings.test_tasks), "validation", derive_seed(0, TUNE))
@@ -440,11 +441,28 @@ def main(settings: Settings) -> dict[str, np.ndarray]:
     return found
 
 
+def check_folder(settings: Settings) -> None:
+    """Runs of other tasks are not gone on with: their own settings do not say which they were.
+
+    Raises:
+        InvalidInputError: the folder holds some.
+    """
+    path = settings.folder / "tasks.json"
+    mine = {name: getattr(settings, name) for name in ("data", "shots", "judge", "classes")}
+    found = json.loads(path.read_text()) if path.exists() else mine
+    if found != mine:
+        raise InvalidInputError(
+            f"folder={str(settings.folder)!r} holds runs of {found}, not {mine}: name another folder"
+        )
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(mine).encode())
+
+
 def report(settings: Settings, found: Mapping[str, np.ndarray], copies: Mapping[str, np.ndarray], width: float) -> None:
     """Write and show the tables and the curves."""
     what = "energy distance" if settings.data == "plane" else "kernel distance in features"
     note = f"{settings.test_tasks} held-out tasks, {settings.shots} shots. Jitter of {width}, and rates of all but MAML, which "
-    note += "learns them: chosen on validation tasks. Joint: adapted the same way after joint pretraining."
+    note += "learns them (first-order too): chosen on validation tasks. Joint: adapted the same way after joint pretraining."
     taken = (0, 1, 2, 5, STEPS)
     sheets = [steps_sheet(f"{settings.data}: {what} to fresh samples", found, taken, 1.0, note)]
     others = (("scratch", STEPS), ("joint", STEPS), ("jittered shots", 0))
