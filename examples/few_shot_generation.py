@@ -193,7 +193,7 @@ def away(x: Tensor, others: Tensor) -> Tensor:
     """Mean distance of each of x [N, M, ...] to the others: [N, M]. Twice differentiable, which ``torch.cdist`` is not."""
     a, b = x.flatten(2), others.flatten(2)
     squares = a.square().sum(2).unsqueeze(2) + b.square().sum(2).unsqueeze(1) - 2 * a @ b.mT
-    return torch.sqrt(squares.clamp(min=0) + 1e-4).mean(2)
+    return torch.sqrt(squares.clamp(min=0) + 1e-4).mean(2)  # a sample's distance to itself has a slope, too: 0
 
 
 @dataclass(frozen=True)
@@ -389,10 +389,10 @@ def fresh_starts(tasks: Forging, n: int, seed: int) -> Players:
 def main(settings: Settings) -> dict[str, np.ndarray]:
     """Train what is not yet trained, test all, write tables and pictures. Returns distances, see ``results.Found``."""
     torch.set_num_threads(settings.threads)
-    check_folder(settings)
     tasks, distance = make_tasks(settings)
     data = tasks.draw(settings.test_tasks, "held_out", derive_seed(0, TEST))
     tuning = tasks.draw(min(40, settings.test_tasks), "validation", derive_seed(0, TUNE))
+    check_folder(settings)  # once the settings are known to be good, or the folder would remember bad ones
     apart: dict[str, list[Tensor]] = {}
     copied: dict[str, list[Tensor]] = {}
 
