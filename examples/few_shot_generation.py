@@ -3,7 +3,7 @@
     python examples/few_shot_generation.py                       # rings, grids and spirals in the plane, one seed
     python examples/few_shot_generation.py --seeds 5 --methods maml reptile
     python examples/few_shot_generation.py --data characters --shots 4 --iterations 500 --tasks 4 --folder runs/characters
-    python examples/few_shot_generation.py --data digits --shots 4 --iterations 200 --tasks 4 --folder runs/digits
+    python examples/few_shot_generation.py --data digits --shots 4 --iterations 300 --tasks 4 --folder runs/digits
 
 The generator is the protagonist, the discriminator the adversary; up to ten simultaneous updates on the shots. Both starts are
 meta-learned by the learners of games: MAML, of second order or first, and Reptile as in FIGR (Clouatre and Demers, 2019). In an
@@ -489,7 +489,7 @@ def picture(path: Path, tasks: Forging, run: DataRun, data: Data, rows: int = 6)
     for step, now in enumerate(run.adapt(few, STEPS)):
         if step in (0, 1, 5, STEPS):
             with torch.no_grad():
-                shown.append((f"{step} updates", tasks.made(now, few[3])))
+                shown.append((f"{step} update{'s' * (step != 1)}", tasks.made(now, few[3])))
     figure = canvas(2.0 * len(shown), 2.0 * rows, dpi=90)
     for row, line in enumerate(figure.subplots(rows, len(shown), squeeze=False)):
         for axes, (title, samples) in zip(line, shown, strict=True):
