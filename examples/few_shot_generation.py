@@ -424,7 +424,7 @@ def main(settings: Settings) -> dict[str, np.ndarray]:
             def start(n: int, run: DataRun = run) -> Players:
                 return {role: stack(weights, n) for role, weights in run.start.items()}
 
-            test(method, start(n), run.rates if LEARNERS[method] is MAML else tuned(start))
+            test(method, start(n), run.rates if "inner_lr_outer_lr" in LEARNERS[method] else tuned(start))
         random = lambda n, seed=seed: fresh_starts(tasks, n, seed)  # noqa: E731
         test("scratch", random(n), tuned(random))
     width = min(WIDTHS, key=lambda width: float(distance(jittered(tuning, width), tuning[1]).mean()))
