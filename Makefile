@@ -32,10 +32,10 @@ types: $(STAMP) links
 	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml metaduel
 
 pages: $(STAMP)  ## the games' pages, from their docstrings and what `metaduel headroom` left under runs/
-	$(BIN)/python -m metaduel.benchmarks.pages
+	$(BIN)/python -m metaduel.benchmarks.tools.pages
 
 bench-speed: $(STAMP)
-	$(BIN)/python -m metaduel.benchmarks.speed
+	$(BIN)/python -m metaduel.benchmarks.tools.speed
 
 $(REPRODUCTIONS:%=reproduce-%): reproduce-%: $(STAMP)  ## a published experiment again; called again, it goes on where it was
 	OMP_NUM_THREADS=1 $(BIN)/metaduel reproduce $*

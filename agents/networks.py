@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from metaduel.agents.policies import Weights
-from metaduel.envs.errors import InvalidInputError
+from metaduel.agents.policies.base import Weights
+from metaduel.envs.core.errors import InvalidInputError
 
 EPSILON = 1e-3  # of batch normalisation: five examples of a constant pixel have no variance
 

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metaduel.agents.memory import MemoryPolicy
-from metaduel.agents.policies import Policy, Weights
-from metaduel.agents.recurrent import RecurrentPolicy
+from metaduel.agents.policies.base import Policy, Weights
+from metaduel.agents.policies.memory import MemoryPolicy
+from metaduel.agents.policies.recurrent import RecurrentPolicy
 from metaduel.agents.runtime import one_thread
 from metaduel.agents.trajectories import Trajectories
-from metaduel.envs import noise
-from metaduel.envs.core import Duel, Player, View, take_rows
+from metaduel.envs.core import noise
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import Player, View
+from metaduel.envs.core.trees import take_rows
 
 
 class Learner(NamedTuple):

@@ -25,11 +25,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from metaduel.agents.distributions import Categorical, Gaussian
-from metaduel.envs import noise as noise_
-from metaduel.envs.core import Duel, Player, View
-from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.envs.spec import Role
+from metaduel.agents.policies.distributions import Categorical, Gaussian
+from metaduel.envs.core import noise as noise_
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.game import Player, View
+from metaduel.envs.core.spec import Role
 
 if TYPE_CHECKING:
     from stable_baselines3.common.policies import ActorCriticPolicy

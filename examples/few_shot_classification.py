@@ -26,13 +26,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from metaduel.agents.networks import Convolutional, Dense, Network
-from metaduel.benchmarks.report import canvas, rendered
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.noise import derive_seed
-from metaduel.envs.spec import Role, Split
-from metaduel.meta.checkpoint import write_atomic
-from metaduel.meta.data import Data, DataRun, Part, Tasks, adapt, meta_train
-from metaduel.meta.problem import Players
+from metaduel.benchmarks.core.report import canvas, rendered
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.spec import Role, Split
+from metaduel.meta.problems.problem import Players
+from metaduel.meta.problems.supervised import Data, Part, Tasks, adapt
+from metaduel.meta.runs.supervised import DataRun, meta_train
 
 ROLE: Role = "protagonist"
 TEST, SCRATCH, TUNE = range(200, 203)  # purposes of the seeds, apart from those of training

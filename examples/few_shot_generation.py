@@ -35,18 +35,19 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from metaduel.agents.networks import Convolutional, Dense, Network
-from metaduel.agents.policies import Weights, stack
-from metaduel.benchmarks.report import COLOURS, canvas, rendered
-from metaduel.envs.errors import InvalidInputError
+from metaduel.agents.policies.base import Weights, stack
+from metaduel.benchmarks.core.report import COLOURS, canvas, rendered
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.spec import Role, Split
+from metaduel.envs.core.tasks import frozen_tasks, sample_tasks
 from metaduel.envs.forgery.distance import draw_real, energy_distance
 from metaduel.envs.forgery.game import EXTENT
-from metaduel.envs.noise import derive_seed
-from metaduel.envs.registry import find
-from metaduel.envs.spec import Role, Split
-from metaduel.envs.tasks import frozen_tasks, sample_tasks
-from metaduel.meta.checkpoint import write_atomic
-from metaduel.meta.data import Data, DataRun, Part, Tasks, adapt, meta_train
-from metaduel.meta.problem import Players
+from metaduel.meta.problems.problem import Players
+from metaduel.meta.problems.supervised import Data, Part, Tasks, adapt
+from metaduel.meta.runs.supervised import DataRun, meta_train
 
 STEPS = 10  # joint updates, at most
 FORGED = 64  # samples that an update judges

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.core.errors import InvalidInputError
 
 SIDE = 28  # pixels
 DRAWINGS = 20  # of a class, in our characters as in Omniglot

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from metaduel.benchmarks.metrics import Estimate, estimate, paired_difference
-from metaduel.benchmarks.report import COLOURS, MARKERS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
-from metaduel.meta.checkpoint import write_atomic
+from metaduel.benchmarks.core.metrics import Estimate, estimate, paired_difference
+from metaduel.benchmarks.core.report import COLOURS, MARKERS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
+from metaduel.envs.core.files import write_atomic
 
 Found = Mapping[str, npt.NDArray[np.float64]]  # method -> [seeds, steps + 1, tasks], the same tasks for all
 

@@ -9,28 +9,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from metaduel.envs.adapters import gymnasium_registration, pettingzoo_registration
-from metaduel.envs.registry import find, games, opponents, specs
-from metaduel.envs.spec import GameSpec, Task
-from metaduel.envs.tasks import sample_tasks as _sample_tasks
+from metaduel.envs.core.registry import find, games, opponents, specs
+from metaduel.envs.core.spec import GameSpec, Task
+from metaduel.envs.core.tasks import sample_tasks as _sample_tasks
 
 if TYPE_CHECKING:
-    from metaduel.benchmarks.evaluate import evaluate as evaluate
+    from metaduel.benchmarks.core.evaluate import evaluate
     from metaduel.envs.adapters.sb3 import make_sb3 as make_sb3
-    from metaduel.envs.opponents import sample_opponents as sample_opponents
-    from metaduel.meta.agent import load as load
-    from metaduel.meta.train import TaskList as TaskList
-    from metaduel.meta.train import train_meta_adversarial as train_meta_adversarial
+    from metaduel.envs.players.zoo import sample_opponents
+    from metaduel.meta.runs.load import load
+    from metaduel.meta.runs.train import TaskList, train_meta_adversarial
 
 __version__ = "0.1.0"
 
 # What needs torch is imported when it is first used: name -> where it is.
 _LAZY = {
-    "TaskList": "metaduel.meta.train",
-    "evaluate": "metaduel.benchmarks.evaluate",
-    "load": "metaduel.meta.agent",
+    "TaskList": "metaduel.meta.runs.train",
+    "evaluate": "metaduel.benchmarks.core.evaluate",
+    "load": "metaduel.meta.runs.load",
     "make_sb3": "metaduel.envs.adapters.sb3",
-    "sample_opponents": "metaduel.envs.opponents",
-    "train_meta_adversarial": "metaduel.meta.train",
+    "sample_opponents": "metaduel.envs.players.zoo",
+    "train_meta_adversarial": "metaduel.meta.runs.train",
 }
 
 __all__ = [

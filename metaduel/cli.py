@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from metaduel.envs.errors import InvalidInputError, check_whole, unknown
-from metaduel.envs.measured import measured
-from metaduel.envs.registry import find, specs
-from metaduel.envs.spec import OPPONENT_SPLITS, ROLES, SPLITS, Context, GameSpec, Task
+from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
+from metaduel.envs.core.measured import measured
+from metaduel.envs.core.registry import find, specs
+from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES, SPLITS, Context, GameSpec, Task
 
 # Nothing here imports torch at the top: --help and list answer at once, and main() sets OMP_WAIT_POLICY in time.
 
@@ -65,7 +65,7 @@ def info(game: GameName) -> None:
     if console.is_terminal and importlib.util.find_spec("pygame") is None:
         console.print(escape('No picture: pip install "metaduel[render]"'), highlight=False)
     elif console.is_terminal:
-        from metaduel.envs.gallery import portrait, thumbnail
+        from metaduel.envs.render.gallery import portrait, thumbnail
 
         console.print(thumbnail(portrait(spec)))
 
@@ -117,11 +117,11 @@ def watch(
         raise InvalidInputError(f"episodes={episodes} must be at least 1")
     names = ["you" if role == person else chosen[role] or spec.opponents[role]["train"][0] for role in ROLES]
 
-    from metaduel.envs.core import Duel
-    from metaduel.envs.human import Person
-    from metaduel.envs.opponents import load_player
-    from metaduel.envs.play import film
-    from metaduel.envs.render import Screen, write_video
+    from metaduel.envs.core.duel import Duel
+    from metaduel.envs.players.names import load_player
+    from metaduel.envs.render.film import film
+    from metaduel.envs.render.human import Person
+    from metaduel.envs.render.screen import Screen, write_video
 
     duel = Duel(spec.make_game())
     screen = Screen(
@@ -161,7 +161,7 @@ def gallery(out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("gallery.
     Args:
         out: the .png file.
     """
-    from metaduel.envs.gallery import write_gallery
+    from metaduel.envs.render.gallery import write_gallery
 
     write_gallery(out)
     print(f"wrote {out}")
@@ -212,10 +212,10 @@ def train(
         raise InvalidInputError("--resume needs --folder, the run to go on with")
     values = _config(config or (folder / "config.yaml" if resume and folder else None), game)
 
-    from metaduel.meta.config import TrainConfig
-    from metaduel.meta.train import default_folder
-    from metaduel.meta.train import train as run
-    from metaduel.meta.trainer import LAST, TrainingStopped
+    from metaduel.meta.runs.config import TrainConfig
+    from metaduel.meta.runs.train import default_folder
+    from metaduel.meta.runs.train import train as run
+    from metaduel.meta.runs.trainer import LAST, TrainingStopped
 
     task_list = values.pop("task_list", None)
     settings = TrainConfig.from_dict(values).override(**changes)
@@ -319,10 +319,10 @@ def evaluate(
     if opponents not in OPPONENT_SPLITS:
         raise unknown("split of opponents", opponents, OPPONENT_SPLITS)
 
-    from metaduel.benchmarks.evaluate import evaluate_runs
-    from metaduel.benchmarks.few_shot import Protocol
-    from metaduel.benchmarks.scratch import Scratch
-    from metaduel.benchmarks.summary import sheets
+    from metaduel.benchmarks.core.evaluate import evaluate_runs
+    from metaduel.benchmarks.core.few_shot import Protocol
+    from metaduel.benchmarks.core.scratch import Scratch
+    from metaduel.benchmarks.core.summary import sheets
 
     protocol = Protocol(tasks, opponents, shots, episodes, test_episodes, task_count, actions)  # type: ignore[arg-type]
     scratch = Scratch(ppo_tasks, ppo_opponents) if ppo else None
@@ -364,8 +364,8 @@ def exploit(
     if not runs:
         raise InvalidInputError("runs: at least one run folder is needed")
 
-    from metaduel.benchmarks import exploitability
-    from metaduel.meta.agent import load
+    from metaduel.benchmarks.tools import exploitability
+    from metaduel.meta.runs.load import load
 
     settings = exploitability.Exploitation(tasks, opponents, shots, episodes, steps, test_episodes)
     folder = out or runs[0] / "exploitability"
@@ -392,8 +392,8 @@ def reproduce(
         quiet: no progress.
     """
     from metaduel.agents.runtime import processors
-    from metaduel.benchmarks.reproduce import reproduce as run
-    from metaduel.meta.trainer import TrainingStopped
+    from metaduel.benchmarks.studies.reproduce import reproduce as run
+    from metaduel.meta.runs.trainer import TrainingStopped
 
     check_whole("workers", workers, 0)
     target = folder or Path("runs") / f"reproduce-{name}"
@@ -412,7 +412,7 @@ def reproduce(
 @app.command
 def methods() -> None:
     """List what `metaduel train --method` takes: its paper, what adapts within a task, what the gradient flows through."""
-    from metaduel.meta.methods import METHODS
+    from metaduel.meta.learners.methods import METHODS
 
     table = Table("method", "paper", "what adapts", "what the outer gradient flows through")
     for method in METHODS.values():
@@ -446,9 +446,9 @@ def adapt(
     if role not in ROLES:
         raise unknown("role", role, ROLES)
 
-    from metaduel.benchmarks.film import film_adaptation
-    from metaduel.meta.agent import load
-    from metaduel.meta.config import other
+    from metaduel.benchmarks.tools.film import film_adaptation
+    from metaduel.envs.core.spec import other
+    from metaduel.meta.runs.load import load
 
     trained, path = load(run), video or Path(f"adapt-{role}.mp4")
     spec = trained.duel.spec
@@ -483,8 +483,8 @@ def headroom(
     """
     spec = find(game)
 
-    from metaduel.benchmarks.headroom import certify, show
-    from metaduel.benchmarks.population import Budget
+    from metaduel.benchmarks.tools.headroom import certify, show
+    from metaduel.benchmarks.tools.population import Budget
 
     folder = out or Path("runs") / f"headroom-{spec.name}"
     result = certify(spec, folder, Budget(seeds=seeds, iterations=iterations))
@@ -503,8 +503,8 @@ def demo(
     Args:
         folder: where the runs, the report, the plot and the videos go.
     """
-    from metaduel.benchmarks.demo import run_demo
-    from metaduel.meta.trainer import TrainingStopped
+    from metaduel.benchmarks.tools.demo import run_demo
+    from metaduel.meta.runs.trainer import TrainingStopped
 
     try:
         run_demo(folder)
@@ -516,7 +516,7 @@ def demo(
 
 
 def _task(spec: GameSpec, text: str) -> Task:
-    from metaduel.envs.tasks import check_task, find_task
+    from metaduel.envs.core.tasks import check_task, find_task
 
     if not text.lstrip().startswith("{"):
         return find_task(spec, text)
@@ -550,7 +550,7 @@ def _range(ends: tuple[float, float]) -> str:
 
 
 def _opponents(spec: GameSpec, panel: Mapping[str, Any]) -> Table:
-    from metaduel.envs.opponents import scripted
+    from metaduel.envs.players.scripted import scripted
 
     table = Table("seat", "split", "name", "what it does", "rating", "options", title="Scripted players")
     for role in ROLES:

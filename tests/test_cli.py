@@ -10,9 +10,9 @@ import yaml
 from rich.console import Console
 
 from metaduel import cli
-from metaduel.envs.registry import find
-from metaduel.meta import train as training
-from metaduel.meta.trainer import TrainingStopped
+from metaduel.envs.core.registry import find
+from metaduel.meta.runs import train as training
+from metaduel.meta.runs.trainer import TrainingStopped
 
 TINY = (
     *("--iterations", "2", "--tasks", "4", "--episodes", "2", "--set", "horizon=5", "--set", "steps=1", "--set"),

@@ -54,7 +54,7 @@ def wheel_python(tmp_path_factory):
 def test_wheel_makes_every_registered_id(wheel_python, tmp_path):
     code = """
 import sys, gymnasium, metaduel
-from metaduel.envs.registry import specs
+from metaduel.envs.core.registry import specs
 ids = {name for name in gymnasium.registry if name.startswith("metaduel/")}
 assert ids == {spec.id for spec in specs().values()} and "metaduel/Navigation-v0" in ids, ids
 for name in sorted(ids):
@@ -69,8 +69,8 @@ print(len(ids))
 def test_wheel_holds_task_lists_and_types(wheel_python, tmp_path):
     code = """
 from importlib.resources import files
-from metaduel.envs.registry import specs
-from metaduel.envs.tasks import frozen_tasks
+from metaduel.envs.core.registry import specs
+from metaduel.envs.core.tasks import frozen_tasks
 for spec in specs().values():
     for split in ("validation", "held_out", "extrapolation"):
         assert len(frozen_tasks(spec, split)) == 100, (spec.name, split)
@@ -117,11 +117,11 @@ def test_imports_run_one_way(tree):
 
 
 def test_an_import_in_the_wrong_direction_is_noticed(tree):
-    with (tree / "metaduel" / "envs" / "errors.py").open("a") as file:
+    with (tree / "metaduel" / "envs" / "core" / "errors.py").open("a") as file:
         file.write("\nimport metaduel.agents\n")
     done = lint_imports(tree)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "metaduel.envs.errors -> metaduel.agents" in done.stdout
+    assert "metaduel.envs.core.errors -> metaduel.agents" in done.stdout
 
 
 def test_a_bare_import_of_a_room_is_noticed(tree):

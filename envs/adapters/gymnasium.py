@@ -11,8 +11,8 @@ import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 
 from metaduel.envs.adapters.seat import OpponentLike, Seat, TaskApi, TaskLike
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.render import RENDER_MODES
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.render.screen import RENDER_MODES
 
 Action = npt.NDArray[np.float32] | np.int64
 Observation = npt.NDArray[np.float32]

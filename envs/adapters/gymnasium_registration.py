@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gymnasium
 
-from metaduel.envs.spec import GameSpec
+from metaduel.envs.core.spec import GameSpec
 
 
 def register(spec: GameSpec) -> None:

@@ -11,8 +11,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metaduel.envs.core import Duel
-from metaduel.envs.spec import ROLES, GameSpec, Role
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.spec import ROLES, GameSpec, Role
 
 Mask = npt.NDArray[np.int8]
 

@@ -23,14 +23,15 @@ from pettingzoo.utils.conversions import parallel_to_aec
 from pettingzoo.utils.wrappers import BaseWrapper, OrderEnforcingWrapper
 from torch import Tensor
 
-from metaduel.envs import noise, tasks
 from metaduel.envs.adapters.legal import int8, own_space
 from metaduel.envs.adapters.turns import TurnsEnv
-from metaduel.envs.core import Duel, Episode
-from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.envs.registry import find
-from metaduel.envs.render import RENDER_MODES, Screen
-from metaduel.envs.spec import ROLES, GameSpec, Role, Task
+from metaduel.envs.core import noise, tasks
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.game import Episode
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.spec import ROLES, GameSpec, Role, Task
+from metaduel.envs.render.screen import RENDER_MODES, Screen
 
 Array = npt.NDArray[Any]
 Space = spaces.Box | spaces.Discrete

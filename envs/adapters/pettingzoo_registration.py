@@ -5,7 +5,7 @@ from __future__ import annotations
 import pettingzoo
 from pettingzoo.env_registry.registration import aec_registry, parallel_registry
 
-from metaduel.envs.spec import GameSpec
+from metaduel.envs.core.spec import GameSpec
 
 _ADAPTER = "metaduel.envs.adapters.pettingzoo"
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from metaduel.envs.adapters.seat import OpponentLike, Row, Seat, TaskLike
-from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.envs.spec import GameSpec
+from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.spec import GameSpec
 
 Array = npt.NDArray[Any]
 Indices = int | Iterable[int] | None

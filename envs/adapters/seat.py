@@ -16,13 +16,15 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from torch import Tensor
 
-from metaduel.envs import noise, registry, tasks
 from metaduel.envs.adapters.legal import int8, legal_actions, own_space
-from metaduel.envs.core import Duel, Episode, Pair, Player, View, take_rows, tree_map
-from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.envs.opponents import load_player
-from metaduel.envs.render import Screen
-from metaduel.envs.spec import FROZEN_SPLITS, ROLES, GameSpec, Role, Task
+from metaduel.envs.core import noise, registry, tasks
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.game import Episode, Pair, Player, View
+from metaduel.envs.core.spec import FROZEN_SPLITS, ROLES, GameSpec, Role, Task
+from metaduel.envs.core.trees import take_rows, tree_map
+from metaduel.envs.players.names import load_player
+from metaduel.envs.render.screen import Screen
 
 TaskLike = Mapping[str, float] | str | None  # context values, SPLIT:INDEX of a frozen list, or None: sampled at reset
 OpponentLike = str | Player | None  # None: the family's first training opponent for that seat

@@ -7,8 +7,8 @@ from typing import Any
 from pettingzoo.utils.conversions import parallel_to_aec_wrapper
 
 from metaduel.envs.adapters.legal import legal_actions
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.spec import ROLES, GameSpec
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.spec import ROLES, GameSpec
 
 WAIT = 0
 

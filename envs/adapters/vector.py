@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from metaduel.envs.adapters.seat import Mask, OpponentLike, Row, Seat, TaskLike
-from metaduel.envs.errors import InvalidInputError, unknown
+from metaduel.envs.core.errors import InvalidInputError, unknown
 
 Array = npt.NDArray[Any]
 Infos = dict[str, Any]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.cart_pole.game import Params, State
-from metaduel.envs.core import View
-from metaduel.envs.opponents import Option, Scripted
+from metaduel.envs.core.game import View
+from metaduel.envs.players.scripted import Option, Scripted
 
 Choice = tuple[Tensor, Tensor]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from metaduel.envs.cart_pole.game import FALLEN, TRACK, Params, State, ending
-from metaduel.envs.render import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
+from metaduel.envs.render.screen import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
 
 _HALF = 2.7  # m: half the side of the picture
 _WIDE, _HIGH = 0.28, 0.17  # m: half the cart's sides

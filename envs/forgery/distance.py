@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaduel.envs import noise
-from metaduel.envs.core import tree_map
+from metaduel.envs.core import noise
+from metaduel.envs.core.trees import tree_map
 from metaduel.envs.forgery.game import NUMBERS, real_sample
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import View
+from metaduel.envs.core.game import View
 from metaduel.envs.forgery.game import (
     CERTAIN,
     EXTENT,
@@ -17,7 +17,7 @@ from metaduel.envs.forgery.game import (
     mode_place,
     real_sample,
 )
-from metaduel.envs.opponents import Option, Scripted
+from metaduel.envs.players.scripted import Option, Scripted
 
 Choice = tuple[Tensor, Tensor]
 _MODES = 9  # the most that a task has

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.forgery.game import EXTENT, Params, State, mode_place
-from metaduel.envs.render import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
+from metaduel.envs.render.screen import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
 
 _HALF = 2.4  # m: half the side of the picture
 Point = tuple[float, float]

@@ -55,7 +55,7 @@ Version history: v0: first release.
 import numpy as np
 from gymnasium import spaces
 
-from metaduel.envs.spec import Context, GameSpec
+from metaduel.envs.core.spec import Context, GameSpec
 
 _high = np.array([1.0, 2.5, 4.5, 1.0, 1.0, 1.0, 1.0], np.float32)
 _low = np.array([-1.0, -2.5, -4.5, 0.0, 0.0, 0.0, 0.0], np.float32)

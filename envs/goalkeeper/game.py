@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import Game, Outcome, Pair
+from metaduel.envs.core.game import Game, Outcome, Pair
 
 DT = 0.2  # s per step
 RUN_UP = 3  # steps until the ball is struck: in the last of them

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import View
+from metaduel.envs.core.game import View
 from metaduel.envs.goalkeeper.game import (
     AIM,
     DT,
@@ -19,7 +19,7 @@ from metaduel.envs.goalkeeper.game import (
     State,
     drift,
 )
-from metaduel.envs.opponents import Option, Scripted
+from metaduel.envs.players.scripted import Option, Scripted
 
 Choice = tuple[Tensor, Tensor]
 _CORNER = 2.2  # m from the middle

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metaduel.envs.goalkeeper.game import DT, FLIGHT, GOAL, KICK, RUN_UP, Params, State, drift
-from metaduel.envs.render import ADVERSARY, INK, MUTED, PROTAGONIST, WALL, Canvas
-from metaduel.envs.render import GOAL as HIDDEN
+from metaduel.envs.render.screen import ADVERSARY, INK, MUTED, PROTAGONIST, WALL, Canvas
+from metaduel.envs.render.screen import GOAL as HIDDEN
 
 _SPOT = -6.0  # the goal line is at 0; how far away the spot is plays no part in the rules
 _NET = 0.9

@@ -33,7 +33,7 @@ Version history: v0: first release.
 import numpy as np
 from gymnasium import spaces
 
-from metaduel.envs.spec import Context, GameSpec
+from metaduel.envs.core.spec import Context, GameSpec
 
 _position = spaces.Box(-20.0, 20.0, (2,), np.float32)
 _move = spaces.Box(-1.0, 1.0, (2,), np.float32)

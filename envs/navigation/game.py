@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import Game, Outcome, Pair
+from metaduel.envs.core.game import Game, Outcome, Pair
 
 STRIDE = 0.1  # m that the protagonist's action of 1 moves in a step
 GOAL_BOX = 0.01  # m: half the side of the box that ends the episode

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import View
+from metaduel.envs.core.game import View
 from metaduel.envs.navigation.game import STRIDE, Params, State
-from metaduel.envs.opponents import Option, Scripted
+from metaduel.envs.players.scripted import Option, Scripted
 
 Choice = tuple[Tensor, Tensor]
 

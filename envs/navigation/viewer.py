@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metaduel.envs.navigation.game import STRIDE, Params, State
-from metaduel.envs.render import ADVERSARY, GOAL, MUTED, PROTAGONIST, WALL, Canvas
+from metaduel.envs.render.screen import ADVERSARY, GOAL, MUTED, PROTAGONIST, WALL, Canvas
 
 _HALF = 0.9  # m: half the side of the picture
 

@@ -52,7 +52,7 @@ import math
 import numpy as np
 from gymnasium import spaces
 
-from metaduel.envs.spec import Context, GameSpec, Role
+from metaduel.envs.core.spec import Context, GameSpec, Role
 
 _both: tuple[Role, Role] = ("protagonist", "adversary")
 _around = (-math.pi, math.pi)

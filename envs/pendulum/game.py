@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import Game, Outcome, Pair
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.spec import Task
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import Game, Outcome, Pair
+from metaduel.envs.core.spec import Task
 
 DT = 0.05  # s per step
 TOP_SPEED = 8.0  # rad/s: the pendulum turns no faster

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import View
-from metaduel.envs.opponents import Option, Scripted
+from metaduel.envs.core.game import View
 from metaduel.envs.pendulum.game import DT, Params, State, wrap
+from metaduel.envs.players.scripted import Option, Scripted
 
 Choice = tuple[Tensor, Tensor]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from metaduel.envs.pendulum.game import Params, State, wrap
-from metaduel.envs.render import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
+from metaduel.envs.render.screen import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
 
 _HALF = 1.35  # half the side of the picture; the rod is drawn with a length of 1
 _QUARTER = math.pi / 2

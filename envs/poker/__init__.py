@@ -57,7 +57,7 @@ Version history: v0: first release.
 import numpy as np
 from gymnasium import spaces
 
-from metaduel.envs.spec import ROLES, Context, GameSpec, Split
+from metaduel.envs.core.spec import ROLES, Context, GameSpec, Split
 
 OPPONENTS: dict[Split, tuple[str, ...]] = {
     "train": ("station", "maniac", "tight", "random", "punisher"),

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import Game, Outcome, Pair
-from metaduel.envs.spec import GameSpec
+from metaduel.envs.core.game import Game, Outcome, Pair
+from metaduel.envs.core.spec import GameSpec
 
 FOLD, CALL, RAISE = range(3)  # moves; checking is calling nothing
 NOBODY = -1  # no card

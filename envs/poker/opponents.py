@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import View
-from metaduel.envs.opponents import Option, Scripted
+from metaduel.envs.core.game import View
+from metaduel.envs.core.spec import ROLES, GameSpec, Role, Split
+from metaduel.envs.players.scripted import Option, Scripted
 from metaduel.envs.poker.game import CALL, FOLD, NOBODY, RAISE, Params, Poker, State
 from metaduel.envs.poker.values import Array, stored_equilibria
-from metaduel.envs.spec import ROLES, GameSpec, Role, Split
 
 Choice = tuple[Tensor, Tensor]
 Rule = Callable[..., Choice]  # (view, memory, noise, **options)

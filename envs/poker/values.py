@@ -25,10 +25,10 @@ from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor
 
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.spec import ROLES, GameSpec, Role, Task
 from metaduel.envs.poker.game import CALL, FOLD, NOBODY, RAISE, Poker, State
-from metaduel.envs.spec import ROLES, GameSpec, Role, Task
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

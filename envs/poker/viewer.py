@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from metaduel.envs.poker.game import Params, State
-from metaduel.envs.render import ADVERSARY, GOAL, INK, MUTED, PAPER, PROTAGONIST, WALL, Canvas
+from metaduel.envs.render.screen import ADVERSARY, GOAL, INK, MUTED, PAPER, PROTAGONIST, WALL, Canvas
 
 _NAMES = ("8", "9", "10", "J", "Q", "K")
 _SEATS = (("protagonist", PROTAGONIST, 2.0), ("adversary", ADVERSARY, 7.0))  # name, colour, height of its card

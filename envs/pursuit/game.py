@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import Game, Outcome, Pair
+from metaduel.envs.core.game import Game, Outcome, Pair
 
 DT = 0.1  # s per step
 ARENA = 1.0  # m: radius of the wall

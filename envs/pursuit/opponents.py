@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import View
-from metaduel.envs.opponents import Option, Scripted
+from metaduel.envs.core.game import View
+from metaduel.envs.players.scripted import Option, Scripted
 from metaduel.envs.pursuit.game import ARENA, Params, State, length, polar
 
 Choice = tuple[Tensor, Tensor]

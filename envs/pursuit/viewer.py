@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from metaduel.envs.pursuit.game import ARENA, CAPTURE, SIGHT, Params, State, ending, length
-from metaduel.envs.render import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
+from metaduel.envs.render.screen import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
 
 _HALF = 1.2  # m: half the side of the picture
 _SPEED_ARROW = 0.3  # s: how far ahead a velocity's arrow points

@@ -61,7 +61,7 @@ Version history: v0: first release.
 import numpy as np
 from gymnasium import spaces
 
-from metaduel.envs.spec import Context, GameSpec, Role, Split
+from metaduel.envs.core.spec import Context, GameSpec, Role, Split
 
 # The names of actions 0, 1, ... of each id.
 ACTIONS: dict[str, tuple[str, ...]] = {

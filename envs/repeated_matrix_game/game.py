@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import Game, Outcome, Pair
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import Game, Outcome, Pair
+from metaduel.envs.core.spec import GameSpec, Task
 from metaduel.envs.repeated_matrix_game import ACTIONS, PERSONAS
-from metaduel.envs.spec import GameSpec, Task
 
 # Number of actions -> its permutations in lexicographic order; sigma(i) is what action i counts as.
 PERMUTATIONS: dict[int, tuple[tuple[int, ...], ...]] = {n: tuple(itertools.permutations(range(n))) for n in (2, 3)}

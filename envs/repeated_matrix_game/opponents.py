@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metaduel.envs import noise as counter
-from metaduel.envs.core import View
-from metaduel.envs.errors import InvalidInputError, unknown
-from metaduel.envs.opponents import Option, Scripted
-from metaduel.envs.registry import find
+from metaduel.envs.core import noise as counter
+from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.game import View
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.spec import ROLES, GameSpec
+from metaduel.envs.players.scripted import Option, Scripted
 from metaduel.envs.repeated_matrix_game import ACTIONS, PERSONAS
 from metaduel.envs.repeated_matrix_game.game import own_payoffs
-from metaduel.envs.spec import ROLES, GameSpec
 
 Choice = tuple[Tensor, Tensor]
 Rule = Callable[..., Choice]  # (view, memory, noise, **options)

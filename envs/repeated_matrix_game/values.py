@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.core.errors import InvalidInputError
 
 _POLICY_ITERATIONS = 100  # a bound far above what a game of ten states needs
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from metaduel.envs.render import ADVERSARY, INK, MUTED, PROTAGONIST, WALL, Canvas
+from metaduel.envs.render.screen import ADVERSARY, INK, MUTED, PROTAGONIST, WALL, Canvas
 from metaduel.envs.repeated_matrix_game.game import PERMUTATIONS, State
 
 # One colour per action; they stay apart for every common kind of colour vision, and from the two players' colours.

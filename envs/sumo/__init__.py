@@ -59,7 +59,7 @@ import math
 import numpy as np
 from gymnasium import spaces
 
-from metaduel.envs.spec import Context, GameSpec, Role, Split
+from metaduel.envs.core.spec import Context, GameSpec, Role, Split
 
 _both: tuple[Role, Role] = ("protagonist", "adversary")
 _edge = np.array([1.0, 1.0, 30.0, 30.0, 1.0, 1.0], np.float32)

@@ -12,9 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import View
-from metaduel.envs.opponents import Option, Scripted
-from metaduel.envs.spec import ROLES, Role, Split
+from metaduel.envs.core.game import View
+from metaduel.envs.core.spec import ROLES, Role, Split
+from metaduel.envs.players.scripted import Option, Scripted
 from metaduel.envs.sumo.game import FEEL, Params, length, polar, unit_disc
 
 Choice = tuple[Tensor, Tensor]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from metaduel.envs.render import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
+from metaduel.envs.render.screen import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
 from metaduel.envs.sumo.game import DISC, FEEL, Params, State, between, length, winner
 
 _SPEED_ARROW = 0.4  # s: how far ahead a velocity's arrow points

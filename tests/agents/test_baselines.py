@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from metaduel.agents.baselines import RIDGE, features, fit_linear
+from metaduel.agents.objective.baselines import RIDGE, features, fit_linear
 
 
 def batch(n=3, t=7, e=5, d=2, seed=0):

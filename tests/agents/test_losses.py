@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from metaduel.agents.losses import SURROGATES, policy_gradient_loss
+from metaduel.agents.objective.losses import SURROGATES, policy_gradient_loss
 
 
 def tensor(*values):

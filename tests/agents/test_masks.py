@@ -7,18 +7,19 @@ from gymnasium import spaces
 from torch import nn
 
 import metaduel  # noqa: F401 (registers the games)
-from metaduel.agents.distributions import Categorical
-from metaduel.agents.latent import LatentPolicy
-from metaduel.agents.memory import MemoryPolicy
-from metaduel.agents.policies import MLPPolicy, ModulePolicy
-from metaduel.agents.recurrent import GRUPolicy, LSTMPolicy
+from metaduel.agents.objective.config import log_probs
+from metaduel.agents.policies.distributions import Categorical
+from metaduel.agents.policies.latent import LatentPolicy
+from metaduel.agents.policies.memory import MemoryPolicy
+from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.agents.policies.module import ModulePolicy
+from metaduel.agents.policies.recurrent import GRUPolicy, LSTMPolicy
 from metaduel.agents.rollout import Learner, Sitting, rollout
-from metaduel.envs.core import Duel
-from metaduel.envs.opponents import load_player
-from metaduel.envs.registry import find
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.duels import log_probs
-from metaduel.meta.train import train
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.registry import find
+from metaduel.envs.players.names import load_player
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.train import train
 
 KINDS = {
     "mlp": lambda d, a: MLPPolicy(d, a, (8,)),

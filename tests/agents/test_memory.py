@@ -4,13 +4,13 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metaduel.agents.latent import LatentPolicy
-from metaduel.agents.memory import MemoryPolicy, join
-from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.policies.latent import LatentPolicy
+from metaduel.agents.policies.memory import MemoryPolicy, join
+from metaduel.agents.policies.recurrent import GRUPolicy
 from metaduel.agents.rollout import Learner, Sitting, rollout
-from metaduel.envs.core import Duel
-from metaduel.envs.opponents import load_player
-from metaduel.envs.registry import find
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.registry import find
+from metaduel.envs.players.names import load_player
 
 TASKS = 3
 

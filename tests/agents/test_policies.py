@@ -6,10 +6,12 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from metaduel.agents.distributions import Categorical, Gaussian
-from metaduel.agents.policies import MIN_LOG_STD, MLPPolicy, ModulePolicy, stack
-from metaduel.envs import noise
-from metaduel.envs.errors import InvalidInputError
+from metaduel.agents.policies.base import MIN_LOG_STD, stack
+from metaduel.agents.policies.distributions import Categorical, Gaussian
+from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.agents.policies.module import ModulePolicy
+from metaduel.envs.core import noise
+from metaduel.envs.core.errors import InvalidInputError
 
 BOX = spaces.Box(-0.5, 0.5, (3,))
 ACTIONS = {"box": BOX, "discrete": spaces.Discrete(3)}

@@ -3,13 +3,13 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from metaduel.agents.policies import stack
-from metaduel.agents.recurrent import GRUPolicy, LSTMPolicy
+from metaduel.agents.objective.config import log_probs
+from metaduel.agents.policies.base import stack
+from metaduel.agents.policies.recurrent import GRUPolicy, LSTMPolicy
 from metaduel.agents.rollout import Learner, Sitting, rollout
-from metaduel.envs.core import Duel
-from metaduel.envs.opponents import load_player
-from metaduel.envs.registry import find
-from metaduel.meta.duels import log_probs
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.registry import find
+from metaduel.envs.players.names import load_player
 
 SPACES = {"box": spaces.Box(-1, 1, (2,)), "discrete": spaces.Discrete(4)}
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from metaduel.agents.returns import discounted_returns, gae, normalise
+from metaduel.agents.objective.returns import discounted_returns, gae, normalise
 
 
 def column(*values):

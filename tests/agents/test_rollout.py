@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from metaduel.agents.episodes import Step, pad_episodes
-from metaduel.agents.policies import MLPPolicy
-from metaduel.agents.recurrent import GRUPolicy
+from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.agents.policies.recurrent import GRUPolicy
 from metaduel.agents.rollout import Learner, Sitting, rollout
-from metaduel.envs import noise
-from metaduel.envs.core import Duel, View
-from metaduel.envs.opponents import load_player, scripted
-from metaduel.envs.registry import find
-from metaduel.envs.tasks import sample_tasks
+from metaduel.envs.core import noise
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import View
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.tasks import sample_tasks
+from metaduel.envs.players.names import load_player
+from metaduel.envs.players.scripted import scripted
 
 ROLES = ("protagonist", "adversary")
 GAMES = ("Navigation", "Pursuit", "RockPaperScissors")

@@ -15,11 +15,12 @@ from stable_baselines3 import A2C, DQN, PPO, SAC
 
 import metaduel
 from metaduel.agents import sb3
-from metaduel.envs import noise, registry
-from metaduel.envs.core import Duel, View
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import load_player
-from metaduel.envs.play import play
+from metaduel.envs.core import noise, registry
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import View
+from metaduel.envs.players.names import load_player
+from metaduel.envs.players.play import play
 
 MODELS = {  # name -> (game, role, algorithm, policy_kwargs)
     "ppo": ("Navigation", "protagonist", PPO, {}),

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from metaduel.agents.statistics import RunningStatistics
+from metaduel.agents.policies.statistics import RunningStatistics
 
 
 def batches(sizes=(3, 1, 7), spread=(1.0, 1e-3, 40.0), centre=(0.0, 1000.0, -5.0)):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metaduel.agents.policies import MLPPolicy
-from metaduel.agents.tabular import PerState, TabularPolicy
-from metaduel.envs.errors import InvalidInputError
+from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.agents.policies.tabular import PerState, TabularPolicy
+from metaduel.envs.core.errors import InvalidInputError
 
 N, T, E, S, A = 3, 4, 6, 5, 2
 PLAIN = MLPPolicy(S, spaces.Discrete(A), (8,))

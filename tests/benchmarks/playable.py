@@ -2,7 +2,7 @@
 
 import time
 
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.core.errors import InvalidInputError
 
 
 def work(needed, rows, folder):

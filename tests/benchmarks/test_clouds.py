@@ -4,11 +4,11 @@ import pytest
 import torch
 from matplotlib import image
 
-from metaduel.benchmarks import clouds
-from metaduel.envs.errors import InvalidInputError
-from metaduel.meta.agent import load
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.train import train
+from metaduel.benchmarks.tools import clouds
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.load import load
+from metaduel.meta.runs.train import train
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import yaml
 
-from metaduel.benchmarks import reproduce, suite
-from metaduel.benchmarks.comparison import CURVE, RIVAL, TRIAL, best_score
-from metaduel.envs.errors import InvalidInputError
-from metaduel.meta import trainer
+from metaduel.benchmarks.core import suite
+from metaduel.benchmarks.studies import reproduce
+from metaduel.benchmarks.studies.comparison import CURVE, RIVAL, TRIAL, best_score
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.runs import trainer
 
 TRIALS = [{"outer_lr": 0.003}, {"outer_lr": 0.1}]
 TINY = {

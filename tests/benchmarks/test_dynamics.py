@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from metaduel.benchmarks import dynamics
-from metaduel.benchmarks.dynamics import AllPlays, Averaged, Curve, Extragradient, Optimistic, Plain
-from metaduel.envs.errors import InvalidInputError
-from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.problem import Losses
+from metaduel.benchmarks.studies import dynamics
+from metaduel.benchmarks.studies.dynamics import AllPlays, Averaged, Curve, Extragradient, Optimistic, Plain
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.learners.maml import MAML, MAMLConfig
+from metaduel.meta.problems.problem import Losses
 
 ROLES = ("protagonist", "adversary")
 TASKS = [{"rock": 2.0, "paper": 0.5, "permutation": 0.0}, {"scissors": 1.5, "permutation": 0.0}]

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 import metaduel
-from metaduel.benchmarks import demo, few_shot, summary
-from metaduel.benchmarks.evaluate import both_adapt, evaluate, evaluate_runs
-from metaduel.benchmarks.few_shot import Protocol
-from metaduel.benchmarks.film import film_adaptation
-from metaduel.benchmarks.table import UNTRAINED, concatenate, read
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.tasks import find_task
-from metaduel.meta.agent import load
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.train import train
-from metaduel.meta.trainer import TrainingStopped
+from metaduel.benchmarks.core import few_shot, summary
+from metaduel.benchmarks.core.evaluate import both_adapt, evaluate, evaluate_runs
+from metaduel.benchmarks.core.few_shot import Protocol
+from metaduel.benchmarks.core.table import UNTRAINED, concatenate, read
+from metaduel.benchmarks.tools import demo
+from metaduel.benchmarks.tools.film import film_adaptation
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.tasks import find_task
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.load import load
+from metaduel.meta.runs.train import train
+from metaduel.meta.runs.trainer import TrainingStopped
 
 TINY = TrainConfig(game="Pursuit").override(
     iterations=1, tasks=4, episodes=2, horizon=5, steps=1, hidden=(4,), validate_every=1, validation_tasks=2

@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metaduel.benchmarks import headroom
-from metaduel.benchmarks.headroom import Row, certify, verdict
-from metaduel.benchmarks.population import Budget
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.registry import find
+from metaduel.benchmarks.tools import headroom
+from metaduel.benchmarks.tools.headroom import Row, certify, verdict
+from metaduel.benchmarks.tools.population import Budget
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
 
 SMALL = Budget(seeds=2, iterations=4, steps=200, epochs=2, test_episodes=1, shots=1, episodes_per_shot=2)
 

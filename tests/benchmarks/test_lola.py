@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from metaduel.agents.tabular import TabularPolicy
-from metaduel.benchmarks import lola, reproduce, suite
-from metaduel.benchmarks.lola import SPEC, TASK, Descent
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
+from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.policies.tabular import TabularPolicy
+from metaduel.benchmarks.core import suite
+from metaduel.benchmarks.studies import lola, reproduce
+from metaduel.benchmarks.studies.lola import SPEC, TASK, Descent
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
-from metaduel.meta.duels import DuelProblem, LossConfig, Matches
-from metaduel.meta.source import task_rows
+from metaduel.meta.problems.duels import DuelProblem, Matches
 
 ROLES = ("protagonist", "adversary")
 

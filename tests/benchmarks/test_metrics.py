@@ -7,8 +7,8 @@ import pytest
 from rliable import metrics as rliable
 from scipy import stats
 
-from metaduel.benchmarks import metrics
-from metaduel.envs.errors import InvalidInputError
+from metaduel.benchmarks.core import metrics
+from metaduel.envs.core.errors import InvalidInputError
 
 SHAPES = [(1, 1), (1, 7), (2, 2), (3, 5), (10, 40)]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from metaduel.benchmarks import pages
-from metaduel.envs import measured as lying
-from metaduel.envs import registry
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import scripted
-from metaduel.envs.registry import find
-from metaduel.envs.spec import OPPONENT_SPLITS, ROLES
+from metaduel.benchmarks.tools import pages
+from metaduel.envs.core import measured as lying
+from metaduel.envs.core import registry
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES
+from metaduel.envs.players.scripted import scripted
 
 DOCS = Path(__file__).parents[2] / "docs" / "games"
 ROW = {"player": "informed, entropy bonus 0", "kind": "informed", "mean": 1.0, "low": 0.9, "high": 1.1, "rise": 0.02}

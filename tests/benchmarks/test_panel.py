@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from metaduel.benchmarks import panel
-from metaduel.envs.core import Duel
-from metaduel.envs.opponents import scripted
-from metaduel.envs.registry import find
+from metaduel.benchmarks.tools import panel
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.registry import find
+from metaduel.envs.players.scripted import scripted
 
 
 def test_who_always_gets_more_is_rated_higher_and_equals_tie():

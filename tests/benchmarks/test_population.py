@@ -1,13 +1,12 @@
 import pytest
 import torch
 
-from metaduel.agents.policies import MLPPolicy
-from metaduel.agents.recurrent import GRUPolicy
-from metaduel.benchmarks.population import Budget, Population, _take
-from metaduel.envs.core import Duel
-from metaduel.envs.registry import find
-from metaduel.envs.tasks import sample_tasks
-from metaduel.meta.source import task_rows
+from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.agents.policies.recurrent import GRUPolicy
+from metaduel.benchmarks.tools.population import Budget, Population, _take
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.tasks import sample_tasks, task_rows
 
 SMALL = Budget(seeds=2, iterations=4, steps=800, epochs=2, slices=4, test_episodes=1)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from metaduel.benchmarks import proofs
-from metaduel.benchmarks.enumerated import AllBatches, AllTrajectories
-from metaduel.benchmarks.proofs import BOUND, STEPS, Case, cases, declared, error, relative, sampled, shipped
-from metaduel.envs.errors import InvalidInputError
-from metaduel.meta import maml
-from metaduel.meta.methods import METHODS
+from metaduel.benchmarks.studies.enumerated import AllBatches, AllTrajectories
+from metaduel.benchmarks.tools import proofs
+from metaduel.benchmarks.tools.proofs import BOUND, STEPS, Case, cases, declared, error, relative, sampled, shipped
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.learners import maml
+from metaduel.meta.learners.methods import METHODS
 
 ROLES = ("protagonist", "adversary")
 PAGE = Path(__file__).parents[2] / "docs" / "learners.md"
@@ -138,5 +138,5 @@ def test_the_committed_page_is_what_the_program_writes():
     small, _, _ = rest.partition("### Memory")
     assert re.search(r"\| joint \| 0 \| fitted \| 20 \|", small)
     ours = proofs.page([proofs.proof_sheet(), proofs.bias_sheet()])
-    again = "run python -m metaduel.benchmarks.proofs"
+    again = "run python -m metaduel.benchmarks.tools.proofs"
     assert ERROR.sub("error", before).strip() == ERROR.sub("error", ours).strip(), again

@@ -2,8 +2,9 @@
 
 import pytest
 
-from metaduel.benchmarks import published, reproduce, suite
-from metaduel.envs.errors import InvalidInputError
+from metaduel.benchmarks.core import suite
+from metaduel.benchmarks.studies import published, reproduce
+from metaduel.envs.core.errors import InvalidInputError
 
 TINY = {"iterations": 1, "tasks": 2, "episodes": 2, "hidden": [4], "validate_every": 1, "validation_tasks": 2}
 

@@ -5,11 +5,11 @@ import pytest
 import rich.console
 from matplotlib import image
 
-from metaduel.benchmarks import metrics, report
-from metaduel.benchmarks import table as tables
-from metaduel.benchmarks.report import Comparison
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.registry import find
+from metaduel.benchmarks.core import metrics, report
+from metaduel.benchmarks.core import table as tables
+from metaduel.benchmarks.core.report import Comparison
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
 
 CURVES = {"maml": (0.0, 4.0), "joint": (1.0, 1.5), "informed": (6.0,), "spiral": (0.5,)}
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from metaduel.benchmarks import reproduce, robustness, suite
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import load_player
-from metaduel.envs.registry import find
+from metaduel.benchmarks.core import suite
+from metaduel.benchmarks.studies import reproduce, robustness
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
+from metaduel.envs.players.names import load_player
 
 
 def small(**changes):

@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from metaduel.agents.sb3 import MlpPlayer
-from metaduel.benchmarks import few_shot, summary
-from metaduel.benchmarks.evaluate import evaluate
-from metaduel.benchmarks.few_shot import Protocol
-from metaduel.benchmarks.report import number
-from metaduel.benchmarks.scratch import Scratch, from_scratch, make_ppo
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import names
-from metaduel.envs.registry import find
-from metaduel.envs.spec import ROLES
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.train import train
+from metaduel.benchmarks.core import few_shot, summary
+from metaduel.benchmarks.core.evaluate import evaluate
+from metaduel.benchmarks.core.few_shot import Protocol
+from metaduel.benchmarks.core.report import number
+from metaduel.benchmarks.core.scratch import Scratch, from_scratch, make_ppo
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.spec import ROLES
+from metaduel.envs.players.names import names
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.train import train
 
 SPEC = find("Pursuit")
 PROTOCOL = Protocol(shots=2, episodes=3, test_episodes=2, task_count=4)
@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_numbers_and_touches_no_global_generator():
 @pytest.mark.parametrize("role", ROLES)
 def test_it_is_tested_on_everybodys_episodes(role, monkeypatch):
     """A player that stands in for the network: it must get what ``evaluate_player`` gives it on the whole panel."""
-    import metaduel.benchmarks.scratch as scratch
+    import metaduel.benchmarks.core.scratch as scratch
 
     duel = Duel(SPEC.make_game(), 5)
     model = make_ppo(duel, role, names(SPEC, ROLES[1 - ROLES.index(role)], "train")[0], {}, 3, seed=7)

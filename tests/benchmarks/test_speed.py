@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from metaduel.benchmarks import speed
-from metaduel.envs import registry
-from metaduel.envs.core import Duel
-from metaduel.envs.spec import ROLES
+from metaduel.benchmarks.tools import speed
+from metaduel.envs.core import registry
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.spec import ROLES
 
 
 @pytest.mark.parametrize("game", registry.games())

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metaduel.benchmarks import reproduce, suite
-from metaduel.benchmarks import table as tables
-from metaduel.benchmarks.suite import Cell
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.registry import find
+from metaduel.benchmarks.core import suite
+from metaduel.benchmarks.core import table as tables
+from metaduel.benchmarks.core.suite import Cell
+from metaduel.benchmarks.studies import reproduce
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
 
 SPEC = find("Pursuit")
 
@@ -94,7 +95,7 @@ from pathlib import Path
 sys.path.append({here!r})
 import playable
 from metaduel.benchmarks import suite
-from metaduel.envs.registry import find
+from metaduel.envs.core.registry import find
 
 if __name__ == "__main__":
     cell = suite.Cell("slow", find("Pursuit"), {{}}, partial(playable.save_when_interrupted, None))

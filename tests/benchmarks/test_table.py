@@ -5,10 +5,10 @@ import gzip
 import numpy as np
 import pytest
 
-from metaduel.benchmarks import table as tables
-from metaduel.benchmarks.table import COLUMNS, UNTRAINED, Table
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.registry import find
+from metaduel.benchmarks.core import table as tables
+from metaduel.benchmarks.core.table import COLUMNS, UNTRAINED, Table
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
 
 TASKS, OPPONENTS = ("held_out:0", "held_out:1", "held_out:2"), ("swirl", "block")
 

@@ -20,12 +20,13 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import metaduel
-from metaduel.envs import noise, opponents, registry, tasks
 from metaduel.envs.adapters.seat import Seat
 from metaduel.envs.adapters.vector import SeatVectorEnv
-from metaduel.envs.core import Duel, Transition
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.spec import FROZEN_SPLITS, OPPONENT_SPLITS, ROLES
+from metaduel.envs.core import noise, registry, tasks
+from metaduel.envs.core.duel import Duel, Transition
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.spec import FROZEN_SPLITS, OPPONENT_SPLITS, ROLES
+from metaduel.envs.players import scripted as opponents
 
 SPECS = list(registry.specs().values())
 every_family = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

@@ -13,14 +13,14 @@ from pettingzoo.env_registry.registration import aec_registry, parallel_registry
 from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, render_test, seed_test
 from pettingzoo.test.state_test import state_test
 
-from metaduel.envs import tasks
 from metaduel.envs.adapters import pettingzoo as adapter
 from metaduel.envs.adapters.pettingzoo_registration import register
 from metaduel.envs.adapters.seat import Seat
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.registry import specs
-from metaduel.envs.spec import ROLES
+from metaduel.envs.core import tasks
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import specs
+from metaduel.envs.core.spec import ROLES
 
 SPECS = list(specs().values())
 every_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

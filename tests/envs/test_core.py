@@ -7,14 +7,16 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metaduel.envs import noise
-from metaduel.envs.core import Duel, Game, Outcome, Player, View, select_rows, take_rows, tree_map
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import scripted
-from metaduel.envs.play import play, steps
-from metaduel.envs.registry import find, specs
-from metaduel.envs.spec import ROLES, Context, GameSpec
-from metaduel.envs.tasks import frozen_tasks, generate
+from metaduel.envs.core import noise
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import Game, Outcome, Player, View
+from metaduel.envs.core.registry import find, specs
+from metaduel.envs.core.spec import ROLES, Context, GameSpec
+from metaduel.envs.core.tasks import frozen_tasks, generate
+from metaduel.envs.core.trees import select_rows, take_rows, tree_map
+from metaduel.envs.players.play import play, steps
+from metaduel.envs.players.scripted import scripted
 
 BOX = spaces.Box(-1.0, 1.0, (1,), np.float32)
 TOY = GameSpec(

@@ -7,14 +7,16 @@ import pygame
 import pytest
 import torch
 
-from metaduel.envs.core import Duel, View
-from metaduel.envs.human import Person
-from metaduel.envs.opponents import scripted
-from metaduel.envs.play import film, steps
-from metaduel.envs.registry import find, specs
-from metaduel.envs.render import HEADER, WIDTH, Screen
-from metaduel.envs.spec import ROLES
-from metaduel.envs.tasks import find_task
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import View
+from metaduel.envs.core.registry import find, specs
+from metaduel.envs.core.spec import ROLES
+from metaduel.envs.core.tasks import find_task
+from metaduel.envs.players.play import steps
+from metaduel.envs.players.scripted import scripted
+from metaduel.envs.render.film import film
+from metaduel.envs.render.human import Person
+from metaduel.envs.render.screen import HEADER, WIDTH, Screen
 
 
 @pytest.fixture

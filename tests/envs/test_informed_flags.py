@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from metaduel.envs import noise
-from metaduel.envs.core import Duel, View
-from metaduel.envs.opponents import scripted
-from metaduel.envs.registry import specs
-from metaduel.envs.spec import ROLES
-from metaduel.envs.tasks import generate
+from metaduel.envs.core import noise
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import View
+from metaduel.envs.core.registry import specs
+from metaduel.envs.core.spec import ROLES
+from metaduel.envs.core.tasks import generate
+from metaduel.envs.players.scripted import scripted
 
 ROWS, STEPS = 64, 24
 # Reads payoffs, but only to know the sign of its own last reward, which any player is told.

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from metaduel.envs.core import Duel
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.registry import find
 from metaduel.envs.navigation.cases import CASES, STILL_RETURN, published_goals, published_tasks
 from metaduel.envs.navigation.game import State
-from metaduel.envs.opponents import load_player
-from metaduel.envs.play import play
-from metaduel.envs.registry import find
+from metaduel.envs.players.names import load_player
+from metaduel.envs.players.play import play
 
 DUEL = Duel(find("Navigation").make_game())
 

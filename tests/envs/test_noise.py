@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from metaduel.envs import noise
+from metaduel.envs.core import noise
 
 GAMMA, MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
 

@@ -9,14 +9,15 @@ import torch
 from gymnasium import spaces
 
 import metaduel
-from metaduel.envs import opponents
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.play import steps
-from metaduel.envs.registry import find, specs
-from metaduel.envs.spec import OPPONENT_SPLITS, ROLES
-from metaduel.envs.tasks import generate
-from metaduel.meta.config import TrainConfig
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find, specs
+from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES
+from metaduel.envs.core.tasks import generate
+from metaduel.envs.players import names, zoo
+from metaduel.envs.players import scripted as opponents
+from metaduel.envs.players.play import steps
+from metaduel.meta.runs.config import TrainConfig
 
 each_seat = pytest.mark.parametrize(
     ("spec", "role"), [(s, r) for s in specs().values() for r in ROLES], ids=lambda v: getattr(v, "name", v)
@@ -29,8 +30,8 @@ ROWS = 4
 def test_the_spec_names_the_scripted_players(spec, role):
     known = opponents.scripted(spec, role)
     for split in OPPONENT_SPLITS:
-        assert set(opponents.names(spec, role, split)) == {p.name for p in known.values() if p.split == split}
-        assert len(opponents.names(spec, role, split)) >= 3
+        assert set(names.names(spec, role, split)) == {p.name for p in known.values() if p.split == split}
+        assert len(names.names(spec, role, split)) >= 3
     assert all(player.description for player in known.values())
 
 
@@ -86,7 +87,7 @@ def test_every_option_changes_what_its_player_does(spec, role):
 
     def named(player, **values):
         text = ",".join(f"{name}={value!r}" for name, value in values.items())
-        return choices(duel, role, opponents.load_player(duel, role, f"{player.name}({text})"), others=5)
+        return choices(duel, role, names.load_player(duel, role, f"{player.name}({text})"), others=5)
 
     for player in opponents.scripted(spec, role).values():
         usual = choices(duel, role, player, others=5)
@@ -105,20 +106,20 @@ def test_sampled_opponents_can_be_played_and_belong_to_their_split(spec, role):
         drawn = metaduel.sample_opponents(spec, 12, role, split, seed=3)
         assert drawn[:5] == metaduel.sample_opponents(spec, 5, role, split, seed=3)
         assert drawn != metaduel.sample_opponents(spec, 12, role, split, seed=4)
-        assert {name.partition("(")[0] for name in drawn} <= set(opponents.names(spec, role, split))
+        assert {name.partition("(")[0] for name in drawn} <= set(names.names(spec, role, split))
         assert len(set(drawn)) == 12
         for name in drawn[:3]:
-            choices(duel, role, opponents.load_player(duel, role, name), others=1)
+            choices(duel, role, names.load_player(duel, role, name), others=1)
         seen |= set(drawn)
     assert len(seen) == 24
 
 
 def test_an_impaired_player_is_late_and_slips_as_often_as_its_name_says():
-    wind = opponents.load_player(NAVIGATION, "adversary", "wind")
-    late = opponents.load_player(NAVIGATION, "adversary", "Navigation: wind(delay=2)")
+    wind = names.load_player(NAVIGATION, "adversary", "wind")
+    late = names.load_player(NAVIGATION, "adversary", "Navigation: wind(delay=2)")
     params = NAVIGATION.game.params(generate(NAVIGATION.spec, "train", 2000, seed=1))
     rows = NAVIGATION.reset(params, torch.arange(2000), torch.zeros(2000, dtype=torch.int64))
-    walker = opponents.load_player(NAVIGATION, "protagonist", "seeker")
+    walker = names.load_player(NAVIGATION, "protagonist", "seeker")
 
     def pushes(player):
         watched = Watched(player)
@@ -129,20 +130,20 @@ def test_an_impaired_player_is_late_and_slips_as_often_as_its_name_says():
     usual = pushes(wind)
     assert torch.equal(pushes(late)[2:], usual[:-2])
     assert not pushes(late)[:2].any()
-    slips = (pushes(opponents.load_player(NAVIGATION, "adversary", "wind(noise=0.3)")) != usual).any(2)
+    slips = (pushes(names.load_player(NAVIGATION, "adversary", "wind(noise=0.3)")) != usual).any(2)
     assert slips.double().mean().item() == pytest.approx(0.3, abs=0.015)  # 3.6 standard errors of 12,000 draws
 
 
 def test_a_string_names_a_scripted_player():
-    swirl = opponents.load_player(NAVIGATION, "adversary", "swirl")
+    swirl = names.load_player(NAVIGATION, "adversary", "swirl")
     assert swirl is opponents.scripted(NAVIGATION.spec, "adversary")["swirl"]
 
 
 def test_a_prefix_names_a_loader(monkeypatch):
-    monkeypatch.setitem(opponents.LOADERS, "echo", "builtins:print")
+    monkeypatch.setitem(names.LOADERS, "echo", "builtins:print")
     seen = []
     monkeypatch.setattr("builtins.print", lambda *args: seen.append(args))
-    opponents.load_player(NAVIGATION, "adversary", "echo:some/folder:v2")
+    names.load_player(NAVIGATION, "adversary", "echo:some/folder:v2")
     assert seen == [(NAVIGATION, "adversary", "some/folder:v2")]
 
 
@@ -163,7 +164,7 @@ def test_a_prefix_names_a_loader(monkeypatch):
 )
 def test_an_unknown_opponent_is_refused(role, name, message):
     with pytest.raises(InvalidInputError) as error:
-        opponents.load_player(NAVIGATION, role, name)
+        names.load_player(NAVIGATION, role, name)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -186,7 +187,7 @@ def test_an_unknown_opponent_is_refused(role, name, message):
 )
 def test_a_name_that_does_not_parse_points_at_the_character_and_lists_the_grammar(name, character, why):
     with pytest.raises(InvalidInputError) as error:
-        opponents.load_player(NAVIGATION, "adversary", name)
+        names.load_player(NAVIGATION, "adversary", name)
     message = str(error.value)
     assert f"opponent={name!r}, character {character}: {why}" in message
     assert "write NAME, or NAME(OPTION=NUMBER,...) such as wind(strength=1)" in message
@@ -219,12 +220,12 @@ def test_a_suite_takes_the_names_that_environments_take():
 def test_bad_numbers_of_sampled_opponents_are_refused():
     for seed in (1.5, "x", None):
         with pytest.raises(InvalidInputError, match="must be a whole number"):
-            opponents.sample_opponents("Navigation", 2, seed=seed)
+            zoo.sample_opponents("Navigation", 2, seed=seed)
     for n in (0, True, 1.5):
         with pytest.raises(InvalidInputError, match="whole number of at least 1 opponent"):
-            opponents.sample_opponents("Navigation", n)
+            zoo.sample_opponents("Navigation", n)
 
 
 def test_an_unknown_opponent_split_is_refused():
     with pytest.raises(InvalidInputError, match=r"unknown opponent split 'validation'.*held_out, train"):
-        opponents.names(NAVIGATION.spec, "adversary", "validation")
+        names.names(NAVIGATION.spec, "adversary", "validation")

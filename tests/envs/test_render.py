@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from metaduel.envs import render
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import scripted
-from metaduel.envs.play import film
-from metaduel.envs.registry import find, specs
-from metaduel.envs.spec import ROLES
-from metaduel.envs.tasks import frozen_tasks
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find, specs
+from metaduel.envs.core.spec import ROLES
+from metaduel.envs.core.tasks import frozen_tasks
+from metaduel.envs.players.scripted import scripted
+from metaduel.envs.render import screen as render
+from metaduel.envs.render.film import film
 
 BLUE, WHITE = (11, 102, 195), (255, 255, 255)  # PROTAGONIST, the arena
 TOP, SIDE = render.HEADER, render.WIDTH

@@ -11,10 +11,10 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metaduel.envs import tasks
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.registry import find, specs
-from metaduel.envs.spec import FROZEN_SPLITS, ROLES, SPLITS, Context
+from metaduel.envs.core import tasks
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find, specs
+from metaduel.envs.core.spec import FROZEN_SPLITS, ROLES, SPLITS, Context
 
 FAMILIES = list(specs().values())
 NAVIGATION = find("Navigation")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.core.errors import InvalidInputError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -6,12 +6,12 @@ import torch
 from stable_baselines3 import A2C, PPO
 
 import metaduel
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import load_player
-from metaduel.envs.registry import find
-from metaduel.meta.black_box import START, SB3Inner, reptile, train_sb3, weights_of
-from metaduel.meta.checkpoint import load_checkpoint
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
+from metaduel.envs.players.names import load_player
+from metaduel.meta.runs.black_box import START, SB3Inner, reptile, train_sb3, weights_of
+from metaduel.meta.runs.checkpoint import load_checkpoint
 
 SMALL = {"n_steps": 5, "batch_size": 10, "n_epochs": 2}
 

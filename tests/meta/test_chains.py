@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.trajectories import Trajectories
-from metaduel.meta.chains import Chain
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.duels import LossConfig
-from metaduel.meta.source import DuelSource
-from metaduel.meta.train import make_learner
+from metaduel.meta.problems.chains import Chain
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.source import DuelSource
+from metaduel.meta.runs.train import make_learner
 
 OBJECTIVE = LossConfig(discount=0.5, gae_lambda=1.0, normalise=False)
 

@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from metaduel.agents.networks import Dense, Module
-from metaduel.agents.policies import stack
-from metaduel.envs.errors import InvalidInputError
-from metaduel.meta.checkpoint import load_checkpoint
-from metaduel.meta.data import DataConfig, DataProblem, DataSource, Tasks, adapt, load_data_run, meta_train
-from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.promp import ProMP, ProMPConfig
-from metaduel.meta.trainer import LAST
+from metaduel.agents.policies.base import stack
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.learners.maml import MAML, MAMLConfig
+from metaduel.meta.learners.promp import ProMP, ProMPConfig
+from metaduel.meta.problems.supervised import DataProblem, Tasks, adapt
+from metaduel.meta.runs.checkpoint import load_checkpoint
+from metaduel.meta.runs.supervised import DataConfig, DataSource, load_data_run, meta_train
+from metaduel.meta.runs.trainer import LAST
 
 
 class Sines(Tasks):
@@ -73,16 +74,25 @@ class NoFrontDoor(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, NoFrontDoor())
 import math, torch
 from metaduel.agents.networks import Dense
-from metaduel.meta.data import Tasks, meta_train
+from metaduel.meta.problems.supervised import Tasks
+from metaduel.meta.runs.supervised import meta_train
 {inspect.getsource(Sines)}
 for method in {METHODS}:
     run = meta_train(Sines(), "runs/" + method, method=method, **{dict(QUICK, iterations=2, validate_every=2)})
 print(*sorted(name for name in sys.modules if name.startswith("metaduel.envs")))
-print(*(name for name in ("meta.duels", "meta.source", "agents.rollout", "envs.core") if "metaduel." + name in sys.modules))
+of_games = ("meta.problems.duels", "meta.runs.source", "agents.rollout", "envs.core.game")
+print(*(name for name in of_games if "metaduel." + name in sys.modules))
 """
     envs, games = run(code, tmp_path).splitlines()
-    # The error for bad input, the counted random numbers, and what the two players are called.
-    assert envs.split() == ["metaduel.envs", "metaduel.envs.errors", "metaduel.envs.noise", "metaduel.envs.spec"]
+    # The error for bad input, files, the counted random numbers, and what the two players are called.
+    assert envs.split() == [
+        "metaduel.envs",
+        "metaduel.envs.core",
+        "metaduel.envs.core.errors",
+        "metaduel.envs.core.files",
+        "metaduel.envs.core.noise",
+        "metaduel.envs.core.spec",
+    ]
     assert games == ""
 
 

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from metaduel.agents.policies import stack
-from metaduel.envs.errors import InvalidInputError
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.duels import DuelProblem
-from metaduel.meta.inner import Diverged, check_weights
-from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.methods import METHODS
-from metaduel.meta.problem import Losses
-from metaduel.meta.source import DuelSource
-from metaduel.meta.train import make_learner, train
-from metaduel.meta.trainer import LAST, TrainingStopped
+from metaduel.agents.policies.base import stack
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.adaptation.inner import Diverged, check_weights
+from metaduel.meta.learners.maml import MAML, MAMLConfig
+from metaduel.meta.learners.methods import METHODS
+from metaduel.meta.problems.duels import DuelProblem
+from metaduel.meta.problems.problem import Losses
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.source import DuelSource
+from metaduel.meta.runs.train import make_learner, train
+from metaduel.meta.runs.trainer import LAST, TrainingStopped
 
 ROLES = ("protagonist", "adversary")
 TINY = TrainConfig(game="Navigation").override(

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from metaduel.benchmarks.enumerated import AllBatches, batches_loss
-from metaduel.envs.errors import InvalidInputError
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.methods import METHODS
-from metaduel.meta.source import DuelSource
-from metaduel.meta.train import make_learner
+from metaduel.benchmarks.studies.enumerated import AllBatches, batches_loss
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.learners.methods import METHODS
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.source import DuelSource
+from metaduel.meta.runs.train import make_learner
 
 ROLES = ("protagonist", "adversary")
 RATE = 1.5

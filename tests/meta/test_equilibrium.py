@@ -7,14 +7,14 @@ probability, so that training is deterministic, and exploitability is exact.
 import pytest
 import torch
 
-from metaduel.agents.policies import stack
-from metaduel.benchmarks.dynamics import POLICY, SPEC, AllPlays, first_play
+from metaduel.agents.policies.base import stack
+from metaduel.benchmarks.studies.dynamics import POLICY, SPEC, AllPlays, first_play
+from metaduel.envs.core.tasks import sample_tasks
 from metaduel.envs.repeated_matrix_game.values import one_shot_security
-from metaduel.envs.tasks import sample_tasks
-from metaduel.meta import maml
-from metaduel.meta.inner import adapt_step
-from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.outer import OuterOptimiser
+from metaduel.meta.adaptation.inner import adapt_step
+from metaduel.meta.adaptation.outer import OuterOptimiser
+from metaduel.meta.learners import maml
+from metaduel.meta.learners.maml import MAML, MAMLConfig
 
 ROLES = ("protagonist", "adversary")
 ITERATIONS, TASKS = 150, 10

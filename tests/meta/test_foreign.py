@@ -9,18 +9,20 @@ from mpe2 import simple_tag_v3
 from pettingzoo import ParallelEnv
 from pettingzoo.classic import connect_four_v3, rps_v2
 
-from metaduel.agents.policies import MLPPolicy
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.registry import find
+from metaduel.agents.objective.config import LossConfig, log_probs
+from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
 from metaduel.envs.repeated_matrix_game import rock_paper_scissors_v0
-from metaduel.meta.agent import load
-from metaduel.meta.checkpoint import load_checkpoint
-from metaduel.meta.config import ForeignConfig
-from metaduel.meta.duels import DuelProblem, LossConfig, Matches, log_probs
-from metaduel.meta.foreign import ForeignProblem, ForeignSource, describe
-from metaduel.meta.train import train_meta_adversarial
-from metaduel.meta.trainer import LAST, TrainingStopped
+from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.foreign import ForeignProblem, describe
+from metaduel.meta.runs.checkpoint import load_checkpoint
+from metaduel.meta.runs.config import ForeignConfig
+from metaduel.meta.runs.foreign import ForeignSource
+from metaduel.meta.runs.load import load
+from metaduel.meta.runs.train import train_meta_adversarial
+from metaduel.meta.runs.trainer import LAST, TrainingStopped
 
 ROLES = ("protagonist", "adversary")
 TINY = {
@@ -215,7 +217,7 @@ def test_memory_that_an_environment_reuses_is_copied():
 
 
 def test_an_endless_episode_is_an_error(monkeypatch):
-    monkeypatch.setattr("metaduel.meta.foreign.LIMIT", 4)
+    monkeypatch.setattr("metaduel.meta.problems.foreign.LIMIT", 4)
     batch, players = problem([1])
     with pytest.raises(InvalidInputError, match="set horizon"):
         batch.collect(players, 0)

@@ -7,11 +7,11 @@ a little to both sides, which trusts nothing but values.
 import pytest
 import torch
 
-from metaduel.agents.policies import stack
-from metaduel.benchmarks.enumerated import TASKS, AllTrajectories, Flow, exact_chain
-from metaduel.benchmarks.proofs import RATE, Case, declared, flat, relative, shipped, start
-from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.methods import METHODS
+from metaduel.agents.policies.base import stack
+from metaduel.benchmarks.studies.enumerated import TASKS, AllTrajectories, Flow, exact_chain
+from metaduel.benchmarks.tools.proofs import RATE, Case, declared, flat, relative, shipped, start
+from metaduel.meta.learners.maml import MAML, MAMLConfig
+from metaduel.meta.learners.methods import METHODS
 
 ROLES = ("protagonist", "adversary")
 OWN, PEER = Case("maml", "dice"), Case("maml", "dice", {"peer": True})

@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from metaduel.agents.policies import MLPPolicy, stack
-from metaduel.benchmarks.proofs import DISCOUNT, Case, row_gradients, start
-from metaduel.envs.core import Duel
-from metaduel.envs.registry import find
-from metaduel.envs.tasks import sample_tasks
-from metaduel.meta.duels import DuelProblem, LossConfig, Matches
-from metaduel.meta.inner import adapt_step
-from metaduel.meta.source import task_rows
+from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.policies.base import stack
+from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.benchmarks.tools.proofs import DISCOUNT, Case, row_gradients, start
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.tasks import sample_tasks, task_rows
+from metaduel.meta.adaptation.inner import adapt_step
+from metaduel.meta.problems.duels import DuelProblem, Matches
 
 ROLES = ("protagonist", "adversary")
 SPEC = find("IteratedPrisonersDilemma")

@@ -5,22 +5,23 @@ import numpy as np
 import pytest
 import torch
 
-from metaduel.agents.policies import ModulePolicy
+from metaduel.agents.policies.module import ModulePolicy
 from metaduel.agents.rollout import Learner, Sitting, rollout
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import load_player
-from metaduel.envs.play import play
-from metaduel.envs.registry import find
-from metaduel.meta.agent import AgentPlayer, load
-from metaduel.meta.checkpoint import load_checkpoint
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.inner import step_sizes
-from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.methods import METHODS
-from metaduel.meta.problem import Losses
-from metaduel.meta.source import DuelSource
-from metaduel.meta.train import make_learner, train
-from metaduel.meta.trainer import LAST
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
+from metaduel.envs.players.names import load_player
+from metaduel.envs.players.play import play
+from metaduel.meta.adaptation.inner import step_sizes
+from metaduel.meta.learners.maml import MAML, MAMLConfig
+from metaduel.meta.learners.methods import METHODS
+from metaduel.meta.problems.problem import Losses
+from metaduel.meta.runs.agent import AgentPlayer
+from metaduel.meta.runs.checkpoint import load_checkpoint
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.load import load
+from metaduel.meta.runs.source import DuelSource
+from metaduel.meta.runs.train import make_learner, train
+from metaduel.meta.runs.trainer import LAST
 
 ROLES = ("protagonist", "adversary")
 TINY = TrainConfig(game="Navigation").override(

@@ -4,10 +4,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metaduel.agents.policies import MLPPolicy, stack
+from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.policies.base import stack
+from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.trajectories import Trajectories
-from metaduel.envs.errors import InvalidInputError
-from metaduel.meta.duels import LossConfig
+from metaduel.envs.core.errors import InvalidInputError
 
 POLICY = MLPPolicy(2, spaces.Box(-1, 1, (1,)), (4,))
 

@@ -9,19 +9,20 @@ import itertools
 import pytest
 import torch
 
-from metaduel.agents.policies import MLPPolicy
-from metaduel.agents.tabular import TabularPolicy
-from metaduel.benchmarks.enumerated import GAME, TASKS, AllTrajectories, Flow, declared_loss, exact_update
-from metaduel.benchmarks.proofs import DISCOUNT, HORIZON, RATE, held, relative, start
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.noise import derive_seed
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.duels import DuelProblem, LossConfig, Matches
-from metaduel.meta.inner import unroll
-from metaduel.meta.mapg import MAPGConfig
-from metaduel.meta.methods import METHODS
-from metaduel.meta.problem import Given, Mixture, Part
+from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.agents.policies.tabular import TabularPolicy
+from metaduel.benchmarks.studies.enumerated import GAME, TASKS, AllTrajectories, Flow, declared_loss, exact_update
+from metaduel.benchmarks.tools.proofs import DISCOUNT, HORIZON, RATE, held, relative, start
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.noise import derive_seed
+from metaduel.meta.adaptation.inner import unroll
+from metaduel.meta.learners.mapg import MAPGConfig
+from metaduel.meta.learners.methods import METHODS
+from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.problem import Given, Mixture, Part
+from metaduel.meta.runs.config import TrainConfig
 
 ROLES = ("protagonist", "adversary")
 AWARE = ("meta_pg", "meta_mapg", "lola_dice")

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import metaduel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.source import DuelSource
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.source import DuelSource
 
 SMALL = {"iterations": 2, "tasks": 4, "episodes": 2, "steps": 1, "horizon": 5, "validation_tasks": 2, "quiet": True}
 

@@ -6,23 +6,25 @@ from dataclasses import replace
 import pytest
 import torch
 
-from metaduel.agents.policies import MLPPolicy
-from metaduel.agents.tabular import PerState, TabularPolicy
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.registry import find, games
+from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.agents.policies.tabular import PerState, TabularPolicy
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find, games
 from metaduel.envs.repeated_matrix_game.opponents import memory_one_tables
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
-from metaduel.meta import personas as module
-from metaduel.meta.checkpoint import load_checkpoint
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.duels import DuelProblem, LossConfig, Matches
-from metaduel.meta.inner import unroll
-from metaduel.meta.personas import Personas
-from metaduel.meta.problem import Mixture
-from metaduel.meta.source import DuelSource, make_duel, make_policy
-from metaduel.meta.train import make_learner, train
-from metaduel.meta.trainer import LAST
+from metaduel.meta.adaptation.inner import unroll
+from metaduel.meta.problems import personas as module
+from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.personas import Personas
+from metaduel.meta.problems.problem import Mixture
+from metaduel.meta.runs.checkpoint import load_checkpoint
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.players import make_duel, make_policy
+from metaduel.meta.runs.source import DuelSource
+from metaduel.meta.runs.train import make_learner, train
+from metaduel.meta.runs.trainer import LAST
 
 TINY = {"iterations": 2, "tasks": 4, "episodes": 2, "horizon": 4, "steps": 2, "hidden": (4,), "validate_every": 1}
 TINY |= {"validation_tasks": 2, "learned_share": 0.25, "persona_share": 0.5}

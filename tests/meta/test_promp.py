@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch.distributions import Categorical, Normal, kl_divergence
 
-from metaduel.agents import distributions
-from metaduel.agents.losses import clipped_loss, policy_gradient_loss
-from metaduel.envs.errors import InvalidInputError
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.maml import MAML, MAMLConfig
-from metaduel.meta.promp import ProMP, ProMPConfig
-from metaduel.meta.source import DuelSource, initial_weights
+from metaduel.agents.objective.losses import clipped_loss, policy_gradient_loss
+from metaduel.agents.policies import distributions
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.learners.maml import MAML, MAMLConfig
+from metaduel.meta.learners.promp import ProMP, ProMPConfig
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.players import initial_weights
+from metaduel.meta.runs.source import DuelSource
 
 CONFIG = TrainConfig(game="Navigation").override(tasks=3, episodes=4, horizon=6, steps=2, hidden=(4,), surrogate="lvc")
 

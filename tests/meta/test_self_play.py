@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from metaduel.envs.errors import InvalidInputError
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.self_play import AVERAGE
-from metaduel.meta.source import DuelSource
-from metaduel.meta.train import make_learner
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.learners.self_play import AVERAGE
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.source import DuelSource
+from metaduel.meta.runs.train import make_learner
 
 TINY = TrainConfig(game="RockPaperScissors", method="self_play").override(
     tasks=6, episodes=2, horizon=3, hidden=(4,), pool=2, pool_every=1

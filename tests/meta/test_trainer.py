@@ -13,21 +13,22 @@ import yaml
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import metaduel  # noqa: F401 (registers the games)
-from metaduel.agents.policies import stack
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import load_player
-from metaduel.envs.registry import find
-from metaduel.envs.tasks import frozen_tasks
-from metaduel.meta import source as source_module
-from metaduel.meta.agent import load
-from metaduel.meta.checkpoint import load_checkpoint, save_checkpoint
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.inner import adapt_step, rate_at
-from metaduel.meta.maml import MAML
-from metaduel.meta.source import DuelSource, make_policy
-from metaduel.meta.train import TaskList, train, train_meta_adversarial
-from metaduel.meta.trainer import BEST, LAST, Trainer, TrainingStopped
+from metaduel.agents.policies.base import stack
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.tasks import frozen_tasks
+from metaduel.envs.players.names import load_player
+from metaduel.meta.adaptation.inner import adapt_step, rate_at
+from metaduel.meta.learners.maml import MAML
+from metaduel.meta.runs import source as source_module
+from metaduel.meta.runs.checkpoint import load_checkpoint, save_checkpoint
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.load import load
+from metaduel.meta.runs.players import make_policy
+from metaduel.meta.runs.source import DuelSource
+from metaduel.meta.runs.train import TaskList, train, train_meta_adversarial
+from metaduel.meta.runs.trainer import BEST, LAST, Trainer, TrainingStopped
 
 ROLES = ("protagonist", "adversary")
 TINY = TrainConfig(game="Navigation").override(
@@ -288,7 +289,7 @@ def truncate(path):
 def other_format(path):
     tensors, state = load_checkpoint(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("metaduel.meta.checkpoint.FORMAT", 99)
+        patch.setattr("metaduel.meta.runs.checkpoint.FORMAT", 99)
         save_checkpoint(path, tensors, state)
 
 

@@ -5,17 +5,19 @@ import math
 import pytest
 import torch
 
-from metaduel.agents import distributions
-from metaduel.agents.losses import policy_gradient_loss
+from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.objective.losses import policy_gradient_loss
+from metaduel.agents.policies import distributions
 from metaduel.agents.rollout import Trajectories
-from metaduel.benchmarks.enumerated import AllTrajectories
-from metaduel.envs.errors import InvalidInputError
-from metaduel.meta.config import TrainConfig
-from metaduel.meta.duels import LossConfig, Replay, keep
-from metaduel.meta.inner import adapt_step, unroll
-from metaduel.meta.source import DuelSource, initial_weights
-from metaduel.meta.train import make_learner
-from metaduel.meta.trpo import TRPO, TRPOConfig, conjugate_gradients
+from metaduel.benchmarks.studies.enumerated import AllTrajectories
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.adaptation.inner import adapt_step, unroll
+from metaduel.meta.learners.trpo import TRPO, TRPOConfig, conjugate_gradients
+from metaduel.meta.problems.replay import Replay, keep
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.players import initial_weights
+from metaduel.meta.runs.source import DuelSource
+from metaduel.meta.runs.train import make_learner
 
 ROLES = ("protagonist", "adversary")
 CONFIG = TrainConfig(game="Navigation").override(

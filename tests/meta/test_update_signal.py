@@ -7,13 +7,13 @@ import pytest
 import torch
 import yaml
 
-from metaduel.agents.policies import stack
-from metaduel.envs.opponents import load_player, names
-from metaduel.envs.spec import ROLES
-from metaduel.envs.tasks import sample_tasks
-from metaduel.meta.config import TrainConfig, other
-from metaduel.meta.duels import DuelProblem, Matches
-from metaduel.meta.source import make_duel, make_policy, task_rows
+from metaduel.agents.policies.base import stack
+from metaduel.envs.core.spec import ROLES, other
+from metaduel.envs.core.tasks import sample_tasks, task_rows
+from metaduel.envs.players.names import load_player, names
+from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.players import make_duel, make_policy
 
 SUITE = Path(__file__).parents[2] / "benchmarks" / "suites" / "pursuit.yaml"
 CONFIG = TrainConfig.from_dict(yaml.safe_load(SUITE.read_text()))

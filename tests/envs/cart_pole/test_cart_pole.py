@@ -9,12 +9,13 @@ import torch
 
 from metaduel.envs.cart_pole.cases import CASES, TASK
 from metaduel.envs.cart_pole.game import START, State, accelerations
-from metaduel.envs.core import Duel, take_rows
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import scripted
-from metaduel.envs.play import play, steps
-from metaduel.envs.registry import find
-from metaduel.envs.tasks import generate, sample_tasks
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.tasks import generate, sample_tasks
+from metaduel.envs.core.trees import take_rows
+from metaduel.envs.players.play import play, steps
+from metaduel.envs.players.scripted import scripted
 
 SPEC = find("CartPole")
 DUEL = Duel(SPEC.make_game())

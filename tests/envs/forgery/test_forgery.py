@@ -8,16 +8,18 @@ import pytest
 import torch
 from scipy import stats
 
-from metaduel.envs import noise
-from metaduel.envs.core import Duel, take_rows
-from metaduel.envs.errors import InvalidInputError
+from metaduel.envs.core import noise
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.tasks import frozen_tasks, generate
+from metaduel.envs.core.trees import take_rows
 from metaduel.envs.forgery.cases import MODES, SAMPLES, VERDICTS
 from metaduel.envs.forgery.distance import draw_real, energy_distance
 from metaduel.envs.forgery.game import EXTENT, mode_place, real_sample, verdict_score
-from metaduel.envs.opponents import load_player, scripted
-from metaduel.envs.play import play, steps
-from metaduel.envs.registry import find
-from metaduel.envs.tasks import frozen_tasks, generate
+from metaduel.envs.players.names import load_player
+from metaduel.envs.players.play import play, steps
+from metaduel.envs.players.scripted import scripted
 
 SPEC = find("Forgery")
 DUEL = Duel(SPEC.make_game())

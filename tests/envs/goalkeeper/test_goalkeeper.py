@@ -8,7 +8,10 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
-from metaduel.envs.core import Duel, take_rows
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.tasks import frozen_tasks, generate
+from metaduel.envs.core.trees import take_rows
 from metaduel.envs.goalkeeper.cases import (
     CASES,
     MATRIX,
@@ -21,10 +24,9 @@ from metaduel.envs.goalkeeper.cases import (
     TASK,
 )
 from metaduel.envs.goalkeeper.game import AIM, DT, FLIGHT, KEEPER_SPEED, KICK, RUN_UP, State, drift
-from metaduel.envs.opponents import load_player, scripted
-from metaduel.envs.play import play
-from metaduel.envs.registry import find
-from metaduel.envs.tasks import frozen_tasks, generate
+from metaduel.envs.players.names import load_player
+from metaduel.envs.players.play import play
+from metaduel.envs.players.scripted import scripted
 
 SPEC = find("Goalkeeper")
 DUEL = Duel(SPEC.make_game())

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import scripted
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.tasks import generate, sample_tasks
 from metaduel.envs.pendulum.cases import CASES, TASK
 from metaduel.envs.pendulum.game import DT, State
-from metaduel.envs.play import play
-from metaduel.envs.registry import find
-from metaduel.envs.tasks import generate, sample_tasks
+from metaduel.envs.players.play import play
+from metaduel.envs.players.scripted import scripted
 
 SPEC = find("Pendulum")
 DUEL = Duel(SPEC.make_game())

@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from metaduel.agents.policies import MLPPolicy, stack
-from metaduel.envs.core import Duel, View, take_rows
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import scripted
-from metaduel.envs.play import play, steps
+from metaduel.agents.policies.base import stack
+from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import View
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.spec import ROLES
+from metaduel.envs.core.tasks import generate
+from metaduel.envs.core.trees import take_rows
+from metaduel.envs.players.play import play, steps
+from metaduel.envs.players.scripted import scripted
 from metaduel.envs.poker.cases import (
     CASES,
     KUHN_INFORMATION_STATES,
@@ -27,9 +33,6 @@ from metaduel.envs.poker.game import State
 from metaduel.envs.poker.opponents import copies_of, equity, tables
 from metaduel.envs.poker.values import Hand, kuhn_equilibrium, network_table, situations, stored_equilibria
 from metaduel.envs.poker.viewer import moves, stakes
-from metaduel.envs.registry import find
-from metaduel.envs.spec import ROLES
-from metaduel.envs.tasks import generate
 
 SPECS = {name: find(name) for name in ("KuhnPoker", "LeducPoker")}
 DUELS = {name: Duel(spec.make_game()) for name, spec in SPECS.items()}

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from metaduel.envs.core import Duel, View, take_rows
-from metaduel.envs.opponents import load_player, scripted
-from metaduel.envs.play import play
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import View
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.tasks import generate
+from metaduel.envs.core.trees import take_rows
+from metaduel.envs.players.names import load_player
+from metaduel.envs.players.play import play
+from metaduel.envs.players.scripted import scripted
 from metaduel.envs.pursuit.cases import CASES, TASK
 from metaduel.envs.pursuit.game import CAPTURE, RACE, State, lead
-from metaduel.envs.registry import find
-from metaduel.envs.tasks import generate
 
 SPEC = find("Pursuit")
 DUEL = Duel(SPEC.make_game())

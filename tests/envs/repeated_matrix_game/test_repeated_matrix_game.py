@@ -5,11 +5,13 @@ import itertools
 import pytest
 import torch
 
-from metaduel.envs import noise, tasks
-from metaduel.envs.core import Duel, View
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import load_player, scripted
-from metaduel.envs.play import play
+from metaduel.envs.core import noise, tasks
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import View
+from metaduel.envs.players.names import load_player
+from metaduel.envs.players.play import play
+from metaduel.envs.players.scripted import scripted
 from metaduel.envs.repeated_matrix_game import ACTIONS, PERSONAS, SPECS
 from metaduel.envs.repeated_matrix_game.cases import CASES
 from metaduel.envs.repeated_matrix_game.game import PERMUTATIONS, own_payoffs
@@ -536,7 +538,7 @@ def test_persona_opponents_keep_one_table_for_the_episode(role):
 
 def test_the_picture_lights_up_the_cell_just_played():
     pytest.importorskip("pygame")
-    from metaduel.envs.render import Screen
+    from metaduel.envs.render.screen import Screen
 
     spec = SPEC["IteratedPrisonersDilemma"]
     duel = Duel(spec.make_game())

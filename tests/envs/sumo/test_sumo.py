@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from metaduel.envs.core import Duel
-from metaduel.envs.errors import InvalidInputError
-from metaduel.envs.opponents import load_player, scripted
-from metaduel.envs.play import play, steps
-from metaduel.envs.registry import find
-from metaduel.envs.spec import ROLES
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.spec import ROLES
+from metaduel.envs.core.tasks import SPLITS, generate
+from metaduel.envs.players.names import load_player
+from metaduel.envs.players.play import play, steps
+from metaduel.envs.players.scripted import scripted
 from metaduel.envs.sumo.cases import CASES, TASK
 from metaduel.envs.sumo.game import CLIMB, FEEL, State, between, length, move, winner
-from metaduel.envs.tasks import SPLITS, generate
 
 SPEC = find("Sumo")
 DUEL = Duel(SPEC.make_game())

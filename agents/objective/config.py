@@ -1,0 +1,137 @@
+"""How trajectories become a loss: the settings, and what they make of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.objective.baselines import fit_linear
+from metaduel.agents.objective.losses import SURROGATES, Surrogate, policy_gradient_loss
+from metaduel.agents.objective.returns import discounted_returns, gae, normalise, spread
+from metaduel.agents.policies.base import Policy, Weights
+from metaduel.agents.trajectories import Trajectories
+from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.spec import Role
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How trajectories become a loss; the objective is the return within the horizon.
+
+    Attributes:
+        surrogate: see ``agents.losses``; None: what the method needs, ``lvc`` where it has no preference.
+        discount: gamma of the returns that the query's advantages are made of.
+        inner_discount: the same for the support: an update from a few episodes has to do with little data, and where
+            rewards are dense a shorter horizon makes it less noisy.
+        adversary_inner_discount: the adversary's, where its rewards come later or sooner than the protagonist's; None: the
+            same.
+        gae_lambda: lambda of the advantages.
+        baseline: the query's linear baseline and normalisation: fitted per ``task``, or once for the whole ``batch`` of
+            tasks, which few episodes per task need (see ``fit_linear``).
+        inner_baseline: fit a linear baseline to the support, always per task; without it, advantages are
+            discounted returns, shifted and scaled if ``normalise``.
+        normalise: scale advantages to mean 0 and standard deviation 1.
+        inner_clip: the support's normalised advantages are cut to [-inner_clip, inner_clip]: in a few episodes one rare
+            large reward would outweigh everything else that was seen. 0: not cut; needs ``normalise``.
+        exact_discount: weigh step t by discount^t, as the derivative of the discounted return does; otherwise every step
+            counts alike, which is usual, and of no objective the derivative.
+    """
+
+    surrogate: Surrogate | None = None
+    discount: float = 0.99
+    inner_discount: float = 0.99
+    adversary_inner_discount: float | None = None
+    gae_lambda: float = 1.0
+    baseline: Literal["task", "batch"] = "task"
+    inner_baseline: bool = True
+    normalise: bool = True
+    inner_clip: float = 0.0
+    exact_discount: bool = False
+
+    def __post_init__(self) -> None:
+        if self.surrogate is not None and self.surrogate not in SURROGATES:
+            raise unknown("surrogate", self.surrogate, SURROGATES)
+        for name in ("discount", "inner_discount", "adversary_inner_discount", "gae_lambda"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} must be in [0, 1]")
+        if not self.inner_clip >= 0 or (self.inner_clip and not self.normalise):
+            raise InvalidInputError(f"inner_clip={self.inner_clip!r} must be at least 0, and 0 without normalise")
+
+    @property
+    def kind(self) -> Surrogate:
+        """The surrogate, ``lvc`` where none is named."""
+        return self.surrogate or "lvc"
+
+    def of(self, role: Role) -> LossConfig:
+        """The settings of one role."""
+        if role == "protagonist" or self.adversary_inner_discount is None:
+            return self
+        return replace(self, inner_discount=self.adversary_inner_discount)
+
+    def support_advantages(self, data: Trajectories) -> Tensor:
+        """What an update of each task learns from: [N, T, E]."""
+        advantage = self._advantages(data, self.inner_discount, fit=self.inner_baseline)
+        advantage = self._scaled(advantage, data.alive, self.inner_discount)
+        return advantage.clamp(-self.inner_clip, self.inner_clip) if self.inner_clip else advantage
+
+    def query_advantages(self, data: Trajectories) -> Tensor:
+        """What the start is judged by: [N, T, E]."""
+        advantage = self._advantages(data, self.discount, shared=self._shared)
+        return self._scaled(advantage, data.alive, self.discount, self._shared)
+
+    @property
+    def _shared(self) -> bool:
+        return self.baseline == "batch"
+
+    def _advantages(self, data: Trajectories, discount: float, fit: bool = True, shared: bool = False) -> Tensor:
+        returns = discounted_returns(data.reward, discount)
+        if not fit:
+            return returns
+        value = fit_linear(data.observation, returns, data.alive, shared)
+        return gae(data.reward, value, data.alive, discount, self.gae_lambda)
+
+    def _scaled(self, advantage: Tensor, alive: Tensor, discount: float, shared: bool = False) -> Tensor:
+        advantage = normalise(advantage, alive, shared) if self.normalise else advantage
+        if self.exact_discount:
+            time = torch.arange(advantage.shape[1], dtype=advantage.dtype)
+            advantage = advantage * (discount**time).view(1, -1, 1)
+        return advantage
+
+    def cost(self, data: Trajectories) -> Tensor:
+        """See ``Sampled.costs``: [N]. The baseline is the other tasks' mean; a single task has none."""
+        cost = -discounted_returns(data.reward, self.discount)[:, 0].mean(1) / data.reward.shape[1]
+        if self.normalise:
+            cost = cost / spread(self._advantages(data, self.discount, shared=self._shared), data.alive, self._shared)
+        return (cost - cost.mean()) * len(cost) / (len(cost) - 1) if len(cost) > 1 else cost
+
+    def advantages(self, data: Trajectories) -> tuple[Tensor, Tensor]:
+        """Those of support and query, [N, T, E] each; the same tensor where they are the same function."""
+        support = self.support_advantages(data)
+        return support, support if self._one_loss else self.query_advantages(data)
+
+    def evaluate(self, policy: Policy, weights: Weights, data: Trajectories) -> tuple[Tensor, Tensor]:
+        """The support and query losses [N] of stacked weights on their own trajectories."""
+        return self.losses(log_probs(policy, weights, data), self.advantages(data), data.alive)
+
+    def losses(self, log_prob: Tensor, advantages: tuple[Tensor, Tensor], alive: Tensor) -> tuple[Tensor, Tensor]:
+        """The support and query losses [N]; ``log_prob``: the player's own, [N, T, E], or the sum over both players where the
+        gradient through the other's sampling is wanted too.
+        """
+        support = policy_gradient_loss(log_prob, advantages[0], alive, self.kind)
+        if advantages[1] is advantages[0]:
+            return support, support
+        return support, policy_gradient_loss(log_prob, advantages[1], alive, self.kind)
+
+    @property
+    def _one_loss(self) -> bool:
+        """Whether support and query are the same function of the trajectories."""
+        same_fit = self.inner_baseline and self.baseline == "task"
+        return same_fit and self.inner_discount == self.discount and not self.inner_clip
+
+
+def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
+    """Log-probabilities [N, T, E] of the actions taken, with a graph to the weights."""
+    return policy.log_prob(policy.prepare(weights), data.observation, data.action)

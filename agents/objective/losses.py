@@ -1,0 +1,84 @@
+"""Policy-gradient surrogates whose *second* derivatives are what a meta-learner differentiates.
+
+All minimise the negative return per step of the horizon, J = E[sum_t r_t] / T, estimated from sampled episodes, and have the
+same first derivative. They differ in the second:
+
+- ``plain``: sum_t log pi_t A_t. Its Hessian misses the term of the sampling distribution (H2 alone; Rothfuss et al., 2019).
+- ``lvc``: sum_t (pi_t / stop(pi_t)) A_t. Adds H1; low variance, biased where an action changes later rewards.
+- ``dice``: sum_t (box(<=t) - box(<t)) A_t with box(<=t) = prod_{s<=t} pi_s / stop(pi_s): Loaded DiCE (Farquhar, Whiteson and
+  Foerster, NeurIPS 2019): unbiased at every order, and baselines inside A_t stay right at second order.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metaduel.envs.core.errors import InvalidInputError
+
+Surrogate = Literal["plain", "lvc", "dice"]
+SURROGATES: tuple[Surrogate, ...] = ("plain", "lvc", "dice")
+
+
+def policy_gradient_loss(
+    log_prob: Tensor,
+    advantage: Tensor,
+    alive: Tensor,
+    kind: Surrogate,
+    weight: Tensor | None = None,
+    old: Tensor | None = None,
+) -> Tensor:
+    """Per-task loss whose derivatives estimate those of minus the return per step.
+
+    Args:
+        log_prob: [N, T, E] with a graph to the weights: the player's own, or the sum over both players where the gradient
+            through the other's sampling is wanted.
+        advantage: [N, T, E], constant. For the exact second order of a discounted objective multiply it by discount^t.
+        alive: [N, T, E] 1 or 0.
+        kind: which surrogate.
+        weight: [N, E] probability of each episode in an enumerated batch; None: sampled episodes, 1 / E each.
+        old: [N, T, E] constant log-probabilities under the weights that sampled the episodes, where those are not the present
+            ones; for ``lvc`` alone, whose ratio it is.
+
+    Returns:
+        [N].
+    """
+    if old is not None and kind != "lvc":
+        raise InvalidInputError(f"surrogate={kind!r}: episodes of other weights need the surrogate 'lvc'")
+    log_prob = log_prob * alive
+    if kind == "plain":
+        terms = log_prob * advantage
+    elif kind == "lvc":
+        terms = torch.exp(log_prob - (log_prob.detach() if old is None else old * alive)) * advantage * alive
+    else:
+        through = log_prob.cumsum(1)
+        before = through - log_prob
+        terms = (torch.exp(through - through.detach()) - torch.exp(before - before.detach())) * advantage
+    return -_mean(terms, weight)
+
+
+def clipped_loss(
+    log_prob: Tensor, old: Tensor, advantage: Tensor, alive: Tensor, clip: float, weight: Tensor | None = None
+) -> Tensor:
+    """Per-task loss [N] whose gradient vanishes where a ratio has moved further than ``clip`` in the advantage's direction
+    (Schulman et al., 2017): minus the mean per step of min(r A, clamp(r, 1 - clip, 1 + clip) A), r = pi / pi_old.
+
+    Args:
+        log_prob: [N, T, E] with a graph to the weights.
+        old: [N, T, E] constant log-probabilities under the weights that sampled the episodes.
+        advantage: [N, T, E], constant.
+        alive: [N, T, E] 1 or 0.
+        clip: epsilon.
+        weight: as in ``policy_gradient_loss``.
+    """
+    ratio = torch.exp((log_prob - old) * alive)
+    terms = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage) * alive
+    return -_mean(terms, weight)
+
+
+def _mean(terms: Tensor, weight: Tensor | None) -> Tensor:
+    """Per step of the horizon, over episodes: [N, T, E] to [N]."""
+    per_episode = terms.sum(1) / terms.shape[1]
+    return per_episode.mean(1) if weight is None else (per_episode * weight).sum(1)

@@ -1,0 +1,155 @@
+"""Policies as functions of stacked weights: N tasks are one set of tensors with a leading dimension N, and no loop."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metaduel.agents.policies.distributions import Categorical, Distribution, Gaussian
+from metaduel.envs.core import noise
+from metaduel.envs.core.errors import InvalidInputError
+
+Weights = dict[str, Tensor]  # name -> [...] for one player, [N, ...] when stacked
+ActionSpace = spaces.Box | spaces.Discrete
+
+ILLEGAL = -1e9  # a logit: finite, so that 0 times it is 0
+MIN_LOG_STD = -3.0  # a standard deviation of 0.05: keeps the score function finite
+MIN_STD = 1e-6  # an observation that varies less is a constant: shifted, not scaled
+
+
+class Policy(ABC):
+    """A stochastic policy; stateless: weights are arguments.
+
+    Args:
+        observation_size: d.
+        action_space: a one-dimensional Box (Gaussian with state-independent standard deviation) or a Discrete.
+        initial_log_std: where the Gaussian's log standard deviation starts.
+
+    Attributes:
+        statistics: mean [d] and standard deviation [d] by which observations are normalised before the network sees them;
+            None: they are not. They are no weights: they stay as they are while weights adapt.
+        mask: where in an observation it stands which actions are legal, 1 or 0 each; the others have probability 0. None:
+            all are.
+    """
+
+    statistics: tuple[Tensor, Tensor] | None = None
+    mask: slice | None = None
+
+    def __init__(self, observation_size: int, action_space: ActionSpace, initial_log_std: float = 0.0) -> None:
+        self.observation_size = observation_size
+        self.action_space = action_space
+        self.initial_log_std = initial_log_std
+        self.discrete = isinstance(action_space, spaces.Discrete)
+        if isinstance(action_space, spaces.Discrete):
+            self.action_size = int(action_space.n)
+            self.noise = 1
+        elif isinstance(action_space, spaces.Box) and len(action_space.shape) == 1:
+            self.action_size = int(action_space.shape[0])
+            self.noise = 2 * math.ceil(self.action_size / 2)
+            self._low, self._high = torch.as_tensor(action_space.low), torch.as_tensor(action_space.high)
+        else:
+            raise InvalidInputError(f"action_space={action_space} must be Discrete or a one-dimensional Box")
+
+    @abstractmethod
+    def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
+        """Fresh weights of one player."""
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """Names of the weights of the last layer, a Gaussian's deviation included; empty where there is no telling."""
+        return ()
+
+    def prepare(self, weights: Weights) -> Weights:
+        """Whatever can be computed from stacked weights alone: done once where many observations follow."""
+        return weights
+
+    def _normalised(self, observation: Tensor) -> Tensor:
+        """Observations [..., d] as the network is to see them."""
+        if self.statistics is None:
+            return observation
+        mean, scale = _shift_and_scale(self.statistics, observation)
+        return (observation - mean) * scale
+
+    def _fold(self, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The same first layer ([..., d or more, H] and [..., H]) for observations that are not normalised: what is
+        folded into the weights costs a rollout nothing. Inputs that come after the observation are left alone.
+        """
+        if self.statistics is None:
+            return matrix, bias
+        mean, scale = _shift_and_scale(self.statistics, matrix)
+        seen, rest = matrix[..., : len(mean), :] * scale.unsqueeze(-1), matrix[..., len(mean) :, :]
+        return torch.cat([seen, rest], -2), bias - mean @ seen
+
+    def _masked(self, out: Tensor, observation: Tensor) -> Tensor:
+        """Logits [..., A] at observations [..., d or more], so small for illegal actions that their probability is 0."""
+        if self.mask is None:
+            return out
+        return torch.where(observation[..., self.mask] > 0, out, ILLEGAL)
+
+    @abstractmethod
+    def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
+        """Means or logits [N, M, A] for prepared stacked weights and observations [N, M, d]."""
+
+    def __call__(self, weights: Weights, observation: Tensor) -> Distribution:
+        """The action distribution: stacked weights and observations [N, M, d] give a batch of shape [N, M]."""
+        return self.distribution(self.prepare(weights), observation)
+
+    def over_time(self, prepared: Weights, observation: Tensor) -> Tensor:
+        """Means or logits [N, T, M, A] for whole episodes [N, T, M, d]; one with a memory overrides this."""
+        n, steps, episodes, size = observation.shape
+        return self.outputs(prepared, observation.reshape(n, steps * episodes, size)).view(n, steps, episodes, -1)
+
+    def distribution(self, weights: Weights, observation: Tensor) -> Distribution:
+        """As ``__call__``, for weights that went through ``prepare``."""
+        return self.head(weights, self.outputs(weights, observation))
+
+    def head(self, weights: Weights, out: Tensor) -> Distribution:
+        """The distribution with means or logits [N, M, A]."""
+        if self.discrete:
+            return Categorical(torch.log_softmax(out, -1))
+        return Gaussian(out, _log_std(weights))
+
+    def log_prob(self, prepared: Weights, observation: Tensor, action: Tensor) -> Tensor:
+        """Log-probabilities [N, T, E] of actions [N, T, E, a] (or [N, T, E] int64) in whole episodes [N, T, E, d]."""
+        distribution = self.head(prepared, self.over_time(prepared, observation).flatten(1, 2))
+        return distribution.log_prob(action.flatten(1, 2)).view(observation.shape[:3])
+
+    def prepare_noise(self, uniforms: Tensor) -> Tensor:
+        """What ``Distribution.sample`` needs, from [..., self.noise] uniforms: do it once for a whole rollout."""
+        return uniforms if self.discrete else noise.normal(uniforms)[..., : self.action_size].contiguous()
+
+    def scale_noise(self, weights: Weights, prepared_noise: Tensor) -> Tensor:
+        """What ``sample`` needs, from prepared noise [..., N, M, n] for stacked weights: once for a whole rollout."""
+        return prepared_noise if self.discrete else prepared_noise * torch.exp(_log_std(weights))
+
+    def sample(self, prepared: Weights, observation: Tensor, scaled_noise: Tensor) -> Tensor:
+        """Actions as ``distribution(...).sample`` gives them, without the distribution: [N, M, A], or [N, M] int64."""
+        return self.pick(prepared, self.outputs(prepared, observation), scaled_noise)
+
+    def pick(self, prepared: Weights, out: Tensor, scaled_noise: Tensor) -> Tensor:
+        """Actions with means or logits [N, M, A]."""
+        return self.head(prepared, out).sample(scaled_noise) if self.discrete else out + scaled_noise
+
+    def clip(self, action: Tensor) -> Tensor:
+        """Cut actions to the action space: what the game is given; the log-probability is of the uncut action."""
+        return action if self.discrete else torch.clamp(action, self._low, self._high)
+
+
+def _log_std(weights: Weights) -> Tensor:
+    """[N, 1, A], kept above the smallest."""
+    return weights["log_std"].clamp(min=MIN_LOG_STD).unsqueeze(1)
+
+
+def _shift_and_scale(statistics: tuple[Tensor, Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [d] and one over the standard deviation [d], of the kind of ``like``."""
+    mean, std = statistics
+    return mean.to(like), torch.where(std > MIN_STD, 1.0 / std, 1.0).to(like)
+
+
+def stack(weights: Weights, n: int) -> Weights:
+    """Repeat one player's weights for ``n`` tasks (a view: gradients add up)."""
+    return {name: value.unsqueeze(0).expand(n, *value.shape) for name, value in weights.items()}

@@ -1,0 +1,187 @@
+"""Policies with a memory that lasts an episode, on stacked weights."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metaduel.agents.policies.base import ActionSpace, Policy, Weights
+
+
+class _Joined(torch.autograd.Function):
+    """``torch.stack`` along dimension 1 whose gradient is an ``unbind``: that of ``stack`` picks step by step, and the gradient
+    of a pick is a block of zeros as large as the whole, at every step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *steps: Tensor) -> Tensor:
+        return torch.stack(steps, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return gradient.unbind(1)
+
+
+def joined(steps: list[Tensor]) -> Tensor:
+    """Steps [N, M, H] of an episode as [N, T, M, H]."""
+    result: Tensor = _Joined.apply(*steps)  # type: ignore[no-untyped-call]
+    return result
+
+
+class RecurrentPolicy(Policy):
+    """A recurrent unit and a linear output.
+
+    Beside the observation it is given the previous action and reward (as in RL^2, Duan et al., 2016). Its input, and what a
+    rollout records as its observation, is [..., d + A + 1]: the observation, the previous action (cut to its bounds, or
+    one-hot) and the previous reward, both 0 at the first step. PyTorch's cells have no batching rule over weights, so they
+    are written out. What is carried from step to step is [..., parts * units]; the output reads the first part.
+
+    Args:
+        observation_size: d.
+        action_space: Box or Discrete.
+        units: width of the memory.
+        initial_log_std: see ``Policy``.
+    """
+
+    gates: int  # blocks of ``units`` columns that input and memory are mapped to
+    parts: int  # of what is carried
+
+    def __init__(
+        self, observation_size: int, action_space: ActionSpace, units: int = 64, initial_log_std: float = 0.0
+    ) -> None:
+        super().__init__(observation_size, action_space, initial_log_std)
+        self.units = units
+
+    @property
+    def input_size(self) -> int:
+        """Numbers that it is given at a step."""
+        return self.observation_size + self.remembered[1]
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """See ``Policy``."""
+        return ("output.weight", "output.bias", "log_std")
+
+    @property
+    def remembered(self) -> tuple[int, int]:
+        """Numbers that are carried from step to step: memory; previous action and reward."""
+        return self.parts * self.units, self.action_size + 1
+
+    def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
+        """Fresh weights of one player: orthogonal, gain 0.1 at the output."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def matrix(rows: int, columns: int, gain: float = 1.0) -> Tensor:
+            values = torch.empty(rows, columns, dtype=torch.float64)
+            return nn.init.orthogonal_(values, gain=gain, generator=generator).to(dtype)
+
+        weights: Weights = {
+            "input.weight": torch.cat([matrix(self.input_size, self.units) for _ in range(self.gates)], 1),
+            "input.bias": torch.zeros(self.gates * self.units, dtype=dtype),
+            "memory.weight": torch.cat([matrix(self.units, self.units) for _ in range(self.gates)], 1),
+            "memory.bias": torch.zeros(self.gates * self.units, dtype=dtype),
+            "output.weight": matrix(self.units, self.action_size, 0.1),
+            "output.bias": torch.zeros(self.action_size, dtype=dtype),
+        }
+        if not self.discrete:
+            weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype)
+        return weights
+
+    def remember(self, action: Tensor, reward: Tensor) -> Tensor:
+        """What the next input holds beside the observation, [N, M, A + 1]: ``action`` as sampled, ``reward`` [N, M]."""
+        return torch.cat([self.shown(action).to(reward.dtype), reward.unsqueeze(-1)], -1)
+
+    def shown(self, action: Tensor) -> Tensor:
+        """Actions as an input, [..., A]: cut to their bounds, or one-hot."""
+        return torch.nn.functional.one_hot(action, self.action_size) if self.discrete else self.clip(action)
+
+    def prepare(self, weights: Weights) -> Weights:
+        """Fold the normalisation of observations into the weights; the previous action and reward stay as they are."""
+        matrix, bias = self._fold(weights["input.weight"], weights["input.bias"])
+        return {**weights, "input.weight": matrix, "input.bias": bias}
+
+    def advance(self, prepared: Weights, given: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """One step: input [N, M, d + A + 1] and memory [N, M, parts * units] give means or logits [N, M, A] and a new memory."""
+        state = self._cell(prepared, affine(prepared, "input", given), hidden.chunk(self.parts, -1))
+        out = self._masked(affine(prepared, "output", state[0]), given)
+        return out, state[0] if len(state) == 1 else torch.cat(state, -1)
+
+    def over_time(self, prepared: Weights, observation: Tensor) -> Tensor:
+        """Means or logits [N, T, M, A] for whole episodes of inputs [N, T, M, d + A + 1]."""
+        n, steps, episodes, size = observation.shape
+        inputs = affine(prepared, "input", observation.reshape(n, steps * episodes, size)).view(n, steps, episodes, -1)
+        state: tuple[Tensor, ...] = (observation.new_zeros(n, episodes, self.units),) * self.parts
+        kept = []
+        for given in inputs.unbind(1):
+            state = self._cell(prepared, given, state)
+            kept.append(state[0])
+        out = affine(prepared, "output", joined(kept).view(n, steps * episodes, -1))
+        return self._masked(out.view(n, steps, episodes, -1), observation)
+
+    def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
+        """Means or logits [N, M, A] at the first step of an episode, for inputs [N, M, d + A + 1]."""
+        return self.advance(prepared, observation, observation.new_zeros(*observation.shape[:2], self.remembered[0]))[0]
+
+    @abstractmethod
+    def _cell(self, prepared: Weights, given: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The new state, ``parts`` tensors [N, M, units], from the input's share of the gates [N, M, gates * units]."""
+
+
+class GRUPolicy(RecurrentPolicy):
+    """A gated recurrent unit (Cho et al., EMNLP 2014), with the reset gate behind the product as in cuDNN."""
+
+    gates = 3
+    parts = 1
+
+    def _cell(self, prepared: Weights, given: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (hidden,) = state
+        # Split, not sliced: the gradient of a slice is a block of zeros of the whole's size, those of a split are joined once.
+        sizes = [2 * self.units, self.units]
+        gates_own, new_own = torch.split(affine(prepared, "memory", hidden), sizes, -1)
+        gates_given, new_given = torch.split(given, sizes, -1)
+        reset, keep = torch.sigmoid(gates_given + gates_own).chunk(2, -1)
+        # tanh(x) = 2 sigmoid(2 x) - 1, several times faster on CPUs.
+        new = 2 * torch.sigmoid(2 * (new_given + reset * new_own)) - 1
+        return (new + keep * (hidden - new),)
+
+
+class LSTMPolicy(RecurrentPolicy):
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997, with the forget gate of Gers et al., 2000, which starts open:
+    a bias of 1, Jozefowicz et al., ICML 2015). It carries its output and its cells.
+    """
+
+    gates = 4  # input, forget, new, output
+    parts = 2
+
+    def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
+        """See ``RecurrentPolicy``."""
+        weights = super().init(seed, dtype)
+        weights["memory.bias"][self.units : 2 * self.units] = 1.0
+        return weights
+
+    def prepare(self, weights: Weights) -> Weights:
+        """See ``RecurrentPolicy``; what the new cells are made of is doubled, so that one sigmoid serves all gates."""
+        prepared = super().prepare(weights)
+        double = torch.ones(4 * self.units, dtype=weights["input.bias"].dtype)
+        double[2 * self.units : 3 * self.units] = 2.0
+        gates = {name: prepared[name] * double for name in _GATES}
+        return {**prepared, **gates}
+
+    def _cell(self, prepared: Weights, given: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden, cells = state
+        gates = torch.sigmoid(given + affine(prepared, "memory", hidden))
+        enter, keep, new, leave = gates.chunk(4, -1)
+        cells = keep * cells + enter * (2 * new - 1)  # tanh(x) = 2 sigmoid(2 x) - 1, several times faster on CPUs
+        return leave * (2 * torch.sigmoid(2 * cells) - 1), cells
+
+
+RECURRENT: dict[str, type[RecurrentPolicy]] = {"gru": GRUPolicy, "lstm": LSTMPolicy}  # by a setting's value
+_GATES = ("input.weight", "input.bias", "memory.weight", "memory.bias")
+
+
+def affine(weights: Weights, name: str, x: Tensor) -> Tensor:
+    """The layer ``name`` of stacked weights at inputs [N, M, i]: [N, M, o]."""
+    return torch.baddbmm(weights[f"{name}.bias"].unsqueeze(1), x, weights[f"{name}.weight"])

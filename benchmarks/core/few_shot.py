@@ -1,0 +1,192 @@
+"""Few-shot evaluation: contenders adapt to held-out tasks against held-out opponents, and are tested after every shot.
+
+Adaptation and test episodes have disjoint noise; the test episodes are the same for every shot and every contender.
+Inner rates that were not meta-learned are tuned on the validation split against training opponents, never on what is
+reported. A contender sees hidden contexts only if it was trained as the informed player.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.policies.base import Policy, Weights
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError, check_whole
+from metaduel.envs.core.game import Player
+from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.spec import GameSpec, Role, Split, Task, other
+from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
+from metaduel.envs.players.names import load_player, names
+from metaduel.envs.players.play import play
+from metaduel.envs.players.scripted import scripted
+from metaduel.meta.adaptation.few_shot import adapt_and_test
+from metaduel.meta.runs.load import Run
+
+# Seeds of the protocol, apart from those of training (which start from the run's own seed).
+ADAPT, TEST, TUNE_ADAPT, TUNE_TEST, SEEN_TASKS, RANDOM_START = range(100, 106)
+RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How to evaluate.
+
+    Attributes:
+        tasks: the split whose tasks are played; ``train`` means fresh tasks of the training split ('seen').
+        opponents: ``held_out`` or ``train`` scripted opponents.
+        shots: updates.
+        episodes: fresh episodes per update.
+        test_episodes: per task, opponent and shot.
+        task_count: how many tasks of the split.
+        actions: test with sampled actions or with the distribution's mode.
+        fixed: contexts held at one value.
+    """
+
+    tasks: Split = "held_out"
+    opponents: Split = "held_out"
+    shots: int = 5
+    episodes: int = 5
+    test_episodes: int = 20
+    task_count: int = 100
+    actions: str = "sampled"
+    fixed: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "test_episodes", "task_count"):
+            check_whole(name, getattr(self, name))
+        check_whole("shots", self.shots, 0)
+        if self.actions not in ("sampled", "mode"):
+            raise InvalidInputError(f"actions={self.actions!r} must be 'sampled' or 'mode'")
+
+    def task_list(self, spec: GameSpec) -> list[Task]:
+        """The tasks, in order."""
+        if self.tasks == "train":
+            tasks = sample_tasks(spec, self.task_count, "train", derive_seed(0, SEEN_TASKS))
+        else:
+            tasks = frozen_tasks(spec, self.tasks)[: self.task_count]
+        return [{**task, **dict(self.fixed)} for task in tasks]
+
+
+class Contender(NamedTuple):
+    """A player under evaluation, of one training seed."""
+
+    method: str
+    seed: int
+    role: Role
+    duel: Duel
+    policy: Policy
+    start: Weights
+    rates: Tensor  # [K] or [K, ...], see inner.step_sizes; empty: it does not adapt, and its returns are the same at every shot
+    loss: LossConfig
+
+
+class Result(NamedTuple):
+    """What one contender got: a block of the tidy table."""
+
+    method: str
+    seed: int
+    role: Role
+    protocol: Protocol
+    opponents: tuple[str, ...]
+    returns: npt.NDArray[np.float64]  # [shots + 1, opponents, tasks, test episodes]
+
+
+def contender(run: Run, role: Role, method: str | None = None) -> Contender:
+    """The player that a run trained, with the rates that it learned."""
+    agent = run.agent(role)
+    name = method or ("informed" if run.config.informed else run.config.method)
+    rates = agent.rates[:0] if run.config.informed else agent.rates
+    return Contender(name, run.config.seed, role, run.duel, agent.policy, agent.weights, rates, agent.loss)
+
+
+def random_start(run: Run, role: Role) -> Contender:
+    """The same network with fresh weights, of the run's seed; its rate is yet to be tuned."""
+    agent = run.agent(role)
+    weights = agent.policy.init(derive_seed(run.config.seed, RANDOM_START))
+    empty = agent.rates[:0]
+    return Contender("random start", run.config.seed, role, run.duel, agent.policy, weights, empty, agent.loss)
+
+
+def evaluate(player: Contender, protocol: Protocol) -> Result:
+    """Adapt and test one contender on every (task, opponent) of the protocol."""
+    spec = player.duel.spec
+    opponents = names(spec, other(player.role), protocol.opponents)
+    returns = against(player, protocol, opponents)
+    return Result(player.method, player.seed, player.role, protocol, opponents, returns)
+
+
+def against(player: Contender, protocol: Protocol, opponents: Sequence[str]) -> npt.NDArray[np.float64]:
+    """As ``evaluate``, against opponents of any kind by their names: returns [shots + 1, opponents, tasks, test episodes]."""
+    return _run(player, protocol, opponents, derive_seed(0, ADAPT), derive_seed(0, TEST))
+
+
+def _run(
+    player: Contender, protocol: Protocol, opponents: Sequence[str], adapt_seed: int, test_seed: int
+) -> npt.NDArray[np.float64]:
+    shots = protocol.shots if len(player.rates) else 0
+    result = adapt_and_test(
+        player.duel, player.policy, player.role, player.start, player.rates, player.loss,
+        task_rows(player.duel.spec, protocol.task_list(player.duel.spec), {}),
+        [load_player(player.duel, other(player.role), name) for name in opponents],
+        shots=shots, episodes=protocol.episodes, test_episodes=protocol.test_episodes,
+        adapt_seed=adapt_seed, test_seed=test_seed, deterministic=protocol.actions == "mode",
+    ).returns.double().numpy()  # fmt: skip
+    return result if shots else np.repeat(result, protocol.shots + 1, 0)
+
+
+def tune_rate(player: Contender, protocol: Protocol, rates: Sequence[float] = RATES, tasks: int = 40) -> Contender:
+    """Give a contender the constant rate with the best mean return over all shots, on the validation split against
+    training opponents.
+    """
+    on = replace(protocol, tasks="validation", opponents="train", task_count=min(tasks, protocol.task_count))
+    opponents = names(player.duel.spec, other(player.role), "train")
+    scores = []
+    for rate in rates:
+        trial = player._replace(rates=torch.full((1,), rate))
+        returns = _run(trial, on, opponents, derive_seed(0, TUNE_ADAPT), derive_seed(0, TUNE_TEST))
+        # A rate that blows up scores nothing.
+        scores.append(float(np.nan_to_num(returns[1:].mean(), nan=-np.inf)))
+    return player._replace(rates=torch.full((1,), rates[int(np.argmax(scores))]))
+
+
+def evaluate_scripted(
+    spec: GameSpec, role: Role, protocol: Protocol, blind_only: bool = True, horizon: int | None = None
+) -> list[Result]:
+    """Every scripted player for a role, on the same test episodes; players that read hidden contexts are left out unless
+    ``blind_only`` is False. ``horizon``: steps per episode, where it is not the family's own.
+    """
+    return [
+        evaluate_player(spec, role, protocol, f"scripted: {name}", player, horizon)
+        for name, player in scripted(spec, role).items()
+        if not (blind_only and player.informed)
+    ]
+
+
+def evaluate_player(
+    spec: GameSpec, role: Role, protocol: Protocol, method: str, player: Player, horizon: int | None = None
+) -> Result:
+    """Any player that does not adapt, as it is, under the name ``method``: the same returns at every shot."""
+    duel = Duel(spec.make_game(), horizon)
+    opponents = names(spec, other(role), protocol.opponents)
+    rows = task_rows(spec, protocol.task_list(spec), {})
+    params = duel.game.params_from_rows(rows.repeat(len(opponents), 1).repeat_interleave(protocol.test_episodes, 0))
+    per_opponent = rows.shape[0] * protocol.test_episodes
+    parts = []
+    for i, opponent in enumerate(opponents):
+        part = slice(i * per_opponent, (i + 1) * per_opponent)
+        seeds = torch.arange(part.start, part.stop) + derive_seed(0, TEST)
+        pair = (player, load_player(duel, other(role), opponent))
+        seated = pair if role == "protagonist" else pair[::-1]
+        own = type(params)(*(column[part] for column in params))
+        parts.append(play(duel, seated, own, seeds, torch.zeros_like(seeds)).returns[:, int(role == "adversary")])
+    returns = torch.stack(parts).view(1, len(opponents), rows.shape[0], protocol.test_episodes)
+    block = np.repeat(returns.double().numpy(), protocol.shots + 1, 0)
+    return Result(method, -1, role, protocol, opponents, block)

@@ -1,0 +1,271 @@
+"""The runner of the reproductions: a suite is a data file of cells, which are played once each, in as many sittings as it takes.
+
+A file of ``benchmarks/suites`` named ``reproduce-NAME.yaml`` says which protocol it follows and with which numbers; the protocol
+makes cells of it, and a report of their rows. A finished cell leaves two files: its rows of the tidy table, and a record of its
+settings, its family's version and its seconds, which is written last and marks it as finished. Cells whose settings have changed
+are other cells; cells of another version of their family are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+import multiprocessing
+import re
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from metaduel.agents.runtime import configure
+from metaduel.benchmarks.core import table as tables
+from metaduel.benchmarks.core.progress import progress
+from metaduel.benchmarks.core.report import Sheet
+from metaduel.benchmarks.core.table import Table
+from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
+from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.spec import GameSpec
+
+FILES = importlib.resources.files("metaduel.benchmarks") / "suites"
+PREFIX = "reproduce-"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One piece of work, finished or not.
+
+    Attributes:
+        name: what it is, for people; no two cells of a suite share one.
+        spec: the family that it is played in.
+        settings: plain values: everything that its rows depend on beside the code.
+        play: gives its rows. Its argument is a folder of its own, for what is to outlast an interruption.
+        needs: the stems of earlier cells whose folders it reads.
+    """
+
+    name: str
+    spec: GameSpec
+    settings: Mapping[str, Any]
+    play: Callable[[Path], Table]
+    needs: tuple[str, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        """The name of its files: what it is, and a digest of its settings."""
+        text = json.dumps({"name": self.name, **self.settings}, sort_keys=True)
+        readable = re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-")
+        return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+class Report(NamedTuple):
+    """What a suite found."""
+
+    sheets: Sequence[Sheet]
+    pictures: Mapping[str, str]  # file names in the report's folder, and what they show
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite(ABC):
+    """A protocol with its numbers, as its file gives them.
+
+    Attributes:
+        title: of the report.
+        about: what is measured and how, for the report.
+        differs: what differs from the paper, for the report.
+    """
+
+    title: str
+    about: str
+    differs: str
+
+    @abstractmethod
+    def cells(self) -> list[Cell]:
+        """Everything to be played, in order.
+
+        Raises:
+            InvalidInputError: an unknown method or family, or settings that cannot work.
+        """
+
+    @abstractmethod
+    def report(self, table: Table, out: Path) -> Report:
+        """Sheets, and pictures written into ``out``, computed from the rows of all cells alone."""
+
+
+def names() -> list[str]:
+    """Of all reproductions."""
+    files = (file.name for file in FILES.iterdir() if file.name.startswith(PREFIX))
+    return sorted(name.removeprefix(PREFIX).removesuffix(".yaml") for name in files)
+
+
+def settings(name: str) -> dict[str, Any]:
+    """The content of a reproduction's file.
+
+    Raises:
+        InvalidInputError: there is none of that name.
+    """
+    if name not in names():
+        raise unknown("reproduction", name, names())
+    content: dict[str, Any] = yaml.safe_load((FILES / f"{PREFIX}{name}.yaml").read_text())
+    return content
+
+
+def run(name: str, suite: Suite, folder: Path, quiet: bool = False, workers: int = 1) -> Report:
+    """Play what is not finished yet, and write ``results.csv.gz``, ``report.md`` and the suite's pictures into ``folder``.
+
+    Args:
+        name: of the suite.
+        suite: what to play.
+        folder: of cells, report and pictures.
+        quiet: no progress.
+        workers: cells that are played at once, each in a process and with one thread.
+
+    Raises:
+        InvalidInputError: settings that cannot work, or finished cells of another version of a family; nothing was played.
+        KeyboardInterrupt: interrupted; finished cells stay.
+    """
+    cells = suite.cells()
+    played = play(cells, folder, quiet, workers)
+    played.table.write(folder / "results.csv.gz")
+    found = suite.report(played.table, folder)
+    write_atomic(folder / "report.md", _markdown(name, suite, found, len(cells), played.seconds).encode())
+    return found
+
+
+class Played(NamedTuple):
+    """The rows of all cells, and how long they took; of a cell that was interrupted, its last sitting counts."""
+
+    table: Table
+    seconds: float
+
+
+def play(cells: Sequence[Cell], folder: Path, quiet: bool = False, workers: int = 1) -> Played:
+    """Play the cells that are not finished yet; see ``run``."""
+    check_whole("workers", workers)
+    finished = {cell.stem for cell in cells if _record(cell, folder) is not None}
+    waiting = [cell for cell in cells if cell.stem not in finished]
+    with progress("cell", len(cells), quiet, len(finished)) as show:
+        if workers > 1:
+            _play_at_once(waiting, finished, folder, workers, show)
+        else:
+            for cell in waiting:
+                show(cell.name)
+                _play(cell, folder)
+        show(None)
+    records = [_record(cell, folder) for cell in cells]
+    table = tables.concatenate([tables.read(_path(cell, folder, "csv.gz")) for cell in cells])
+    return Played(table, sum(record["seconds"] for record in records if record is not None))
+
+
+def _play(cell: Cell, folder: Path) -> None:
+    """Play a cell, and leave its files."""
+    began = time.perf_counter()
+    rows = cell.play(folder / "work" / cell.stem)
+    rows.write(_path(cell, folder, "csv.gz"))
+    record = {
+        "name": cell.name, "family": cell.spec.id, "settings": cell.settings,
+        "seconds": round(time.perf_counter() - began, 1),
+    }  # fmt: skip
+    write_atomic(_path(cell, folder, "json"), json.dumps(record, indent=1).encode())
+
+
+def _play_at_once(
+    waiting: Sequence[Cell], finished: set[str], folder: Path, workers: int, show: Callable[[str | None], None]
+) -> None:
+    """Play each cell as soon as a process is free and what it needs is there, in their order otherwise."""
+    left, running, fresh = list(waiting), dict[Future[None], Cell](), 1
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(workers, context, _prepare) as pool:
+        while left or running:
+            ready = (cell for cell in left if finished.issuperset(cell.needs))
+            for cell, _ in list(zip(ready, range(workers - len(running)), strict=False)):
+                left.remove(cell)
+                running[pool.submit(_play_interruptibly, cell, folder)] = cell
+            if not running:
+                raise InvalidInputError(f"cell {left[0].name!r} needs {left[0].needs}, which no cell before it makes")
+            for _ in range(fresh):
+                show("; ".join(cell.name for cell in running.values()))
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            fresh = len(done)
+            for future in done:
+                finished.add(running.pop(future).stem)
+                try:
+                    future.result()  # raises what it raised; the others' cells are finished first
+                except BrokenProcessPool:
+                    raise InvalidInputError(
+                        f"workers={workers}: a process was ended from outside, as it is when memory runs out; fewer may do. "
+                        "Finished cells stay"
+                    ) from None
+        for _ in range(fresh - 1):
+            show(None)
+
+
+def _prepare() -> None:
+    """A process that plays cells. Ctrl-C reaches it, too: whoever has no cell must not die of it, which would end the others."""
+    configure(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _play_interruptibly(cell: Cell, folder: Path) -> None:
+    """Play a cell that Ctrl-C makes save and stop."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _play(cell, folder)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _path(cell: Cell, folder: Path, kind: str) -> Path:
+    return folder / "cells" / f"{cell.stem}.{kind}"
+
+
+def _record(cell: Cell, folder: Path) -> dict[str, Any] | None:
+    """What a finished cell left; None if it isn't finished."""
+    path = _path(cell, folder, "json")
+    if not path.exists():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        family = found["family"]
+    except (ValueError, KeyError, TypeError):
+        raise InvalidInputError(
+            f"{path}: not the record of a finished cell; remove it to play the cell again"
+        ) from None
+    if family != cell.spec.id:
+        raise InvalidInputError(
+            f"{_path(cell, folder, 'csv.gz')} holds results of {family}, and this is {cell.spec.id}: results of "
+            "two versions of a family do not mix; name another folder, or remove that cell's files"
+        )
+    return found
+
+
+def _markdown(name: str, suite: Suite, found: Report, cells: int, seconds: float) -> str:
+    lines = [
+        f"# {suite.title}",
+        "",
+        f"    make reproduce-{name}",
+        "",
+        suite.about.strip(),
+        "",
+        f"{cells} cells, with one thread each; their times add up to {_duration(seconds)}.",
+        "",
+        *(sheet.markdown() for sheet in found.sheets),
+        *(f"![{text}]({file})\n" for file, text in found.pictures.items()),
+        "## What differs from the paper",
+        "",
+        suite.differs.strip(),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,1 @@
+"""Published experiments and our own, one file each."""

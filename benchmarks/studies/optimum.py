@@ -1,0 +1,117 @@
+"""What Meta-MAPG could get from personas if its gradients were exact: its start and step sizes, optimised on closed forms.
+
+Own and peer take their updates along the exact gradients of their discounted values (``memory_one_values``, infinite horizon),
+and the gradient of the mean value after every update flows through all of them, as in Meta-MAPG (Kim et al., ICML 2021). The
+objective is not concave: many starts are improved at once, and the one that is best on the validation personas is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaduel.benchmarks.core.metrics import Array
+from metaduel.envs.core.errors import InvalidInputError, check_whole
+from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.spec import GameSpec
+from metaduel.envs.repeated_matrix_game.values import memory_one_values
+from metaduel.meta.runs.config import TrainConfig
+
+START, TRAIN = 164, 165  # what a seed is for, after those of ``peers``
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ascent:
+    """How the optimum is looked for.
+
+    Attributes:
+        games: where.
+        starts: how many are improved at once.
+        personas: per iteration, of the training recipe.
+        iterations: steps of Adam.
+        lr: Adam's step size at the start; decays to a tenth.
+    """
+
+    games: tuple[str, ...]
+    starts: int
+    personas: int
+    iterations: int
+    lr: float
+
+    def __post_init__(self) -> None:
+        for name in ("starts", "personas", "iterations"):
+            check_whole(name, getattr(self, name))
+        if not self.lr > 0:
+            raise InvalidInputError(f"lr={self.lr!r} must be above 0")
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values that a result depends on."""
+        return {name: value for name, value in asdict(self).items() if name != "games"}
+
+
+def best(ascent: Ascent, spec: GameSpec, config: TrainConfig, shots: int, validation: Tensor, tests: Tensor) -> Array:
+    """Optimise, and play the personas ``tests`` [P, S, A] (logits).
+
+    Returns:
+        Expected undiscounted returns [shots + 1, P] over the game's horizon, in points.
+    """
+    game, discount = spec.make_game(), config.loss.discount
+    payoffs = game.params([config.fixed], torch.float64).payoffs
+    generator = torch.Generator().manual_seed(START)
+    states, actions = validation.shape[1:]
+    start = torch.randn(ascent.starts, states, actions, generator=generator, dtype=torch.float64).requires_grad_()
+    log_rates = (torch.randn(ascent.starts, shots, generator=generator, dtype=torch.float64) - 1.0).requires_grad_()
+    optimiser = torch.optim.Adam([start, log_rates], lr=ascent.lr)
+    for iteration in range(ascent.iterations):
+        drawn = game.personas(ascent.personas, derive_seed(TRAIN, iteration))
+        assert drawn is not None
+        pairs = unrolled(start, log_rates.exp(), drawn.log(), payoffs, discount, shots, True)
+        value = torch.stack([memory_one_values(*pair, payoffs, discount)[..., 0] for pair in pairs[1:]])
+        optimiser.param_groups[0]["lr"] = ascent.lr * (1 - 0.9 * iteration / ascent.iterations)
+        gradients = torch.autograd.grad(-value.mean((0, 2)).sum(), [start, log_rates])
+        for leaf, gradient in zip((start, log_rates), gradients, strict=True):
+            leaf.grad = gradient
+        optimiser.step()
+
+    def earned(personas: Tensor, which: slice) -> Tensor:  # [shots + 1, starts, P]
+        pairs = unrolled(start[which], log_rates[which].exp(), personas.double(), payoffs, discount, shots, False)
+        return torch.stack([memory_one_values(*pair, payoffs, 1.0, spec.horizon)[..., 0].detach() for pair in pairs])
+
+    chosen = int(earned(validation, slice(None))[1:].mean((0, 2)).argmax())
+    returns: Array = earned(tests, slice(chosen, chosen + 1))[:, 0].numpy()
+    return returns
+
+
+def unrolled(
+    start: Tensor, rates: Tensor, personas: Tensor, payoffs: Tensor, discount: float, shots: int, graph: bool
+) -> list[tuple[Tensor, Tensor]]:
+    """Both players' probabilities [R, P, S, A] at every shot.
+
+    Args:
+        start: [R, S, A] logits.
+        rates: [R, shots] of the discounted return.
+        personas: [P, S, A] logits; their rate is 1.
+        payoffs: [1, A, A, 2] points.
+        discount: of the returns that both follow.
+        shots: updates.
+        graph: keep it through the updates.
+    """
+    shape = (len(start), len(personas), *start.shape[1:])
+    own, peer = start.unsqueeze(1).expand(shape), personas.unsqueeze(0).expand(shape).detach().requires_grad_()
+    pairs = []
+    for shot in range(shots + 1):
+        pairs.append((own.softmax(-1), peer.softmax(-1)))
+        if shot == shots:
+            break
+        values = memory_one_values(*pairs[-1], payoffs, discount)
+        mine, theirs = (
+            torch.autograd.grad(values[..., seat].sum(), who, create_graph=graph, retain_graph=True)[0]
+            for seat, who in enumerate((own, peer))
+        )
+        own, peer = own + rates[:, shot].view(-1, 1, 1, 1) * mine, peer + theirs
+        if not graph:
+            own, peer = own.detach().requires_grad_(), peer.detach().requires_grad_()
+    return pairs

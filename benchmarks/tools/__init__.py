@@ -1,0 +1,1 @@
+"""Tools: speed, proofs, certificates, panels, pages, films."""

@@ -1,0 +1,166 @@
+"""What a generator of Forgery makes at every shot, beside the real distribution.
+
+The generators of runs adapt to held-out distributions against held-out judges, as in the few-shot evaluation, and after every
+shot their samples are compared with fresh real ones: the energy distance in a table, the clouds themselves in a picture.
+Beside them stand an untrained generator, which is not adapted, and a second cloud of real samples, the least that there is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import torch
+import tyro
+from rich.console import Console
+from torch import Tensor
+
+from metaduel.agents.runtime import configure
+from metaduel.benchmarks.core.metrics import estimate
+from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.tasks import frozen_tasks, task_rows
+from metaduel.envs.forgery.distance import draw_real, energy_distance
+from metaduel.envs.forgery.game import EXTENT
+from metaduel.envs.players.names import load_player, names
+from metaduel.meta.adaptation.few_shot import adapt_and_test
+from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.runs.load import Run, load
+from metaduel.meta.runs.players import initial_weights
+
+ADAPT, TEST, REAL, AGAIN = range(120, 124)  # purposes of the seeds, apart from those of other protocols
+SHOWN = 4  # tasks in the picture
+
+
+class Clouds(NamedTuple):
+    """A generator's samples and how far they are from real ones."""
+
+    method: str
+    forged: Tensor  # [shots + 1, tasks, n, 2] m, made against all judges
+    distance: Tensor  # [shots + 1, tasks] energy distance to real samples, mean over judges
+
+
+def real_samples(tasks: int, n: int, purpose: int = REAL) -> Tensor:
+    """Fresh samples of held-out distributions: [tasks, n, 2] m."""
+    spec = find("Forgery")
+    params = spec.make_game().params(frozen_tasks(spec, "held_out")[:tasks])
+    return draw_real(params, n, torch.arange(tasks) + derive_seed(0, purpose))
+
+
+def clouds(run: Run, tasks: int, shots: int, episodes: int, test_episodes: int = 10, trained: bool = True) -> Clouds:
+    """Adapt a run's generator to held-out distributions, and see what it makes after every shot.
+
+    Args:
+        run: of Forgery.
+        tasks: how many held-out distributions.
+        shots: updates; 0 shows the start.
+        episodes: per update.
+        test_episodes: of 50 samples each, per judge.
+        trained: False: the same network with the weights that the run began with.
+    """
+    agent, spec = run.protagonist, run.duel.spec
+    start = agent.weights if trained else initial_weights({"protagonist": agent.policy}, run.config.seed)["protagonist"]
+    judges = [load_player(run.duel, "adversary", name) for name in names(spec, "adversary", "held_out")]
+    rows = task_rows(spec, frozen_tasks(spec, "held_out")[:tasks], {})
+    matches = Matches(rows.repeat(len(judges), 1), against_adversaries=[(judge, tasks) for judge in judges])
+    query = DuelProblem(
+        run.duel, {"protagonist": agent.policy}, matches, test_episodes, derive_seed(0, TEST), agent.loss
+    )
+    made, apart = [], []
+    for shot in range(shots + 1):
+        # Adapting anew up to each shot gives the same weights on the way: the noise belongs to the shot.
+        weights = adapt_and_test(
+            run.duel, agent.policy, "protagonist", start, agent.rates, agent.loss, rows, judges, shots=shot,
+            episodes=episodes, test_episodes=1, adapt_seed=derive_seed(0, ADAPT), test_seed=derive_seed(0, TEST),
+        ).weights  # fmt: skip
+        action = query.collect({"protagonist": weights}, 0)["protagonist"].action
+        points = EXTENT * agent.policy.clip(action).flatten(1, 2).view(len(judges), tasks, -1, 2)
+        apart.append(energy_distance(points, real_samples(tasks, points.shape[2])).mean(0))
+        made.append(points.transpose(0, 1).flatten(1, 2))
+    method = run.config.method if trained else "untrained"
+    return Clouds(method, torch.stack(made), torch.stack(apart))
+
+
+def sheet(found: Sequence[Clouds], samples: int) -> Sheet:
+    """Energy distance at every shot, one row per method (its runs are seeds), and between two real clouds of ``samples``."""
+    shots = max(len(one.distance) for one in found)
+    rows, arrays = [], []
+    for method in dict.fromkeys(one.method for one in found):
+        stacked = torch.stack([one.distance for one in found if one.method == method]).double().numpy()
+        cells = [stacked[:, shot] for shot in range(stacked.shape[1])]
+        arrays += cells
+        rows.append((method, *(cell(estimate(part, RNG_SEED)) for part in cells), *[""] * (shots - len(cells))))
+    tasks = found[0].distance.shape[1]
+    floor = energy_distance(real_samples(tasks, samples), real_samples(tasks, samples, AGAIN)).double().numpy()[None]
+    rows.append(("another real sample", cell(estimate(floor, RNG_SEED)), *[""] * (shots - 1)))
+    header = ("generator", *(f"shot {shot}" for shot in range(shots)))
+    note = f"Held-out distributions and judges; {samples} samples, m. {cover_note(arrays)}"
+    return Sheet("Energy distance of forged to real samples (Forgery)", header, tuple(rows), note)
+
+
+def plot(one: Clouds, path: Path) -> None:
+    """Real and forged clouds of the first tasks: a row for each, a column for each shot."""
+    shots, tasks = one.distance.shape
+    shown = min(SHOWN, tasks)
+    figure = canvas(2.2 * shots, 2.3 * shown, dpi=150)
+    real = real_samples(tasks, 500)
+    for task, line in enumerate(figure.subplots(shown, shots, squeeze=False)):
+        for shot, axes in enumerate(line):
+            axes.scatter(*real[task].T.numpy(), s=2, color=COLOURS[2], linewidths=0, label="real")
+            axes.scatter(*one.forged[shot, task, :500].T.numpy(), s=2, color=COLOURS[0], linewidths=0, label="forged")
+            axes.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), xticks=[], yticks=[], aspect="equal")
+            axes.set_title(f"shot {shot}: {float(one.distance[shot, task]):.2f}", fontsize=9)
+    figure.legend(*line[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, markerscale=4)
+    figure.suptitle(f"Forgery, held-out distributions: {one.method}, energy distance to real samples", fontsize=10)
+    write_atomic(path, rendered(figure, path.suffix[1:]))
+
+
+def main(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path = Path("runs/clouds"),
+    tasks: int = 40,
+    shots: int = 3,
+    episodes: int = 5,
+) -> None:
+    """Show what generators make after every shot.
+
+    Args:
+        runs: run folders of Forgery; several of one method count as its seeds.
+        out: folder for clouds.md and clouds.png, the picture of the first run.
+        tasks: how many held-out distributions.
+        shots: updates.
+        episodes: fresh episodes for each update.
+    """
+    for name, value, low in (("tasks", tasks, 1), ("shots", shots, 0), ("episodes", episodes, 1)):
+        if value < low:
+            raise InvalidInputError(f"{name}={value} must be at least {low}")
+    known = len(frozen_tasks(find("Forgery"), "held_out"))
+    if tasks > known:
+        raise InvalidInputError(f"tasks={tasks}: the held_out list of Forgery holds {known} tasks")
+    if not runs:
+        raise InvalidInputError("name at least one run folder of Forgery")
+    loaded = [load(folder) for folder in runs]
+    for folder, run in zip(runs, loaded, strict=True):
+        if run.config.game != "Forgery" or "protagonist" not in run.agents or run.config.informed:
+            raise InvalidInputError(f"{folder} trained no generator of Forgery that has to find out what is real")
+    configure(1)
+    found = [clouds(run, tasks, shots if len(run.protagonist.rates) else 0, episodes) for run in loaded]
+    found.append(clouds(loaded[0], tasks, 0, episodes, trained=False))
+    made = sheet(found, 500)
+    write_atomic(out / "clouds.md", made.markdown().encode())
+    plot(found[0], out / "clouds.png")
+    Console().print(made.rich())
+    print(f"wrote {out / 'clouds.md'} and {out / 'clouds.png'}")
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except InvalidInputError as error:
+        print(f"clouds: {error}", file=sys.stderr)
+        sys.exit(2)

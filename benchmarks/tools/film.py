@@ -1,0 +1,73 @@
+"""Videos of one player adapting: the same task and the same episode after every shot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from metaduel.benchmarks.core.few_shot import ADAPT, TEST
+from metaduel.envs.core.errors import InvalidInputError, check_whole
+from metaduel.envs.core.game import Player
+from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.spec import ROLES, Role, Task, other
+from metaduel.envs.core.tasks import task_rows
+from metaduel.envs.players.names import load_player
+from metaduel.envs.render.film import film
+from metaduel.envs.render.screen import Frame, Screen, write_video
+from metaduel.meta.adaptation.few_shot import adapt_and_test
+from metaduel.meta.runs.agent import Agent, AgentPlayer
+from metaduel.meta.runs.load import Run
+
+
+def film_adaptation(
+    run: Run, role: Role, opponent: str, task: Task, path: Path, shots: int = 3, episodes: int = 5, seed: int = 0
+) -> list[float]:
+    """Adapt a run's player to one task and opponent, and film the same episode at shots 0 to the last.
+
+    Args:
+        run: whose player.
+        role: which player.
+        opponent: a scripted player's name, ``run:FOLDER`` or ``sb3:FILE``.
+        task: its contexts.
+        path: an .mp4 or .gif file.
+        shots: updates.
+        episodes: per update.
+        seed: of the adaptation and of the episode that is filmed.
+
+    Returns:
+        The player's mean return over 100 other episodes at every shot.
+
+    Raises:
+        InvalidInputError: a player without inner rates, no such opponent, or bad numbers.
+    """
+    for name, value in (("shots", shots), ("episodes", episodes)):
+        check_whole(name, value)
+    agent, spec = run.agent(role), run.duel.spec
+    if not len(agent.rates):
+        raise InvalidInputError(f"the {role} was trained without adaptation: it has no inner rates (use method maml)")
+    rival = load_player(run.duel, other(role), opponent)
+    stages, returns = [], []
+    for shot in range(shots + 1):
+        # Adapting anew up to each shot gives the same weights on the way: the noise belongs to the shot.
+        result = adapt_and_test(
+            run.duel, agent.policy, role, agent.weights, agent.rates, agent.loss, task_rows(spec, [task], {}), [rival],
+            shots=shot, episodes=episodes, test_episodes=100,
+            adapt_seed=derive_seed(seed, ADAPT), test_seed=derive_seed(seed, TEST),
+        )  # fmt: skip
+        stages.append(replace(agent, weights={name: value.squeeze(0) for name, value in result.weights.items()}))
+        returns.append(float(result.returns[-1].mean()))
+    write_video(path, _frames(run, role, stages, rival, opponent, task, seed), spec.fps)
+    return returns
+
+
+def _frames(
+    run: Run, role: Role, stages: list[Agent], rival: Player, opponent: str, task: Task, seed: int
+) -> Iterator[Frame]:
+    names = {role: run.config.method, other(role): opponent}
+    screen = Screen(run.duel.spec, "rgb_array", (names[ROLES[0]], names[ROLES[1]]))
+    for shot, agent in enumerate(stages):
+        player = AgentPlayer(agent)
+        pair = (player, rival) if role == ROLES[0] else (rival, player)
+        yield from film(run.duel, pair, task, screen, derive_seed(seed, TEST), 0, f"shot {shot}")
+    screen.close()

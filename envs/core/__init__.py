@@ -1,0 +1,1 @@
+"""What every game is made of: rules, tasks, noise, and the registry of families."""

@@ -1,0 +1,1 @@
+"""How a string becomes a player, and what scripted players have in common."""

@@ -1,0 +1,62 @@
+"""Whole episodes between two players, for ratings, panels and checks. Learners collect with ``agents.rollout``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaduel.envs.core import noise
+from metaduel.envs.core.duel import Duel, Transition
+from metaduel.envs.core.game import Episode, Player, View
+
+
+class Played(NamedTuple):
+    """One episode per row."""
+
+    returns: Tensor  # [B, 2] undiscounted, (protagonist, adversary)
+    length: Tensor  # [B] int64 steps until the end
+    terminated: Tensor  # [B] bool: ended by the rules, not by the clock
+
+
+def steps(duel: Duel, players: tuple[Player, Player], rows: Episode) -> Iterator[tuple[Episode, Transition]]:
+    """Play on from ``rows`` until the clock ends, one step at a time; rows that the rules ended are played on, too."""
+    rewards = [torch.zeros(rows.key.shape[0], dtype=rows.params[0].dtype) for _ in players]
+    memory = [torch.zeros(rows.key.shape[0], p.memory, dtype=rows.params[0].dtype) for p in players]
+    for _ in range(duel.horizon):
+        actions = []
+        for seat, (player, observation) in enumerate(zip(players, duel.observe(rows), strict=True)):
+            numbers = noise.uniform(rows.key, rows.step, noise.SEAT[seat], player.noise, rows.params[0].dtype)
+            view = View(rows.params, rows.state, observation, rows.step, rewards[seat])
+            action, memory[seat] = player.act(view, memory[seat], numbers)
+            actions.append(action)
+        rows, outcome = duel.step(rows, (actions[0], actions[1]))
+        rewards = list(outcome.reward.unbind(1))
+        yield rows, outcome
+
+
+@torch.no_grad()
+def play(duel: Duel, players: tuple[Player, Player], params: Any, seed: Tensor, episode: Tensor) -> Played:
+    """Play one episode in every row.
+
+    Args:
+        duel: the game.
+        players: who sits in the protagonist's and in the adversary's seat.
+        params: the rows' tasks.
+        seed: [B] int64.
+        episode: [B] int64.
+    """
+    rows = duel.reset(params, seed, episode)
+    returns = torch.zeros(seed.shape[0], 2, dtype=params[0].dtype)
+    alive = torch.ones_like(seed, dtype=torch.bool)
+    length, terminated = torch.zeros_like(seed), torch.zeros_like(alive)
+    for _, outcome in steps(duel, players, rows):
+        returns = returns + outcome.reward * alive.unsqueeze(1)
+        length = length + alive
+        terminated |= outcome.terminated & alive
+        alive = alive & ~outcome.terminated
+        if not alive.any():
+            break
+    return Played(returns, length, terminated)

@@ -1,0 +1,126 @@
+"""Scripted players: rules with numbers of their own, and what impairs any player."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metaduel.envs.core.game import Player, View
+from metaduel.envs.core.spec import GameSpec, Role, Split
+
+
+@dataclass(frozen=True)
+class Option:
+    """A number of a scripted player that its name may set.
+
+    Attributes:
+        name: the option's name, a keyword of the player's rule.
+        default: where the name does not set it.
+        low: the smallest value, and the lower end of what ``sample_opponents`` draws.
+        high: the largest.
+        description: what it does, with its unit.
+        integer: whether only whole numbers make sense.
+    """
+
+    name: str
+    default: float
+    low: float
+    high: float
+    description: str
+    integer: bool = False
+
+    @property
+    def range(self) -> str:
+        """For people."""
+        return f"a {'whole ' if self.integer else ''}number in [{self.low:g}, {self.high:g}]"
+
+
+NOISE = Option("noise", 0.0, 0.0, 0.5, "chance that a step's action is a random one")
+DELAY = Option("delay", 0, 0, 5, "steps by which its actions come late", integer=True)
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """A player written by hand.
+
+    Attributes:
+        name: how a string names it.
+        role: whose seat it takes.
+        split: ``train`` (may be met in training) or ``held_out``.
+        description: what it does, for people.
+        rule: ``(view, memory, noise, **options) -> (actions, memory)``, batched; see ``core.Player.act``.
+        memory: numbers per row remembered within an episode, zero at its start.
+        noise: uniform numbers per row and step.
+        informed: it reads contexts that its role is not shown, so that it is no yardstick for players that must infer.
+        options: numbers that its name may set.
+        values: those that it does set.
+    """
+
+    name: str
+    role: Role
+    split: Split
+    description: str
+    rule: Callable[..., tuple[Tensor, Tensor]]
+    memory: int = 0
+    noise: int = 0
+    informed: bool = False
+    options: tuple[Option, ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose; see ``core.Player.act``."""
+        return self.rule(view, memory, noise, **self.values)
+
+
+class Impaired:
+    """A player whose actions are now and then random, or come late.
+
+    Args:
+        player: who plays.
+        space: of its actions.
+        noise: chance, at every step, of a uniformly random action.
+        delay: its actions come as many steps late; until the first one comes, it does nothing (0).
+    """
+
+    def __init__(self, player: Player, space: spaces.Box | spaces.Discrete, noise: float, delay: int) -> None:
+        self.player, self.space, self.chance, self.delay = player, space, noise, delay
+        self._size = 1 if isinstance(space, spaces.Discrete) else space.shape[0]
+        self.memory = player.memory + delay * self._size
+        self.noise = player.noise + 1 + self._size
+
+    def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose; see ``core.Player.act``."""
+        own, late = memory[:, : self.player.memory], memory[:, self.player.memory :]
+        action, own = self.player.act(view, own, noise[:, : self.player.noise])
+        if self.delay:
+            queue = torch.cat([late, action.to(memory.dtype)], 1)
+            action, late = queue[:, : self._size], queue[:, self._size :]
+        slips, numbers = noise[:, self.player.noise] < self.chance, noise[:, self.player.noise + 1 :]
+        if isinstance(self.space, spaces.Discrete):
+            action = torch.where(slips, (numbers[:, 0] * int(self.space.n)).long(), action)
+        else:
+            low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
+            action = torch.where(slips.unsqueeze(1), low + (high - low) * numbers, action)
+        return action, torch.cat([own, late], 1)
+
+
+def scripted(spec: GameSpec, role: Role) -> dict[str, Scripted]:
+    """The family's scripted players for a seat, by name (``PLAYERS`` of ``<package>.opponents``, a tuple or a function
+    of the spec for families with several ids).
+    """
+    players: Any = importlib.import_module(f"{spec.package}.opponents").PLAYERS
+    players = players(spec) if callable(players) else players
+    return {p.name: p for p in players if p.role == role}
+
+
+def options_of(spec: GameSpec, player: Scripted) -> tuple[Option, ...]:
+    """Everything that a scripted player's name may set."""
+    own_space = spec.action_spaces[player.role]
+    late = () if isinstance(own_space, spaces.Discrete) else (DELAY,)
+    return (*player.options, NOISE, *late)

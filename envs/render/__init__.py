@@ -1,0 +1,1 @@
+"""Frames, windows, videos, and a person at the keyboard."""

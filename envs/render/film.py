@@ -1,0 +1,47 @@
+"""Episodes as frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import Player
+from metaduel.envs.core.spec import Task
+from metaduel.envs.players.play import steps
+from metaduel.envs.render.screen import Frame, Screen
+
+
+@torch.no_grad()
+def film(
+    duel: Duel,
+    players: tuple[Player, Player],
+    task: Task,
+    screen: Screen,
+    seed: int = 0,
+    episode: int = 0,
+    caption: str = "",
+) -> Iterator[Frame]:
+    """Play one episode and draw it: a frame for the start and one per step, and the last one held for a second.
+
+    Where the screen is a window, nothing is yielded, and the episode stops when a person closes it.
+    """
+    start = duel.reset(duel.game.params([task]), torch.tensor([seed]), torch.tensor([episode]))
+    states, returns = [start.state], torch.zeros(2)
+
+    def frame() -> list[Frame]:
+        picture = screen.frame(start.params, states, returns.tolist(), caption)
+        return [] if picture is None else [picture]
+
+    yield from frame()
+    if screen.closed:  # a person closed the window, perhaps in an episode before: nobody is left to ask
+        return
+    for rows, outcome in steps(duel, players, start):
+        states.append(rows.state)
+        returns = returns + outcome.reward[0]
+        yield from frame()
+        if outcome.terminated[0] or screen.closed:
+            break
+    for _ in range(duel.spec.fps):
+        yield from frame()

@@ -1,0 +1,1 @@
+"""How a player changes within a task, and how that is differentiated."""

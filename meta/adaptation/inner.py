@@ -1,0 +1,224 @@
+"""The differentiable adaptation step, for every task and player at once.
+
+Tasks are independent rows of stacked weights, so the gradient of the summed loss holds every task's own gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from metaduel.agents.policies.base import Weights
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.spec import Role
+from metaduel.meta.problems.problem import Drawn, Losses, Players, Problem
+
+
+def adapt_step(
+    players: Players,
+    losses: dict[Role, Tensor],
+    rates: dict[Role, Tensor],
+    create_graph: bool,
+    joint: bool = False,
+    moving: Collection[Role] | None = None,
+) -> Players:
+    """One simultaneous gradient step of every player on its own loss.
+
+    Args:
+        players: stacked weights.
+        losses: per role [N].
+        rates: per role, the step sizes, see ``step_sizes``. They may require a gradient.
+        create_graph: keep the graph through the gradients (second order) or treat them as constants (first order).
+        joint: the losses depend on both players' weights, so that their sum must not be differentiated as one.
+        moving: who steps; the others' weights stay as they are. None: everyone.
+
+    Returns:
+        The weights after the step.
+
+    Raises:
+        InvalidInputError: a weight that the loss does not depend on.
+    """
+    steppers = tuple(role for role in players if moving is None or role in moving)
+    if joint:
+        gradients = {role: _gradients(losses[role], players, (role,), create_graph)[role] for role in steppers}
+    else:
+        total = torch.stack([losses[role].sum() for role in steppers]).sum()
+        gradients = _gradients(total, players, steppers, create_graph)
+    return {
+        role: {
+            name: value - rate * gradients[role][name]
+            for (name, value), rate in zip(weights.items(), step_sizes(rates[role], weights), strict=True)
+        }
+        if role in steppers
+        else weights
+        for role, weights in players.items()
+    }
+
+
+class Diverged(FloatingPointError):
+    """Weights that an update left without finite values.
+
+    Attributes:
+        role: whose.
+        tasks: in which tasks, by row.
+        part: of a mixture, in which problem.
+    """
+
+    part = 0
+
+    def __init__(self, role: Role, tasks: list[int], step: int) -> None:
+        super().__init__(
+            f"the {role}'s weights are not finite after update {step}, in task {', '.join(map(str, tasks))}"
+        )
+        self.role, self.tasks = role, tasks
+
+
+def check_weights(players: Players, step: int) -> None:
+    """Raise ``Diverged`` for the first player with weights that are not finite after update ``step``."""
+    for role, weights in players.items():
+        sums = torch.stack([value.detach().reshape(len(value), -1).sum(1) for value in weights.values()]).sum(0)
+        if not torch.isfinite(sums).all():
+            raise Diverged(role, torch.nonzero(~torch.isfinite(sums)).flatten().tolist(), step)
+
+
+def rate_at(rates: Tensor, shot: int) -> Tensor:
+    """The inner rate of an update: beyond the trained number of shots, the last trained one is kept."""
+    return rates[min(shot, rates.shape[0] - 1)]
+
+
+def step_sizes(rates: Tensor, weights: Weights) -> list[Tensor]:
+    """One step size per weight tensor, to be multiplied with its gradient.
+
+    Args:
+        rates: one for all (a scalar or [1]), one for each of the P weight tensors [P], or one for each of all D numbers in
+            them [D], in the order of ``weights``.
+        weights: stacked.
+
+    Raises:
+        InvalidInputError: any other number of step sizes.
+    """
+    sizes = [value[0].numel() for value in weights.values()]
+    if rates.dim() == 0 or rates.shape[0] in (1, len(sizes)):
+        return list(rates.expand(len(sizes)).unbind(0))
+    if rates.shape[0] != sum(sizes):
+        raise InvalidInputError(
+            f"{rates.shape[0]} step sizes: must be 1, {len(sizes)} (weight tensors) or {sum(sizes)} (numbers in them)"
+        )
+    parts: list[Tensor] = list(torch.split(rates, sizes))
+    return [part.view(value.shape[1:]) for part, value in zip(parts, weights.values(), strict=True)]
+
+
+def _gradients(loss: Tensor, players: Players, roles: tuple[Role, ...], create_graph: bool) -> Players:
+    named = [(role, name) for role in roles for name in players[role]]
+    inputs = [players[role][name] for role, name in named]
+    flat = torch.autograd.grad(loss.sum(), inputs, create_graph=create_graph, retain_graph=True, allow_unused=True)
+    result: Players = {role: {} for role in roles}
+    for (role, name), gradient in zip(named, flat, strict=True):
+        if gradient is None:
+            raise InvalidInputError(f"the {role}'s loss does not depend on its weight {name!r}: nothing to adapt")
+        result[role][name] = gradient
+    return result
+
+
+def unroll(
+    problem: Problem,
+    players: Players,
+    rates: dict[Role, Tensor],
+    steps: int,
+    second_order: bool,
+    joint: bool = False,
+    moving: Collection[Role] | None = None,
+    recompute: bool = False,
+    first: int = 0,
+) -> list[Losses]:
+    """Adapt ``steps`` times and return the losses at every shot 0..steps.
+
+    The data of shot k serve twice: as the test of the k-th update and as the support of the next.
+
+    Args:
+        problem: the tasks.
+        players: stacked start.
+        rates: per role [steps], or [steps, ...] as ``step_sizes`` takes them.
+        steps: K.
+        second_order: differentiate through the updates.
+        joint: see ``Problem.losses``.
+        moving: who adapts; None: everyone.
+        recompute: keep each shot's weights and data alone and build its graph again in the backward pass: the memory of one
+            shot's graph instead of K, for one more evaluation and first-order gradient of every shot.
+        first: number of the first shot, where several chains of one problem must not share data.
+
+    Returns:
+        K + 1 ``Losses``, per role [N]; with ``recompute`` without the supports of those that were adapted from.
+
+    Raises:
+        Diverged: weights that are not finite.
+    """
+    history = []
+    for shot in range(steps + 1):
+        now = {role: rates[role][shot] for role in players} if shot < steps else {}
+        if recompute and shot < steps:
+            losses, players = _recomputed_step(problem.draw(players, first + shot), players, now, joint, moving)
+        else:
+            losses = problem.losses(players, first + shot, joint)
+            if shot < steps:
+                players = adapt_step(players, losses.support, now, second_order, joint, moving)
+        check_weights(players, shot + 1)
+        history.append(losses)
+    return history
+
+
+def _recomputed_step(
+    drawn: Drawn, players: Players, rates: dict[Role, Tensor], joint: bool, moving: Collection[Role] | None
+) -> tuple[Losses, Players]:
+    """The query losses of a shot and the weights after its update, behind one node of the graph."""
+    names = [(role, name) for role, weights in players.items() for name in weights]
+    roles = list(players)
+
+    def run(tensors: list[Tensor], create_graph: bool) -> list[Tensor]:
+        own: Players = {role: {} for role in roles}
+        for (role, name), value in zip(names, tensors, strict=False):
+            own[role][name] = value
+        sizes = dict(zip(roles, tensors[len(names) :], strict=True))
+        losses = drawn(own, joint)
+        after = adapt_step(own, losses.support, sizes, create_graph, joint, moving)
+        return [*(losses.query[role] for role in roles), *(after[role][name] for role, name in names)]
+
+    inputs = [*(players[role][name] for role, name in names), *(rates[role] for role in roles)]
+    outputs = _Recomputed.apply(run, *inputs)  # type: ignore[no-untyped-call]
+    after: Players = {role: {} for role in roles}
+    for (role, name), value in zip(names, outputs[len(roles) :], strict=True):
+        after[role][name] = value
+    return Losses({}, dict(zip(roles, outputs, strict=False))), after
+
+
+class _Recomputed(torch.autograd.Function):
+    """A function of tensors that itself differentiates; see ``torch.utils.checkpoint``, which cannot hold such a one."""
+
+    @staticmethod
+    def forward(ctx: Any, run: Callable[[list[Tensor], bool], list[Tensor]], *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.run = run
+        ctx.save_for_backward(*inputs)
+        ctx.set_materialize_grads(False)
+        with torch.enable_grad():
+            outputs = run([value.detach().requires_grad_() for value in inputs], False)
+        return tuple(value.detach() for value in outputs)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        with torch.enable_grad():
+            leaves = [value.detach().requires_grad_() for value in ctx.saved_tensors]
+            outputs = ctx.run(leaves, True)
+        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
+        known = [(value, g) for value, g in zip(outputs, gradients, strict=True) if g is not None]
+        found = torch.autograd.grad(
+            [value for value, _ in known], [leaves[i] for i in wanted], [g for _, g in known], allow_unused=True
+        )
+        result: list[Tensor | None] = [None] * len(leaves)
+        for i, gradient in zip(wanted, found, strict=True):
+            result[i] = gradient
+        return (None, *result)

@@ -1,0 +1,61 @@
+"""E-MAML: exploration in the data that are adapted to counts (Stadie, Yang, Houthooft, Chen, Duan et al., 2018).
+
+    objective    F(theta) = sum over the batches tau that an update may be given of P(tau | theta) L(U(theta, tau))
+    gradient     E[ grad L(U(theta, tau))  +  L(U(theta, tau)) sum over the batch of grad log pi_theta(tau) ]
+
+The first term is MAML's, with the data of an update held fixed (surrogate ``plain``, whose second derivative is that of the
+update as a function of the weights alone). The second makes batches likelier that led to good adapted players: it is exact
+for the finite batches of an update, where LVC and DiCE estimate the gradient of an update with infinitely many episodes.
+
+With several updates, and losses at several shots, each loss is charged to all data that were adapted to before it. The other
+player adapts to the same batches, so that the second term covers what our exploration does to its learning, too.
+
+Order: second. Limits: the second term's variance grows with the number of episodes per update; not with ``peer``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.spec import Role
+from metaduel.meta.learners.maml import MAML, MAMLConfig
+from metaduel.meta.problems.problem import Batch, parts_of, sampled
+
+
+def configure(config: MAMLConfig) -> MAMLConfig:
+    """E-MAML's settings.
+
+    Raises:
+        InvalidInputError: no update whose data could be explored for, or one that is not differentiated.
+    """
+    if config.peer:
+        raise InvalidInputError("peer=True: E-MAML's second term covers the other's learning already; set peer=False")
+    if not config.second_order or config.steps < 1:
+        name = "second_order=False" if config.steps else "steps=0"
+        raise InvalidInputError(f"{name}: E-MAML differentiates at least 1 update; use method fomaml, or joint")
+    if config.recompute:
+        raise InvalidInputError("recompute=True: E-MAML needs what every update was made of; set recompute=False")
+    return config
+
+
+class EMAML(MAML):
+    """See the module."""
+
+    def outer_losses(self, problem: Batch) -> dict[Role, Tensor]:
+        """MAML's, and the term whose gradient is that of the probability of what was adapted to."""
+        history = self.unrolled(problem)
+        first = self.config.steps if self.config.outer_shots == "last" else 1
+        result = {}
+        for role in history[0].query:
+            drawn = torch.stack([losses.log_prob[role] for losses in history]).cumsum(0)
+            terms = [(drawn[k - 1] * _costs(problem, role, k)).mean() for k in range(first, len(history))]
+            result[role] = self.outer_loss(role, history) + torch.stack(terms).mean()
+        return result
+
+
+def _costs(problem: Batch, role: Role, shot: int) -> Tensor:
+    """A learner's costs at a shot, in the order of its losses."""
+    parts = [sampled(part.problem).costs(shot) for part in parts_of(problem) if role not in part.given]
+    return torch.cat([costs[role] for costs in parts if role in costs])

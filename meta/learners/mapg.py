@@ -1,0 +1,123 @@
+"""Meta-PG, Meta-MAPG and LOLA-DiCE: one gradient, three choices of what flows through the updates.
+
+Write x_k for the own weights of a player after k updates and y_k for those of whoever it meets (the other learner, or a
+persona), L for its own loss and M for the other's, both expectations over episodes that x and y play together:
+
+    x_(k+1) = x_k - a_k dL/dx (x_k, y_k)          y_(k+1) = y_k - b_k dM/dy (x_k, y_k)
+    outer loss   J(x_0) = mean over k = 1..K of L(x_k, y_k)
+
+The gradient of J with respect to the own start x_0 has three kinds of terms, written in scores s = grad log pi and with G the
+return of the last episodes (Kim et al., theorem 1):
+
+    E[ G(tau_K) ( s(tau_0 | x_0)  +  sum_(k=1..K) s(tau_k | x_k) dx_k/dx_0  +  sum_(k=1..K) s(tau_k | y_k) dy_k/dx_0 ) ]
+                  current policy         own learning                              peer learning
+
+Which object is differentiated:
+
+- ``meta_pg`` (Al-Shedivat et al., ICLR 2018), terms own: J with the y_k taken as numbers. The other learns, and nothing that
+  this player does is thought to change how.
+- ``meta_mapg`` (Kim et al., ICML 2021), terms own, peer: J itself, the total derivative. y_(k+1) depends on x_0 since the
+  episodes from which the other learns were played by x_k.
+- ``lola_dice`` (Foerster et al., AAMAS 2018; with DiCE, ICML 2018), terms peer: there is no own learning,
+
+      y_(k+1) = y_k - b dM/dy (x, y_k),  k < K look-aheads        gradient of L(x, y_K(x)) with respect to x
+
+  from the present (x, y_0) of both players, each of which imagines the other's updates and takes its own outer step. The two
+  look-aheads are separate and drawn separately: shots 0..K are the protagonist's, K + 1..2 K + 1 the adversary's. The outer
+  step is the learning that the others look ahead to: the trained player is its start. What a loaded one adapts with is the
+  update that the other expected of it.
+
+Order: second and above, exact: DiCE of the *sum* of both players' log-probabilities, of which every derivative is right
+(``Problem.losses(joint=True)``); no other surrogate has the mixed terms, and is refused where the peer term is on. Meta-PG needs
+the own log-probabilities alone. Advantages are as ``LossConfig`` says: with a discount below 1 set ``exact_discount`` for the
+derivative of the discounted return.
+
+Differs from the papers: one learned rate per step and weight tensor unless ``inner_lr_per`` is ``step``; Adam outside.
+
+Limits: the peer term needs a peer who learns. Each shot's graph is built again in the backward pass (``recompute``), so memory
+does not grow with K.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from torch import Tensor
+
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.spec import ROLES, Role
+from metaduel.meta.learners.maml import MAML, MAMLConfig
+from metaduel.meta.problems.problem import Batch, Mixture, parts_of
+
+Term = Literal["own", "peer"]
+TERMS: dict[str, tuple[Term, ...]] = {"meta_pg": ("own",), "meta_mapg": ("own", "peer"), "lola_dice": ("peer",)}
+
+
+@dataclass(frozen=True)
+class MAPGConfig(MAMLConfig):
+    """MAML's settings, and
+
+    Attributes:
+        terms: what flows beside the current policy: ``own`` learning, ``peer`` learning, or both; the method's name says
+            which, and may be left to say it.
+    """
+
+    terms: tuple[Term, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = {frozenset(terms): terms for terms in TERMS.values()}
+        if self.terms and (frozenset(self.terms) not in known or len(set(self.terms)) != len(self.terms)):
+            raise InvalidInputError(f"terms={self.terms!r} must be one of {', '.join(map(repr, TERMS.values()))}")
+        object.__setattr__(self, "terms", known.get(frozenset(self.terms), ()))
+
+
+def meta_pg(config: MAMLConfig) -> MAMLConfig:
+    """Meta-PG's settings; refuses those that contradict it."""
+    if config.peer:
+        raise InvalidInputError("peer=True: in Meta-PG the peer's learning is constant; use method meta_mapg")
+    return _configure("meta_pg", config)
+
+
+def meta_mapg(config: MAMLConfig) -> MAMLConfig:
+    """Meta-MAPG's settings; refuses those that contradict it."""
+    return _configure("meta_mapg", config)
+
+
+def lola_dice(config: MAMLConfig) -> MAMLConfig:
+    """LOLA-DiCE's settings: ``steps`` look-aheads at one fixed rate; refuses those that contradict it."""
+    return replace(_configure("lola_dice", config), learn_inner_lr=False, outer_shots="last")
+
+
+def _configure(name: str, config: MAMLConfig) -> MAPGConfig:
+    terms = TERMS[name]
+    own = {f.name: getattr(config, f.name) for f in fields(config)}
+    if own.get("terms") and own["terms"] != terms:
+        right = next(other for other, theirs in TERMS.items() if theirs == own["terms"])
+        raise InvalidInputError(f"terms={own['terms']!r}: {name} is {terms!r}; use method {right}")
+    if config.steps < 1:
+        raise InvalidInputError(f"steps={config.steps}: {name} needs at least 1 update; use method joint for none")
+    if not config.second_order:
+        raise InvalidInputError(f"second_order=False: {name} is what flows through updates; use method fomaml")
+    recompute = True if config.recompute is None else config.recompute
+    return MAPGConfig(**(own | {"terms": terms, "peer": "peer" in terms, "recompute": recompute}))
+
+
+class MAPG(MAML):
+    """See the module."""
+
+    config: MAPGConfig
+
+    def outer_losses(self, problem: Batch) -> dict[Role, Tensor]:
+        """Each player's scalar outer loss, with the graph of the terms that are on."""
+        if "own" in self.config.terms:
+            return super().outer_losses(problem)
+        result = {}
+        for role in self.start:
+            first = 0 if role == ROLES[0] else self.config.steps + 1
+            met = [part for part in parts_of(problem) if role in part.problem.tasks and role not in part.given]
+            if met:
+                history = self.unrolled(Mixture(met), moving=[other for other in ROLES if other != role], first=first)
+                result[role] = self.outer_loss(role, history)
+        return result

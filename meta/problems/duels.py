@@ -1,0 +1,249 @@
+"""Games as a ``Problem``: joint rollouts give each adapting player its policy-gradient loss on every task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.policies.base import Policy
+from metaduel.agents.policies.memory import MemoryPolicy
+from metaduel.agents.rollout import Learner, Sitting, rollout
+from metaduel.agents.trajectories import Trajectories
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import Player
+from metaduel.envs.core.spec import ROLES, Role
+from metaduel.meta.problems.chains import Chain
+from metaduel.meta.problems.problem import Drawn, Losses, Players
+from metaduel.meta.problems.replay import Kept, Replay, drawn, keep
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Who meets whom on which tasks. Rows of ``tasks`` in order: protagonist against scripted adversaries, learners
+    against each other, scripted protagonists against the adversary.
+
+    Attributes:
+        tasks: [M, number of contexts] context values.
+        against_adversaries: the protagonist's scripted opponents, with how many tasks each.
+        duels: how many tasks the two learners play against each other.
+        against_protagonists: the adversary's scripted opponents, with how many tasks each.
+    """
+
+    tasks: Tensor
+    against_adversaries: Sequence[tuple[Player, int]] = ()
+    duels: int = 0
+    against_protagonists: Sequence[tuple[Player, int]] = ()
+
+    def __post_init__(self) -> None:
+        if self.first + self.duels + self.last != self.tasks.shape[0]:
+            raise ValueError(f"{self.tasks.shape[0]} tasks for {self.first} + {self.duels} + {self.last} matches")
+
+    @property
+    def first(self) -> int:
+        """Tasks of the protagonist against scripted adversaries."""
+        return sum(n for _, n in self.against_adversaries)
+
+    @property
+    def last(self) -> int:
+        """Tasks of the adversary against scripted protagonists."""
+        return sum(n for _, n in self.against_protagonists)
+
+    def where(self, keep: Tensor) -> Matches:
+        """Those of the tasks with ``keep`` [M] alone."""
+        groups = []
+        for group, start in ((self.against_adversaries, 0), (self.against_protagonists, self.first + self.duels)):
+            counts = torch.split(keep[start : start + sum(n for _, n in group)], [n for _, n in group])
+            groups.append(
+                [(player, n) for (player, _), part in zip(group, counts, strict=True) if (n := int(part.sum()))]
+            )
+        duels = int(keep[self.first : self.first + self.duels].sum())
+        return Matches(self.tasks[keep], groups[0], duels, groups[1])
+
+
+class DuelProblem:
+    """A batch of matches of one game.
+
+    Args:
+        duel: the game.
+        policies: per role.
+        matches: who meets whom on which tasks.
+        episodes: episodes per task and shot.
+        seed: of all noise; shot k is episode k of row seeds ``seed + row``.
+        loss: how trajectories become a loss, for all or per role.
+        deterministic: act with the distributions' modes.
+
+    Attributes:
+        returns: per shot, per role, mean undiscounted returns [N_role]; empty for shots that were not asked for.
+        environment_steps: steps played so far, both seats of a game counted once.
+    """
+
+    def __init__(
+        self,
+        duel: Duel,
+        policies: Mapping[Role, Policy],
+        matches: Matches,
+        episodes: int,
+        seed: int,
+        loss: LossConfig | Mapping[Role, LossConfig],
+        deterministic: bool = False,
+    ) -> None:
+        self.duel, self.policies, self.matches = duel, policies, matches
+        self.episodes, self.deterministic = episodes, deterministic
+        self._losses = {role: loss.of(role) if isinstance(loss, LossConfig) else loss[role] for role in policies}
+        dtype = torch.get_default_dtype()
+        self._params = duel.game.params_from_rows(matches.tasks.repeat_interleave(episodes, 0), dtype)
+        self.seed = seed
+        # Row seeds wrap around like all arithmetic on keys.
+        self._seeds = torch.arange(matches.tasks.shape[0] * episodes) + seed
+        self.returns: list[dict[Role, Tensor]] = []
+        self.environment_steps = 0
+        self._kept: list[Kept] = []
+
+    @property
+    def duels(self) -> int:
+        """On how many tasks two learners meet: the protagonist's last, the adversary's first."""
+        return self.matches.duels
+
+    @property
+    def tasks(self) -> dict[Role, int]:
+        """Number of tasks per learner."""
+        m = self.matches
+        counts: dict[Role, int] = {"protagonist": m.first + m.duels, "adversary": m.duels + m.last}
+        return {role: n for role, n in counts.items() if n}
+
+    def in_turn(self, players: Players, first: int, episodes: int) -> dict[Role, list[Trajectories]]:
+        """Play episodes one after another, one on each task at a time, with memories that last.
+
+        Args:
+            players: per role one set of weights for all tasks, or one per task.
+            first: number of the first episode.
+            episodes: how many.
+
+        Returns:
+            Per role its episodes.
+        """
+        played: dict[Role, list[Trajectories]] = {role: [] for role in players}
+        rows = type(self._params)(*(column[:: self.episodes] for column in self._params))
+        seeds = self._seeds[:: self.episodes]
+        for episode in range(first, first + episodes):
+            data = self._play(players, rows, 1, seeds, episode)
+            for role, one in data.items():
+                played[role].append(one)
+            players = _remembering(players, data)
+        return played
+
+    def chain(self, players: Players, shots: int) -> Chain:
+        """See ``ChainProblem.chain``."""
+        played = self.in_turn(players, 0, shots * self.episodes)
+        self._kept += [({}, {role: chain[i] for role, chain in played.items()}) for i in range(shots * self.episodes)]
+        for shot in range(shots):
+            part = slice(shot * self.episodes, (shot + 1) * self.episodes)
+            mean = {r: torch.stack([d.returns.flatten() for d in chain[part]]).mean(0) for r, chain in played.items()}
+            self.returns.append(mean)
+        policies = {role: cast(MemoryPolicy, self.policies[role]) for role in played}
+        return Chain(policies, played, self._losses, self.seed)
+
+    def remember(self, players: Players, shot: int) -> Players:
+        """See ``ChainProblem.remember``."""
+        played = self.in_turn(players, shot * self.episodes, self.episodes)
+        return _remembering(players, {role: episodes[-1] for role, episodes in played.items()})
+
+    def drop(self, role: Role, tasks: list[int]) -> None:
+        """See ``Problem.drop``."""
+        first = 0 if role == "protagonist" else self.matches.first
+        keep = torch.ones(self.matches.tasks.shape[0], dtype=torch.bool)
+        keep[torch.tensor(tasks) + first] = False
+        before, self.matches = self.tasks, self.matches.where(keep)
+        if len(self.tasks) < len(before):
+            raise FloatingPointError(f"every task of the {role}'s, or of its opponent's, blew up")
+        rows = keep.repeat_interleave(self.episodes)
+        self._seeds = self._seeds[rows]
+        self._params = type(self._params)(*(column[rows] for column in self._params))
+        self.returns, self._kept = [], []
+
+    def collect(self, players: Players, shot: int) -> dict[Role, Trajectories]:
+        """Play ``episodes`` episodes per task under the players' present weights."""
+        return self._play(players, self._params, self.episodes, self._seeds, shot)
+
+    def _play(
+        self, players: Players, params: Any, episodes: int, seeds: Tensor, episode: int
+    ) -> dict[Role, Trajectories]:
+        seats = self._seats(players)
+        results = rollout(self.duel, params, seats, episodes, seeds, torch.full_like(seeds, episode))
+        data = {role: result for role, result in zip(ROLES, results, strict=True) if result is not None}
+        self.environment_steps += self._count(data)
+        return data
+
+    def _seats(self, players: Players) -> tuple[list[Sitting], list[Sitting]]:
+        m, end = self.matches, self.matches.tasks.shape[0]
+        learners = {
+            role: Learner(self.policies[role], weights, self.deterministic) for role, weights in players.items()
+        }
+        seats: tuple[list[Sitting], list[Sitting]] = ([], [])
+        if m.first + m.duels:
+            seats[0].append(Sitting(slice(0, m.first + m.duels), learners["protagonist"]))
+        seats[0].extend(_sittings(m.against_protagonists, m.first + m.duels))
+        seats[1].extend(_sittings(m.against_adversaries, 0))
+        if m.duels + m.last:
+            seats[1].append(Sitting(slice(m.first, end), learners["adversary"]))
+        return seats
+
+    def _count(self, data: dict[Role, Trajectories]) -> int:
+        steps = {role: one.alive.sum(1).flatten() for role, one in data.items()}  # [rows]
+        if len(steps) == 2:  # the rows of the adversary's duels are counted already
+            own = steps["adversary"]
+            steps["adversary"] = own[len(own) // self.tasks["adversary"] * self.matches.duels :]
+        return sum(int(count.sum()) for count in steps.values())
+
+    def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
+        """See ``Problem.losses``."""
+        return self.draw(players, shot)(players, joint)
+
+    def draw(self, players: Players, shot: int) -> Drawn:
+        """See ``Problem.draw``."""
+        data = self.collect(players, shot)
+        self.returns += [{} for _ in range(shot + 1 - len(self.returns))]
+        self.returns[shot] = {role: d.returns.mean(1) for role, d in data.items()}
+        self._kept.append(keep(players, data))
+        return drawn(self.policies, self._losses, data, self._facing if self.matches.duels else None)
+
+    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
+        """Everything that the learners were shown so far."""
+        for _, data in self._kept:
+            yield from data.items()
+
+    def costs(self, shot: int) -> dict[Role, Tensor]:
+        """See ``Sampled.costs``."""
+        return {role: self._losses[role].cost(data) for role, data in self._kept[shot][1].items()}
+
+    def replay(self, clip: float | None, share: float = 1.0) -> Replay:
+        """See ``Sampled.replay``."""
+        return Replay(self.policies, self._losses, self._kept, self.tasks).replay(clip, share)
+
+    def _facing(self, log_prob: dict[Role, Tensor]) -> dict[Role, Tensor]:
+        """Per role the other learner's log-probabilities, 0 where a scripted opponent sat."""
+        first, duels, last = self.matches.first, self.matches.duels, self.matches.last
+        theirs = {"protagonist": log_prob["adversary"][:duels], "adversary": log_prob["protagonist"][first:]}
+        return {
+            "protagonist": torch.nn.functional.pad(theirs["protagonist"], (0, 0, 0, 0, first, 0)),
+            "adversary": torch.nn.functional.pad(theirs["adversary"], (0, 0, 0, 0, 0, last)),
+        }
+
+
+def _remembering(players: Players, data: Mapping[Role, Trajectories]) -> Players:
+    """The players with the memory that their last episodes left."""
+    memory = {role: one.memory for role, one in data.items()}
+    return {r: w | {"memory.start": m} if (m := memory[r]) is not None else w for r, w in players.items()}
+
+
+def _sittings(groups: Sequence[tuple[Player, int]], start: int) -> list[Sitting]:
+    sittings = []
+    for player, n in groups:
+        sittings.append(Sitting(slice(start, start + n), player))
+        start += n
+    return sittings

@@ -1,0 +1,185 @@
+"""Tasks that are data and a loss: classification, regression, generation. Bring your own, see ``Tasks``.
+
+They are a ``Problem`` like any other, so that every learner that needs losses alone takes them as it is (``Method.on_data``), in
+the trainer that games are trained in. An update descends the loss on a task's support; the learner is judged by the loss on its
+query. Random numbers come from seeds that ``draw`` is given, so that a resumed run equals an unbroken one.
+"""
+
+from __future__ import annotations
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Literal
+
+from torch import Tensor
+
+from metaduel.agents.networks import Network
+from metaduel.agents.policies.base import Weights
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.spec import Role, Split
+from metaduel.meta.adaptation.inner import adapt_step, rate_at
+from metaduel.meta.problems.problem import Drawn, Losses, Players
+
+Data = tuple[Tensor, ...]  # [N, ...] each: all that a batch of N tasks is made of
+Part = Literal["support", "query"]
+TRAIN, INIT, VALIDATION = range(3)  # what a seed is for
+
+
+class Tasks(ABC):
+    """A distribution of tasks: how to draw a batch of them, and what the loss is.
+
+    One player's network is the ``protagonist``'s. Of two, each descends its own loss, with the other's weights as constants: a
+    generator is the protagonist, its discriminator the adversary.
+
+    Attributes:
+        networks: per player, on stacked weights.
+    """
+
+    networks: Mapping[Role, Network]
+
+    @abstractmethod
+    def draw(self, n: int, split: Split, seed: int) -> Data:
+        """All that ``n`` tasks of a split are made of: tensors [n, ...] each, the same for the same seed."""
+
+    @abstractmethod
+    def loss(self, role: Role, players: Players, data: Data, part: Part, shot: int) -> Tensor:
+        """A player's loss on each task.
+
+        Args:
+            role: whose.
+            players: stacked weights.
+            data: from ``draw``.
+            part: on what the update descends, or on what its outcome is judged by.
+            shot: how many updates there were.
+
+        Returns:
+            [n], differentiable.
+        """
+
+    def score(self, role: Role, players: Players, data: Data, shot: int) -> Tensor:
+        """How good a player is on each task after ``shot`` updates: [n], higher is better. Minus the loss on the query."""
+        return -self.loss(role, players, data, "query", shot)
+
+    def init(self, seed: int) -> dict[Role, Weights]:
+        """Fresh weights of every player."""
+        return {
+            role: network.init(derive_seed(seed, INIT, i)) for i, (role, network) in enumerate(self.networks.items())
+        }
+
+
+class _Later(dict[Role, Tensor]):
+    """Losses that are computed when they are asked for: who descends the support alone does not pay for the query."""
+
+    def __init__(self, roles: Collection[Role], compute: Callable[[Role], Tensor]) -> None:
+        super().__init__()
+        self._roles, self._compute = roles, compute
+
+    def __missing__(self, role: Role) -> Tensor:
+        self[role] = self._compute(role)
+        return self[role]
+
+    def __iter__(self) -> Iterator[Role]:
+        return iter(self._roles)
+
+    def __contains__(self, role: object) -> bool:
+        return role in self._roles
+
+
+class DataProblem:
+    """A batch of tasks that are data, as a ``Problem``.
+
+    Args:
+        tasks: what the loss is.
+        data: of N tasks, from ``tasks.draw``.
+
+    Raises:
+        InvalidInputError: nothing in ``data``, or tensors of different N.
+
+    Attributes:
+        history: per shot, what was asked for so far.
+    """
+
+    def __init__(self, tasks: Tasks, data: Data) -> None:
+        sizes = [len(tensor) if tensor.dim() else 0 for tensor in data]
+        if not sizes or len(set(sizes)) > 1 or not sizes[0]:
+            raise InvalidInputError(f"draw gave tensors of {sizes} tasks: must be one and the same number, at least 1")
+        self._tasks, self._data = tasks, tuple(data)
+        self.history: dict[int, Losses] = {}
+
+    @property
+    def tasks(self) -> dict[Role, int]:
+        """See ``Problem``."""
+        return dict.fromkeys(self._tasks.networks, len(self._data[0]))
+
+    def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
+        """See ``Problem.losses``; there is one set of data, and what a shot's are is for the tasks' loss to say."""
+        tasks, data = self._tasks, self._data  # and not self, which keeps what is made here: a cycle outlives its use
+
+        def later(part: Part) -> _Later:
+            return _Later(list(players), lambda role: _loss(tasks, data, role, players, part, shot, joint))
+
+        self.history[shot] = Losses(later("support"), later("query"))
+        return self.history[shot]
+
+    def drop(self, role: Role, tasks: list[int]) -> None:
+        """See ``Problem.drop``."""
+        keep = [n for n in range(len(self._data[0])) if n not in tasks]
+        if not keep:
+            raise FloatingPointError(f"every task of the {role}'s blew up")
+        self._data = tuple(tensor[keep] for tensor in self._data)
+        self.history = {}
+
+    def draw(self, players: Players, shot: int) -> Drawn:
+        """See ``Problem.draw``; the data are there already."""
+        reference = weakref.ref(
+            self
+        )  # the graph of an update that is recomputed holds this, and ``history`` holds the graph
+
+        def losses(own: Players, joint: bool) -> Losses:
+            problem = reference()
+            assert problem is not None
+            return problem.losses(own, shot, joint)
+
+        return losses
+
+
+def _loss(tasks: Tasks, data: Data, role: Role, players: Players, part: Part, shot: int, joint: bool) -> Tensor:
+    """A player's loss on each task, checked."""
+    given = {r: w if joint or r == role else _constant(w) for r, w in players.items()}
+    loss, n = tasks.loss(role, given, data, part, shot), len(data[0])
+    if not isinstance(loss, Tensor) or tuple(loss.shape) != (n,):
+        got = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise InvalidInputError(f"the {role}'s {part} loss is {got}, must be one number for each of {n} tasks: [{n}]")
+    if not loss.requires_grad and any(w.requires_grad for w in players[role].values()):
+        raise InvalidInputError(
+            f"the {role}'s {part} loss is not differentiable: no graph leads from it to the weights"
+        )
+    return loss
+
+
+def _constant(weights: Weights) -> Weights:
+    return {name: value.detach() for name, value in weights.items()}
+
+
+def adapt(tasks: Tasks, data: Data, players: Players, rates: Mapping[Role, Tensor], steps: int) -> Iterator[Players]:
+    """Adapt to every task at once.
+
+    Args:
+        tasks: what the loss is.
+        data: of N tasks.
+        players: weights to start from, [N, ...] each.
+        rates: per player [K, ...], see ``inner.step_sizes``; beyond K the last are kept.
+        steps: how many updates.
+
+    Yields:
+        The stacked weights after 0, 1, ..., ``steps`` updates.
+    """
+    problem = DataProblem(tasks, data)
+    for shot in range(steps + 1):
+        players = {role: {n: v.detach().requires_grad_() for n, v in w.items()} for role, w in players.items()}
+        yield players
+        if shot < steps:
+            sizes = {role: rate_at(rates[role], shot) for role in players}
+            players = adapt_step(players, problem.losses(players, shot).support, sizes, create_graph=False)

@@ -1,0 +1,86 @@
+"""Run folders: ``config.yaml``, ``metrics.csv``, ``checkpoints/*.safetensors``. Nothing in them can execute code.
+
+A checkpoint holds named tensors; its metadata is one JSON object with the run's state and a SHA-256 digest of the
+tensors, since safetensors notices a truncated file but not a flipped byte. Every write is atomic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.files import write_atomic
+
+FORMAT = 2
+
+
+def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
+    sha = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        sha.update(value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON-able state."""
+    own = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+    text = json.dumps(state, sort_keys=True)
+    metadata = {"format": str(FORMAT), "state": text, "digest": _digest(own, text)}
+    write_atomic(path, save(own, metadata))
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors and state.
+
+    Raises:
+        InvalidInputError: the file is missing, truncated, changed, or of another format.
+    """
+    if not path.is_file():
+        raise InvalidInputError(f"{path}: no such checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InvalidInputError(f"{path}: corrupt or truncated checkpoint ({str(error).splitlines()[0]})") from None
+    if metadata.get("format") != str(FORMAT):
+        raise InvalidInputError(f"{path}: checkpoint format {metadata.get('format')!r}, this version reads {FORMAT}")
+    if metadata.get("digest") != _digest(tensors, metadata.get("state", "")):
+        raise InvalidInputError(f"{path}: corrupt checkpoint (its digest does not match its content)")
+    state: dict[str, Any] = json.loads(metadata["state"])
+    return tensors, state
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write the run's ``config.yaml``."""
+    write_atomic(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a run's ``config.yaml``.
+
+    Raises:
+        InvalidInputError: not a run folder.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise InvalidInputError(f"{folder} is not a run folder: it has no config.yaml (made by `metaduel train`)")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise InvalidInputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict):
+        raise InvalidInputError(f"{path}: must hold a mapping of settings")
+    return content

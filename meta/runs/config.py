@@ -1,0 +1,341 @@
+"""The settings of a training run, as frozen dataclasses that become ``config.yaml`` and the command line."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, Self
+
+from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.policies.recurrent import RECURRENT
+from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.spec import ROLES, GameSpec, Role, other
+from metaduel.envs.players.names import check_name
+from metaduel.meta.learners.maml import MAMLConfig
+from metaduel.meta.learners.methods import METHODS, find_method
+
+LEARNED = "learned"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every training run has, whatever it is trained on.
+
+    Attributes:
+        method: see `metaduel methods`.
+        seed: of everything random.
+        iterations: outer steps.
+        environment_steps: end after so many, both seats of a game counted once, if there are iterations left; 0: no limit.
+        tasks: tasks per iteration and player.
+        episodes: episodes per task and shot in training.
+        horizon: steps per episode; 0: the environment's own.
+        network: ``mlp``; or ``gru`` or ``lstm``: a memory that lasts an episode, with the last of ``hidden`` as its width, which
+            is given the previous action and reward, too. Methods that adapt by remembering have a network of their own.
+            ``own``: a module that you make, see ``train_meta_adversarial``.
+        hidden: widths of the policy networks.
+        initial_log_std: where a Gaussian policy's log standard deviation starts.
+        context: inputs of the policy networks that are weights themselves, in which an update can say what the task is.
+        normalise_observations: shift and scale what networks see to mean 0 and deviation 1 over all that was seen in training so
+            far. The statistics belong to the checkpoint, and stay as they are while a player adapts.
+        learner: the meta-learner's settings, of the method's own class.
+        loss: how trajectories become a loss.
+        validate_every: iterations between validations, which also write checkpoints.
+        validation_tasks: how many tasks are validated on.
+        threads: torch's threads; part of the run, since sums over large tensors differ between thread counts.
+    """
+
+    method: str = "maml"
+    seed: int = 0
+    iterations: int = 200
+    environment_steps: int = 0
+    tasks: int = 20
+    episodes: int = 10
+    horizon: int = 0
+    network: Literal["mlp", "gru", "lstm", "own"] = "mlp"
+    hidden: tuple[int, ...] = (64, 64)
+    initial_log_std: float = -0.5
+    context: int = 0
+    normalise_observations: bool = False
+    learner: MAMLConfig = field(default_factory=MAMLConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    validate_every: int = 25
+    validation_tasks: int = 20
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        settings = _settings_of(self.method, self.learner)
+        for own in fields(self.learner):
+            if own.name not in settings.__dataclass_fields__ and getattr(self.learner, own.name) != own.default:
+                _refuse_of_others(self.method, own.name, getattr(self.learner, own.name))
+        object.__setattr__(self, "learner", settings)
+        _ = self.configured  # refuses an unknown method, and settings that contradict it
+        fitting = find_method(self.method).surrogates
+        if self.objective.kind not in fitting:
+            raise InvalidInputError(
+                f"surrogate={self.loss.surrogate!r}: method {self.method} needs {' or '.join(map(repr, fitting))}; "
+                "leave surrogate out to have it"
+            )
+        for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
+            check_whole(name, getattr(self, name))
+        check_whole("environment_steps", self.environment_steps, 0)
+        if isinstance(self.horizon, bool) or not isinstance(self.horizon, int) or self.horizon < 0:
+            raise InvalidInputError(f"horizon={self.horizon!r} must be a whole number of at least 0 steps")
+        if not all(type(width) is int and width >= 1 for width in self.hidden):
+            raise InvalidInputError(f"hidden={self.hidden!r} must be whole numbers of at least 1 unit")
+        if (
+            isinstance(self.context, bool)
+            or not isinstance(self.context, int)
+            or self.context < 0
+            or (self.context and (not self.hidden or self.network == "own"))
+        ):
+            raise InvalidInputError(
+                f"context={self.context!r} must be a whole number, and 0 without hidden layers or with a network of your own"
+            )
+        if self.normalise_observations and self.method == "self_play":
+            raise InvalidInputError(
+                "normalise_observations=True: past selves of method self_play saw with the statistics of their time; leave it out"
+            )
+        if find_method(self.method).memory is not None:
+            for name in ("exact_discount", "inner_clip"):
+                if getattr(self.loss, name):
+                    raise InvalidInputError(
+                        f"{name}={getattr(self.loss, name)!r}: method {self.method} has no use for it; leave it out"
+                    )
+        if self.network == "own" and find_method(self.method).memory is not None:
+            raise InvalidInputError(f"network='own': method {self.method} has a network of its own; leave network out")
+        recurrent = self.network in RECURRENT or find_method(self.method).memory is not None
+        if recurrent and (self.context or not self.hidden):
+            raise InvalidInputError(
+                f"hidden={self.hidden!r}, context={self.context}: a network with a memory needs a width, and has no context"
+            )
+        if not math.isfinite(self.initial_log_std):
+            raise InvalidInputError(f"initial_log_std={self.initial_log_std!r} must be a finite number")
+
+    @property
+    def configured(self) -> MAMLConfig:
+        """The learner's settings as the method wants them."""
+        return find_method(self.method).configure(self.learner)
+
+    @property
+    def objective(self) -> LossConfig:
+        """The loss with the surrogate that the method needs, where none was named."""
+        return replace(self.loss, surrogate=self.loss.surrogate or find_method(self.method).surrogates[0])
+
+    @property
+    def episodes_per_batch(self) -> int:
+        """Episodes per task and batch: a method without an inner step plays all shots' episodes at once."""
+        return self.episodes * (1 if self.configured.steps else self.learner.steps + 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain YAML-able values; what the run is on comes first."""
+        values = _plain(asdict(self))
+        return {name: values[name] for name in dict.fromkeys((*_required(self), *values))}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of ``to_dict``; unknown settings and wrong types are named."""
+        method = values.get("method", "maml") if isinstance(values, Mapping) else None
+        settings = find_method(method).settings if isinstance(method, str) else MAMLConfig
+        result = build(cls, values, "", {"learner": settings})
+        assert isinstance(result, cls)
+        return result
+
+    def override(self, **changes: Any) -> Self:
+        """A copy with some settings changed; a name of the learner's or the loss's settings is found there."""
+        changed: dict[str, dict[str, Any]] = {"": {}, "learner": {}, "loss": {}}
+        method = _convert(str, changes.get("method", self.method), "method")
+        base = {"learner": _settings_of(method, self.learner), "loss": self.loss}
+        nested_types = {where: type(base[where]) for where in _NESTED}
+        hints = {where: typing.get_type_hints(kind) for where, kind in (("", type(self)), *nested_types.items())}
+        for name, value in changes.items():
+            where = next((w for w, known in hints.items() if name in known), None)
+            if where is None:
+                _refuse_of_others(method, name, value)
+                raise unknown("setting", name, set().union(*hints.values()))
+            changed[where][name] = _convert(hints[where][name], value, name)
+        own = changed[""]
+        nested = {where: replace(own.pop(where, base[where]), **changed[where]) for where in _NESTED}
+        return replace(self, **own, **nested)
+
+
+_NESTED = ("learner", "loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """A training run on a family.
+
+    Attributes:
+        game: the family.
+        roles: who learns; a player that does not learn is a scripted opponent of the other.
+        learned_share: share of a player's tasks that it plays against the other learner; the rest is shared
+            by personas and the scripted opponents named in ``against_protagonist`` and ``against_adversary``.
+        persona_share: share of a player's tasks that it plays against personas, who learn while they are met, each from a
+            start of its own (see ``metaduel.meta.problems.personas``).
+        persona_lr: step size of a persona's updates; None: 1 where the family has personas of its own, else ``inner_lr``.
+        against_protagonist: scripted players that the protagonist meets in training; empty: the family's train split.
+        against_adversary: scripted players that the adversary meets in training; empty: the family's train split.
+        fixed: contexts held at one value in every task, for example {"push": 0}.
+        informed: show the learners every context (the ceiling that adaptation is measured against).
+    """
+
+    game: str
+    roles: tuple[Role, ...] = ROLES
+    learned_share: float = 0.5
+    persona_share: float = 0.0
+    persona_lr: float | None = None
+    against_protagonist: tuple[str, ...] = ()
+    against_adversary: tuple[str, ...] = ()
+    fixed: dict[str, float] = field(default_factory=dict)
+    informed: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        spec = find(self.game)
+        if not self.roles or len(set(self.roles)) != len(self.roles):
+            raise InvalidInputError(f"roles={self.roles!r} must name protagonist, adversary, or both once")
+        for role in self.roles:
+            spec.check_role(role)
+        for name in ("learned_share", "persona_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} must be in [0, 1]")
+        if len(self.roles) == 2 and self.learned_share + self.persona_share > 1:
+            raise InvalidInputError(
+                f"persona_share={self.persona_share!r} and learned_share={self.learned_share!r} must be at most 1 together"
+            )
+        if self.method == "self_play" and len(self.roles) == 2 and not self.met["learned"]:
+            raise InvalidInputError(
+                f"learned_share={self.learned_share!r}: self-play needs tasks on which the learners meet; set it above 0"
+            )
+        if self.persona_share and not find_method(self.method).personas:
+            raise InvalidInputError(
+                f"persona_share={self.persona_share!r}: method {self.method} cannot meet personas; set it to 0, or use "
+                "method maml"
+            )
+        if self.persona_lr is not None and not self.persona_lr > 0:
+            raise InvalidInputError(f"persona_lr={self.persona_lr!r} must be above 0")
+        if "peer" in getattr(self.configured, "terms", ()) and not (self.met["learned"] or self.met["persona"]):
+            raise InvalidInputError(
+                f"method={self.method!r} shapes how others learn, and nobody who is met learns: set persona_share above 0, or "
+                "train both roles with learned_share above 0, or use method meta_pg"
+            )
+        for name, value in self.fixed.items():
+            if name not in spec.context_names:
+                raise unknown(f"context of {spec.name}", name, spec.context_names)
+            spec.contexts[spec.context_names.index(name)].check(value, spec.name)
+        for role in ROLES:
+            for name in self.opponents(role):
+                check_name(spec, other(role), name)
+
+    @property
+    def spec(self) -> GameSpec:
+        """The family."""
+        return find(self.game)
+
+    @property
+    def met(self) -> dict[str, int]:
+        """How many of a player's tasks it plays against each kind of peer: ``learned``, ``persona``, ``scripted``."""
+        learned = round(self.learned_share * self.tasks) if len(self.roles) == 2 else 0
+        personas = min(round(self.persona_share * self.tasks), self.tasks - learned)
+        return {"learned": learned, "persona": personas, "scripted": self.tasks - learned - personas}
+
+    def opponents(self, role: Role) -> tuple[str, ...]:
+        """Scripted opponents that ``role`` meets in training."""
+        named = self.against_protagonist if role == "protagonist" else self.against_adversary
+        return named or self.spec.opponents[other(role)]["train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignConfig(RunConfig):
+    """A training run on somebody's own environments, where both players learn.
+
+    Attributes:
+        environment: the environment's own name.
+        agents: its two agents: the protagonist, the adversary.
+        spaces: per agent its observation and action space, as text.
+    """
+
+    environment: str
+    agents: tuple[str, ...]
+    spaces: tuple[str, ...]
+
+
+def _settings_of(method: str, learner: MAMLConfig) -> MAMLConfig:
+    """Settings as the method's own class: what is not at its default is kept; the rest takes the method's own defaults."""
+    settings = find_method(method).settings
+    if type(learner) is settings:
+        return learner
+    chosen = {f.name: value for f in fields(learner) if (value := getattr(learner, f.name)) != f.default}
+    return settings(**{f.name: chosen[f.name] for f in fields(settings) if f.name in chosen})
+
+
+def _refuse_of_others(method: str, name: str, value: Any) -> None:
+    """Raise if a setting that ``method`` does not have is one of another's."""
+    owners = [other for other, kind in METHODS.items() if name in kind.settings.__dataclass_fields__]
+    if owners:
+        raise InvalidInputError(
+            f"{name}={value!r}: method {method} has no such setting; leave it out, or use method {' or '.join(owners)}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def build(kind: Any, values: Any, path: str = "", chosen: Mapping[str, Any] | None = None) -> Any:
+    """Make a dataclass of plain values, such as a YAML file holds.
+
+    Args:
+        kind: the dataclass.
+        values: a mapping of its fields.
+        path: where the values stand, for messages.
+        chosen: types that take the place of some fields' own.
+
+    Raises:
+        InvalidInputError: an unknown field, with the nearest known one; a missing one; a value of the wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise InvalidInputError(f"{path or 'config'}={values!r} must be a mapping of settings")
+    hints = typing.get_type_hints(kind) | dict(chosen or {})
+    arguments = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise unknown(f"setting of {path}" if path else "setting", name, hints)
+        arguments[name] = _convert(hints[name], value, f"{path}.{name}" if path else name)
+    for name in _required(kind):
+        if name not in arguments:
+            raise InvalidInputError(f"{path or 'config'}: the setting {name} is missing")
+    return kind(**arguments)
+
+
+def _required(kind: Any) -> list[str]:
+    return [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if hint is Any:
+        return value
+    if is_dataclass(hint):
+        return value if type(value) is hint else build(hint, value, path)
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):  # X | None
+        return None if value is None else _convert(typing.get_args(hint)[0], value, path)
+    if origin is typing.Literal:
+        if value not in typing.get_args(hint):
+            raise unknown(f"value of {path}", value, map(str, typing.get_args(hint)))
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_convert(typing.get_args(hint)[0], item, path) for item in value)
+    if origin is dict and isinstance(value, Mapping):
+        return {str(key): _convert(typing.get_args(hint)[1], item, f"{path}.{key}") for key, item in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and type(value) is hint:
+        return value
+    raise InvalidInputError(f"{path}={value!r} must be of type {getattr(hint, '__name__', hint)}")

@@ -1,0 +1,157 @@
+"""What a run folder gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.policies.base import Policy
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.spec import ROLES, Role
+from metaduel.meta.problems.foreign import Factory, action_space, describe, observation_space
+from metaduel.meta.runs.agent import Agent, AgentPlayer
+from metaduel.meta.runs.checkpoint import load_checkpoint, read_config
+from metaduel.meta.runs.config import ForeignConfig, TrainConfig
+from metaduel.meta.runs.foreign import make_policies
+from metaduel.meta.runs.players import Network, make_duel, make_policy
+from metaduel.meta.runs.trainer import BEST
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What every run folder gives back.
+
+    Attributes:
+        agents: the players.
+        iterations: at which iteration each player's weights were best in validation.
+    """
+
+    agents: dict[Role, Agent]
+    iterations: dict[Role, int]
+
+    @property
+    def protagonist(self) -> Agent:
+        """The protagonist."""
+        return self.agent("protagonist")
+
+    @property
+    def adversary(self) -> Agent:
+        """The adversary."""
+        return self.agent("adversary")
+
+    def agent(self, role: Role) -> Agent:
+        """The player of that role.
+
+        Raises:
+            InvalidInputError: the run did not train one.
+        """
+        if role not in self.agents:
+            raise InvalidInputError(f"this run trained no {role}: it has {', '.join(self.agents)}")
+        return self.agents[role]
+
+
+@dataclass(frozen=True)
+class Run(Trained):
+    """A run on a family.
+
+    Attributes:
+        config: its settings.
+        duel: its game.
+    """
+
+    config: TrainConfig
+    duel: Duel
+
+
+@dataclass(frozen=True)
+class ForeignRun(Trained):
+    """A run on somebody's own environments. Its agents' observation spaces are flat: where the environment's own are not,
+    wrap it in ``gymnasium.wrappers.FlattenObservation``, or pass ``gymnasium.spaces.flatten(space, observation)``.
+
+    Attributes:
+        config: its settings.
+    """
+
+    config: ForeignConfig
+
+
+@overload
+def load(folder: str | Path, *, network: Network | None = None) -> Run: ...
+@overload
+def load(folder: str | Path, task_set: Factory, network: Network | None = None) -> ForeignRun: ...
+def load(folder: str | Path, task_set: Factory | None = None, network: Network | None = None) -> Run | ForeignRun:
+    """Read a run folder: each role's best weights on the validation split.
+
+    Args:
+        folder: the run's.
+        task_set: for a run on somebody's own environments, the function that makes them.
+        network: for a run with a network of one's own, the function that makes it.
+
+    Raises:
+        InvalidInputError: not a run folder, or its checkpoint is missing, corrupt or of another version; ``task_set`` is
+            missing, too much, or makes other environments.
+    """
+    folder = Path(folder)
+    values = read_config(folder)
+    if task_set is None:
+        if "environment" in values:
+            raise InvalidInputError(
+                f"{folder} was trained on environments of its own ({values['environment']}): load(folder, task_set=...)"
+            )
+        values.pop("task_list", None)
+        config = TrainConfig.from_dict(values)
+        duel = make_duel(config)
+        policies = {role: make_policy(config, duel, role, network) for role in ROLES if role in config.roles}
+        seats = {role: (duel.observation_space(role), duel.action_space(role)) for role in policies}
+        return Run(*_players(folder, policies, seats, config.objective), config, duel)
+    if "environment" not in values:
+        raise InvalidInputError(f"{folder} was trained on the family {values.get('game')}: load it without task_set")
+    own, env = ForeignConfig.from_dict(values), task_set()
+    found = describe(env)
+    for name, value in found.items():
+        if getattr(own, name) != value:
+            raise InvalidInputError(f"{folder} was trained with {name} {getattr(own, name)}, task_set makes {value}")
+    pairs = zip(ROLES, env.possible_agents, strict=True)
+    seats = {role: (observation_space(env, agent), action_space(env, agent)) for role, agent in pairs}
+    return ForeignRun(*_players(folder, make_policies(env, own, network), seats, own.objective), own)
+
+
+def _players(
+    folder: Path, policies: Mapping[Role, Policy], seats: Mapping[Role, tuple[Any, Any]], loss: LossConfig
+) -> tuple[dict[Role, Agent], dict[Role, int]]:
+    """Each role's best weights, and the iteration that they are from."""
+    tensors, state = load_checkpoint(folder / BEST)
+    agents: dict[Role, Agent] = {}
+    for role, policy in policies.items():
+        prefix = f"{role}/start/"
+        weights = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+        expected = {name: value.shape for name, value in policy.init(0).items()}
+        if {name: value.shape for name, value in weights.items()} != expected:
+            raise InvalidInputError(
+                f"{folder}: the {role}'s weights don't fit the config.yaml, or this version's spaces"
+            )
+        if f"{role}/observation_mean" in tensors:
+            policy.statistics = tensors[f"{role}/observation_mean"], tensors[f"{role}/observation_std"]
+        # In the policy's own order, which the rates follow; a file has its own.
+        weights = {name: weights[name] for name in expected}
+        agents[role] = Agent(role, policy, weights, tensors[f"{role}/rates"], loss, *seats[role])
+    return agents, {role: state["best"][f"{role}/iteration"] for role in agents}
+
+
+def load_player(duel: Duel, role: Role, path: str) -> AgentPlayer:
+    """The player behind ``run:FOLDER``, unadapted, for ``role``'s seat.
+
+    Raises:
+        InvalidInputError: no such run, or its spaces don't match the seat.
+    """
+    run = load(path)
+    agent = run.agent(role)
+    if agent.observation_space != duel.observation_space(role) or agent.action_space != duel.action_space(role):
+        raise InvalidInputError(
+            f"run:{path} was trained on {run.config.game}: its spaces don't match {duel.spec.name}'s {role}"
+        )
+    return AgentPlayer(agent)

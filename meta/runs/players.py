@@ -1,0 +1,82 @@
+"""The policies that a run's settings ask for, and the weights that they begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from gymnasium import spaces
+from torch import nn
+
+from metaduel.agents.policies.base import ActionSpace, Policy, Weights
+from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.agents.policies.module import ModulePolicy
+from metaduel.agents.policies.recurrent import RECURRENT
+from metaduel.agents.policies.statistics import RunningStatistics
+from metaduel.agents.policies.tabular import PerState
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.spec import Role, other
+from metaduel.meta.learners.methods import find_method
+from metaduel.meta.runs.config import RunConfig, TrainConfig
+from metaduel.meta.runs.purposes import INIT
+
+Network = Callable[[int, int], nn.Module]  # (size of observations, number of actions or of action dimensions): a module
+
+
+def make_duel(config: TrainConfig) -> Duel:
+    """The run's game."""
+    informed = config.roles if config.informed else ()
+    return Duel(config.spec.make_game(), config.horizon or None, informed)
+
+
+def make_policy(config: TrainConfig, duel: Duel, role: Role, network: Network | None = None) -> Policy:
+    """A role's policy network."""
+    size, own = duel.observation_space(role).shape[0], duel.action_space(role)
+    policy = policy_of(config, size, own, duel.action_space(other(role)), network)
+    policy.mask = duel.game.mask
+    return PerState(policy) if isinstance(policy, MLPPolicy) and size == duel.game.states else policy
+
+
+def policy_of(
+    config: RunConfig,
+    observation_size: int,
+    action_space: ActionSpace,
+    other_space: ActionSpace,
+    network: Network | None = None,
+) -> Policy:
+    """The network that the settings ask for; ``network`` makes it where that is a module of somebody's own.
+
+    Raises:
+        InvalidInputError: ``network`` is missing, too much, or makes what cannot be a policy.
+    """
+    if (config.network == "own") != (network is not None):
+        raise InvalidInputError(
+            "this run has a network of its own: give the function that makes it, as network=..., in Python"
+            if network is None
+            else f"network={network!r}: this run has a network of kind {config.network!r}, and needs no function that makes one"
+        )
+    if network is not None:
+        actions = int(action_space.n) if isinstance(action_space, spaces.Discrete) else int(action_space.shape[0])
+        return ModulePolicy(
+            partial(network, observation_size, actions), observation_size, action_space, config.initial_log_std
+        )
+    memory, log_std = find_method(config.method).memory, config.initial_log_std
+    if memory is not None:
+        return memory(observation_size, action_space, other_space, config.hidden[-1], log_std)
+    if config.network in RECURRENT:
+        return RECURRENT[config.network](observation_size, action_space, config.hidden[-1], log_std)
+    return MLPPolicy(observation_size, action_space, config.hidden, log_std, config.context)
+
+
+def running_statistics(policies: Mapping[Role, Policy], config: RunConfig) -> dict[Role, RunningStatistics]:
+    """Per role an empty one, if observations are to be normalised."""
+    if not config.normalise_observations:
+        return {}
+    return {role: RunningStatistics(policy.observation_size) for role, policy in policies.items()}
+
+
+def initial_weights(policies: Mapping[Role, Policy], seed: int) -> dict[Role, Weights]:
+    """The weights that a run with this seed begins with."""
+    return {role: policy.init(derive_seed(seed, INIT, i)) for i, (role, policy) in enumerate(policies.items())}

@@ -1,0 +1,292 @@
+"""Where a training run's batches of tasks come from, and how it is validated: the game side of the trainer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.policies.base import Policy, Weights, stack
+from metaduel.agents.policies.statistics import RunningStatistics
+from metaduel.agents.trajectories import Trajectories
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import Player
+from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.spec import ROLES, Role, Split, Task, other
+from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
+from metaduel.envs.players.names import load_player
+from metaduel.meta.adaptation.few_shot import adapt_and_test
+from metaduel.meta.adaptation.inner import adapt_step, rate_at
+from metaduel.meta.learners.maml import MAML
+from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.personas import Personas, problem_sizes
+from metaduel.meta.problems.problem import Given, Mixture, Part, Players, Problem
+from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.players import Network, make_duel, make_policy, running_statistics
+from metaduel.meta.runs.purposes import (
+    EPISODES,
+    PERSONA_EPISODES,
+    PERSONA_TASKS,
+    TASKS,
+    VALIDATION_ADAPT,
+    VALIDATION_TEST,
+)
+
+
+class TrainingProblem(Problem, Protocol):
+    """A batch that also tells what happened on it."""
+
+    returns: list[dict[Role, Tensor]]
+    environment_steps: int
+
+    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
+        """Everything that the learners were shown so far."""
+        ...
+
+
+class TrainingMixture(Mixture):
+    """Duels among learners and scripted players, and duels with personas.
+
+    Args:
+        duels: the parts.
+        given: for each of them, who brings its own start.
+    """
+
+    def __init__(self, duels: Sequence[DuelProblem], given: Sequence[Mapping[Role, Given]]) -> None:
+        super().__init__([Part(problem, personas) for problem, personas in zip(duels, given, strict=True)])
+        self._played = duels  # parts may be left out later, but not the steps that were played in them
+
+    @property
+    def returns(self) -> list[dict[Role, Tensor]]:
+        """Per shot and role, mean undiscounted returns of the learners on all their tasks."""
+        shots: list[dict[Role, list[Tensor]]] = []
+        for part in self.parts:
+            problem = cast(DuelProblem, part.problem)
+            shots += [{} for _ in problem.returns[len(shots) :]]
+            for shot, returns in zip(shots, problem.returns, strict=False):
+                for role, value in returns.items():
+                    if role not in part.given:
+                        shot.setdefault(role, []).append(value)
+        return [{role: torch.cat(values) for role, values in shot.items()} for shot in shots]
+
+    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
+        """Everything that the learners were shown so far."""
+        for part in self.parts:
+            seen = cast(DuelProblem, part.problem).seen()
+            yield from ((role, data) for role, data in seen if role not in part.given)
+
+    @property
+    def environment_steps(self) -> int:
+        """Steps played so far, both seats of a game counted once."""
+        return sum(problem.environment_steps for problem in self._played)
+
+
+class PlayedSource(ABC):
+    """What sources have in common whose problems are played: players, returns, and statistics of what players saw.
+
+    Attributes:
+        policies: per learner.
+        statistics: of what the learners saw in training; empty: not normalised.
+    """
+
+    policies: Mapping[Role, Policy]
+    statistics: Mapping[Role, RunningStatistics]
+
+    @abstractmethod
+    def problem(self, iteration: int) -> TrainingProblem | TrainingMixture:
+        """See ``trainer.Source``."""
+
+    @abstractmethod
+    def shares(self) -> dict[str, float]:
+        """Per role, which share of its tasks each kind of peer has: ``<role>/share_<kind>``."""
+
+    @abstractmethod
+    def validate(self, learner: MAML) -> dict[str, float]:
+        """See ``trainer.Source``."""
+
+    def told(self, problem: TrainingProblem | TrainingMixture) -> dict[str, float]:
+        """See ``trainer.Source``. From the next iteration on, players see what they saw so far normalised."""
+        if self.statistics:
+            for role, data in problem.seen():
+                self.statistics[role].add(data.observation, data.alive)
+            self._normalise()
+        metrics = {"environment_steps": float(problem.environment_steps)} | self.shares()
+        for shot, returns in enumerate(problem.returns):
+            metrics |= {f"{role}/return_{shot}": float(value.mean()) for role, value in returns.items()}
+        return metrics
+
+    def _normalise(self) -> None:
+        for role, running in self.statistics.items():
+            self.policies[role].statistics = running.statistics
+
+    def state(self) -> dict[str, Tensor]:
+        """See ``trainer.Source``."""
+        state: dict[str, Tensor] = {}
+        for role, running in self.statistics.items():
+            state |= {f"{role}/statistics/{name}": value for name, value in running.state().items()}
+        return state
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See ``trainer.Source``."""
+        for role, running in self.statistics.items():
+            running.load({name: state[f"{role}/statistics/{name}"] for name in running.state()})
+        self._normalise()
+
+    def kept(self, role: Role) -> dict[str, Tensor]:
+        """See ``trainer.Source``: by what its observations are normalised."""
+        seen = self.policies[role].statistics
+        return {} if seen is None else {f"{role}/observation_mean": seen[0], f"{role}/observation_std": seen[1]}
+
+
+class DuelSource(PlayedSource):
+    """Batches of a family's matches: sampled (or given) training tasks against the mixture of opponents.
+
+    Args:
+        config: the run's settings.
+        tasks: the training tasks; sampled from the training split if None.
+        network: makes the policies' modules, where ``config.network`` is ``own``.
+
+    Raises:
+        InvalidInputError: an opponent that doesn't exist, or a bad task.
+    """
+
+    def __init__(
+        self, config: TrainConfig, tasks: Sequence[Task] | None = None, network: Network | None = None
+    ) -> None:
+        self.config, self.spec = config, config.spec
+        self.duel = make_duel(config)
+        self.policies: Mapping[Role, Policy] = {
+            role: make_policy(config, self.duel, role, network) for role in config.roles
+        }
+        self._opponents = {
+            role: [load_player(self.duel, other(role), name) for name in config.opponents(role)]
+            for role in config.roles
+        }
+        self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
+        if tasks is not None and not tasks:
+            raise InvalidInputError("tasks=[] must hold at least one task")
+        self._tasks = None if tasks is None else task_rows(self.spec, tasks, config.fixed)
+        self._validation = task_rows(
+            self.spec, frozen_tasks(self.spec, "validation")[: config.validation_tasks], config.fixed
+        )
+        self._duels, self._scripted = config.met["learned"], config.met["scripted"]
+        self._personas = {
+            role: Personas(
+                self.duel,
+                other(role),
+                make_policy(config, self.duel, other(role), network),
+                config.objective,
+                config.persona_lr,
+                config.learner.inner_lr,
+            )
+            for role in (config.roles if config.persona_share else ())
+        }
+
+    def problem(self, iteration: int) -> DuelProblem | TrainingMixture:
+        """See ``PlayedSource``."""
+        config = self.config
+        first, last = self._met("protagonist", iteration), self._met("adversary", iteration)
+        total = sum(n for _, n in first) + self._duels + sum(n for _, n in last)
+        duels: list[DuelProblem] = []
+        if total:
+            matches = Matches(self._rows(total, TASKS, iteration), first, self._duels, last)
+            seed = derive_seed(config.seed, EPISODES, iteration)
+            duels.append(
+                DuelProblem(self.duel, self.policies, matches, config.episodes_per_batch, seed, config.objective)
+            )
+        given: list[Mapping[Role, Given]] = [{} for _ in duels]
+        for role in self._personas if config.met["persona"] else ():
+            seat, n = ROLES.index(role), config.met["persona"]
+            rows = self._rows(n, PERSONA_TASKS[seat], iteration)
+            sizes = problem_sizes(n, self.policies[role], config.episodes_per_batch * self.duel.horizon)
+            for part, some in enumerate(torch.split(rows, sizes)):
+                seeds = (PERSONA_EPISODES[seat], iteration, *([part] if part else []))
+                problem, personas = self._against_personas(role, some, config.episodes_per_batch, seeds, "train")
+                duels.append(problem)
+                given.append(personas)
+        return duels[0] if len(duels) == 1 and not given[0] else TrainingMixture(duels, given)
+
+    def _rows(self, n: int, purpose: int, iteration: int) -> Tensor:
+        """Training tasks of an iteration."""
+        seed = derive_seed(self.config.seed, purpose, iteration)
+        if self._tasks is None:
+            return task_rows(self.spec, sample_tasks(self.spec, n, "train", seed), self.config.fixed)
+        return self._tasks[torch.randint(len(self._tasks), (n,), generator=torch.Generator().manual_seed(seed))]
+
+    def _against_personas(
+        self, role: Role, rows: Tensor, episodes: int, seeds: tuple[int, ...], split: Split
+    ) -> tuple[DuelProblem, dict[Role, Given]]:
+        """A role's duels with personas, one on each task; noise and personas are those of ``seeds``."""
+        personas = self._personas[role]
+        run = () if split != "train" else (self.config.seed,)  # every run is validated on the same
+        problem = DuelProblem(
+            self.duel,
+            {role: self.policies[role], other(role): personas.policy},
+            Matches(rows, duels=len(rows)),
+            episodes,
+            derive_seed(*run, *seeds),
+            {role: self.config.objective.of(role), other(role): personas.loss},
+        )
+        return problem, {other(role): personas.sample(len(rows), split, *run, *seeds)}
+
+    def shares(self) -> dict[str, float]:
+        """See ``PlayedSource``."""
+        met = self.config.met
+        return {f"{role}/share_{kind}": n / self.config.tasks for role in self.config.roles for kind, n in met.items()}
+
+    def _met(self, role: Role, iteration: int) -> list[tuple[Player, int]]:
+        """The scripted opponents of an iteration with how many tasks each: two of them in turn, since each one costs its
+        own small operations at every step.
+        """
+        players = self._opponents.get(role, [])
+        if not players or not self._scripted:
+            return []
+        first, second = players[iteration % len(players)], players[(iteration + 1) % len(players)]
+        half = self._scripted // 2
+        if len(players) == 1 or not half:
+            return [(first, self._scripted)]
+        return [(first, self._scripted - half), (second, half)]
+
+    def validate(self, learner: MAML) -> dict[str, float]:
+        """Few-shot returns of each role on the validation split against its scripted training opponents, and against learning
+        personas where those are met in training; the score weighs the two as they are met.
+        """
+        metrics: dict[str, float] = {}
+        for role, policy in self.policies.items():
+            rates = learner.rates(role).detach()
+            start = {name: value.detach() for name, value in learner.start[role].items()}
+            returns = adapt_and_test(
+                self.duel, policy, role, start, rates, self.config.objective, self._validation, self._opponents[role],
+                shots=rates.shape[0], episodes=self.config.episodes, test_episodes=self.config.episodes,
+                adapt_seed=derive_seed(0, VALIDATION_ADAPT), test_seed=derive_seed(0, VALIDATION_TEST),
+            ).returns.mean((1, 2, 3)).tolist()  # fmt: skip
+            metrics |= {f"{role}/validation_return_{shot}": value for shot, value in enumerate(returns)}
+            adapted = returns[1:] or returns
+            score = sum(adapted) / len(adapted)
+            if self._personas:
+                met = self._validate_on_personas(role, start, rates)
+                metrics |= {f"{role}/validation_persona_return_{shot}": value for shot, value in enumerate(met)}
+                share, adapted = self.config.persona_share, met[1:] or met
+                score = (1 - share) * score + share * sum(adapted) / len(adapted)
+            metrics[f"{role}/score"] = score
+        return metrics
+
+    def _validate_on_personas(self, role: Role, start: Weights, rates: Tensor) -> list[float]:
+        """Mean returns at every shot against personas of the validation split, both learning."""
+        problem, given = self._against_personas(
+            role, self._validation, self.config.episodes, (VALIDATION_ADAPT, ROLES.index(role)), "validation"
+        )
+        persona = given[other(role)]
+        players: Players = {role: stack(start, len(self._validation)), other(role): persona.weights}
+        for shot in range(rates.shape[0] + 1):
+            players = {
+                who: {n: v.detach().requires_grad_() for n, v in weights.items()} for who, weights in players.items()
+            }
+            losses = problem.losses(players, shot)
+            if shot < rates.shape[0]:
+                sizes = {role: rate_at(rates, shot), other(role): torch.tensor(persona.rate)}
+                players = adapt_step(players, losses.support, sizes, create_graph=False)
+        return [float(returns[role].mean()) for returns in problem.returns]

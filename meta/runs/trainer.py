@@ -1,0 +1,304 @@
+"""The training loop. It names no algorithm and no game: a learner, a source of problems, and a run folder.
+
+Everything random is derived from (seed, iteration), so a resumed run equals an unbroken one bit for bit on the same machine
+with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from metaduel.agents.policies.base import Weights
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.spec import Role
+from metaduel.meta.learners.maml import MAML
+from metaduel.meta.problems.problem import Batch
+from metaduel.meta.runs.checkpoint import load_checkpoint, read_config, save_checkpoint, write_config
+
+LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
+_SHOWN = ("return", "loss", "support_loss")
+
+
+class TrainingStopped(RuntimeError):
+    """Training met a number that is not finite; the last good checkpoint is kept."""
+
+
+class Source(Protocol):
+    """Where batches of tasks come from. The trainer knows what is learned on through this alone."""
+
+    def problem(self, iteration: int) -> Batch:
+        """The batch of an iteration; the same for the same iteration."""
+        ...
+
+    def told(self, problem: Any) -> dict[str, float]:
+        """Metrics of a batch from ``problem`` that was learned on; whatever it showed is noted. ``<role>/return_<shot>`` or
+        ``<role>/loss_<shot>`` are displayed; ``environment_steps`` are counted.
+        """
+        ...
+
+    def validate(self, learner: MAML) -> dict[str, float]:
+        """Metrics on the validation split; ``<role>/score`` picks that role's best checkpoint (higher is better)."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What it noted, by name: what ``load`` needs of a checkpoint."""
+        ...
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what ``state`` gave; there may be more under other names."""
+        ...
+
+    def kept(self, role: Role) -> dict[str, Tensor]:
+        """What belongs to a role's start as it is now, beside its weights and rates, by name."""
+        ...
+
+
+class Trainer:
+    """Trains ``learner`` on ``source`` into a run folder.
+
+    Args:
+        learner: what learns.
+        source: what it learns on.
+        folder: the run's folder.
+        config: the run's settings, as written to ``config.yaml``.
+        iterations: outer steps in all.
+        validate_every: iterations between validations and checkpoints.
+        resume: continue the run in ``folder``.
+        quiet: no live display.
+        environment_steps: end after so many, if that is before the last iteration; 0: no limit.
+
+    Raises:
+        InvalidInputError: ``folder`` holds a run already (without ``resume``), or one with other settings.
+    """
+
+    def __init__(
+        self,
+        learner: MAML,
+        source: Source,
+        folder: Path,
+        config: Mapping[str, Any],
+        iterations: int,
+        validate_every: int,
+        resume: bool = False,
+        quiet: bool = False,
+        environment_steps: int = 0,
+    ) -> None:
+        self.learner, self.source, self.folder = learner, source, folder
+        self.iterations, self.validate_every, self.quiet = iterations, validate_every, quiet
+        self.environment_steps = environment_steps
+        self.iteration, self.seconds, self.steps = 0, 0.0, 0
+        self._best: dict[str, float] = {}
+        self._best_tensors: dict[str, Tensor] = {}
+        self._rows: list[dict[str, float]] = []
+        self._interrupted = False
+        if (folder / LAST).exists() or (folder / "config.yaml").exists():
+            if not resume:
+                raise InvalidInputError(f"{folder} holds a run already: resume it (--resume) or name another folder")
+            self._check_same(config)
+            self._load()
+        else:
+            write_config(folder, config)
+
+    def _check_same(self, config: Mapping[str, Any]) -> None:
+        old = read_config(self.folder)
+        for name in sorted(set(old) | set(config)):
+            if name not in old and not config[name]:
+                continue  # a setting that is younger than the run, and off
+            if old.get(name) != config.get(name):
+                raise InvalidInputError(
+                    f"{self.folder} was started with {name}={old.get(name)!r}, not {config.get(name)!r}: "
+                    "resume with the same settings or name another folder"
+                )
+
+    def run(self) -> None:
+        """Train to the end, or until Ctrl-C, which saves first.
+
+        Raises:
+            TrainingStopped: a number that is not finite; says which at which iteration.
+            KeyboardInterrupt: after saving.
+        """
+        from torch.utils.tensorboard import SummaryWriter
+
+        start, before = time.perf_counter(), self.seconds
+        events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.iteration + 1)  # type: ignore[no-untyped-call]
+        with events as writer, self._interrupts(), self._display() as show:
+            while self._done < 1 and not self._interrupted:
+                number = self.iteration + 1
+                try:
+                    metrics = self._iterate()
+                    validated = number % self.validate_every == 0 or self._done_after(number) >= 1
+                    if validated:
+                        metrics |= self.source.validate(self.learner)
+                except FloatingPointError as error:
+                    raise self._stopped(str(error)) from None
+                self._check_finite(metrics)
+                if validated:
+                    self._keep_best(metrics, number)
+                self.iteration, self.seconds = number, before + time.perf_counter() - start
+                metrics["seconds"] = self.seconds
+                self._rows.append({"iteration": float(number), **metrics})
+                for name, value in metrics.items():
+                    writer.add_scalar(name, value, number)  # type: ignore[no-untyped-call]
+                show(metrics)
+                if validated or self._interrupted:
+                    self._save()
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    @property
+    def _done(self) -> float:
+        """How much of the training is done: 1 is all of it."""
+        return self._done_after(self.iteration)
+
+    def _done_after(self, iterations: int, of: float = 1.0) -> float:
+        """The same for so many iterations and the steps that are played, times ``of``, multiplied first as it always was, so that
+        old runs are repeated to the last digit.
+        """
+        return max(of * iterations / self.iterations, of * self.steps / (self.environment_steps or math.inf))
+
+    @property
+    def _expected(self) -> int:
+        """Iterations of the whole training, as far as one can tell where steps are limited."""
+        return max(self.iteration, round(self.iteration / self._done)) if self.iteration else self.iterations
+
+    def _iterate(self) -> dict[str, float]:
+        problem = self.source.problem(self.iteration)
+        metrics = self.learner.update(problem, 1.0 - self._done_after(self.iteration, 0.9))
+        metrics |= self.source.told(problem)
+        if "environment_steps" in metrics:
+            self.steps += int(metrics["environment_steps"])
+            metrics["environment_steps"] = float(self.steps)
+        return metrics
+
+    def _check_finite(self, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise self._stopped(f"{name} is not finite")
+
+    def _stopped(self, why: str) -> TrainingStopped:
+        path = self.folder / LAST
+        kept = f"the last good checkpoint is kept in {path}" if path.exists() else "there is no checkpoint yet"
+        return TrainingStopped(f"iteration {self.iteration + 1}: {why}; {kept}")
+
+    def _keep_best(self, metrics: Mapping[str, float], iteration: int) -> None:
+        """Keep each role's best start apart: the panel rates each role against fixed opponents."""
+        for role in self.learner.start:
+            score = metrics[f"{role}/score"]
+            if score > self._best.get(f"{role}/score", -math.inf):
+                self._best |= {f"{role}/score": score, f"{role}/iteration": iteration}
+                found = _start(self.learner, role) | self.source.kept(role)
+                self._best_tensors |= {name: value.clone() for name, value in found.items()}
+
+    def _save(self) -> None:
+        state = {"iteration": self.iteration, "seconds": self.seconds, "steps": self.steps, "best": self._best}
+        if self._best_tensors:
+            save_checkpoint(self.folder / BEST, self._best_tensors, state)
+        tensors = self.learner.state() | {f"best/{name}": value for name, value in self._best_tensors.items()}
+        tensors |= self.source.state()
+        write_atomic(self.folder / "metrics.csv", _csv(self._rows).encode())
+        save_checkpoint(self.folder / LAST, tensors, state)
+
+    def _load(self) -> None:
+        if not (self.folder / LAST).exists():
+            if (self.folder / "metrics.csv").exists():
+                raise InvalidInputError(
+                    f"{self.folder / LAST}: no such checkpoint, but metrics.csv says that there was one: put it back, or name "
+                    "another folder to start over"
+                )
+            return  # stopped before its first checkpoint
+        tensors, state = load_checkpoint(self.folder / LAST)
+        self.learner.load({name: value for name, value in tensors.items() if not name.startswith("best/")})
+        self.source.load(tensors)
+        self._best_tensors = {n.removeprefix("best/"): v for n, v in tensors.items() if n.startswith("best/")}
+        self.iteration, self.seconds, self.steps = state["iteration"], state["seconds"], state["steps"]
+        self._best = state["best"]
+        path = self.folder / "metrics.csv"
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+            # Rows that the checkpoint does not cover will be made again.
+            self._rows = [row for row in rows if row["iteration"] <= self.iteration]
+
+    @contextmanager
+    def _interrupts(self) -> Iterator[None]:
+        """Turn the first Ctrl-C into a flag that is looked at between iterations; a second one is immediate."""
+
+        def note(signum: int, frame: FrameType | None) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+
+        try:
+            old = signal.signal(signal.SIGINT, note)
+        except ValueError:  # not the main thread: whoever runs us handles Ctrl-C
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, old)
+
+    @contextmanager
+    def _display(self) -> Iterator[Any]:
+        if self.quiet:
+            yield lambda metrics: None
+            return
+        console = Console(file=sys.stderr)
+        if not console.is_terminal:
+            yield self._line
+            return
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(self.folder.name, total=self._expected, completed=self.iteration, note="")
+
+            def show(metrics: Mapping[str, float]) -> None:
+                progress.update(task, completed=self.iteration, total=self._expected, note=self._note(metrics))
+
+            yield show
+
+    def _note(self, metrics: Mapping[str, float]) -> str:
+        parts = []
+        for role in self.learner.start:
+            found = ([metrics[n] for k in range(100) if (n := f"{role}/{kind}_{k}") in metrics] for kind in _SHOWN)
+            shots = next((values for values in found if values), [])
+            parts.append(f"{role}: " + " > ".join(f"{value:.2f}" for value in shots))
+        return "  ".join(parts)
+
+    def _line(self, metrics: Mapping[str, float]) -> None:
+        if self.iteration % self.validate_every == 0 or self._done >= 1:
+            left = max(0.0, self.seconds / self._done - self.seconds)
+            text = f"{self.iteration}/{self._expected}  {self.seconds:.0f} s, {left:.0f} s left  {self._note(metrics)}"
+            print(text, file=sys.stderr, flush=True)
+
+
+def _start(learner: MAML, role: Role) -> Weights:
+    tensors = {f"{role}/start/{name}": value.detach() for name, value in learner.start[role].items()}
+    return tensors | {f"{role}/rates": learner.rates(role).detach()}
+
+
+def _csv(rows: list[dict[str, float]]) -> str:
+    names = sorted({name for row in rows for name in row} - {"iteration"})
+    file = io.StringIO()
+    writer = csv.DictWriter(file, ["iteration", *names], restval="", lineterminator=os.linesep)
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
