@@ -1,42 +1,157 @@
 """Joint rollouts of N tasks x E episodes: one Python loop over time, none over tasks, episodes or players' parameters.
 
-Rows are task-major: row ``n * E + e`` is episode ``e`` of task ``n``. Each seat is a list of contiguous row ranges with
-whoever acts there, so that a learned player may sit in some tasks and scripted ones in others.
+Rows are task-major: row ``n * E + e`` is episode ``e`` of task ``n``. Each seat is a list of contiguous row ranges with the
+actor of each, so that a learned player may sit in some tasks and scripted ones in others. An actor is anything that can
+``sit``: stacked policies here, scripted players (``Seated``), objects that speak NumPy (``agents.adapters``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import Policy, Weights
-from metaduel.agents.policies.memory import MemoryPolicy
-from metaduel.agents.policies.recurrent import RecurrentPolicy
+from metaduel.agents.policies.base import Carry, Policy, Weights
 from metaduel.agents.runtime import one_thread
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core import noise
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.game import Player, View
+from metaduel.envs.core.game import Episode, Player, View
 from metaduel.envs.core.trees import take_rows
 
 
-class Learner(NamedTuple):
-    """A learned player: one set of weights per task, or one for all of them."""
+class Place(NamedTuple):
+    """Where an actor sits during a rollout."""
+
+    rows: slice  # of the batch
+    tasks: int
+    episodes: int
+    uniforms: Tensor  # [T, rows, noise] the actor's own numbers in [0, 1)
+    key: Tensor  # [rows] the episodes' noise keys
+    deterministic: bool = False  # act with the likeliest actions, where there is a choice
+
+
+class Acting(Protocol):
+    """An actor in its seat, for one episode in every row."""
+
+    def act(self, step: int, rows: Episode, observation: Tensor) -> Tensor:
+        """Actions of its rows [rows, a] (or [rows] int64), within their space.
+
+        Args:
+            step: number of the step.
+            rows: of the whole batch; for scripted players, which are part of the world.
+            observation: [B, d] of the seat, of the whole batch.
+        """
+        ...
+
+    def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
+        """Note what came of the step, for the whole batch: own rewards [B], whether the step counted [B] bool, and what the
+        other seat did.
+        """
+        ...
+
+    def result(self) -> Trajectories | None:
+        """What it saw, did and got; None: nobody learns from it."""
+        ...
+
+
+class Actor(Protocol):
+    """Anything that can take a seat in a rollout."""
+
+    @property
+    def noise(self) -> int:
+        """Uniform numbers that it draws per row and step."""
+        ...
+
+    def sit(self, place: Place) -> Acting:
+        """Start one episode in each of the place's rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A policy with weights: one set per task, or one for all of them.
+
+    Attributes:
+        policy: the network.
+        weights: [n, ...] each, n tasks or 1.
+        deterministic: it acts with the modes of its distributions.
+        carry: with which its episodes start: [n, episodes of a task, ...], or one per task, of which each episode takes a copy;
+            None: the policy's initial one.
+    """
 
     policy: Policy
-    weights: Weights  # each [n, ...], n tasks or 1
+    weights: Weights
     deterministic: bool = False
-    teacher: Player | None = None  # what it would do is kept as the learner's actions, and done in every other episode
+    carry: Carry | None = None
+
+    @property
+    def noise(self) -> int:
+        """See ``Actor``."""
+        return self.policy.noise
+
+    def sit(self, place: Place) -> LearnerRows:
+        """See ``Actor``."""
+        return LearnerRows(self, place)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A learner beside a player that says at every step what it would do there, which is kept as the learner's action. The
+    learner acts in every other episode, so that it is also told what to do where its own mistakes lead (as in DAgger, Ross et
+    al., AISTATS 2011).
+
+    Attributes:
+        learner: its policy must not remember anything.
+        teacher: the player.
+    """
+
+    learner: Learner
+    teacher: Player
+
+    @property
+    def noise(self) -> int:
+        """See ``Actor``."""
+        return self.learner.noise
+
+    def sit(self, place: Place) -> TaughtRows:
+        """See ``Actor``."""
+        if any(self.learner.policy.carried):
+            raise TypeError(f"{type(self.learner.policy).__name__} has a memory and cannot be taught")
+        return TaughtRows(self, place)
+
+
+@dataclass(frozen=True)
+class Seated:
+    """A player of the batched core, such as a scripted one.
+
+    Attributes:
+        player: the player.
+        recorded: the rollout gives its trajectories.
+    """
+
+    player: Player
+    recorded: bool = False
+
+    @property
+    def noise(self) -> int:
+        """See ``Actor``."""
+        return self.player.noise
+
+    def sit(self, place: Place) -> PlayerRows:
+        """See ``Actor``."""
+        return (WatchedRows if self.recorded else PlayerRows)(self.player, place)
 
 
 class Sitting(NamedTuple):
-    """Who acts in a contiguous range of tasks."""
+    """The actor of a contiguous range of tasks."""
 
     tasks: slice
-    actor: Learner | Player
+    actor: Actor
+    deterministic: bool = False  # see ``Place``
 
 
 def rollout(
@@ -52,7 +167,7 @@ def rollout(
     Args:
         duel: the game.
         params: the tasks, one row per (task, episode).
-        seats: per seat, sittings that cover all tasks in order. At most one of a seat's sittings is a ``Learner``.
+        seats: per seat, sittings that cover all tasks in order. At most one of a seat's sittings gives trajectories.
         episodes: E.
         seed: [N E] int64.
         episode: [N E] int64.
@@ -62,199 +177,178 @@ def rollout(
         the longest episode. With one set of weights for n tasks they are [1, T, n E, ...].
     """
     with torch.no_grad(), one_thread():
-        return _Rollout(duel, params, seats, episodes, seed, episode).run()
+        return _play(duel, params, seats, episodes, seed, episode)
 
 
-class _Rollout:
-    """The state of one call of ``rollout``."""
-
-    def __init__(
-        self,
-        duel: Duel,
-        params: Any,
-        seats: tuple[Sequence[Sitting], Sequence[Sitting]],
-        episodes: int,
-        seed: Tensor,
-        episode: Tensor,
-    ) -> None:
-        self.duel, self.episodes = duel, episodes
-        self.rows = duel.reset(params, seed, episode)
-        self.dtype = params[0].dtype
-        time = torch.arange(duel.horizon).view(-1, 1)
-        self.numbers = duel.step_noise(self.rows.key, time, self.dtype).unbind(0) if duel.game.step_noise else None
-        self.actors = [
-            [self._actor(seat, sitting, time) for sitting in sittings] for seat, sittings in enumerate(seats)
-        ]
-
-    def _actor(self, seat: int, sitting: Sitting, time: Tensor) -> _LearnerRows | _PlayerRows:
-        rows = slice(sitting.tasks.start * self.episodes, sitting.tasks.stop * self.episodes)
-        uniforms = noise.uniform(self.rows.key[rows], time, noise.SEAT[seat], _noise(sitting.actor), self.dtype)
-        if isinstance(sitting.actor, Learner):
-            kind = _kind(sitting.actor.policy)
-            if sitting.actor.teacher is not None:
-                if kind is not _LearnerRows:
-                    raise TypeError(f"{type(sitting.actor.policy).__name__} has a memory and cannot be taught")
-                own = noise.uniform(self.rows.key[rows], time, noise.TEACHER, sitting.actor.teacher.noise, self.dtype)
-                return _TaughtRows(rows, sitting.actor, uniforms, self.duel.horizon, own)
-            return kind(rows, sitting.actor, uniforms, self.duel.horizon)
-        return _PlayerRows(rows, sitting.actor, uniforms)
-
-    def run(self) -> tuple[Trajectories | None, Trajectories | None]:
-        alive = torch.ones(self.rows.key.shape[0], dtype=torch.bool)
-        for step in range(self.duel.horizon):
-            actions = []
-            for actors, observation in zip(self.actors, self.duel.observe(self.rows), strict=True):
-                parts = [actor.act(step, self.rows, observation) for actor in actors]
-                actions.append(parts[0] if len(parts) == 1 else torch.cat(parts))
-            numbers = self.numbers[step] if self.numbers is not None else None
-            self.rows, transition = self.duel.step(self.rows, (actions[0], actions[1]), numbers)
-            rewards = transition.reward.unbind(1)
-            for actors, reward, other in zip(self.actors, rewards, actions[::-1], strict=True):
-                for actor in actors:
-                    actor.record(reward, alive, other)
-            alive = alive & ~transition.terminated
-            if not alive.any():
-                break
-        results = [next((r for actor in actors if (r := actor.result())), None) for actors in self.actors]
-        return results[0], results[1]
+def _play(
+    duel: Duel,
+    params: Any,
+    seats: tuple[Sequence[Sitting], Sequence[Sitting]],
+    episodes: int,
+    seed: Tensor,
+    episode: Tensor,
+) -> tuple[Trajectories | None, Trajectories | None]:
+    rows = duel.reset(params, seed, episode)
+    dtype = params[0].dtype
+    time = torch.arange(duel.horizon).view(-1, 1)
+    numbers = duel.step_noise(rows.key, time, dtype).unbind(0) if duel.game.step_noise else None
+    actors: list[list[Acting]] = []
+    for seat, sittings in enumerate(seats):
+        actors.append([])
+        for sitting in sittings:
+            where = slice(sitting.tasks.start * episodes, sitting.tasks.stop * episodes)
+            key = rows.key[where]
+            uniforms = noise.uniform(key, time, noise.SEAT[seat], sitting.actor.noise, dtype)
+            tasks = sitting.tasks.stop - sitting.tasks.start
+            actors[seat].append(sitting.actor.sit(Place(where, tasks, episodes, uniforms, key, sitting.deterministic)))
+    alive = torch.ones(rows.key.shape[0], dtype=torch.bool)
+    for step in range(duel.horizon):
+        actions = []
+        for own, observation in zip(actors, duel.observe(rows), strict=True):
+            parts = [actor.act(step, rows, observation) for actor in own]
+            actions.append(parts[0] if len(parts) == 1 else torch.cat(parts))
+        rows, transition = duel.step(rows, (actions[0], actions[1]), numbers[step] if numbers is not None else None)
+        rewards = transition.reward.unbind(1)
+        for own, reward, other in zip(actors, rewards, actions[::-1], strict=True):
+            for actor in own:
+                actor.record(reward, alive, other)
+        alive = alive & ~transition.terminated
+        if not alive.any():
+            break
+    results = [next((r for actor in own if (r := actor.result()) is not None), None) for own in actors]
+    return results[0], results[1]
 
 
-def _kind(policy: Policy) -> type[_LearnerRows]:
-    """Who keeps a learner's rows."""
-    if isinstance(policy, MemoryPolicy):
-        return _MemoryRows
-    return _RecurrentRows if isinstance(policy, RecurrentPolicy) else _LearnerRows
+class LearnerRows:
+    """A ``Learner`` in its seat. What it records as its observation is the network's input."""
 
-
-def _noise(actor: Learner | Player) -> int:
-    return actor.policy.noise if isinstance(actor, Learner) else actor.noise
-
-
-class _LearnerRows:
-    def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, horizon: int) -> None:
-        self.rows, self.policy, self.deterministic = rows, learner.policy, learner.deterministic
+    def __init__(self, learner: Learner, place: Place) -> None:
+        self.rows, self.policy = place.rows, learner.policy
         # Stacked weights may be views of one set; rollouts are faster on real copies.
         prepared = self.policy.prepare({name: value.detach() for name, value in learner.weights.items()})
         self.weights = {name: value.contiguous() for name, value in prepared.items()}
         n = len(next(iter(self.weights.values())))
-        self.shape = (n, uniforms.shape[1] // n)
-        numbers = self.policy.prepare_noise(uniforms).view(horizon, *self.shape, -1)
-        self.noise = self.policy.scale_noise(self.weights, numbers).unbind(0)
+        horizon, rows = place.uniforms.shape[:2]
+        self.shape = (n, rows // n)
+        self.noise: Sequence[Tensor | None] = [None] * horizon
+        if not (learner.deterministic or place.deterministic):
+            numbers = self.policy.prepare_noise(place.uniforms).view(horizon, *self.shape, -1)
+            self.noise = self.policy.scale_noise(self.weights, numbers).unbind(0)
+        if learner.carry is None:
+            self.carry = self.policy.initial_carry(self.weights, self.shape[1])
+        else:
+            self.carry = learner.carry.repeated(self.shape[1] // learner.carry.memory.shape[1])
         # Kept step by step and joined once: writing into a block costs a strided copy per step and field.
-        self.kept: list[tuple[Tensor, Tensor]] = []  # observation, action
+        self.kept: list[tuple[Tensor, Tensor]] = []  # input, action
         self.got: list[tuple[Tensor, Tensor]] = []  # reward, alive
-
-    def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
-        own = observation[self.rows].view(*self.shape, -1)
-        if self.deterministic:
-            action = self.policy.distribution(self.weights, own).mode()
-        else:
-            action = self.policy.sample(self.weights, own, self.noise[step])
-        self.kept.append((own, action))
-        return self.policy.clip(action).flatten(0, 1)
-
-    def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
-        self.got.append((reward[self.rows].reshape(self.shape), alive[self.rows].view(self.shape)))
-
-    def result(self) -> Trajectories | None:
-        observation, action = (torch.stack(part, 1) for part in zip(*self.kept, strict=True))
-        reward, alive = (torch.stack(part, 1) for part in zip(*self.got, strict=True))
-        return Trajectories(observation, action, torch.where(alive, reward, 0.0), alive.to(reward.dtype))
-
-
-class _RecurrentRows(_LearnerRows):
-    """What it records as its observation is what it is given: what it saw, did and got."""
-
-    policy: RecurrentPolicy
-
-    def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, horizon: int) -> None:
-        super().__init__(rows, learner, uniforms, horizon)
-        self.hidden, self.before = (uniforms.new_zeros(*self.shape, n) for n in self.policy.remembered)
-
-    def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
-        own = torch.cat([observation[self.rows].view(*self.shape, -1), self.before], -1)
-        out, self.hidden = self.policy.advance(self.weights, own, self.hidden)
-        if self.deterministic:
-            action = self.policy.head(self.weights, out).mode()
-        else:
-            action = self.policy.pick(self.weights, out, self.noise[step])
-        self.kept.append((own, action))
-        return self.policy.clip(action).flatten(0, 1)
-
-    def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
-        super().record(reward, alive, other)
-        self.before = self.policy.remember(self.kept[-1][1], self.got[-1][0])
-
-
-class _MemoryRows(_RecurrentRows):
-    """Its memory stands still after the end of an episode, which closes it."""
-
-    policy: MemoryPolicy
-
-    def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, horizon: int) -> None:
-        super().__init__(rows, learner, uniforms, horizon)
-        self.hidden = self.policy.begin(self.weights, self.shape[1])
         self.others: list[Tensor] = []
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
-        self._before = self.hidden, self.before
-        return super().act(step, rows, observation)
+        """See ``Acting``."""
+        given = self.policy.input(observation[self.rows].view(*self.shape, -1), self.carry)
+        self.before = self.carry
+        action, self.carry = self.policy.choose(self.weights, given, self.carry, self.noise[step])
+        self.kept.append((given, action))
+        return self.policy.clip(action).flatten(0, 1)
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
-        super().record(reward, alive, other)
-        own = other[self.rows]
-        self.others.append(own.view(*self.shape, *own.shape[1:]))
-        played = self.got[-1][1].unsqueeze(-1)
-        hidden, before = self._before
-        self.hidden = torch.where(played, self.hidden, hidden)
-        self.before = torch.where(played, self.before, before)
+        """See ``Acting``."""
+        own = reward[self.rows].reshape(self.shape)
+        played = alive[self.rows].view(self.shape)
+        self.got.append((own, played))
+        self.carry = self.policy.remember(self.carry, self.kept[-1][1], own)
+        if self.policy.lasting:  # its memory stands still after the end of an episode
+            self.carry = self.carry.kept(played, self.before)
+            theirs = other[self.rows]
+            self.others.append(theirs.view(*self.shape, *theirs.shape[1:]))
 
-    def result(self) -> Trajectories | None:
-        data = super().result()
-        assert data is not None
-        memory = self.policy.close(self.weights, self.before, self.hidden)
-        return data._replace(other=torch.stack(self.others, 1), memory=memory)
+    def result(self) -> Trajectories:
+        """See ``Acting``."""
+        given, action = (torch.stack(part, 1) for part in zip(*self.kept, strict=True))
+        reward, alive = (torch.stack(part, 1) for part in zip(*self.got, strict=True))
+        data = Trajectories(given, action, torch.where(alive, reward, 0.0), alive.to(reward.dtype))
+        if not self.policy.lasting:
+            return data
+        carry = self.policy.end_episode(self.weights, self.carry)
+        return data._replace(other=torch.stack(self.others, 1), carry=carry)
 
 
-class _TaughtRows(_LearnerRows):
-    """A learner beside a player that says at every step what it would do there, whoever of them acts: the learner in every
-    other episode, so that it is also told what to do where its own mistakes lead (as in DAgger, Ross et al., AISTATS 2011).
-    """
+class TaughtRows(LearnerRows):
+    """A ``Taught`` learner in its seat."""
 
-    def __init__(self, rows: slice, learner: Learner, uniforms: Tensor, horizon: int, own: Tensor) -> None:
-        super().__init__(rows, learner, uniforms, horizon)
-        assert learner.teacher is not None
-        self.teacher = _PlayerRows(rows, learner.teacher, own)
-        self.acts = torch.arange(uniforms.shape[1]) % 2 == 0  # [rows]
+    def __init__(self, taught: Taught, place: Place) -> None:
+        super().__init__(taught.learner, place)
+        time = torch.arange(len(place.uniforms)).view(-1, 1)
+        own = noise.uniform(place.key, time, noise.TEACHER, taught.teacher.noise, place.uniforms.dtype)
+        self.teacher = PlayerRows(taught.teacher, place._replace(uniforms=own))
+        self.acts = torch.arange(place.uniforms.shape[1]) % 2 == 0  # [rows]
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
+        """See ``Acting``."""
         done = super().act(step, rows, observation)
         wish = self.teacher.act(step, rows, observation)
         self.kept[-1] = self.kept[-1][0], wish.view(*self.shape, *wish.shape[1:])
         return torch.where(self.acts if self.policy.discrete else self.acts.unsqueeze(1), done, wish)
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
+        """See ``Acting``."""
         super().record(reward, alive, other)
         self.teacher.record(reward, alive, other)
 
 
-class _PlayerRows:
-    def __init__(self, rows: slice, player: Player, uniforms: Tensor) -> None:
-        self.rows, self.player, self.noise = rows, player, uniforms.unbind(0)
-        self.memory = torch.zeros(uniforms.shape[1], player.memory, dtype=uniforms.dtype)
-        self.reward = torch.zeros(uniforms.shape[1], dtype=uniforms.dtype)
+class PlayerRows:
+    """A ``Seated`` player."""
+
+    def __init__(self, player: Player, place: Place) -> None:
+        self.rows, self.player, self.noise = place.rows, player, place.uniforms.unbind(0)
+        count, dtype = place.uniforms.shape[1], place.uniforms.dtype
+        self.memory = torch.zeros(count, player.memory, dtype=dtype)
+        self.reward = torch.zeros(count, dtype=dtype)
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
+        """See ``Acting``."""
         view = View(rows.params, rows.state, observation, rows.step)
-        if self.memory.shape[0] < observation.shape[0]:  # not the only one in this seat
+        if self.memory.shape[0] < observation.shape[0]:  # it shares the seat
             view = take_rows(view, self.rows)
         view = view._replace(reward=self.reward)
         action, self.memory = self.player.act(view, self.memory, self.noise[step])
         return action
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
-        """What it will be told."""
+        """See ``Acting``; the player is shown its last reward."""
         self.reward = reward[self.rows]
 
     def result(self) -> Trajectories | None:
+        """See ``Acting``."""
         return None
+
+
+class WatchedRows(PlayerRows):
+    """A ``Seated`` player whose trajectories are recorded."""
+
+    def __init__(self, player: Player, place: Place) -> None:
+        super().__init__(player, place)
+        self.shape = (place.tasks, place.episodes)
+        self.kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # observation, action, reward, alive
+        self.now: tuple[Tensor, Tensor] | None = None
+
+    def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
+        """See ``Acting``."""
+        action = super().act(step, rows, observation)
+        self.now = observation[self.rows], action
+        return action
+
+    def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
+        """See ``Acting``."""
+        super().record(reward, alive, other)
+        assert self.now is not None
+        self.kept.append(
+            (*self.now, torch.where(alive[self.rows], self.reward, 0.0), alive[self.rows].to(reward.dtype))
+        )
+
+    def result(self) -> Trajectories:
+        """See ``Acting``."""
+        observation, action, reward, alive = (
+            torch.stack([one.view(*self.shape, *one.shape[1:]) for one in part], 1) for part in zip(*self.kept)
+        )
+        return Trajectories(observation, action, reward, alive)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from gymnasium import spaces
@@ -19,6 +20,24 @@ ActionSpace = spaces.Box | spaces.Discrete
 ILLEGAL = -1e9  # a logit: finite, so that 0 times it is 0
 MIN_LOG_STD = -3.0  # a standard deviation of 0.05: keeps the score function finite
 MIN_STD = 1e-6  # an observation that varies less is a constant: shifted, not scaled
+FIXED = "fixed."  # weights of these names belong to a player and never adapt
+SHIFT, SCALE = f"{FIXED}shift", f"{FIXED}scale"  # [d] each: networks see (observation - shift) * scale
+
+
+class Carry(NamedTuple):
+    """What a policy carries from step to step and, where it lasts, from episode to episode; empty for feed-forward ones."""
+
+    memory: Tensor  # [N, M, units]
+    before: Tensor  # [N, M, k] what the next input holds beside the observation, such as the previous action and reward
+
+    def repeated(self, episodes: int) -> Carry:
+        """The same for ``episodes`` times as many episodes, those of a row next to each other."""
+        return Carry(*(part.repeat_interleave(episodes, 1) for part in self)) if episodes > 1 else self
+
+    def kept(self, where: Tensor, other: Carry) -> Carry:
+        """The carry where ``where`` [N, M] holds, ``other`` elsewhere."""
+        mask = where.unsqueeze(-1) > 0
+        return Carry(*(torch.where(mask, own, theirs) for own, theirs in zip(self, other, strict=True)))
 
 
 class Policy(ABC):
@@ -29,18 +48,27 @@ class Policy(ABC):
         action_space: a one-dimensional Box (Gaussian with state-independent standard deviation) or a Discrete.
         initial_log_std: where the Gaussian's log standard deviation starts.
 
-    Attributes:
-        statistics: mean [d] and standard deviation [d] by which observations are normalised before the network sees them;
-            None: they are not. They are no weights: they stay as they are while weights adapt.
         mask: where in an observation it stands which actions are legal, 1 or 0 each; the others have probability 0. None:
             all are.
+
+    A step is ``step(weights, carry, input)``: the carry comes from ``initial_carry``, the input from ``input``, and
+    ``remember`` notes what was done and got. Weights named ``fixed.shift`` and ``fixed.scale`` normalise observations; they
+    are a player's own and never adapt.
+
+    Attributes:
+        lasting: the carry outlives an episode: the policy adapts by remembering.
     """
 
-    statistics: tuple[Tensor, Tensor] | None = None
-    mask: slice | None = None
+    lasting: bool = False
 
-    def __init__(self, observation_size: int, action_space: ActionSpace, initial_log_std: float = 0.0) -> None:
-        self.observation_size = observation_size
+    def __init__(
+        self,
+        observation_size: int,
+        action_space: ActionSpace,
+        initial_log_std: float = 0.0,
+        mask: slice | None = None,
+    ) -> None:
+        self.observation_size, self.mask = observation_size, mask
         self.action_space = action_space
         self.initial_log_std = initial_log_std
         self.discrete = isinstance(action_space, spaces.Discrete)
@@ -63,26 +91,67 @@ class Policy(ABC):
         """Names of the weights of the last layer, a Gaussian's deviation included; empty where there is no telling."""
         return ()
 
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Numbers that are carried from step to step: memory; what the next input holds beside the observation."""
+        return 0, 0
+
+    @property
+    def input_size(self) -> int:
+        """Numbers that the network is given at a step."""
+        return self.observation_size + self.carried[1]
+
+    def initial_carry(self, weights: Weights, episodes: int) -> Carry:
+        """The carry with which ``episodes`` episodes start for each of N stacked players: [N, episodes, ...]."""
+        first = next(iter(weights.values()))
+        memory, before = (first.new_zeros(len(first), episodes, size) for size in self.carried)
+        return Carry(memory, before)
+
+    def input(self, observation: Tensor, carry: Carry) -> Tensor:
+        """What the network is given: observations [N, M, d] and what the carry holds beside them, [N, M, input_size]."""
+        return torch.cat([observation, carry.before], -1) if self.carried[1] else observation
+
+    def step(self, prepared: Weights, carry: Carry, given: Tensor) -> tuple[Distribution, Carry]:
+        """The action distribution [N, M] at inputs [N, M, input_size], and the carry after it."""
+        out, carry = self.advance(prepared, given, carry)
+        return self.head(prepared, out), carry
+
+    def advance(self, prepared: Weights, given: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """As ``step``, with means or logits [N, M, A]."""
+        return self.outputs(prepared, given), carry
+
+    def choose(
+        self, prepared: Weights, given: Tensor, carry: Carry, scaled_noise: Tensor | None
+    ) -> tuple[Tensor, Carry]:
+        """Actions at inputs [N, M, input_size], samples or (without noise) modes, and the carry after them."""
+        if scaled_noise is None:
+            distribution, carry = self.step(prepared, carry, given)
+            return distribution.mode(), carry
+        return self.sample(prepared, given, scaled_noise), carry
+
+    def remember(self, carry: Carry, action: Tensor, reward: Tensor) -> Carry:
+        """The carry for the next step: it holds the action [N, M, A] as sampled and its reward [N, M]."""
+        return carry
+
+    def end_episode(self, prepared: Weights, carry: Carry) -> Carry:
+        """The carry with which the next episode starts."""
+        return carry
+
     def prepare(self, weights: Weights) -> Weights:
         """Whatever can be computed from stacked weights alone: done once where many observations follow."""
         return weights
 
-    def _normalised(self, observation: Tensor) -> Tensor:
-        """Observations [..., d] as the network is to see them."""
-        if self.statistics is None:
-            return observation
-        mean, scale = _shift_and_scale(self.statistics, observation)
-        return (observation - mean) * scale
-
-    def _fold(self, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def _fold(weights: Weights, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The same first layer ([..., d or more, H] and [..., H]) for observations that are not normalised: what is
         folded into the weights costs a rollout nothing. Inputs that come after the observation are left alone.
         """
-        if self.statistics is None:
+        if SHIFT not in weights:
             return matrix, bias
-        mean, scale = _shift_and_scale(self.statistics, matrix)
-        seen, rest = matrix[..., : len(mean), :] * scale.unsqueeze(-1), matrix[..., len(mean) :, :]
-        return torch.cat([seen, rest], -2), bias - mean @ seen
+        shift, scale = weights[SHIFT], weights[SCALE]
+        size = shift.shape[-1]
+        seen, rest = matrix[..., :size, :] * scale.unsqueeze(-1), matrix[..., size:, :]
+        return torch.cat([seen, rest], -2), bias - (shift.unsqueeze(-2) @ seen).squeeze(-2)
 
     def _masked(self, out: Tensor, observation: Tensor) -> Tensor:
         """Logits [..., A] at observations [..., d or more], so small for illegal actions that their probability is 0."""
@@ -144,10 +213,16 @@ def _log_std(weights: Weights) -> Tensor:
     return weights["log_std"].clamp(min=MIN_LOG_STD).unsqueeze(1)
 
 
-def _shift_and_scale(statistics: tuple[Tensor, Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [d] and one over the standard deviation [d], of the kind of ``like``."""
+def adapting(weights: Weights) -> Weights:
+    """Those that may change within a task, in their order."""
+    return {name: value for name, value in weights.items() if not name.startswith(FIXED)}
+
+
+def normalisation(statistics: tuple[Tensor, Tensor]) -> Weights:
+    """Weights that normalise observations by their mean [d] and standard deviation [d]."""
     mean, std = statistics
-    return mean.to(like), torch.where(std > MIN_STD, 1.0 / std, 1.0).to(like)
+    kind = torch.get_default_dtype()
+    return {SHIFT: mean.to(kind), SCALE: torch.where(std > MIN_STD, 1.0 / std, 1.0).to(kind)}
 
 
 def stack(weights: Weights, n: int) -> Weights:

@@ -35,6 +35,7 @@ class LatentPolicy(MemoryPolicy):
         other_space: the other player's.
         units: width of the memory, of the policy's layer and of the decoder's.
         initial_log_std: see ``Policy``.
+        mask: see ``Policy``.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class LatentPolicy(MemoryPolicy):
         other_space: ActionSpace,
         units: int = 64,
         initial_log_std: float = 0.0,
+        mask: slice | None = None,
     ) -> None:
-        super().__init__(observation_size, action_space, units, initial_log_std)
+        super().__init__(observation_size, action_space, units, initial_log_std, mask)
         self.other_space = other_space
         self.other_size = int(spaces.flatdim(other_space))
 
@@ -69,7 +71,7 @@ class LatentPolicy(MemoryPolicy):
         """Fold the normalisation of observations into the layers that see them."""
         prepared = super().prepare(weights)
         for name in ("layer", "decoder"):
-            matrix, bias = self._fold(weights[f"{name}.weight"], weights[f"{name}.bias"])
+            matrix, bias = self._fold(weights, weights[f"{name}.weight"], weights[f"{name}.bias"])
             prepared |= {f"{name}.weight": matrix, f"{name}.bias": bias}
         return prepared
 

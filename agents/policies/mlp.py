@@ -41,6 +41,7 @@ class MLPPolicy(Policy):
         gain: of the hidden layers' initial weights.
         bias: their initial biases are drawn from [-bias, bias]. Without, a tanh network is an odd function of its inputs, which
             no product of two of them is: a hidden sign times a state has to wait until biases have grown.
+        mask: see ``Policy``.
     """
 
     def __init__(
@@ -52,8 +53,9 @@ class MLPPolicy(Policy):
         context: int = 0,
         gain: float = 1.0,
         bias: float = 0.0,
+        mask: slice | None = None,
     ) -> None:
-        super().__init__(observation_size, action_space, initial_log_std)
+        super().__init__(observation_size, action_space, initial_log_std, mask)
         self.sizes, self.context = (observation_size, *hidden, self.action_size), context
         self.gain, self.bias = gain, bias
 
@@ -92,7 +94,7 @@ class MLPPolicy(Policy):
         for i in range(last + 1):
             matrix, bias = weights[f"layer{i}.weight"], weights[f"layer{i}.bias"]
             if i == 0:
-                matrix, bias = self._fold(matrix, bias)
+                matrix, bias = self._fold(weights, matrix, bias)
             if i == 0 and self.context:
                 bias = bias + (weights["context"].unsqueeze(-2) @ weights["context.weight"]).squeeze(-2)
             if i > 0:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from metaduel.agents.policies.base import ActionSpace, Policy, Weights
+from metaduel.agents.policies.base import SCALE, SHIFT, ActionSpace, Policy, Weights, adapting
 from metaduel.envs.core.errors import InvalidInputError
 
 
@@ -20,6 +20,7 @@ class ModulePolicy(Policy):
         observation_size: d.
         action_space: Box or Discrete.
         initial_log_std: see ``Policy``.
+        mask: see ``Policy``.
 
     Raises:
         InvalidInputError: the module has buffers (such as batch statistics), which cannot be adapted per task, or its
@@ -32,8 +33,9 @@ class ModulePolicy(Policy):
         observation_size: int,
         action_space: ActionSpace,
         initial_log_std: float = 0.0,
+        mask: slice | None = None,
     ) -> None:
-        super().__init__(observation_size, action_space, initial_log_std)
+        super().__init__(observation_size, action_space, initial_log_std, mask)
         self._build = build
         with torch.random.fork_rng(devices=[]):  # making the template must not move anybody's random numbers
             self._module = build()
@@ -60,7 +62,9 @@ class ModulePolicy(Policy):
 
     def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, M, A]."""
-        own = {name: value for name, value in prepared.items() if name != "log_std"}
-        seen = self._normalised(observation)
+        own = {name: value for name, value in adapting(prepared).items() if name != "log_std"}
+        seen = observation
+        if SHIFT in prepared:
+            seen = (observation - prepared[SHIFT].unsqueeze(1)) * prepared[SCALE].unsqueeze(1)
         result: Tensor = vmap(lambda w, x: functional_call(self._module, w, (x,)))(own, seen)
         return self._masked(result, observation)

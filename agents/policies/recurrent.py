@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metaduel.agents.policies.base import ActionSpace, Policy, Weights
+from metaduel.agents.policies.base import ActionSpace, Carry, Policy, Weights
 
 
 class _Joined(torch.autograd.Function):
@@ -44,21 +44,22 @@ class RecurrentPolicy(Policy):
         action_space: Box or Discrete.
         units: width of the memory.
         initial_log_std: see ``Policy``.
+        mask: see ``Policy``.
     """
 
     gates: int  # blocks of ``units`` columns that input and memory are mapped to
     parts: int  # of what is carried
 
     def __init__(
-        self, observation_size: int, action_space: ActionSpace, units: int = 64, initial_log_std: float = 0.0
+        self,
+        observation_size: int,
+        action_space: ActionSpace,
+        units: int = 64,
+        initial_log_std: float = 0.0,
+        mask: slice | None = None,
     ) -> None:
-        super().__init__(observation_size, action_space, initial_log_std)
+        super().__init__(observation_size, action_space, initial_log_std, mask)
         self.units = units
-
-    @property
-    def input_size(self) -> int:
-        """Numbers that it is given at a step."""
-        return self.observation_size + self.remembered[1]
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -66,8 +67,8 @@ class RecurrentPolicy(Policy):
         return ("output.weight", "output.bias", "log_std")
 
     @property
-    def remembered(self) -> tuple[int, int]:
-        """Numbers that are carried from step to step: memory; previous action and reward."""
+    def carried(self) -> tuple[int, int]:
+        """See ``Policy``: memory; previous action and reward."""
         return self.parts * self.units, self.action_size + 1
 
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
@@ -90,9 +91,26 @@ class RecurrentPolicy(Policy):
             weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype)
         return weights
 
-    def remember(self, action: Tensor, reward: Tensor) -> Tensor:
+    def remember(self, carry: Carry, action: Tensor, reward: Tensor) -> Carry:
+        """See ``Policy``."""
+        return Carry(carry.memory, self.noted(action, reward))
+
+    def noted(self, action: Tensor, reward: Tensor) -> Tensor:
         """What the next input holds beside the observation, [N, M, A + 1]: ``action`` as sampled, ``reward`` [N, M]."""
         return torch.cat([self.shown(action).to(reward.dtype), reward.unsqueeze(-1)], -1)
+
+    def choose(
+        self, prepared: Weights, given: Tensor, carry: Carry, scaled_noise: Tensor | None
+    ) -> tuple[Tensor, Carry]:
+        """See ``Policy``."""
+        out, carry = self.advance(prepared, given, carry)
+        if scaled_noise is None:
+            return self.head(prepared, out).mode(), carry
+        return self.pick(prepared, out, scaled_noise), carry
+
+    def end_episode(self, prepared: Weights, carry: Carry) -> Carry:
+        """See ``Policy``; nothing outlives an episode."""
+        return self.initial_carry(prepared, carry.memory.shape[1])
 
     def shown(self, action: Tensor) -> Tensor:
         """Actions as an input, [..., A]: cut to their bounds, or one-hot."""
@@ -100,14 +118,14 @@ class RecurrentPolicy(Policy):
 
     def prepare(self, weights: Weights) -> Weights:
         """Fold the normalisation of observations into the weights; the previous action and reward stay as they are."""
-        matrix, bias = self._fold(weights["input.weight"], weights["input.bias"])
+        matrix, bias = self._fold(weights, weights["input.weight"], weights["input.bias"])
         return {**weights, "input.weight": matrix, "input.bias": bias}
 
-    def advance(self, prepared: Weights, given: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """One step: input [N, M, d + A + 1] and memory [N, M, parts * units] give means or logits [N, M, A] and a new memory."""
-        state = self._cell(prepared, affine(prepared, "input", given), hidden.chunk(self.parts, -1))
+    def advance(self, prepared: Weights, given: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """See ``Policy``; inputs [N, M, d + A + 1], memory [N, M, parts * units]."""
+        state = self._cell(prepared, affine(prepared, "input", given), carry.memory.chunk(self.parts, -1))
         out = self._masked(affine(prepared, "output", state[0]), given)
-        return out, state[0] if len(state) == 1 else torch.cat(state, -1)
+        return out, carry._replace(memory=state[0] if len(state) == 1 else torch.cat(state, -1))
 
     def over_time(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, T, M, A] for whole episodes of inputs [N, T, M, d + A + 1]."""
@@ -123,7 +141,7 @@ class RecurrentPolicy(Policy):
 
     def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, M, A] at the first step of an episode, for inputs [N, M, d + A + 1]."""
-        return self.advance(prepared, observation, observation.new_zeros(*observation.shape[:2], self.remembered[0]))[0]
+        return self.advance(prepared, observation, self.initial_carry(prepared, observation.shape[1]))[0]
 
     @abstractmethod
     def _cell(self, prepared: Weights, given: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -105,7 +105,6 @@ class PerState(LookupPolicy):
 
     def logits(self, weights: Weights) -> Tensor:
         """What the policy answers in every state."""
-        self.policy.statistics = self.statistics
         first = next(iter(weights.values()))
         every = torch.eye(self.states, dtype=first.dtype, device=first.device).expand(first.shape[0], -1, -1)
         return self.policy.outputs(self.policy.prepare(weights), every)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metaduel.agents.policies.base import stack
-from metaduel.agents.policies.memory import MemoryPolicy
+from metaduel.agents.rollout import Learner
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core import few_shot
 from metaduel.benchmarks.core.few_shot import ADAPT, RATES, TEST, Contender, Protocol, Result
@@ -28,9 +28,10 @@ from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES, GameSpec, Role, Split, other
 from metaduel.envs.core.tasks import check_split, task_rows
-from metaduel.meta.adaptation.inner import adapt_step, rate_at
+from metaduel.meta.adaptation.inner import adapt
 from metaduel.meta.problems.duels import DuelProblem, Matches
 from metaduel.meta.problems.problem import Players
+from metaduel.meta.runs.agent import Agent
 from metaduel.meta.runs.checkpoint import read_config
 from metaduel.meta.runs.load import Run, load
 from metaduel.meta.runs.players import Network
@@ -239,9 +240,9 @@ def _play(
 ) -> list[Table]:
     """One contender on the headline panel, and on the others at the shots that are reported there."""
     adapts = adapts and protocol.shots > 0
-    if adapts and not len(player.rates):
+    if adapts and not player.adapter.adapts:
         player = few_shot.tune_rate(player, protocol, tasks=tuning_tasks)
-        tuned.append(Tuned(player.method, player.role, player.seed, round(float(player.rates[0]), 6)))
+        tuned.append(Tuned(player.method, player.role, player.seed, round(few_shot.rate_of(player), 6)))
     spec, shots = player.duel.spec, protocol.shots + 1 if adapts else 1
     tables = [_rows(few_shot.evaluate(player, protocol), spec, shots)]
     for panel in others:
@@ -296,8 +297,12 @@ def both_adapt(run: Run, protocol: Protocol) -> list[Table]:
     history = _adapt_at_once(support, run, last)
 
     def test(protagonist: int, adversary: int) -> dict[Role, Array]:
-        players = {"protagonist": history[protagonist]["protagonist"], "adversary": history[adversary]["adversary"]}
-        data = query.collect(players, 0)  # type: ignore[arg-type]
+        players: dict[Role, Learner] = {
+            "protagonist": history[protagonist]["protagonist"],
+            "adversary": history[adversary]["adversary"],
+        }
+        carries = {role: player.carry for role, player in players.items() if player.carry is not None}
+        data = query.collect({role: player.weights for role, player in players.items()}, 0, carries)
         return {role: one.returns.double().numpy().round(_DECIMALS) for role, one in data.items()}
 
     played = {(a, b): test(a, b) for a, b in {*((k, k) for k in range(last + 1)), (0, last), (last, 0)}}
@@ -320,20 +325,24 @@ def both_adapt(run: Run, protocol: Protocol) -> list[Table]:
     return tables
 
 
-def _adapt_at_once(support: DuelProblem, run: Run, shots: int) -> list[Players]:
-    """Both players' stacked weights at every shot."""
-    players: Players = {role: stack(run.agent(role).weights, n) for role, n in support.tasks.items()}
-    history = [players]
+def _adapt_at_once(support: DuelProblem, run: Run, shots: int) -> list[dict[Role, Learner]]:
+    """Both players at every shot."""
+    agents: dict[Role, Agent] = {role: run.agent(role) for role in support.tasks}
+    if all(agent.policy.lasting for agent in agents.values()):
+        return _remember_at_once(support, agents, shots)
+    players: Players = {role: stack(agent.weights, support.tasks[role]) for role, agent in agents.items()}
+    rates = {role: agent.rates for role, agent in agents.items()}
+    history = adapt(support, {r: {n: v.clone() for n, v in w.items()} for r, w in players.items()}, rates, shots)
+    return [{role: Learner(agent.policy, now.players[role]) for role, agent in agents.items()} for now in history]
+
+
+def _remember_at_once(support: DuelProblem, agents: dict[Role, Agent], shots: int) -> list[dict[Role, Learner]]:
+    weights: Players = {role: stack(agent.weights, support.tasks[role]) for role, agent in agents.items()}
+    carries = {role: agent.policy.initial_carry(weights[role], 1) for role, agent in agents.items()}
+    history = [carries]
     for shot in range(shots):
-        if all(isinstance(policy, MemoryPolicy) for policy in support.policies.values()):
-            history.append(support.remember(history[-1], shot))
-            continue
-        leaves: Players = {
-            role: {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
-            for role, weights in history[-1].items()
-        }
-        losses = support.losses(leaves, shot).support
-        rates = {role: rate_at(run.agent(role).rates, shot) for role in leaves}
-        after = adapt_step(leaves, losses, rates, create_graph=False)
-        history.append({role: {n: v.detach() for n, v in weights.items()} for role, weights in after.items()})
-    return history
+        history.append(support.in_turn(weights, shot * support.episodes, support.episodes, history[-1])[1])
+    return [
+        {role: Learner(agent.policy, weights[role], carry=now[role]) for role, agent in agents.items()}
+        for now in history
+    ]

@@ -14,10 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from metaduel.agents.objective.config import LossConfig
-from metaduel.agents.policies.base import Policy, Weights
+from metaduel.agents.adapter import Adapter, FixedPlayer
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.game import Player
@@ -25,8 +23,8 @@ from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import GameSpec, Role, Split, Task, other
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
 from metaduel.envs.players.names import load_player, names
-from metaduel.envs.players.play import play
 from metaduel.envs.players.scripted import scripted
+from metaduel.meta.adaptation.adapters import GradientAdapter
 from metaduel.meta.adaptation.few_shot import adapt_and_test
 from metaduel.meta.runs.load import Run
 
@@ -81,11 +79,8 @@ class Contender(NamedTuple):
     method: str
     seed: int
     role: Role
-    duel: Duel
-    policy: Policy
-    start: Weights
-    rates: Tensor  # [K] or [K, ...], see inner.step_sizes; empty: it does not adapt, and its returns are the same at every shot
-    loss: LossConfig
+    duel: Duel  # as the player sees it
+    adapter: Adapter
 
 
 class Result(NamedTuple):
@@ -103,16 +98,16 @@ def contender(run: Run, role: Role, method: str | None = None) -> Contender:
     """The player that a run trained, with the rates that it learned."""
     agent = run.agent(role)
     name = method or ("informed" if run.config.informed else run.config.method)
-    rates = agent.rates[:0] if run.config.informed else agent.rates
-    return Contender(name, run.config.seed, role, run.duel, agent.policy, agent.weights, rates, agent.loss)
+    agent = replace(agent, rates=agent.rates[:0]) if run.config.informed else agent
+    return Contender(name, run.config.seed, role, run.duel, agent.adapter)
 
 
 def random_start(run: Run, role: Role) -> Contender:
     """The same network with fresh weights, of the run's seed; its rate is yet to be tuned."""
     agent = run.agent(role)
     weights = agent.policy.init(derive_seed(run.config.seed, RANDOM_START))
-    empty = agent.rates[:0]
-    return Contender("random start", run.config.seed, role, run.duel, agent.policy, weights, empty, agent.loss)
+    fresh = replace(agent, weights=weights, rates=agent.rates[:0])
+    return Contender("random start", run.config.seed, role, run.duel, fresh.adapter)
 
 
 def evaluate(player: Contender, protocol: Protocol) -> Result:
@@ -131,10 +126,9 @@ def against(player: Contender, protocol: Protocol, opponents: Sequence[str]) -> 
 def _run(
     player: Contender, protocol: Protocol, opponents: Sequence[str], adapt_seed: int, test_seed: int
 ) -> npt.NDArray[np.float64]:
-    shots = protocol.shots if len(player.rates) else 0
+    shots = protocol.shots if player.adapter.adapts else 0
     result = adapt_and_test(
-        player.duel, player.policy, player.role, player.start, player.rates, player.loss,
-        task_rows(player.duel.spec, protocol.task_list(player.duel.spec), {}),
+        player.duel, player.adapter, player.role, task_rows(player.duel.spec, protocol.task_list(player.duel.spec), {}),
         [load_player(player.duel, other(player.role), name) for name in opponents],
         shots=shots, episodes=protocol.episodes, test_episodes=protocol.test_episodes,
         adapt_seed=adapt_seed, test_seed=test_seed, deterministic=protocol.actions == "mode",
@@ -145,16 +139,37 @@ def _run(
 def tune_rate(player: Contender, protocol: Protocol, rates: Sequence[float] = RATES, tasks: int = 40) -> Contender:
     """Give a contender the constant rate with the best mean return over all shots, on the validation split against
     training opponents.
+
+    Raises:
+        InvalidInputError: it does not adapt by gradient steps.
     """
     on = replace(protocol, tasks="validation", opponents="train", task_count=min(tasks, protocol.task_count))
     opponents = names(player.duel.spec, other(player.role), "train")
-    scores = []
-    for rate in rates:
-        trial = player._replace(rates=torch.full((1,), rate))
-        returns = _run(trial, on, opponents, derive_seed(0, TUNE_ADAPT), derive_seed(0, TUNE_TEST))
-        # A rate that blows up scores nothing.
-        scores.append(float(np.nan_to_num(returns[1:].mean(), nan=-np.inf)))
-    return player._replace(rates=torch.full((1,), rates[int(np.argmax(scores))]))
+    trials = [with_rate(player, rate) for rate in rates]
+    found = [_run(one, on, opponents, derive_seed(0, TUNE_ADAPT), derive_seed(0, TUNE_TEST)) for one in trials]
+    # A rate that blows up scores nothing.
+    scores = [float(np.nan_to_num(returns[1:].mean(), nan=-np.inf)) for returns in found]
+    return trials[int(np.argmax(scores))]
+
+
+def with_rate(player: Contender, rate: float) -> Contender:
+    """A contender with one constant rate for all its updates.
+
+    Raises:
+        InvalidInputError: it does not adapt by gradient steps.
+    """
+    return player._replace(adapter=replace(_gradient(player), rates=torch.full((1,), rate)))
+
+
+def rate_of(player: Contender) -> float:
+    """The first step size of a contender that has one for all weights."""
+    return float(_gradient(player).rates[0])
+
+
+def _gradient(player: Contender) -> GradientAdapter:
+    if not isinstance(player.adapter, GradientAdapter):
+        raise InvalidInputError(f"{player.method} adapts without gradient steps: it has no rate")
+    return player.adapter
 
 
 def evaluate_scripted(
@@ -174,19 +189,4 @@ def evaluate_player(
     spec: GameSpec, role: Role, protocol: Protocol, method: str, player: Player, horizon: int | None = None
 ) -> Result:
     """Any player that does not adapt, as it is, under the name ``method``: the same returns at every shot."""
-    duel = Duel(spec.make_game(), horizon)
-    opponents = names(spec, other(role), protocol.opponents)
-    rows = task_rows(spec, protocol.task_list(spec), {})
-    params = duel.game.params_from_rows(rows.repeat(len(opponents), 1).repeat_interleave(protocol.test_episodes, 0))
-    per_opponent = rows.shape[0] * protocol.test_episodes
-    parts = []
-    for i, opponent in enumerate(opponents):
-        part = slice(i * per_opponent, (i + 1) * per_opponent)
-        seeds = torch.arange(part.start, part.stop) + derive_seed(0, TEST)
-        pair = (player, load_player(duel, other(role), opponent))
-        seated = pair if role == "protagonist" else pair[::-1]
-        own = type(params)(*(column[part] for column in params))
-        parts.append(play(duel, seated, own, seeds, torch.zeros_like(seeds)).returns[:, int(role == "adversary")])
-    returns = torch.stack(parts).view(1, len(opponents), rows.shape[0], protocol.test_episodes)
-    block = np.repeat(returns.double().numpy(), protocol.shots + 1, 0)
-    return Result(method, -1, role, protocol, opponents, block)
+    return evaluate(Contender(method, -1, role, Duel(spec.make_game(), horizon), FixedPlayer(player)), protocol)

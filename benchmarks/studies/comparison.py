@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from metaduel.benchmarks.core import few_shot
 from metaduel.benchmarks.core.few_shot import Contender, Protocol
@@ -39,6 +40,7 @@ from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, Role, other
+from metaduel.meta.adaptation.adapters import adapter_of
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.load import Run, load
 from metaduel.meta.runs.players import make_duel, make_policy
@@ -215,8 +217,8 @@ class Comparison(Suite):
         for role in ROLES:
             policy = make_policy(config, duel, role)
             start = policy.init(derive_seed(seed, few_shot.RANDOM_START))
-            rates = next(iter(start.values())).new_empty(0)
-            player = Contender(RANDOM, seed, role, duel, policy, start, rates, config.objective)
+            adapter = adapter_of(role, policy, start, torch.zeros(0), config.objective)
+            player = Contender(RANDOM, seed, role, duel, adapter)
             tables.append(self._test(self._tuned(player, folder)))
         return concatenate(tables)
 
@@ -261,20 +263,20 @@ class Comparison(Suite):
 
     def _tuned(self, player: Contender, folder: Path) -> Contender:
         """With a rate, where it was not meta-learned; the choice is kept."""
-        if len(player.rates):
+        if player.adapter.adapts:
             return player
         path = folder / f"rate-{player.role}.json"
         if path.exists():
             rate = float(json.loads(path.read_text()))
         else:
-            rate = float(few_shot.tune_rate(player, self.protocol).rates[0])
+            rate = few_shot.rate_of(few_shot.tune_rate(player, self.protocol))
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps(rate).encode())
-        return player._replace(rates=next(iter(player.start.values())).new_tensor([rate]))
+        return few_shot.with_rate(player, rate)
 
     def _test(self, player: Contender) -> Table:
         found = few_shot.evaluate(player, self.protocol)
-        shots = len(found.returns) if len(player.rates) else 1
+        shots = len(found.returns) if player.adapter.adapts else 1
         game = player.duel.spec.name
         return self._rows(
             game, found.returns[:shots], player.role, player.method, player.seed, "held_out", found.opponents

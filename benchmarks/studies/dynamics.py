@@ -17,7 +17,7 @@ much as it is likely, and where they come from sampled plays.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core.metrics import estimate
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, number, rendered
+from metaduel.benchmarks.studies.enumerated import Listing
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
@@ -44,11 +45,12 @@ from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, Role, Task
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
 from metaduel.envs.repeated_matrix_game.values import one_shot_exploitability
-from metaduel.meta.adaptation.inner import adapt_step
+from metaduel.meta.adaptation.inner import adapt
 from metaduel.meta.adaptation.outer import OuterOptimiser
+from metaduel.meta.learners.learner import Learner, Optimiser, Starts, Update, adam
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.problems.duels import DuelProblem, Matches
-from metaduel.meta.problems.problem import Batch, Drawn, Losses, Players, Problem
+from metaduel.meta.problems.problem import Losses, Players, Problem, Tasks
 
 SPEC = find("RockPaperScissors")
 POLICY = MLPPolicy(10, SPEC.action_spaces["protagonist"], hidden=())
@@ -63,10 +65,7 @@ START, TRAIN, PLAYS, TEST = range(140, 144)  # purposes of the seeds, apart from
 # The game
 
 
-_EXACT = "every play is in it already: use a method that draws its data once, such as maml"
-
-
-class AllPlays:
+class AllPlays(Listing):
     """Every joint action once per task, weighted by its probability: a ``Problem`` whose losses are exact.
 
     Args:
@@ -93,22 +92,9 @@ class AllPlays:
             result[role] = policy_gradient_loss(log_prob, reward, torch.ones_like(reward), "dice", both.detach().exp())
         return Losses(result, result)
 
-    def draw(self, players: Players, shot: int) -> Drawn:
-        """See ``Problem.draw``."""
-        return lambda players, joint: self.losses(players, shot, joint)
-
-    def replay(self, clip: float | None, share: float = 1.0) -> Problem:
-        """Not supported: there is nothing sampled to use again."""
-        raise InvalidInputError(_EXACT)
-
-    def costs(self, shot: int) -> dict[Role, Tensor]:
-        """Not supported: nothing was drawn."""
-        raise InvalidInputError(_EXACT)
-
-    def drop(self, role: Role, tasks: list[int]) -> None:
-        """Leave out tasks, see ``Problem.drop``."""
-        stay = [n for n in range(len(self.payoffs)) if n not in tasks]
-        self.payoffs, self.tasks = self.payoffs[stay], dict.fromkeys(ROLES, len(stay))
+    def without(self, role: Role, tasks: Collection[int]) -> AllPlays:
+        """See ``Problem.without``."""
+        return AllPlays(self.payoffs[[n for n in range(len(self.payoffs)) if n not in tasks]])
 
 
 def first_play(weights: Weights) -> Tensor:
@@ -142,12 +128,31 @@ BATCHES = {"exact": exact, "sampled": sampled}  # gradients
 # The outer steps
 
 
-class Plain(MAML):
-    """Both players take Adam's step at once."""
+class Plain(Learner):
+    """Both players take Adam's step at once.
 
-    def outer_optimiser(self, params: Weights, lr: float) -> OuterOptimiser:
-        """See ``MAML``."""
-        return OuterOptimiser(params, lr, False, self.config.momentum, self.config.max_norm)
+    Args:
+        start: initial weights per player.
+        config: settings.
+        optimiser: makes the outer optimisers; None: plain ones.
+    """
+
+    def __init__(self, start: Players, config: MAMLConfig, optimiser: Optimiser | None = None) -> None:
+        def plain(params: Weights, lr: float) -> OuterOptimiser:
+            return OuterOptimiser(params, lr, False, config.momentum, config.max_norm)
+
+        self.maml = MAML(start, config, starts=Starts(start, config.outer_lr, optimiser or plain))
+        self.starts, self.parts = self.maml.starts, self.maml.parts
+
+    @property
+    def log_rates(self) -> dict[Role, Tensor]:
+        """Logarithms of the inner step sizes."""
+        assert self.maml.inner is not None
+        return self.maml.inner.log_rates
+
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """See ``Learner.update``."""
+        return self.maml.update(problem, lr_scale)
 
     def judged(self) -> tuple[Players, dict[Role, Tensor]]:
         """The starts and log step sizes that stand for what was learned."""
@@ -157,23 +162,22 @@ class Plain(MAML):
 class Optimistic(Plain):
     """As every method does it."""
 
-    def outer_optimiser(self, params: Weights, lr: float) -> OuterOptimiser:
-        """See ``MAML``."""
-        return MAML.outer_optimiser(self, params, lr)
+    def __init__(self, start: Players, config: MAMLConfig) -> None:
+        super().__init__(start, config, adam(len(start), config.momentum, config.max_norm))
 
 
 class Extragradient(Plain):
     """Both look ahead, and take the step from where they stand along the gradients that they find there."""
 
-    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
-        """See ``MAML.update``."""
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """See ``Learner.update``."""
         before = _copy(self.start, self.log_rates)
-        super().update(problem, lr_scale)
-        ahead = self.gradients(problem)
+        update = super().update(problem, lr_scale)
+        ahead = self.maml.gradients(problem)
         with torch.no_grad():
             for leaf, value in zip(_leaves(self.start, self.log_rates), _leaves(*before), strict=True):
                 leaf.copy_(value)
-        return self.step(ahead, lr_scale)
+        return update._replace(metrics=self.maml.step(ahead, lr_scale))
 
 
 class Averaged(Plain):
@@ -183,14 +187,14 @@ class Averaged(Plain):
         super().__init__(start, config)
         self._mean, self._steps = _copy(self.start, self.log_rates), 0
 
-    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
-        """See ``MAML.update``."""
-        metrics = super().update(problem, lr_scale)
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """See ``Learner.update``."""
+        update = super().update(problem, lr_scale)
         self._steps += 1
         with torch.no_grad():
             for mean, value in zip(_leaves(*self._mean), _leaves(self.start, self.log_rates), strict=True):
                 mean.lerp_(value, 1 / self._steps)
-        return metrics
+        return update
 
     def judged(self) -> tuple[Players, dict[Role, Tensor]]:
         """See ``Plain``."""
@@ -237,11 +241,8 @@ class Curve(NamedTuple):
 def adapted(start: Players, log_rates: dict[Role, Tensor], problem: Problem) -> Players:
     """Both players after their update, from one start each."""
     players: Players = {role: stack(start[role], n) for role, n in problem.tasks.items()}
-    leaves: Players = {
-        role: {n: value.detach().requires_grad_() for n, value in weights.items()} for role, weights in players.items()
-    }
-    rates = {role: value[0].exp().detach() for role, value in log_rates.items()}
-    return adapt_step(leaves, problem.losses(leaves, 0).support, rates, create_graph=False)
+    *_, now = adapt(problem, players, {role: value.exp().detach() for role, value in log_rates.items()}, 1)
+    return now.players
 
 
 def exploitability(players: Players, table: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ Both go through the shipped losses as a ``Problem``. What they are compared with
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple
 
@@ -29,7 +30,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
-from metaduel.meta.problems.problem import Drawn, Losses, Players, Problem
+from metaduel.meta.problems.problem import Batch, Losses, Players, Problem
 
 GAME = find("IteratedPrisonersDilemma").make_game()
 # Payoffs of two tasks, for own and other: (C, C), (C, D), (D, C), (D, D). Not symmetric, so that no symmetry hides a mistake.
@@ -40,33 +41,49 @@ BASELINE = torch.tensor([0.3, -0.2, 0.7, 0.1, -0.5], dtype=torch.float64)  # som
 _LISTED = "everything that can happen is in it already: use a method that draws its data once, such as maml"
 
 
-class _Listed:
-    """What a ``Problem`` of which nothing is sampled does not do."""
+class Listing(ABC):
+    """A ``Problem`` of which nothing is sampled: what can happen is listed."""
 
     tasks: dict[Role, int]
 
+    @abstractmethod
     def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
-        """See ``Problem.losses``."""
-        raise NotImplementedError
+        """Each player's loss per task at a shot, see ``Batch.losses``."""
 
-    def draw(self, players: Players, shot: int) -> Drawn:
-        """See ``Problem.draw``."""
-        return lambda players, joint: self.losses(players, shot, joint)
+    def draw(self, players: Players, shot: int) -> Listed:
+        """See ``Problem.draw``; nothing is drawn."""
+        return Listed(self, shot)
 
     def costs(self, shot: int) -> dict[Role, Tensor]:
-        """See ``Problem.costs``; not supported unless said otherwise."""
+        """See ``Played.costs``; not supported unless said otherwise."""
         raise InvalidInputError(_LISTED)
 
-    def drop(self, role: Role, tasks: list[int]) -> None:
+    def without(self, role: Role, tasks: Collection[int]) -> Problem:
         """Not supported: no update blows up here."""
         raise InvalidInputError(_LISTED)
 
-    def replay(self, clip: float | None, share: float = 1.0) -> Problem:
+
+class Listed(NamedTuple):
+    """A listing at one shot, see ``Played``."""
+
+    problem: Listing
+    shot: int
+    environment_steps: int = 0
+
+    def losses(self, players: Players, joint: bool = False) -> Losses:
+        """See ``Batch.losses``."""
+        return self.problem.losses(players, self.shot, joint)
+
+    def costs(self) -> dict[Role, Tensor]:
+        """See ``Played.costs``."""
+        return self.problem.costs(self.shot)
+
+    def replay(self, clip: float | None, share: float = 1.0) -> Batch:
         """Not supported: nothing was sampled that could be used again."""
         raise InvalidInputError(_LISTED)
 
 
-class AllTrajectories(_Listed):
+class AllTrajectories(Listing):
     """Every trajectory of a short iterated prisoner's dilemma, once per task of ``TASKS``, in float64.
 
     Args:
@@ -259,7 +276,7 @@ POINTS: dict[Role, Tensor] = {
 JOINT = torch.tensor(list(itertools.product((0, 1), repeat=2)))  # [4, 2] (protagonist's, adversary's)
 
 
-class AllBatches(_Listed):
+class AllBatches(Listing):
     """Every sequence of K batches that the updates of one play may be given, as one task each. What is at the end of a sequence
     weighs as much as the sequence is likely, and the loss there is an expectation.
 

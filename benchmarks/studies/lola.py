@@ -39,7 +39,9 @@ from metaduel.envs.core.spec import ROLES, Role
 from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
 from metaduel.meta.adaptation.outer import Named, OuterOptimiser
-from metaduel.meta.learners.mapg import MAPG, MAPGConfig
+from metaduel.meta.learners.learner import Starts
+from metaduel.meta.learners.maml import MAML
+from metaduel.meta.learners.mapg import MAPGConfig, look_ahead
 from metaduel.meta.problems.duels import DuelProblem, Matches
 from metaduel.meta.problems.problem import Players
 
@@ -241,16 +243,12 @@ class Descent(OuterOptimiser):
         return float(torch.stack([(g * g).sum() for g in gradients.values()]).sum().sqrt())
 
 
-class SideBySide(MAPG):
+class SideBySide(Starts):
     """Pairs of learners that have nothing to do with each other: the starts are stacked, one for each pair."""
 
     def stacked(self, role: Role, tasks: int) -> Weights:
-        """See ``MAML.stacked``."""
-        return self.start[role]
-
-    def outer_optimiser(self, params: Weights, lr: float) -> OuterOptimiser:
-        """See ``MAML.outer_optimiser``."""
-        return Descent(params, lr)
+        """See ``Starts``."""
+        return self.weights[role]
 
 
 def learn(suite: Lola, count: int, rate: float) -> Array:
@@ -274,7 +272,7 @@ def learn(suite: Lola, count: int, rate: float) -> Array:
     return torch.stack(looks).numpy()
 
 
-def make(suite: Lola, count: int, rate: float, horizon: int) -> SideBySide:
+def make(suite: Lola, count: int, rate: float, horizon: int) -> MAML:
     """The learner of all runs."""
     generator = torch.Generator().manual_seed(START)
     runs = suite.seeds + suite.validation_seeds
@@ -288,7 +286,7 @@ def make(suite: Lola, count: int, rate: float, horizon: int) -> SideBySide:
         steps=count, inner_lr=(rate or 1.0) * scale, outer_lr=suite.outer_lr * scale * runs, terms=("peer",), peer=True,
         learn_inner_lr=False, inner_lr_per="step", outer_shots="last", recompute=True,
     )  # fmt: skip
-    return SideBySide(start, config)
+    return MAML(start, config, objective=look_ahead, starts=SideBySide(start, config.outer_lr, Descent))
 
 
 def expected(start: Players, payoffs: Tensor, horizon: int) -> Tensor:

@@ -46,7 +46,7 @@ from metaduel.envs.core.spec import ROLES, GameSpec, Role, Split
 from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.repeated_matrix_game import PERSONAS
 from metaduel.envs.repeated_matrix_game.opponents import memory_one_tables
-from metaduel.meta.adaptation.inner import adapt_step, rate_at, unroll
+from metaduel.meta.adaptation.inner import Through, adapt_step, leaves, rate_at, unroll
 from metaduel.meta.problems.duels import DuelProblem, Matches
 from metaduel.meta.problems.personas import Personas
 from metaduel.meta.problems.problem import Given, Losses, Players
@@ -402,19 +402,19 @@ def play(meeting: Meeting, start: Weights, rule: Rule, shots: int) -> Array:
     """Let both learn; mean returns [shots + 1, personas] of the player."""
     problem, persona = meeting.problem, meeting.persona
     players: Players = {OWN: stack(start, problem.tasks[OWN]), PEER: persona.weights}
+    returns: list[Tensor] = []
     for shot in range(shots + 1):
-        leaves: Players = {
-            role: {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
-            for role, weights in players.items()
-        }
-        losses = problem.losses(leaves, shot)
+        now = leaves({r: {name: value.clone() for name, value in weights.items()} for r, weights in players.items()})
+        batch = problem.draw(now, shot)
+        returns.append(batch.returns[OWN])
         if shot < shots:
+            losses = batch.losses(now)
             after = adapt_step(
-                leaves, losses.support, {PEER: torch.tensor(persona.rate)}, create_graph=False, moving=(PEER,)
+                now, losses.support, {PEER: torch.tensor(persona.rate)}, create_graph=False, moving=(PEER,)
             )
-            players = {OWN: rule(leaves, losses, shot), PEER: after[PEER]}
-    returns: Array = torch.stack([one[OWN] for one in problem.returns]).double().numpy()
-    return returns
+            players = {OWN: rule(now, losses, shot), PEER: after[PEER]}
+    found: Array = torch.stack(returns).double().numpy()
+    return found
 
 
 def still(players: Players, losses: Losses, shot: int) -> Weights:
@@ -436,9 +436,8 @@ def look_ahead(meeting: Meeting, count: int, rate: Tensor) -> Rule:
 
     def rule(players: Players, losses: Losses, shot: int) -> Weights:
         rates = {OWN: torch.zeros(count, 1), PEER: torch.full((count, 1), meeting.persona.rate)}
-        history = unroll(
-            meeting.imagined, players, rates, count, True, True, (PEER,), recompute=True, first=shot * (count + 1)
-        )
+        through = Through(joint=True, recompute=True)
+        history, _ = unroll(meeting.imagined, players, rates, count, through, (PEER,), first=shot * (count + 1))
         own = players[OWN]
         gradients = torch.autograd.grad(history[-1].query[OWN].sum(), list(own.values()))
         return {name: value - rate * g for (name, value), g in zip(own.items(), gradients, strict=True)}

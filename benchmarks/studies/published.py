@@ -67,8 +67,8 @@ def returns(folder: Path) -> Array:
         )
     return (
         adapt_and_test(
-            run.duel, agent.policy, "protagonist", agent.weights, agent.rates, agent.loss,
-            task_rows(run.duel.spec, published_tasks(), {}), [load_player(run.duel, "adversary", "idle")],
+            run.duel, agent.adapter, "protagonist", task_rows(run.duel.spec, published_tasks(), {}),
+            [load_player(run.duel, "adversary", "idle")],
             shots=SHOTS, episodes=TRAJECTORIES, test_episodes=TRAJECTORIES,
             adapt_seed=derive_seed(run.config.seed, ADAPT), test_seed=derive_seed(run.config.seed, TEST),
         )

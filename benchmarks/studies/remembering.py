@@ -14,14 +14,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import Policy, Weights
+from metaduel.agents.policies.base import Carry, Policy, Weights
 from metaduel.agents.policies.memory import MemoryPolicy
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.errors import check_whole
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.envs.core.tasks import task_rows
-from metaduel.meta.adaptation.inner import adapt_step
+from metaduel.meta.adaptation.inner import adapt_step, constants, leaves
 from metaduel.meta.learners.rl2 import RL2
 from metaduel.meta.problems.chains import Chain
 from metaduel.meta.problems.duels import DuelProblem, Matches
@@ -103,17 +103,16 @@ def play(problem: DuelProblem, weights: Weights, persona: Given, shots: int, the
 def meeting(problem: DuelProblem, weights: Weights, persona: Given, shots: int, them: Personas) -> list[Trajectories]:
     """The player's trajectories [1, T, personas x lines, ...] of every shot, with memories that last."""
     players: Players = {OWN: weights, PEER: persona.weights}
+    carries: dict[Role, Carry] = {}
     kept = []
     for shot in range(shots + 1):
-        data = problem.collect(players, shot)
+        data = problem.collect(players, shot, carries)
         kept.append(data[OWN])
-        memory = data[OWN].memory
-        assert memory is not None
-        leaves = {name: value.detach().clone().requires_grad_() for name, value in players[PEER].items()}
-        loss, _ = them.loss.evaluate(them.policy, leaves, data[PEER])
-        after = adapt_step({PEER: leaves}, {PEER: loss}, {PEER: torch.tensor(persona.rate)}, create_graph=False)[PEER]
-        players = {
-            OWN: {**weights, "memory.start": memory},
-            PEER: {name: value.detach() for name, value in after.items()},
-        }
+        carry = data[OWN].carry
+        assert carry is not None
+        carries = {OWN: carry}
+        peer = leaves({PEER: {name: value.clone() for name, value in players[PEER].items()}})
+        loss, _ = them.loss.evaluate(them.policy, peer[PEER], data[PEER])
+        after = adapt_step(peer, {PEER: loss}, {PEER: torch.tensor(persona.rate)}, create_graph=False)
+        players = {OWN: weights, **constants(after)}
     return kept

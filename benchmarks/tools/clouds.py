@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -17,6 +18,8 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
+from metaduel.agents.adapter import adaptation
+from metaduel.agents.arena import GameArena
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core.metrics import estimate
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
@@ -28,8 +31,6 @@ from metaduel.envs.core.tasks import frozen_tasks, task_rows
 from metaduel.envs.forgery.distance import draw_real, energy_distance
 from metaduel.envs.forgery.game import EXTENT
 from metaduel.envs.players.names import load_player, names
-from metaduel.meta.adaptation.few_shot import adapt_and_test
-from metaduel.meta.problems.duels import DuelProblem, Matches
 from metaduel.meta.runs.load import Run, load
 from metaduel.meta.runs.players import initial_weights
 
@@ -64,22 +65,18 @@ def clouds(run: Run, tasks: int, shots: int, episodes: int, test_episodes: int =
         trained: False: the same network with the weights that the run began with.
     """
     agent, spec = run.protagonist, run.duel.spec
-    start = agent.weights if trained else initial_weights({"protagonist": agent.policy}, run.config.seed)["protagonist"]
+    if not trained:
+        agent = replace(agent, weights=initial_weights({"protagonist": agent.policy}, run.config.seed)["protagonist"])
     judges = [load_player(run.duel, "adversary", name) for name in names(spec, "adversary", "held_out")]
     rows = task_rows(spec, frozen_tasks(spec, "held_out")[:tasks], {})
-    matches = Matches(rows.repeat(len(judges), 1), against_adversaries=[(judge, tasks) for judge in judges])
-    query = DuelProblem(
-        run.duel, {"protagonist": agent.policy}, matches, test_episodes, derive_seed(0, TEST), agent.loss
+    arena, test = (
+        GameArena(run.duel, "protagonist", rows, judges, count, derive_seed(0, purpose))
+        for count, purpose in ((max(episodes, 1), ADAPT), (test_episodes, TEST))
     )
     made, apart = [], []
-    for shot in range(shots + 1):
-        # Adapting anew up to each shot gives the same weights on the way: the noise belongs to the shot.
-        weights = adapt_and_test(
-            run.duel, agent.policy, "protagonist", start, agent.rates, agent.loss, rows, judges, shots=shot,
-            episodes=episodes, test_episodes=1, adapt_seed=derive_seed(0, ADAPT), test_seed=derive_seed(0, TEST),
-        ).weights  # fmt: skip
-        action = query.collect({"protagonist": weights}, 0)["protagonist"].action
-        points = EXTENT * agent.policy.clip(action).flatten(1, 2).view(len(judges), tasks, -1, 2)
+    for player in adaptation(agent.adapter, arena, shots):
+        action = test.test(player).action
+        points = EXTENT * agent.policy.clip(action).reshape(len(judges), tasks, -1, 2)
         apart.append(energy_distance(points, real_samples(tasks, points.shape[2])).mean(0))
         made.append(points.transpose(0, 1).flatten(1, 2))
     method = run.config.method if trained else "untrained"
@@ -149,7 +146,7 @@ def main(
         if run.config.game != "Forgery" or "protagonist" not in run.agents or run.config.informed:
             raise InvalidInputError(f"{folder} trained no generator of Forgery that has to find out what is real")
     configure(1)
-    found = [clouds(run, tasks, shots if len(run.protagonist.rates) else 0, episodes) for run in loaded]
+    found = [clouds(run, tasks, shots if run.protagonist.adapter.adapts else 0, episodes) for run in loaded]
     found.append(clouds(loaded[0], tasks, 0, episodes, trained=False))
     made = sheet(found, 500)
     write_atomic(out / "clouds.md", made.markdown().encode())

@@ -147,7 +147,7 @@ def bits(value: Tensor) -> bytes:
 def run_digests(folder: Path) -> dict[str, str]:
     """Of a run folder: its starts after the last iteration, and its metrics."""
     tensors, _ = load_checkpoint(folder / LAST)
-    starts = {name: value for name, value in tensors.items() if "/start/" in name and not name.startswith("best/")}
+    starts = {n: v for n, v in tensors.items() if "/start/" in n and not n.startswith("best/") and "/fixed." not in n}
     with (folder / "metrics.csv").open(newline="") as file:
         rows = [{name: row[name] for name in sorted(row) if name != "seconds"} for row in csv.DictReader(file)]
     numbers = json.dumps([{name: row[name] for name in row if row[name]} for row in rows])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+from metaduel.agents.rollout import Learner
 from metaduel.benchmarks.core.few_shot import ADAPT, TEST
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.game import Player
@@ -44,19 +45,15 @@ def film_adaptation(
     for name, value in (("shots", shots), ("episodes", episodes)):
         check_whole(name, value)
     agent, spec = run.agent(role), run.duel.spec
-    if not len(agent.rates):
+    if not agent.adapter.adapts:
         raise InvalidInputError(f"the {role} was trained without adaptation: it has no inner rates (use method maml)")
     rival = load_player(run.duel, other(role), opponent)
-    stages, returns = [], []
-    for shot in range(shots + 1):
-        # Adapting anew up to each shot gives the same weights on the way: the noise belongs to the shot.
-        result = adapt_and_test(
-            run.duel, agent.policy, role, agent.weights, agent.rates, agent.loss, task_rows(spec, [task], {}), [rival],
-            shots=shot, episodes=episodes, test_episodes=100,
-            adapt_seed=derive_seed(seed, ADAPT), test_seed=derive_seed(seed, TEST),
-        )  # fmt: skip
-        stages.append(replace(agent, weights={name: value.squeeze(0) for name, value in result.weights.items()}))
-        returns.append(float(result.returns[-1].mean()))
+    result = adapt_and_test(
+        run.duel, agent.adapter, role, task_rows(spec, [task], {}), [rival], shots=shots, episodes=episodes,
+        test_episodes=100, adapt_seed=derive_seed(seed, ADAPT), test_seed=derive_seed(seed, TEST),
+    )  # fmt: skip
+    stages = [agent.after(cast(Learner, player)) for player in result.players]
+    returns = result.returns.mean((1, 2, 3)).tolist()
     write_video(path, _frames(run, role, stages, rival, opponent, task, seed), spec.fps)
     return returns
 

@@ -22,11 +22,10 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metaduel.agents.objective.returns import discounted_returns, gae, normalise
-from metaduel.agents.policies.base import Policy, Weights
+from metaduel.agents.policies.base import Policy, Weights, adapting, normalisation, stack
 from metaduel.agents.policies.mlp import MLPPolicy
-from metaduel.agents.policies.recurrent import RecurrentPolicy
 from metaduel.agents.policies.statistics import RunningStatistics
-from metaduel.agents.rollout import Learner, Sitting, rollout
+from metaduel.agents.rollout import Learner, Seated, Sitting, Taught, rollout
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
@@ -124,8 +123,8 @@ class Population:
         self.size = len(bonuses) * budget.seeds
         seeds = list(range(budget.seeds)) * len(bonuses)
         self.weights = _stacked([policy.init(derive_seed(INIT, seed)) for seed in seeds])
-        self.memory = isinstance(policy, RecurrentPolicy)
-        width = policy.input_size if isinstance(policy, RecurrentPolicy) else policy.observation_size
+        self.memory = any(policy.carried)
+        width = policy.input_size
         # The mean of a Gaussian that nobody draws from: the value, given what the policy is given and the time.
         self.critic = MLPPolicy(width + 1, spaces.Box(-np.inf, np.inf, (1,)), gain=GAIN, bias=BIAS)
         self.judges = _stacked([self.critic.init(derive_seed(CRITIC, seed)) for seed in seeds])
@@ -141,7 +140,7 @@ class Population:
     def train(self, told: Told) -> tuple[Tensor, Tensor]:
         """Returns on the panel after three quarters of the training and at its end: [bonuses, seeds, tasks] each."""
         pool = task_rows(self.duel.spec, sample_tasks(self.duel.spec, _POOL, "train", derive_seed(POOL)), {})
-        optimiser = torch.optim.Adam([{"params": list(w.values())} for w in (self.weights, self.judges)])
+        optimiser = torch.optim.Adam([{"params": list(adapting(w).values())} for w in (self.weights, self.judges)])
         total, rates = self.budget.iterations, (self.budget.learning_rate, self.budget.critic_rate)
         taught = 0 if self.teacher is None else math.ceil(LESSONS * total)
         settled = taught and taught + math.ceil(SETTLING * total)
@@ -170,7 +169,9 @@ class Population:
         """Count a batch into what observations are normalised by, from the next one on."""
         self.statistics.add(data.observation, data.alive)
         self.critic_statistics.add(self._timed(data.observation), data.alive)
-        self.policy.statistics, self.critic.statistics = self.statistics.statistics, self.critic_statistics.statistics
+        for weights, seen in ((self.weights, self.statistics), (self.judges, self.critic_statistics)):
+            if seen.statistics is not None:
+                weights |= stack(normalisation(seen.statistics), self.size)
         self.length = float(data.alive.sum(1).mean())
 
     def _timed(self, observation: Tensor) -> Tensor:
@@ -191,7 +192,7 @@ class Population:
         pick = torch.randint(len(pool), (n * episodes,), generator=torch.Generator().manual_seed(seed))
         seeds = torch.arange(n * episodes) + seed
         data = self._rollout(pool[pick], [self.opponents[i] for i in met], episodes, seeds, teacher)
-        return Trajectories(*(_per_player(part, self.size) for part in data[:4]))
+        return data.map(lambda part: _per_player(part, self.size))
 
     def _rollout(
         self, rows: Tensor, opponents: Sequence[Player], episodes: int, seeds: Tensor, teacher: Player | None = None
@@ -201,8 +202,10 @@ class Population:
             name: value.detach().repeat(len(opponents), *[1] * (value.dim() - 1))
             for name, value in self.weights.items()
         }
-        learners = [Sitting(slice(0, len(opponents) * self.size), Learner(self.policy, weights, teacher=teacher))]
-        scripted = [Sitting(slice(i * self.size, (i + 1) * self.size), one) for i, one in enumerate(opponents)]
+        learner = Learner(self.policy, weights)
+        actor = learner if teacher is None else Taught(learner, teacher)
+        learners = [Sitting(slice(0, len(opponents) * self.size), actor)]
+        scripted = [Sitting(slice(i * self.size, (i + 1) * self.size), Seated(one)) for i, one in enumerate(opponents)]
         seats = (learners, scripted) if self.role == "protagonist" else (scripted, learners)
         params = self.duel.game.params_from_rows(rows)
         data = rollout(self.duel, params, seats, episodes, seeds, torch.zeros_like(seeds))[ROLES.index(self.role)]

@@ -45,8 +45,10 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import ROLES, Role
-from metaduel.meta.adaptation.inner import unroll
+from metaduel.meta.adaptation.inner import Through, unroll
 from metaduel.meta.learners.e_maml import EMAML
+from metaduel.meta.learners.joint import Joint
+from metaduel.meta.learners.learner import Learner
 from metaduel.meta.learners.maml import MAML
 from metaduel.meta.learners.mapg import MAPG
 from metaduel.meta.learners.methods import METHODS, Method
@@ -54,7 +56,7 @@ from metaduel.meta.learners.promp import ProMP
 from metaduel.meta.learners.reptile import Reptile
 from metaduel.meta.learners.trpo import TRPO
 from metaduel.meta.problems.duels import DuelProblem, Matches
-from metaduel.meta.problems.problem import Players, Problem
+from metaduel.meta.problems.problem import Losses, Players, Problem
 
 RATE = 1.5  # step size of the updates; the objective is a return per step
 STEPS = (1, 2, 3)  # K
@@ -62,7 +64,7 @@ HORIZON, DISCOUNT = 3, 0.9
 HEAD = ("layer0.bias",)  # what ANIL adapts
 BATCH = 2  # episodes of each batch that E-MAML's updates are given
 BOUND = 1e-6  # relative error of a proof
-KNOWN = (MAML, TRPO, ProMP, MAPG, EMAML, Reptile)  # learners whose declared objective is written out here
+KNOWN = (MAML, Joint, TRPO, ProMP, MAPG, EMAML, Reptile)  # learners whose declared objective is written out here
 SAMPLED_HORIZON, ROWS = 2, 200_000  # of sampled episodes; how many are played at once
 FEW, MANY = 20, 100_000  # episodes of a batch
 SMALLER = 100  # batches of 1000 that tell how much one of MANY varies
@@ -96,12 +98,12 @@ class Case:
     surrogate: Surrogate
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def learner(self, steps: int, rate: float = RATE) -> MAML:
+    def learner(self, steps: int, rate: float = RATE) -> Any:
         """With K = ``steps``, from the same start every time; all its step sizes are different, around ``rate``."""
         method = METHODS[self.method]
         config = method.configure(method.settings(steps=steps, inner_lr=rate, **self.settings))
         learner = method.learner(start_of_play() if self.batches else start(), config, dict.fromkeys(ROLES, HEAD))
-        for log_rates in learner.log_rates.values():
+        for log_rates in ({} if learner.inner is None else learner.inner.log_rates).values():
             with torch.no_grad():
                 log_rates += torch.linspace(-0.3, 0.3, log_rates.numel(), dtype=log_rates.dtype).view_as(log_rates)
         return learner
@@ -121,7 +123,7 @@ class Case:
     @property
     def updates(self) -> bool:
         """Whether there is an inner step."""
-        return self.learner(1).config.steps > 0
+        return bool(self.learner(1).config.steps > 0)
 
     @property
     def batches(self) -> bool:
@@ -230,10 +232,11 @@ def declared(
     return result
 
 
-def _leaves(learner: MAML, role: Role) -> tuple[dict[Role, Tensor], dict[Role, Tensor], Tensor, Tensor]:
+def _leaves(learner: Any, role: Role) -> tuple[dict[Role, Tensor], dict[Role, Tensor], Tensor, Tensor]:
     """Flat weights and step sizes of both, and the leaves of ``role`` that they were made of."""
     flats = {r: flat(weights).detach().requires_grad_() for r, weights in learner.start.items()}
-    logs = {r: value.detach().clone().requires_grad_() for r, value in learner.log_rates.items()}
+    own = {r: torch.zeros(0, 1) for r in learner.start} if learner.inner is None else learner.inner.log_rates
+    logs = {r: value.detach().clone().requires_grad_() for r, value in own.items()}
     rates = {}
     for r, weights in learner.start.items():
         sizes = torch.tensor([value.numel() for value in weights.values()])
@@ -297,7 +300,7 @@ def estimates(
     return {role: torch.cat(parts) for role, parts in found.items()}
 
 
-def row_gradients(learner: MAML, problem: Problem, roles: Collection[Role] = ROLES) -> dict[Role, Tensor]:
+def row_gradients(learner: Any, problem: Problem, roles: Collection[Role] = ROLES) -> dict[Role, Tensor]:
     """Each task's own outer gradient [N, D] with respect to its start, for learners that share MAML's outer loss.
 
     Args:
@@ -312,13 +315,19 @@ def row_gradients(learner: MAML, problem: Problem, roles: Collection[Role] = ROL
     config, rates = learner.config, {role: learner.rates(role).detach() for role in players}
     still = "own" not in getattr(config, "terms", ("own",))
     moving = [role for role in ROLES if role not in roles] if still else None
-    history = unroll(problem, players, rates, config.steps, config.second_order, config.peer, moving)
+    through = Through(config.second_order, config.peer)
+    history, _ = unroll(problem, players, rates, config.steps, through, moving)
     result = {}
     for role in roles:
-        loss = learner.outer_loss(role, history) * problem.tasks[role]
+        loss = outer_loss(learner, role, history) * problem.tasks[role]
         parts = torch.autograd.grad(loss, list(players[role].values()), retain_graph=True)
         result[role] = torch.cat([part.flatten(1) for part in parts], 1)
     return result
+
+
+def outer_loss(learner: Learner, role: Role, history: list[Losses]) -> Tensor:
+    """A player's mean loss over the shots that training counts."""
+    return torch.stack([losses.query[role].mean() for losses in learner.counted(history)]).mean()
 
 
 class Sampled(NamedTuple):
@@ -352,7 +361,7 @@ def _both(found: Mapping[Role, Tensor]) -> Tensor:
 # What updates hold
 
 
-def held(learner: MAML, problem: Problem) -> int:
+def held(learner: Any, problem: Problem) -> int:
     """Bytes that the graph of the outer losses keeps for its derivatives."""
     alive: weakref.WeakSet[_Kept] = weakref.WeakSet()
 

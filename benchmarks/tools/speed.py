@@ -39,7 +39,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import tyro
@@ -51,7 +51,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from metaduel.agents.networks import Convolutional, Network
 from metaduel.agents.objective.config import LossConfig
-from metaduel.agents.policies.base import Policy, Weights
+from metaduel.agents.policies.base import Carry, Policy, Weights
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.recurrent import LSTMPolicy
 from metaduel.agents.policies.tabular import PerState
@@ -69,6 +69,7 @@ from metaduel.envs.core.spec import Split as TaskSplit
 from metaduel.envs.core.tasks import sample_tasks, task_rows
 from metaduel.envs.core.trees import take_rows, tree_map
 from metaduel.envs.players.names import load_player
+from metaduel.meta.learners.learner import Learner
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.learners.mapg import MAPG, MAPGConfig, meta_mapg
 from metaduel.meta.learners.methods import find_method
@@ -234,10 +235,12 @@ class TimedProblem(DuelProblem):
         super().__init__(*args, **kwargs)
         self.rollouts: list[tuple[float, float]] = []
 
-    def collect(self, players: Players, shot: int) -> dict[Role, Trajectories]:
+    def collect(
+        self, players: Players, shot: int, carries: Mapping[Role, Carry] | None = None
+    ) -> dict[Role, Trajectories]:
         """See ``DuelProblem.collect``."""
         start = time.perf_counter()
-        data = super().collect(players, shot)
+        data = super().collect(players, shot, carries)
         self.rollouts.append((start, time.perf_counter()))
         return data
 
@@ -259,7 +262,7 @@ class MetaIteration:
         if share is None:
             one = find_method(method)
             heads: dict[Role, tuple[str, ...]] = {"protagonist": self.policy.head_names}
-            self.learner: MAML = one.learner(start, one.configure(one.settings(steps=steps, inner_lr=0.1)), heads)
+            self.learner: Learner = one.learner(start, one.configure(one.settings(steps=steps, inner_lr=0.1)), heads)
             self.loss = LossConfig(one.surrogates[0])
         else:
             self.loss = LossConfig()
@@ -276,7 +279,7 @@ class MetaIteration:
         matches = Matches(rows, against_adversaries=[(self.opponent, TASKS)])
         seed = self.done * TASKS * EPISODES
         problem = TimedProblem(self.duel, {"protagonist": self.policy}, matches, EPISODES, seed, self.loss)
-        self.metrics = self.learner.update(problem)
+        self.metrics = self.learner.update(problem).metrics
         self.done += 1
         end, played = time.perf_counter(), problem.rollouts
         rollouts = sum(after - begin for begin, after in played)
@@ -470,7 +473,7 @@ class Chains:
         self.policy = CHAIN_POLICIES[policy](size, space)
         self.loss = LossConfig("dice", load.discount, load.discount)
         self.personas = Personas(self.duel, "adversary", self.policy, self.loss, None, load.rate)
-        config = meta_mapg(MAPGConfig(steps=UPDATES, inner_lr=load.rate, inner_lr_per="step"))
+        config = cast(MAPGConfig, meta_mapg(MAPGConfig(steps=UPDATES, inner_lr=load.rate, inner_lr_per="step")))
         self.learner = MAPG({"protagonist": self.policy.init(0)}, config)
 
     def run(self) -> tuple[float, float]:
@@ -486,7 +489,7 @@ class Chains:
             problems.append(problem)
             parts.append(Part(problem, {"adversary": self.personas.sample(n, "train", self.done)}))
             self.done += 1
-        self.learner.update(Mixture(parts))
+        self.learner.update(Mixture(tuple(parts)))
         rollouts = sum(end - begin for problem in problems for begin, end in problem.rollouts)
         return (time.perf_counter() - start) / total, rollouts / total
 

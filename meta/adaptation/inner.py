@@ -1,27 +1,47 @@
-"""The differentiable adaptation step, for every task and player at once.
+"""The differentiable adaptation step, for every task and player at once, and how it is differentiated.
 
 Tasks are independent rows of stacked weights, so the gradient of the summed loss holds every task's own gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from metaduel.agents.policies.base import Weights
+from metaduel.agents.policies.base import Weights, adapting
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
-from metaduel.meta.problems.problem import Drawn, Losses, Players, Problem
+from metaduel.meta.problems.problem import Batch, Losses, Players, Problem
+
+
+@dataclass(frozen=True)
+class Through:
+    """How the loss after adaptation is differentiated through the updates.
+
+    Attributes:
+        second_order: through the player's own updates; otherwise their gradients are constants.
+        joint: the total derivative, through the other player's updates too.
+        recompute: keep each shot's weights and data alone and build its graph again in the backward pass: the memory of one
+            shot's graph instead of K, for one more evaluation and first-order gradient of every shot.
+    """
+
+    second_order: bool = True
+    joint: bool = False
+    recompute: bool = False
+
+
+OWN, TOTAL, FIRST_ORDER = Through(), Through(joint=True), Through(second_order=False)
 
 
 def adapt_step(
     players: Players,
-    losses: dict[Role, Tensor],
-    rates: dict[Role, Tensor],
+    losses: Mapping[Role, Tensor],
+    rates: Mapping[Role, Tensor],
     create_graph: bool,
     joint: bool = False,
     moving: Collection[Role] | None = None,
@@ -29,12 +49,12 @@ def adapt_step(
     """One simultaneous gradient step of every player on its own loss.
 
     Args:
-        players: stacked weights.
+        players: stacked weights; those that never adapt (``fixed.``) stay as they are.
         losses: per role [N].
         rates: per role, the step sizes, see ``step_sizes``. They may require a gradient.
         create_graph: keep the graph through the gradients (second order) or treat them as constants (first order).
         joint: the losses depend on both players' weights, so that their sum must not be differentiated as one.
-        moving: who steps; the others' weights stay as they are. None: everyone.
+        moving: the roles that step; the others' weights stay as they are. None: all.
 
     Returns:
         The weights after the step.
@@ -48,15 +68,13 @@ def adapt_step(
     else:
         total = torch.stack([losses[role].sum() for role in steppers]).sum()
         gradients = _gradients(total, players, steppers, create_graph)
-    return {
-        role: {
-            name: value - rate * gradients[role][name]
-            for (name, value), rate in zip(weights.items(), step_sizes(rates[role], weights), strict=True)
-        }
-        if role in steppers
-        else weights
-        for role, weights in players.items()
-    }
+    after = dict(players)
+    for role in steppers:
+        own = adapting(players[role])
+        sizes = step_sizes(rates[role], own)
+        moved = {n: v - rate * gradients[role][n] for (n, v), rate in zip(own.items(), sizes, strict=True)}
+        after[role] = players[role] | moved
+    return after
 
 
 class Diverged(FloatingPointError):
@@ -66,9 +84,11 @@ class Diverged(FloatingPointError):
         role: whose.
         tasks: in which tasks, by row.
         part: of a mixture, in which problem.
+        environment_steps: steps that were played for batches that are given up.
     """
 
     part = 0
+    environment_steps = 0
 
     def __init__(self, role: Role, tasks: list[int], step: int) -> None:
         super().__init__(
@@ -85,6 +105,20 @@ def check_weights(players: Players, step: int) -> None:
             raise Diverged(role, torch.nonzero(~torch.isfinite(sums)).flatten().tolist(), step)
 
 
+def leaves(players: Players) -> Players:
+    """The same weights without the graph that led to them; those that adapt are leaves of a new one."""
+    result: Players = {}
+    for role, weights in players.items():
+        own = adapting(weights)
+        result[role] = {n: v.detach().requires_grad_() if n in own else v.detach() for n, v in weights.items()}
+    return result
+
+
+def constants(players: Players) -> Players:
+    """The same weights without a graph."""
+    return {role: {name: value.detach() for name, value in weights.items()} for role, weights in players.items()}
+
+
 def rate_at(rates: Tensor, shot: int) -> Tensor:
     """The inner rate of an update: beyond the trained number of shots, the last trained one is kept."""
     return rates[min(shot, rates.shape[0] - 1)]
@@ -96,7 +130,7 @@ def step_sizes(rates: Tensor, weights: Weights) -> list[Tensor]:
     Args:
         rates: one for all (a scalar or [1]), one for each of the P weight tensors [P], or one for each of all D numbers in
             them [D], in the order of ``weights``.
-        weights: stacked.
+        weights: stacked, those that adapt.
 
     Raises:
         InvalidInputError: any other number of step sizes.
@@ -113,7 +147,7 @@ def step_sizes(rates: Tensor, weights: Weights) -> list[Tensor]:
 
 
 def _gradients(loss: Tensor, players: Players, roles: tuple[Role, ...], create_graph: bool) -> Players:
-    named = [(role, name) for role in roles for name in players[role]]
+    named = [(role, name) for role in roles for name in adapting(players[role])]
     inputs = [players[role][name] for role, name in named]
     flat = torch.autograd.grad(loss.sum(), inputs, create_graph=create_graph, retain_graph=True, allow_unused=True)
     result: Players = {role: {} for role in roles}
@@ -124,18 +158,46 @@ def _gradients(loss: Tensor, players: Players, roles: tuple[Role, ...], create_g
     return result
 
 
+class Adapted(NamedTuple):
+    """Players after some updates."""
+
+    players: Players  # stacked weights, leaves of a graph of their own
+    batch: Batch | None  # that the next update descends; None after the last
+    losses: Losses | None  # of the players on it
+
+
+def adapt(problem: Problem, players: Players, rates: Mapping[Role, Tensor], shots: int) -> Iterator[Adapted]:
+    """Adapt every player at once, without a graph from one update to the next.
+
+    Args:
+        problem: the tasks.
+        players: stacked weights to start from.
+        rates: per player [K, ...], see ``step_sizes``; beyond K the last are kept.
+        shots: how many updates.
+
+    Yields:
+        The players at shots 0, 1, .. ``shots``.
+    """
+    for shot in range(shots):
+        players = leaves(players)
+        batch = problem.draw(players, shot)
+        losses = batch.losses(players)
+        yield Adapted(players, batch, losses)
+        sizes = {role: rate_at(rates[role], shot) for role in players}
+        players = adapt_step(players, losses.support, sizes, create_graph=False)
+    yield Adapted(leaves(players), None, None)
+
+
 def unroll(
     problem: Problem,
     players: Players,
-    rates: dict[Role, Tensor],
+    rates: Mapping[Role, Tensor],
     steps: int,
-    second_order: bool,
-    joint: bool = False,
+    through: Through,
     moving: Collection[Role] | None = None,
-    recompute: bool = False,
     first: int = 0,
-) -> list[Losses]:
-    """Adapt ``steps`` times and return the losses at every shot 0..steps.
+) -> tuple[list[Losses], list[Batch]]:
+    """Adapt ``steps`` times and return the losses at every shot 0..steps, with their graph, and what was drawn.
 
     The data of shot k serve twice: as the test of the k-th update and as the support of the next.
 
@@ -144,35 +206,40 @@ def unroll(
         players: stacked start.
         rates: per role [steps], or [steps, ...] as ``step_sizes`` takes them.
         steps: K.
-        second_order: differentiate through the updates.
-        joint: see ``Problem.losses``.
-        moving: who adapts; None: everyone.
-        recompute: keep each shot's weights and data alone and build its graph again in the backward pass: the memory of one
-            shot's graph instead of K, for one more evaluation and first-order gradient of every shot.
+        through: how the updates are differentiated.
+        moving: the roles that adapt; None: all.
         first: number of the first shot, where several chains of one problem must not share data.
 
     Returns:
-        K + 1 ``Losses``, per role [N]; with ``recompute`` without the supports of those that were adapted from.
+        K + 1 ``Losses``, per role [N]; where graphs are recomputed, without the supports of those that were adapted from. And
+        K + 1 batches.
 
     Raises:
         Diverged: weights that are not finite.
     """
-    history = []
+    history: list[Losses] = []
+    batches: list[Batch] = []
     for shot in range(steps + 1):
         now = {role: rates[role][shot] for role in players} if shot < steps else {}
-        if recompute and shot < steps:
-            losses, players = _recomputed_step(problem.draw(players, first + shot), players, now, joint, moving)
+        batch = problem.draw(players, first + shot)
+        batches.append(batch)
+        if through.recompute and shot < steps:
+            losses, players = _recomputed_step(batch, players, now, through.joint, moving)
         else:
-            losses = problem.losses(players, first + shot, joint)
+            losses = batch.losses(players, through.joint)
             if shot < steps:
-                players = adapt_step(players, losses.support, now, second_order, joint, moving)
-        check_weights(players, shot + 1)
+                players = adapt_step(players, losses.support, now, through.second_order, through.joint, moving)
+        try:
+            check_weights(players, shot + 1)
+        except Diverged as error:
+            error.environment_steps = sum(one.environment_steps for one in batches)
+            raise
         history.append(losses)
-    return history
+    return history, batches
 
 
 def _recomputed_step(
-    drawn: Drawn, players: Players, rates: dict[Role, Tensor], joint: bool, moving: Collection[Role] | None
+    batch: Batch, players: Players, rates: dict[Role, Tensor], joint: bool, moving: Collection[Role] | None
 ) -> tuple[Losses, Players]:
     """The query losses of a shot and the weights after its update, behind one node of the graph."""
     names = [(role, name) for role, weights in players.items() for name in weights]
@@ -183,7 +250,7 @@ def _recomputed_step(
         for (role, name), value in zip(names, tensors, strict=False):
             own[role][name] = value
         sizes = dict(zip(roles, tensors[len(names) :], strict=True))
-        losses = drawn(own, joint)
+        losses = batch.losses(own, joint)
         after = adapt_step(own, losses.support, sizes, create_graph, joint, moving)
         return [*(losses.query[role] for role in roles), *(after[role][name] for role, name in names)]
 

@@ -15,13 +15,16 @@ Order: second. Limits: the second term's variance grows with the number of episo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
-from metaduel.meta.learners.maml import MAML, MAMLConfig
-from metaduel.meta.problems.problem import Batch, parts_of, sampled
+from metaduel.meta.learners.maml import MAML, MAMLConfig, Unrolled
+from metaduel.meta.problems.problem import Tasks
 
 
 def configure(config: MAMLConfig) -> MAMLConfig:
@@ -40,22 +43,17 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     return config
 
 
-class EMAML(MAML):
-    """See the module."""
-
-    def outer_losses(self, problem: Batch) -> dict[Role, Tensor]:
-        """MAML's, and the term whose gradient is that of the probability of what was adapted to."""
-        history = self.unrolled(problem)
-        first = self.config.steps if self.config.outer_shots == "last" else 1
-        result = {}
-        for role in history[0].query:
-            drawn = torch.stack([losses.log_prob[role] for losses in history]).cumsum(0)
-            terms = [(drawn[k - 1] * _costs(problem, role, k)).mean() for k in range(first, len(history))]
-            result[role] = self.outer_loss(role, history) + torch.stack(terms).mean()
-        return result
+def explored(learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequence[Unrolled]]:
+    """E-MAML's objective: MAML's, and the term whose gradient is that of the probability of what was adapted to."""
+    unrolled = learner.unrolled(problem)
+    history = unrolled.losses
+    first = learner.config.steps if learner.config.outer_shots == "last" else 1
+    result = {}
+    for role in history[0].query:
+        drawn = torch.stack([losses.log_prob[role] for losses in history]).cumsum(0)
+        terms = [(drawn[k - 1] * unrolled.costs(role, k)).mean() for k in range(first, len(history))]
+        result[role] = learner.outer_loss(role, history) + torch.stack(terms).mean()
+    return result, [unrolled]
 
 
-def _costs(problem: Batch, role: Role, shot: int) -> Tensor:
-    """A learner's costs at a shot, in the order of its losses."""
-    parts = [sampled(part.problem).costs(shot) for part in parts_of(problem) if role not in part.given]
-    return torch.cat([costs[role] for costs in parts if role in costs])
+EMAML = partial(MAML, objective=explored)

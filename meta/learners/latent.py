@@ -15,56 +15,94 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import Weights
+from metaduel.agents.policies.base import Weights, adapting
 from metaduel.agents.policies.latent import PREDICTING
 from metaduel.envs.core.spec import Role
 from metaduel.meta.adaptation.outer import OuterOptimiser
-from metaduel.meta.learners.maml import MAMLConfig, below
-from metaduel.meta.learners.rl2 import RL2
+from metaduel.meta.adaptation.rates import below
+from metaduel.meta.learners.learner import Learner, Starts, Update, check_finite
+from metaduel.meta.learners.rl2 import RL2, RL2Config
 from metaduel.meta.problems.chains import Chain
+from metaduel.meta.problems.problem import Tasks
 
 
-class Latent(RL2):
-    """See the module."""
+class Latent(Learner):
+    """See the module.
+
+    Args:
+        start: initial weights per player.
+        config: settings.
+        heads: of no use: no weight adapts.
+    """
 
     def __init__(
-        self, start: Mapping[Role, Weights], config: MAMLConfig, heads: Mapping[Role, tuple[str, ...]] | None = None
+        self,
+        start: Mapping[Role, Weights],
+        config: RL2Config,
+        heads: Mapping[Role, tuple[str, ...]] | None = None,
     ) -> None:
-        super().__init__(start, config, heads)
-        parts = {
-            role: [
-                {n: v for n, v in weights.items() if (n.split(".")[0] in PREDICTING) == predicts} for predicts in (0, 1)
-            ]
-            for role, weights in self.start.items()
-        }
-        self._optimisers = {
-            role: self.outer_optimiser(acting, self.config.outer_lr) for role, (acting, _) in parts.items()
-        }
-        self._predictors = {
-            role: OuterOptimiser(predicting, self.config.outer_lr, False, 0.9, self.config.max_norm)
-            for role, (_, predicting) in parts.items()
-        }
+        self.config = config
+        self._policy = RL2(start, config, moves=lambda name: not _predicts(name))
+        self.starts = self._policy.starts
+        self._beliefs = Beliefs(self.starts, config)
+        self.parts = (self.starts, self._beliefs)
 
-    def learn(self, chain: Chain, lr_scale: float) -> dict[str, float]:
-        """The policy's steps, then the memory's; returns metrics by name."""
-        metrics = super().learn(chain, lr_scale)
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """The policy's steps on one batch of chains, then the memory's; see ``Learner.update``."""
+        chain = self._policy.chain(problem)
+        metrics = self._policy.learn(chain, lr_scale)
         for step in range(self.config.outer_steps):
-            for role, loss in chain.predictions(self._players(), step).items():
-                self._descend(role, self._predictors[role], loss, lr_scale)
-                metrics[f"{role}/prediction_loss"] = float(loss.detach())
+            metrics |= self._beliefs.step(chain, step, lr_scale)
+        return Update(metrics, chain=chain)
+
+
+class Beliefs:
+    """What moves the weights that predict.
+
+    Args:
+        starts: the players.
+        config: settings.
+    """
+
+    def __init__(self, starts: Starts, config: RL2Config) -> None:
+        self._starts = starts
+        self._optimisers = {
+            role: OuterOptimiser(
+                {name: value for name, value in adapting(weights).items() if _predicts(name)},
+                config.outer_lr, False, 0.9, config.max_norm,
+            )
+            for role, weights in starts.weights.items()
+        }  # fmt: skip
+
+    def step(self, chain: Chain, draw: int, lr_scale: float) -> dict[str, float]:
+        """One step of every player on what its belief predicts; returns metrics by name."""
+        metrics: dict[str, float] = {}
+        for role, loss in chain.predictions(self._starts.once(), draw).items():
+            optimiser = self._optimisers[role]
+            flat = torch.autograd.grad(loss, list(optimiser.params.values()), materialize_grads=True)
+            gradient = dict(zip(optimiser.params, flat, strict=True))
+            check_finite(role, gradient)
+            optimiser.step(gradient, lr_scale)
+            metrics[f"{role}/prediction_loss"] = float(loss.detach())
         return metrics
 
     def state(self) -> dict[str, Tensor]:
-        """See ``MAML.state``."""
-        state = super().state()
-        for role, optimiser in self._predictors.items():
-            state |= {f"{role}/predictor/{name}": value for name, value in optimiser.state().items()}
-        return state
+        """See ``Stateful``."""
+        return {
+            f"{role}/predictor/{name}": value
+            for role, optimiser in self._optimisers.items()
+            for name, value in optimiser.state().items()
+        }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """See ``MAML.load``."""
-        super().load(state)
-        for role, optimiser in self._predictors.items():
+        """See ``Stateful``."""
+        for role, optimiser in self._optimisers.items():
             optimiser.load(below(state, f"{role}/predictor/"))
+
+
+def _predicts(name: str) -> bool:
+    """Whether a weight belongs to a layer that learns to predict; the others act."""
+    return name.split(".")[0] in PREDICTING

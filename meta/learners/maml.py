@@ -14,20 +14,29 @@ Limits: second order differentiates through every update, so memory grows linear
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import Weights, stack
+from metaduel.agents.policies.base import Weights, adapting
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.inner import Diverged, unroll
-from metaduel.meta.adaptation.outer import OuterOptimiser
-from metaduel.meta.problems.problem import Batch, Losses, Mixture, Players, join, parts_of
+from metaduel.meta.adaptation.inner import Diverged, Through, unroll
+from metaduel.meta.adaptation.rates import Rates
+from metaduel.meta.learners.learner import (
+    Gradients,
+    Learner,
+    Skipped,
+    Starts,
+    Update,
+    adam,
+    as_learners_saw,
+    check_finite,
+)
+from metaduel.meta.problems.problem import Batch, Losses, Mixture, Part, Players, Replay, Tasks, join, parts_of, played
 
 Shot = TypeVar("Shot")
 
@@ -86,225 +95,180 @@ class MAMLConfig:
             raise InvalidInputError("recompute=True needs second_order=True: else there is no graph to build again")
 
 
-class MAML:
-    """Meta-learned starts and step sizes of the adapting players.
+@dataclass(frozen=True)
+class Unrolled:
+    """What came of adapting to a problem.
+
+    Attributes:
+        losses: the meta-learned players' at every shot, with their graph.
+        parts: of the problem.
+        batches: per part and shot.
+    """
+
+    losses: list[Losses]
+    parts: tuple[Part, ...]
+    batches: list[list[Batch]]
+
+    def costs(self, role: Role, shot: int) -> Tensor:
+        """A learner's costs at a shot, see ``Played.costs``, in the order of its losses."""
+        drawn = [played(b[shot]) for part, b in zip(self.parts, self.batches, strict=True) if role not in part.given]
+        return torch.cat([costs[role] for batch in drawn if role in (costs := batch.costs())])
+
+    def replay(self, clip: float | None, share: float = 1.0) -> Tasks:
+        """The same problem on the data that were drawn; see ``Played.replay``."""
+        parts = tuple(
+            Part(Replay([played(batch).replay(clip, share) for batch in drawn], part.problem.tasks), part.given)
+            for part, drawn in zip(self.parts, self.batches, strict=True)
+        )
+        return parts[0].problem if len(parts) == 1 and not parts[0].given else Mixture(parts)
+
+
+Objective = Callable[["MAML", Tasks], tuple[dict[Role, Tensor], Sequence[Unrolled]]]
+
+
+class MAML(Learner):
+    """Meta-learned starts and step sizes of the adapting players: one outer step along the gradient of an objective.
 
     Args:
         start: initial weights per adapting player.
         config: settings.
         heads: per player, the names of its head's weights; needed where the head alone adapts.
+        objective: gives each player's scalar outer loss, and what it was computed from; None: the loss after adaptation.
+        starts: the weights and their outer optimisers; None: ``start``, moved by Adam, optimistic where two players learn.
 
     Raises:
         InvalidInputError: the head alone is to adapt, and a player has none.
 
     Attributes:
-        start: per role, leaves that ``update`` moves.
-        log_rates: per role, a leaf: [K, 1], [K, P] (weight tensors) or [K, D] (numbers in them).
+        inner: the step sizes of the updates.
+        through: how the updates are differentiated.
         skipped: tasks that were left out so far, see ``MAMLConfig.max_skipped``.
     """
 
-    simultaneous = True  # whether both players move in an outer step
-
     def __init__(
-        self, start: Mapping[Role, Weights], config: MAMLConfig, heads: Mapping[Role, tuple[str, ...]] | None = None
+        self,
+        start: Mapping[Role, Weights],
+        config: MAMLConfig,
+        heads: Mapping[Role, tuple[str, ...]] | None = None,
+        objective: Objective | None = None,
+        starts: Starts | None = None,
     ) -> None:
         self.config = config
-        self.start: Players = {
-            role: {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
-            for role, weights in start.items()
-        }
-        self.log_rates = {
-            role: torch.full(
-                (config.steps, _count(weights, config.inner_lr_per)),
-                math.log(config.inner_lr),
-                dtype=next(iter(weights.values())).dtype,
-            ).requires_grad_()
-            for role, weights in self.start.items()
-        }
-        self.skipped = 0
-        self._adapting = {
-            role: _mask(role, weights, (heads or {}).get(role, ()), config)
-            for role, weights in self.start.items()
-            if config.adapts == "head"
-        }
-        self._optimisers = {
-            role: self.outer_optimiser(weights, config.outer_lr) for role, weights in self.start.items()
-        }
-        learn = config.learn_inner_lr and config.steps > 0
-        self._rate_optimisers = {
-            role: self.outer_optimiser({"log_rates": rates}, config.inner_lr_outer_lr)
-            for role, rates in self.log_rates.items()
-            if learn
-        }
-
-    def outer_optimiser(self, params: Weights, lr: float) -> OuterOptimiser:
-        """What moves some of the leaves: optimistic where two players move at once."""
-        optimistic = self.simultaneous and len(self.start) > 1
-        momentum = self.config.momentum if optimistic else 0.9
-        return OuterOptimiser(params, lr, optimistic, momentum, self.config.max_norm)
-
-    def rates(self, role: Role) -> Tensor:
-        """The player's step sizes, shaped as its ``log_rates``; 0 for weights that don't adapt ([K, P] at least, then)."""
-        rates = torch.exp(self.log_rates[role])
-        return rates * self._adapting[role] if role in self._adapting else rates
-
-    def outer_losses(self, problem: Batch) -> dict[Role, Tensor]:
-        """Each player's scalar outer loss on a batch of tasks, with its graph to the starts and step sizes."""
-        history = self.unrolled(problem)
-        return {role: self.outer_loss(role, history) for role in history[0].query}
-
-    def unrolled(self, problem: Batch, moving: Collection[Role] | None = None, first: int = 0) -> list[Losses]:
-        """The meta-learned players' losses at every shot, with their graph.
-
-        Args:
-            problem: a batch of tasks; personas in it learn as well, from their own starts at their own rates.
-            moving: whose seats adapt; None: both.
-            first: number of the first shot.
-        """
-        config, histories = self.config, []
-        for number, part in enumerate(parts_of(problem)):
-            tasks, given = part.problem.tasks, part.given
-            own = [role for role in tasks if role not in given]
-            players: Players = {role: self.stacked(role, tasks[role]) for role in own}
-            rates = {role: self.rates(role) for role in own}
-            for role, persona in given.items():
-                players[role] = {n: v.detach().requires_grad_() for n, v in persona.weights.items()}
-                rates[role] = next(iter(persona.weights.values())).new_full((config.steps, 1), persona.rate)
-            try:
-                history = unroll(
-                    part.problem, players, rates, config.steps, config.second_order, config.peer, moving,
-                    bool(config.recompute), first,
-                )  # fmt: skip
-            except Diverged as error:
-                error.part = number
-                raise
-            histories.append([_of(own, losses) for losses in history] if given else history)
-        return join(histories)
-
-    def stacked(self, role: Role, tasks: int) -> Weights:
-        """The weights, [tasks, ...] each, that a player begins its tasks with: its start in every one."""
-        return stack(self.start[role], tasks)
-
-    def outer_loss(self, role: Role, history: list[Losses]) -> Tensor:
-        """A player's scalar outer loss from the losses at every shot."""
-        return torch.stack([losses.query[role].mean() for losses in self.counted(history)]).mean()
+        self.starts = starts or Starts(start, config.outer_lr, adam(len(start), config.momentum, config.max_norm))
+        only = (heads or {}) if config.adapts == "head" else None
+        self._rates = self.inner = Rates(self.start, config.steps, config.inner_lr, config.inner_lr_per, only)
+        if config.learn_inner_lr and config.steps > 0:
+            self._rates.learn_with(
+                {
+                    role: self.starts.optimiser({"log_rates": rates}, config.inner_lr_outer_lr)
+                    for role, rates in self._rates.log_rates.items()
+                }
+            )
+        self.through = Through(config.second_order, config.peer, bool(config.recompute))
+        self.skipped = Skipped(config.max_skipped)
+        self.parts = (self.skipped, self.starts, self._rates)
+        self._objective = objective or after_adaptation
 
     def counted(self, history: list[Shot]) -> list[Shot]:
         """Of something at every shot, that of those which the outer loss is the mean over."""
         last_alone = self.config.outer_shots == "last" or self.config.steps == 0
         return history[-1:] if last_alone else history[1:]
 
-    def gradients(self, problem: Batch) -> dict[Role, tuple[Weights, Tensor]]:
-        """Each player's outer gradient: with respect to its start and to its log step sizes."""
-        losses = self.outer_losses(problem)
-        result: dict[Role, tuple[Weights, Tensor]] = {}
-        for i, (role, loss) in enumerate(losses.items()):
-            inputs = [*self.start[role].values(), self.log_rates[role]]
-            keep = i + 1 < len(losses)
-            flat = torch.autograd.grad(loss, inputs, retain_graph=keep, materialize_grads=True)
-            result[role] = (dict(zip(self.start[role], flat[:-1], strict=True)), flat[-1])
-        return result
+    def outer_loss(self, role: Role, history: list[Losses]) -> Tensor:
+        """A player's mean loss over the shots that count."""
+        return torch.stack([losses.query[role].mean() for losses in self.counted(history)]).mean()
 
-    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
-        """One outer step on a batch of tasks; returns metrics by name.
+    def outer_losses(self, problem: Tasks) -> dict[Role, Tensor]:
+        """Each player's scalar outer loss on a set of tasks, with its graph to the starts and step sizes."""
+        return self._objective(self, problem)[0]
+
+    def unrolled(self, problem: Tasks, moving: Collection[Role] | None = None, first: int = 0) -> Unrolled:
+        """Adapt to a problem.
+
+        Args:
+            problem: the tasks; personas in it learn as well, from their own starts at their own rates.
+            moving: the roles that adapt; None: both.
+            first: number of the first shot.
+        """
+        steps = self.config.steps
+        histories: list[list[Losses]] = []
+        batches: list[list[Batch]] = []
+        for number, part in enumerate(parts_of(problem)):
+            players: Players = {role: self.starts.stacked(role, part.problem.tasks[role]) for role in part.learners}
+            rates = {role: self.rates(role) for role in part.learners}
+            for role, persona in part.given.items():
+                players[role] = {n: v.detach().requires_grad_() for n, v in persona.weights.items()}
+                rates[role] = next(iter(persona.weights.values())).new_full((steps, 1), persona.rate)
+            try:
+                history, drawn = unroll(part.problem, players, rates, steps, self.through, moving, first)
+            except Diverged as error:
+                error.part = number
+                error.environment_steps += sum(batch.environment_steps for one in batches for batch in one)
+                raise
+            histories.append([losses.of(part.learners) for losses in history] if part.given else history)
+            batches.append(drawn)
+        return Unrolled(join(histories), parts_of(problem), batches)
+
+    def gradients(self, problem: Tasks) -> Gradients:
+        """Each player's outer gradient: with respect to its start and to its log step sizes."""
+        return self._gradients(problem)[0]
+
+    def outer_gradients(self, problem: Tasks) -> tuple[Gradients, Sequence[Unrolled]]:
+        """``gradients``, without the tasks in which an update blew up, and what they were computed from.
+
+        Raises:
+            FloatingPointError: see ``update``.
+        """
+        return self.skipped.run(problem, self._finite_gradients)
+
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """One outer step on a set of tasks.
 
         Raises:
             FloatingPointError: a gradient that is not finite, or updates that blew weights up in too many tasks; nothing was
                 changed.
         """
-        gradients = self.finite_gradients(problem)
-        return self.step(gradients, lr_scale) | {"skipped_tasks": float(self.skipped)}
+        gradients, unrolled = self.outer_gradients(problem)
+        return self.told(self.step(gradients, lr_scale), unrolled)
 
-    def step(self, gradients: Mapping[Role, tuple[Weights, Tensor]], lr_scale: float = 1.0) -> dict[str, float]:
+    def step(self, gradients: Gradients, lr_scale: float = 1.0) -> dict[str, float]:
         """Move starts and step sizes along given outer gradients; returns metrics by name."""
-        metrics = {}
+        metrics: dict[str, float] = {}
         for role, (gradient, rate_gradient) in gradients.items():
-            metrics[f"{role}/gradient_norm"] = self._optimisers[role].step(gradient, lr_scale)
-            metrics |= self._step_rates(role, rate_gradient, lr_scale)
+            metrics |= self.starts.step(role, gradient, lr_scale) | self._rates.step(role, rate_gradient, lr_scale)
         return metrics
 
-    def finite_gradients(self, problem: Batch) -> dict[Role, tuple[Weights, Tensor]]:
-        """``gradients``, without the tasks in which an update blew up.
+    def step_rates(self, role: Role, gradient: Tensor, lr_scale: float) -> dict[str, float]:
+        """Move a player's step sizes alone; returns them as metrics."""
+        return self._rates.step(role, gradient, lr_scale)
 
-        Raises:
-            FloatingPointError: see ``update``.
-        """
-        while True:
-            try:
-                gradients = self.gradients(problem)
-                for role, (gradient, rate_gradient) in gradients.items():
-                    check_finite(role, {**gradient, "the log inner rates": rate_gradient})
-                return gradients
-            except Diverged as error:
-                self.skipped += len(error.tasks)
-                if self.skipped > self.config.max_skipped:
-                    raise FloatingPointError(f"{error} (tasks skipped so far: {self.skipped})") from None
-                if isinstance(problem, Mixture):
-                    problem.drop(error.part, error.role, error.tasks)
-                else:
-                    problem.drop(error.role, error.tasks)
+    def told(self, metrics: dict[str, float], unrolled: Sequence[Unrolled]) -> Update:
+        """An outer step's report."""
+        shots = [shot for one in unrolled for shot in as_learners_saw(one.parts, one.batches)]
+        losses = [loss for one in unrolled for loss in one.losses]
+        skipped = {"skipped_tasks": float(self.skipped.count)}
+        return Update(metrics | skipped, shots, losses, abandoned_steps=self.skipped.abandoned_steps)
 
-    def _step_rates(self, role: Role, gradient: Tensor, lr_scale: float) -> dict[str, float]:
-        """Move the step sizes, if they are learned; returns them as metrics."""
-        if role in self._rate_optimisers:
-            self._rate_optimisers[role].step({"log_rates": gradient}, lr_scale)
-        rates = self.log_rates[role].mean(1).exp().tolist()
-        return {f"{role}/inner_lr_{k + 1}": rate for k, rate in enumerate(rates)}
+    def _gradients(self, problem: Tasks) -> tuple[Gradients, Sequence[Unrolled]]:
+        losses, unrolled = self._objective(self, problem)
+        result: Gradients = {}
+        for i, (role, loss) in enumerate(losses.items()):
+            own = adapting(self.start[role])
+            inputs = [*own.values(), self._rates.log_rates[role]]
+            keep = i + 1 < len(losses)
+            flat = torch.autograd.grad(loss, inputs, retain_graph=keep, materialize_grads=True)
+            result[role] = (dict(zip(own, flat[:-1], strict=True)), flat[-1])
+        return result, unrolled
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything that ``load`` needs, by name."""
-        state: dict[str, Tensor] = {"skipped": torch.tensor(self.skipped)}
-        for role, weights in self.start.items():
-            state |= {f"{role}/start/{name}": value.detach() for name, value in weights.items()}
-            state[f"{role}/log_rates"] = self.log_rates[role].detach()
-            state |= {f"{role}/outer/{name}": value for name, value in self._optimisers[role].state().items()}
-        for role, optimiser in self._rate_optimisers.items():
-            state |= {f"{role}/rate_outer/{name}": value for name, value in optimiser.state().items()}
-        return state
-
-    @torch.no_grad()
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from ``state``."""
-        self.skipped = int(state["skipped"])
-        for role, weights in self.start.items():
-            for name, value in weights.items():
-                value.copy_(state[f"{role}/start/{name}"])
-            self.log_rates[role].copy_(state[f"{role}/log_rates"])
-            self._optimisers[role].load(below(state, f"{role}/outer/"))
-        for role, optimiser in self._rate_optimisers.items():
-            optimiser.load(below(state, f"{role}/rate_outer/"))
+    def _finite_gradients(self, problem: Tasks) -> tuple[Gradients, Sequence[Unrolled]]:
+        gradients, unrolled = self._gradients(problem)
+        for role, (gradient, rate_gradient) in gradients.items():
+            check_finite(role, {**gradient, "the log inner rates": rate_gradient})
+        return gradients, unrolled
 
 
-def check_finite(role: Role, gradient: Weights) -> None:
-    """Raise ``FloatingPointError`` if a player's outer gradient is not finite, and say which part of it."""
-    for name, value in gradient.items():
-        if not torch.isfinite(value).all():
-            raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
-
-
-def _of(roles: Collection[Role], losses: Losses) -> Losses:
-    """The losses of some roles."""
-    return Losses(*({role: loss for role, loss in kind.items() if role in roles} for kind in losses))
-
-
-def _count(weights: Weights, per: str) -> int:
-    """How many step sizes an update has."""
-    return {"step": 1, "tensor": len(weights), "number": sum(value.numel() for value in weights.values())}[per]
-
-
-def _mask(role: Role, weights: Weights, head: tuple[str, ...], config: MAMLConfig) -> Tensor:
-    """1 for weights of the head, else 0: per weight tensor, or per number."""
-    if not head:
-        raise InvalidInputError(
-            f"adapts='head': the {role}'s policy has no head of its own; use method maml, which adapts all weights"
-        )
-    dtype = next(iter(weights.values())).dtype
-    mask = torch.tensor([name in head for name in weights]).to(dtype)
-    if config.inner_lr_per != "number":
-        return mask
-    return mask.repeat_interleave(torch.tensor([value.numel() for value in weights.values()]))
-
-
-def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """What is in ``state`` under names that begin with ``prefix``, by the rest of the name."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+def after_adaptation(learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequence[Unrolled]]:
+    """The objective of MAML: the mean loss over the shots that count."""
+    unrolled = learner.unrolled(problem)
+    losses = {role: learner.outer_loss(role, unrolled.losses) for role in unrolled.losses[0].query}
+    return losses, [unrolled]

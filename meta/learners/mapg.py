@@ -40,15 +40,17 @@ does not grow with K.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from torch import Tensor
 
+from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import ROLES, Role
-from metaduel.meta.learners.maml import MAML, MAMLConfig
-from metaduel.meta.problems.problem import Batch, Mixture, parts_of
+from metaduel.meta.learners.maml import MAML, MAMLConfig, Unrolled, after_adaptation
+from metaduel.meta.problems.problem import Mixture, Tasks, parts_of
 
 Term = Literal["own", "peer"]
 TERMS: dict[str, tuple[Term, ...]] = {"meta_pg": ("own",), "meta_mapg": ("own", "peer"), "lola_dice": ("peer",)}
@@ -104,20 +106,21 @@ def _configure(name: str, config: MAMLConfig) -> MAPGConfig:
     return MAPGConfig(**(own | {"terms": terms, "peer": "peer" in terms, "recompute": recompute}))
 
 
-class MAPG(MAML):
-    """See the module."""
+def look_ahead(learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequence[Unrolled]]:
+    """LOLA's objective: each player's loss after the other's imagined updates alone; see the module."""
+    result, unrolled = {}, []
+    for role in learner.start:
+        first = 0 if role == ROLES[0] else learner.config.steps + 1
+        met = [part for part in parts_of(problem) if role in part.learners]
+        if met:
+            moving = [other for other in ROLES if other != role]
+            unrolled.append(learner.unrolled(Mixture(tuple(met)), moving, first))
+            result[role] = learner.outer_loss(role, unrolled[-1].losses)
+    return result, unrolled
 
-    config: MAPGConfig
 
-    def outer_losses(self, problem: Batch) -> dict[Role, Tensor]:
-        """Each player's scalar outer loss, with the graph of the terms that are on."""
-        if "own" in self.config.terms:
-            return super().outer_losses(problem)
-        result = {}
-        for role in self.start:
-            first = 0 if role == ROLES[0] else self.config.steps + 1
-            met = [part for part in parts_of(problem) if role in part.problem.tasks and role not in part.given]
-            if met:
-                history = self.unrolled(Mixture(met), moving=[other for other in ROLES if other != role], first=first)
-                result[role] = self.outer_loss(role, history)
-        return result
+def MAPG(
+    start: Mapping[Role, Weights], config: MAPGConfig, heads: Mapping[Role, tuple[str, ...]] | None = None
+) -> MAML:
+    """The learner of the terms that are on; see the module."""
+    return MAML(start, config, heads, after_adaptation if "own" in config.terms else look_ahead)

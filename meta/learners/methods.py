@@ -10,7 +10,21 @@ from metaduel.agents.policies.base import ActionSpace
 from metaduel.agents.policies.latent import LatentPolicy
 from metaduel.agents.policies.memory import MemoryPolicy
 from metaduel.envs.core.errors import InvalidInputError, unknown
-from metaduel.meta.learners import anil, e_maml, latent, mapg, meta_sgd, promp, rarl, reptile, rl2, self_play, trpo
+from metaduel.meta.learners import (
+    anil,
+    e_maml,
+    joint,
+    latent,
+    mapg,
+    meta_sgd,
+    promp,
+    rarl,
+    reptile,
+    rl2,
+    self_play,
+    trpo,
+)
+from metaduel.meta.learners.learner import Learner
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 
 
@@ -24,13 +38,13 @@ class Method:
         adapts: which parameters change within a task.
         flows: what the outer gradient flows through.
         configure: turns the user's settings into the method's; refuses those that contradict it.
-        learner: its class.
+        learner: makes it, of starts, settings and the names of the players' heads.
         settings: the class of its settings.
         surrogates: those that it can do with; the first is taken where none is named.
         personas: whether it may meet learning personas.
         on_data: whether losses are all that it needs, so that tasks may be data, see ``meta.data``.
         memory: makes the policy that it needs, if that is one whose memory lasts over episodes, of the size of observations, the
-            player's and the other's action space, the width, and the initial log standard deviation.
+            player's and the other's action space, the width, the initial log standard deviation, and the mask.
     """
 
     name: str
@@ -38,12 +52,12 @@ class Method:
     adapts: str
     flows: str
     configure: Callable[[MAMLConfig], MAMLConfig]
-    learner: type[MAML] = MAML
+    learner: Callable[..., Learner] = MAML
     settings: type[MAMLConfig] = MAMLConfig
     surrogates: tuple[Surrogate, ...] = ("lvc", "plain", "dice")
     personas: bool = True
     on_data: bool = False
-    memory: Callable[[int, ActionSpace, ActionSpace, int, float], MemoryPolicy] | None = None
+    memory: Callable[[int, ActionSpace, ActionSpace, int, float, slice | None], MemoryPolicy] | None = None
 
 
 def _first_order(config: MAMLConfig) -> MAMLConfig:
@@ -134,7 +148,7 @@ METHODS: dict[str, Method] = {
             rl2.configure,
             rl2.RL2,
             rl2.RL2Config,
-            memory=lambda size, own, other, units, log_std: MemoryPolicy(size, own, units, log_std),
+            memory=lambda size, own, other, units, log_std, mask: MemoryPolicy(size, own, units, log_std, mask),
             surrogates=("lvc",),
             personas=False,
         ),
@@ -155,7 +169,8 @@ METHODS: dict[str, Method] = {
             "the no-adaptation baseline: one policy for all tasks",
             "nothing in training",
             "nothing: there is no inner step; it gets the same number of episodes per iteration",
-            lambda config: replace(config, steps=0, second_order=False, peer=False),
+            joint.configure,
+            joint.Joint,
             on_data=True,
         ),
         Method(

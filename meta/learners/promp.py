@@ -12,15 +12,22 @@ Order: second. Biased as LVC is. Limits: the surrogate must be ``lvc``; not with
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.spec import Role
-from metaduel.meta.learners.maml import MAML, MAMLConfig
-from metaduel.meta.problems.problem import Batch, Losses, Mixture, sampled
+from metaduel.meta.learners.learner import Gradients, Learner, Update
+from metaduel.meta.learners.maml import MAML, MAMLConfig, Unrolled, after_adaptation
+from metaduel.meta.problems.problem import Tasks
+
+Shot = TypeVar("Shot")
 
 
 @dataclass(frozen=True)
@@ -48,23 +55,50 @@ class ProMPConfig(MAMLConfig):
             raise InvalidInputError("peer=True: ProMP uses data several times, each player for itself; use method maml")
 
 
-class ProMP(MAML):
-    """See the module."""
+class ProMP(Learner):
+    """See the module.
 
-    config: ProMPConfig
+    Args:
+        start: initial weights per adapting player.
+        config: settings.
+        heads: see ``MAML``.
+    """
 
-    def outer_loss(self, role: Role, history: list[Losses]) -> Tensor:
-        """MAML's, and the divergence at every shot that was adapted from, in a replay."""
-        loss = super().outer_loss(role, history)
-        apart = [losses.divergence[role].mean() for losses in history[: self.config.steps] if role in losses.divergence]
-        return loss + self.config.kl_penalty * torch.stack(apart).mean() if apart else loss
+    def __init__(
+        self,
+        start: Mapping[Role, Weights],
+        config: ProMPConfig,
+        heads: Mapping[Role, tuple[str, ...]] | None = None,
+    ) -> None:
+        self.config = config
+        self.maml = MAML(start, config, heads, partial(proximal, config.kl_penalty))
+        self.starts, self.parts, self.inner = self.maml.starts, self.maml.parts, self.maml.inner
 
-    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
-        """``outer_steps`` outer steps on a batch of tasks; returns the last one's metrics by name."""
-        metrics = super().update(problem, lr_scale)
+    def counted(self, history: list[Shot]) -> list[Shot]:
+        """See ``Learner``."""
+        return self.maml.counted(history)
+
+    def gradients(self, problem: Tasks) -> Gradients:
+        """See ``MAML.gradients``."""
+        return self.maml.gradients(problem)
+
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """``outer_steps`` outer steps on a set of tasks; the metrics are the last one's."""
+        gradients, (unrolled,) = self.maml.outer_gradients(problem)
+        metrics = self.maml.step(gradients, lr_scale)
         if self.config.outer_steps > 1:
-            whole = problem if isinstance(problem, Mixture) else sampled(problem)
-            replay = whole.replay(self.config.clip)
+            replay = unrolled.replay(self.config.clip)
             for _ in range(self.config.outer_steps - 1):
-                metrics = super().update(replay, lr_scale)
-        return metrics
+                metrics = self.maml.step(self.maml.outer_gradients(replay)[0], lr_scale)
+        return self.maml.told(metrics, [unrolled])
+
+
+def proximal(penalty: float, learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequence[Unrolled]]:
+    """ProMP's objective: MAML's, and the divergence at every shot that was adapted from, in a replay."""
+    result, (unrolled,) = after_adaptation(learner, problem)
+    for role in result:
+        before = unrolled.losses[: learner.config.steps]
+        apart = [losses.divergence[role].mean() for losses in before if role in losses.divergence]
+        if apart:
+            result[role] = result[role] + penalty * torch.stack(apart).mean()
+    return result, [unrolled]

@@ -15,14 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.spec import ROLES, Role
-from metaduel.meta.learners.maml import MAML, MAMLConfig
-from metaduel.meta.problems.problem import Batch
+from metaduel.meta.learners.joint import Joint
+from metaduel.meta.learners.learner import Counter, Learner, Update
+from metaduel.meta.learners.maml import MAMLConfig
+from metaduel.meta.problems.problem import Tasks
 
 
 @dataclass(frozen=True)
@@ -54,46 +53,40 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     return replace(config, steps=0, second_order=False)
 
 
-class RARL(MAML):
+class RARL(Learner):
     """See the module.
+
+    Args:
+        start: initial weights of both players.
+        config: settings.
+        heads: of no use: nothing adapts.
 
     Raises:
         InvalidInputError: only one player learns.
     """
 
-    config: RARLConfig
-    simultaneous = False
-
     def __init__(
-        self, start: Mapping[Role, Weights], config: MAMLConfig, heads: Mapping[Role, tuple[str, ...]] | None = None
+        self,
+        start: Mapping[Role, Weights],
+        config: RARLConfig,
+        heads: Mapping[Role, tuple[str, ...]] | None = None,
     ) -> None:
         if len(start) < 2:
             raise InvalidInputError(f"roles={list(start)}: RARL trains both players in turn; use method joint for one")
-        super().__init__(start, config, heads)
-        self._done = 0
+        self.config = config
+        self._joint = Joint(start, config, simultaneous=False)
+        self._turns = Counter("turns")
+        self.starts, self.parts = self._joint.starts, (*self._joint.parts, self._turns)
 
     @property
     def turn(self) -> Role:
         """Whose turn it is to learn."""
         own, other = self.config.protagonist_turns, self.config.adversary_turns
-        return ROLES[0] if self._done % (own + other) < own else ROLES[1]
+        return ROLES[0] if self._turns.count % (own + other) < own else ROLES[1]
 
-    def gradients(self, problem: Batch) -> dict[Role, tuple[Weights, Tensor]]:
-        """The gradient of the player whose turn it is."""
-        found = super().gradients(problem)
-        return {self.turn: found[self.turn]}
-
-    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
-        """One step of one player; see ``MAML.update``."""
-        metrics = super().update(problem, lr_scale)
-        self._done += 1
-        return metrics
-
-    def state(self) -> dict[str, Tensor]:
-        """See ``MAML.state``."""
-        return super().state() | {"turns": torch.tensor(self._done)}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """See ``MAML.load``."""
-        super().load(state)
-        self._done = int(state["turns"])
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """One step of the player whose turn it is; see ``Learner.update``."""
+        gradients, unrolled = self._joint.drawn_gradients(problem)
+        update = self._joint.step({self.turn: gradients[self.turn]}, unrolled, lr_scale)
+        self._turns.count += 1
+        return update

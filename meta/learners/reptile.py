@@ -10,17 +10,32 @@ Limits: with K = 1 it is joint training. Step sizes cannot be learned (nothing i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import Weights, stack
+from metaduel.agents.policies.base import Weights, adapting
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.inner import Diverged, adapt_step, check_weights
-from metaduel.meta.learners.maml import MAML, MAMLConfig
-from metaduel.meta.problems.problem import Batch, Part, Players, parts_of
+from metaduel.meta.adaptation.inner import Diverged, adapt, check_weights
+from metaduel.meta.adaptation.rates import Rates
+from metaduel.meta.learners.learner import (
+    Gradients,
+    Learner,
+    Skipped,
+    Starts,
+    Update,
+    adam,
+    as_learners_saw,
+    check_finite,
+)
+from metaduel.meta.learners.maml import MAMLConfig
+from metaduel.meta.problems.problem import Batch, Losses, Part, Players, Tasks, join, parts_of
+
+Shot = TypeVar("Shot")
 
 
 def configure(config: MAMLConfig) -> MAMLConfig:
@@ -36,41 +51,97 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     return replace(config, learn_inner_lr=False, second_order=False)
 
 
-class Reptile(MAML):
-    """See the module; everything but the outer gradient is MAML's."""
+class Reptile(Learner):
+    """See the module.
 
-    def gradients(self, problem: Batch) -> dict[Role, tuple[Weights, Tensor]]:
+    Args:
+        start: initial weights per adapting player.
+        config: settings.
+        heads: see ``MAML``.
+    """
+
+    def __init__(
+        self,
+        start: Mapping[Role, Weights],
+        config: MAMLConfig,
+        heads: Mapping[Role, tuple[str, ...]] | None = None,
+    ) -> None:
+        self.config = config
+        self.starts = Starts(start, config.outer_lr, adam(len(start), config.momentum, config.max_norm))
+        only = (heads or {}) if config.adapts == "head" else None
+        self._rates = self.inner = Rates(self.start, config.steps, config.inner_lr, config.inner_lr_per, only)
+        self.skipped = Skipped(config.max_skipped)
+        self.parts = (self.skipped, self.starts, self._rates)
+
+    def rates(self, role: Role) -> Tensor:
+        """See ``Learner``; they stay as they are."""
+        return self._rates.of(role).detach()
+
+    def counted(self, history: list[Shot]) -> list[Shot]:
+        """See ``Learner``: all after an update, or the last alone."""
+        return history[-1:] if self.config.outer_shots == "last" else history[1:]
+
+    def gradients(self, problem: Tasks) -> Gradients:
         """What stands for each player's outer gradient: the mean over tasks of start - adapted; 0 for the step sizes."""
-        adapted = [self._adapted(number, part) for number, part in enumerate(parts_of(problem))]
-        result: dict[Role, tuple[Weights, Tensor]] = {}
-        for role in dict.fromkeys(role for players in adapted for role in players):
-            ends = [players[role] for players in adapted if role in players]
-            gradient = {
-                name: (value - torch.cat([end[name] for end in ends]).mean(0)).detach()
-                for name, value in self.start[role].items()
-            }
-            result[role] = gradient, torch.zeros_like(self.log_rates[role])
-        return result
+        return {r: (g, torch.zeros_like(self._rates.log_rates[r])) for r, g in self._gradients(problem)[0].items()}
 
-    def _adapted(self, number: int, part: Part) -> Players:
-        """The meta-learned players' weights after the last update."""
-        players: Players = {
-            role: stack(self.start[role], n) for role, n in part.problem.tasks.items() if role not in part.given
-        } | {role: persona.weights for role, persona in part.given.items()}
-        for shot in range(self.config.steps):
-            players = {
-                role: {name: value.detach().requires_grad_() for name, value in weights.items()}
-                for role, weights in players.items()
-            }
-            losses = part.problem.losses(players, shot)
-            rates = {
-                role: torch.tensor(part.given[role].rate) if role in part.given else self.rates(role)[shot].detach()
-                for role in players
-            }
-            players = adapt_step(players, losses.support, rates, create_graph=False)
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """See ``Learner``.
+
+        Raises:
+            FloatingPointError: updates that blew weights up in too many tasks; nothing was changed.
+        """
+        gradients, ends = self.skipped.run(problem, self._gradients)
+        metrics: dict[str, float] = {}
+        for role, gradient in gradients.items():
+            unmoved = torch.zeros_like(self._rates.log_rates[role])
+            metrics |= self.starts.step(role, gradient, lr_scale) | self._rates.step(role, unmoved, lr_scale)
+        metrics["skipped_tasks"] = float(self.skipped.count)
+        shots = as_learners_saw([end.part for end in ends], [end.batches for end in ends])
+        return Update(metrics, shots, join([end.losses for end in ends]), abandoned_steps=self.skipped.abandoned_steps)
+
+    def _gradients(self, problem: Tasks) -> tuple[Players, list[_End]]:
+        ends: list[_End] = []
+        for number, part in enumerate(parts_of(problem)):
             try:
-                check_weights(players, shot + 1)
+                ends.append(self._adapted(part))
             except Diverged as error:
                 error.part = number
+                error.environment_steps += sum(batch.environment_steps for end in ends for batch in end.batches)
                 raise
-        return {role: weights for role, weights in players.items() if role not in part.given}
+        result: Players = {}
+        for role in dict.fromkeys(role for end in ends for role in end.players):
+            own = [end.players[role] for end in ends if role in end.players]
+            result[role] = {
+                name: (value - torch.cat([weights[name] for weights in own]).mean(0)).detach()
+                for name, value in adapting(self.start[role]).items()
+            }
+            check_finite(role, result[role])
+        return result, ends
+
+    def _adapted(self, part: Part) -> _End:
+        """The meta-learned players after the last update, and what they saw."""
+        players: Players = {role: self.starts.stacked(role, part.problem.tasks[role]) for role in part.learners}
+        players |= {role: persona.weights for role, persona in part.given.items()}
+        rates = {role: self.rates(role) for role in part.learners}
+        rates |= {role: torch.tensor([persona.rate]) for role, persona in part.given.items()}
+        batches: list[Batch] = []
+        losses: list[Losses] = []
+        for shot, now in enumerate(adapt(part.problem, players, rates, self.config.steps)):
+            players = now.players
+            try:
+                check_weights(players, shot)
+            except Diverged as error:
+                error.environment_steps = sum(one.environment_steps for one in batches)
+                raise
+            if now.batch is not None and now.losses is not None:
+                batches.append(now.batch)
+                losses.append(now.losses)
+        return _End(part, {role: players[role] for role in part.learners}, batches, losses)
+
+
+class _End(NamedTuple):
+    part: Part
+    players: Players
+    batches: list[Batch]
+    losses: list[Losses]

@@ -15,18 +15,16 @@ Limits: the gradient goes back through the whole chain, so that memory grows wit
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor
 
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.outer import OuterOptimiser
-from metaduel.meta.learners.maml import MAML, MAMLConfig, check_finite
+from metaduel.meta.learners.learner import Learner, Starts, Update, adam
+from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.problems.chains import Chain, ChainProblem
-from metaduel.meta.problems.problem import Batch
+from metaduel.meta.problems.problem import Tasks
 
 
 @dataclass(frozen=True)
@@ -69,34 +67,49 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     return replace(config, learn_inner_lr=False, inner_lr_per="step", adapts="all", second_order=False)
 
 
-class RL2(MAML):
-    """See the module."""
+class RL2(Learner):
+    """See the module.
 
-    config: RL2Config
+    Args:
+        start: initial weights per player.
+        config: settings.
+        heads: of no use: no weight adapts.
+        moves: names of the weights that these steps move; None: all.
+    """
 
-    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
-        """``outer_steps`` steps on one batch of chains; returns metrics by name."""
+    def __init__(
+        self,
+        start: Mapping[Role, Weights],
+        config: RL2Config,
+        heads: Mapping[Role, tuple[str, ...]] | None = None,
+        moves: Callable[[str], bool] | None = None,
+    ) -> None:
+        self.config = config
+        self.starts = Starts(start, config.outer_lr, adam(len(start), config.momentum, config.max_norm), moves)
+        self.parts = (self.starts,)
+
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """``outer_steps`` steps on one batch of chains; see ``Learner.update``."""
+        chain = self.chain(problem)
+        return Update(self.learn(chain, lr_scale), chain=chain)
+
+    def chain(self, problem: Tasks) -> Chain:
+        """As many episodes of each task, one after another, as K updates and the tests after them have.
+
+        Raises:
+            InvalidInputError: a problem without episodes.
+        """
         if not isinstance(problem, ChainProblem):
             raise InvalidInputError(
                 f"{type(problem).__name__}: a memory that lasts over episodes is not supported here"
             )
-        return self.learn(problem.chain(self._players(), self.config.steps + 1), lr_scale)
+        return problem.chain(self.starts.once(), self.config.steps + 1)
 
     def learn(self, chain: Chain, lr_scale: float) -> dict[str, float]:
         """Take the steps; returns metrics by name."""
-        before, metrics = chain.log_probs(self._players()), {}
+        metrics: dict[str, float] = {}
+        before = chain.log_probs(self.starts.once())
         for _ in range(self.config.outer_steps):
-            for role, loss in chain.losses(self._players(), before, self.config.clip).items():
-                metrics[f"{role}/gradient_norm"] = self._descend(role, self._optimisers[role], loss, lr_scale)
+            for role, loss in chain.losses(self.starts.once(), before, self.config.clip).items():
+                metrics |= self.starts.step(role, self.starts.gradient(role, loss), lr_scale)
         return metrics
-
-    def _players(self) -> dict[Role, Weights]:
-        return {role: {n: value.unsqueeze(0) for n, value in weights.items()} for role, weights in self.start.items()}
-
-    @staticmethod
-    def _descend(role: Role, optimiser: OuterOptimiser, loss: Tensor, lr_scale: float) -> float:
-        """One step of a player's optimiser on a loss; returns the gradient's norm."""
-        flat = torch.autograd.grad(loss, list(optimiser.params.values()), materialize_grads=True)
-        gradient = dict(zip(optimiser.params, flat, strict=True))
-        check_finite(role, gradient)
-        return optimiser.step(gradient, lr_scale)

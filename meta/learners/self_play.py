@@ -9,8 +9,8 @@ by how often it still wins: with a weight of (1 - w)^2, w being an average of ho
 tasks on which they met, in which the recent ones count most (prioritised fictitious self-play).
 
 Order: none, there is no inner step. Limits: both roles must learn; each iteration plays its tasks twice, once for each player;
-"better" is a higher return, so that priorities mean something where neither seat has the better returns by its nature. Not
-with ``normalise_observations``: past selves saw with the statistics of their time.
+"better" is a higher return, so that priorities mean something where neither seat has the better returns by its nature. Past
+selves see with the statistics of observations of their time.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import Weights, stack
+from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import ROLES, Role
-from metaduel.meta.learners.maml import MAML, MAMLConfig, check_finite
-from metaduel.meta.problems.problem import Batch, Players, Problem
+from metaduel.meta.adaptation.rates import below
+from metaduel.meta.learners.joint import Joint
+from metaduel.meta.learners.learner import Counter, Learner, Starts, Update
+from metaduel.meta.learners.maml import MAMLConfig
+from metaduel.meta.problems.problem import Batch, Played, Players, Problem, Tasks, played
 
 AVERAGE = 0.1  # by how much a meeting moves a win rate
 
@@ -69,11 +72,9 @@ class Meeting(Problem, Protocol):
 
     Attributes:
         duels: on how many tasks: the protagonist's last, the adversary's first.
-        returns: per shot and role, mean undiscounted returns [N_role].
         seed: of its noise.
     """
 
-    returns: list[dict[Role, Tensor]]
     seed: int
 
     @property
@@ -82,8 +83,13 @@ class Meeting(Problem, Protocol):
         ...
 
 
-class SelfPlay(MAML):
+class SelfPlay(Learner):
     """See the module.
+
+    Args:
+        start: initial weights of both players.
+        config: settings.
+        heads: of no use: nothing adapts.
 
     Raises:
         InvalidInputError: only one player learns.
@@ -93,42 +99,53 @@ class SelfPlay(MAML):
         win_rates: per role, how often the other learner does better than each of them and, last, than the present one.
     """
 
-    config: SelfPlayConfig
-
     def __init__(
-        self, start: Mapping[Role, Weights], config: MAMLConfig, heads: Mapping[Role, tuple[str, ...]] | None = None
+        self,
+        start: Mapping[Role, Weights],
+        config: SelfPlayConfig,
+        heads: Mapping[Role, tuple[str, ...]] | None = None,
     ) -> None:
         if len(start) < 2:
             raise InvalidInputError(f"roles={list(start)}: self-play trains both players; use method joint for one")
-        super().__init__(start, config, heads)
-        self.pool: dict[Role, list[Weights]] = {role: [] for role in self.start}
-        self.win_rates = {role: torch.full((1,), 0.5) for role in self.start}
-        self._done = 0
+        self.config = config
+        self._joint = Joint(start, config)
+        self._done = Counter("done")
+        self.pools = Pools(self._joint.starts, config.pool)
+        self.starts, self.parts = self._joint.starts, (*self._joint.parts, self._done, self.pools)
 
-    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
-        """One step of both players, each against past selves of the other; see ``MAML.update``."""
+    @property
+    def pool(self) -> dict[Role, list[Weights]]:
+        """See the class."""
+        return self.pools.selves
+
+    @property
+    def win_rates(self) -> dict[Role, Tensor]:
+        """See the class."""
+        return self.pools.win_rates
+
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """One step of both players, each against past selves of the other; see ``Learner.update``."""
         if self.config.opponents == "latest":
-            return super().update(problem, lr_scale)
+            return self._joint.update(problem, lr_scale)
         if not isinstance(problem, Meeting) or not problem.duels:
             raise InvalidInputError(
                 "self-play needs tasks on which the learners meet alone: learned_share > 0, no personas"
             )
-        gradients: dict[Role, tuple[Weights, Tensor]] = {}
+        gradients: Players = {}
+        batches: list[Batch] = []
         for seat, role in enumerate(ROLES):
-            loss = self._loss(problem, role, seat)
-            flat = torch.autograd.grad(loss, list(self.start[role].values()))
-            none = torch.zeros_like(self.log_rates[role])
-            gradients[role] = dict(zip(self.start[role], flat, strict=True)), none
-            check_finite(role, gradients[role][0])
-        # What is told of the iteration is how the learners did, not their past selves.
-        problem.returns[:] = [{role: problem.returns[seat][role] for seat, role in enumerate(ROLES)}]
-        metrics = self.step(gradients, lr_scale)
+            loss, batch = self._loss(problem, role, seat)
+            gradients[role] = self.starts.gradient(role, loss)
+            batches.append(batch.only([role]))  # the report is of the learners, not of their past selves
+        metrics: dict[str, float] = {}
+        for role, gradient in gradients.items():
+            metrics |= self.starts.step(role, gradient, lr_scale)
         for role, rates in self.win_rates.items():
             metrics |= {f"{role}/pool": float(len(self.pool[role])), f"{role}/beaten": float(rates.mean())}
-        self._done += 1
-        if self._done % self.config.pool_every == 0:
-            self._join()
-        return metrics
+        self._done.count += 1
+        if self._done.count % self.config.pool_every == 0:
+            self.pools.join()
+        return Update(metrics, [batches])
 
     def probabilities(self, role: Role) -> Tensor:
         """With which each of a role's past selves, and last the present one, is met."""
@@ -137,51 +154,63 @@ class SelfPlay(MAML):
             weights = (1 - self.win_rates[role]) ** 2
         return weights / weights.sum() if weights.sum() > 0 else torch.full_like(weights, 1 / len(weights))
 
-    def _loss(self, problem: Meeting, role: Role, shot: int) -> Tensor:
+    def _loss(self, problem: Meeting, role: Role, shot: int) -> tuple[Tensor, Played]:
         """A player's loss against selves of the other, which are drawn anew for every task."""
         met, n = ROLES[1 - ROLES.index(role)], problem.duels
         generator = torch.Generator().manual_seed(derive_seed(problem.seed, shot))
         picks = torch.multinomial(self.probabilities(met), problem.tasks[met], replacement=True, generator=generator)
         selves = [*self.pool[met], {name: value.detach() for name, value in self.start[met].items()}]
         theirs = {name: torch.stack([one[name] for one in selves])[picks] for name in self.start[met]}
-        players: Players = {role: stack(self.start[role], problem.tasks[role]), met: theirs}
-        loss = problem.losses(players, shot).query[role].mean()
-        returns = problem.returns[shot]
-        own, other = returns["protagonist"][-n:], returns["adversary"][:n]
+        players: Players = {role: self.starts.stacked(role, problem.tasks[role]), met: theirs}
+        batch = played(problem.draw(players, shot))
+        loss = batch.losses(players).query[role].mean()
+        own, other = batch.returns["protagonist"][-n:], batch.returns["adversary"][:n]
         own, other = (own, other) if role == "protagonist" else (other, own)
         picks = picks[:n] if met == "adversary" else picks[-n:]
         better = torch.where(own == other, 0.5, (own > other).float())
         for one in set(picks.tolist()):
             rate = self.win_rates[met]
             rate[one] += AVERAGE * (better[picks == one].mean() - rate[one])
-        return loss
+        return loss, batch
 
-    def _join(self) -> None:
+
+class Pools:
+    """Past selves of both players, with how often each is beaten.
+
+    Args:
+        starts: the present players.
+        size: how many past selves of each are kept.
+    """
+
+    def __init__(self, starts: Starts, size: int) -> None:
+        self._starts, self._size = starts, size
+        self.selves: dict[Role, list[Weights]] = {role: [] for role in starts.weights}
+        self.win_rates = {role: torch.full((1,), 0.5) for role in starts.weights}
+
+    def join(self) -> None:
         """The present players join the pools; the oldest leave."""
-        for role, weights in self.start.items():
-            self.pool[role].append({name: value.detach().clone() for name, value in weights.items()})
+        for role, weights in self._starts.weights.items():
+            self.selves[role].append({name: value.detach().clone() for name, value in weights.items()})
             # The newcomer is the present one, whose rate it takes along.
             rates = torch.cat([self.win_rates[role], self.win_rates[role][-1:]])
-            if len(self.pool[role]) > self.config.pool:
-                self.pool[role], rates = self.pool[role][1:], rates[1:]
+            if len(self.selves[role]) > self._size:
+                self.selves[role], rates = self.selves[role][1:], rates[1:]
             self.win_rates[role] = rates
 
     def state(self) -> dict[str, Tensor]:
-        """See ``MAML.state``."""
-        state = super().state() | {"done": torch.tensor(self._done)}
-        for role, selves in self.pool.items():
+        """See ``Stateful``."""
+        state: dict[str, Tensor] = {}
+        for role, selves in self.selves.items():
             state[f"{role}/win_rates"] = self.win_rates[role]
             for i, one in enumerate(selves):
                 state |= {f"{role}/pool/{i}/{name}": value for name, value in one.items()}
         return state
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """See ``MAML.load``."""
-        super().load(state)
-        self._done = int(state["done"])
-        for role, weights in self.start.items():
+        """See ``Stateful``."""
+        for role in self.selves:
             self.win_rates[role] = state[f"{role}/win_rates"].clone()
-            size = len(self.win_rates[role]) - 1
-            self.pool[role] = [
-                {name: state[f"{role}/pool/{i}/{name}"].clone() for name in weights} for i in range(size)
+            self.selves[role] = [
+                {name: value.clone() for name, value in below(state, f"{role}/pool/{i}/").items()}
+                for i in range(len(self.win_rates[role]) - 1)
             ]

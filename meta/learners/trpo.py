@@ -22,18 +22,22 @@ region. With K = 0 it is TRPO on all tasks at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import Weights, stack
+from metaduel.agents.policies.base import Weights, adapting, stack
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.inner import Diverged, unroll
+from metaduel.meta.adaptation.inner import FIRST_ORDER, Diverged, Through, leaves, unroll
+from metaduel.meta.learners.learner import Gradients, Learner, Update
 from metaduel.meta.learners.maml import MAML, MAMLConfig
-from metaduel.meta.problems.problem import Batch, Losses, Mixture, Problem, sampled
+from metaduel.meta.problems.problem import Losses, Mixture, Problem, Tasks
+
+Shot = TypeVar("Shot")
 
 Product = Callable[[Tensor], Tensor]  # of a matrix with a vector
 
@@ -74,12 +78,34 @@ class TRPOConfig(MAMLConfig):
             raise InvalidInputError("peer=True: each player has a trust region of its own; use method maml")
 
 
-class TRPO(MAML):
-    """See the module."""
+class TRPO(Learner):
+    """See the module.
 
-    config: TRPOConfig
+    Args:
+        start: initial weights per adapting player.
+        config: settings.
+        heads: see ``MAML``.
+    """
 
-    def update(self, problem: Batch, lr_scale: float = 1.0) -> dict[str, float]:
+    def __init__(
+        self,
+        start: Mapping[Role, Weights],
+        config: TRPOConfig,
+        heads: Mapping[Role, tuple[str, ...]] | None = None,
+    ) -> None:
+        self.config = config
+        self.maml = MAML(start, config, heads)
+        self.starts, self.parts, self.inner = self.maml.starts, self.maml.parts, self.maml.inner
+
+    def counted(self, history: list[Shot]) -> list[Shot]:
+        """See ``Learner``."""
+        return self.maml.counted(history)
+
+    def gradients(self, problem: Tasks) -> Gradients:
+        """See ``MAML.gradients``."""
+        return self.maml.gradients(problem)
+
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
         """One outer step of every player within its trust region; ``lr_scale`` is that of the step sizes' Adam alone.
 
         Returns:
@@ -91,18 +117,18 @@ class TRPO(MAML):
         """
         if isinstance(problem, Mixture):
             raise InvalidInputError("persona_share: personas are not supported by TRPO's search; use method maml")
-        gradients = self.finite_gradients(problem)
-        metrics = {"skipped_tasks": float(self.skipped)}
-        replay = sampled(problem).replay(None)
-        part = replay.replay(None, self.config.curvature_share)
+        gradients, (unrolled,) = self.maml.outer_gradients(problem)
+        replay = cast(Problem, unrolled.replay(None))
+        part = cast(Problem, unrolled.replay(None, self.config.curvature_share))
         flat = {role: _flat(list(gradient.values())) for role, (gradient, _) in gradients.items()}
         steps = {role: self._border(role, part, gradient) for role, gradient in flat.items()}
+        metrics: dict[str, float] = {}
         for role, step in steps.items():
             found = {"gradient_norm": float(flat[role].norm())} | self._search(role, replay, step)
             metrics |= {f"{role}/{name}": value for name, value in found.items()}
         for role, (_, rate_gradient) in gradients.items():
-            metrics |= self._step_rates(role, rate_gradient, lr_scale)
-        return metrics
+            metrics |= self.maml.step_rates(role, rate_gradient, lr_scale)
+        return self.maml.told(metrics, [unrolled])
 
     def curvature(self, role: Role, replay: Problem) -> Product:
         """The product v -> F v, see the module, where the player is as it was when the data were drawn.
@@ -111,30 +137,29 @@ class TRPO(MAML):
             role: whose.
             replay: the data that F is made of.
         """
-        leaves = list(self.start[role].values())
-        counted = self.counted(self._unroll(role, replay, self.start[role], self.config.second_order))
+        own = list(adapting(self.start[role]).values())
+        counted = self.counted(self._unroll(role, replay, self.start[role], Through(self.config.second_order)))
         outputs = torch.cat([losses.coordinates[role].flatten() for losses in counted])
         outputs = outputs / math.sqrt(len(counted) * replay.tasks[role])
         # J^T u is linear in u, and so J v is its derivative with respect to u in the direction v.
         u = torch.zeros_like(outputs, requires_grad=True)
-        pulled = _flat(torch.autograd.grad(outputs, leaves, u, create_graph=True, materialize_grads=True))
+        pulled = _flat(torch.autograd.grad(outputs, own, u, create_graph=True, materialize_grads=True))
 
         def product(v: Tensor) -> Tensor:
             (pushed,) = torch.autograd.grad(pulled, u, v, retain_graph=True)
-            return _flat(torch.autograd.grad(outputs, leaves, pushed, retain_graph=True, materialize_grads=True))
+            return _flat(torch.autograd.grad(outputs, own, pushed, retain_graph=True, materialize_grads=True))
 
         return product
 
     def measure(self, role: Role, replay: Problem, start: Weights) -> tuple[float, float]:
         """The player's surrogate loss and mean divergence on ``replay``, if it began at ``start``."""
-        leaves = {name: value.detach().requires_grad_() for name, value in start.items()}
-        history = self._unroll(role, replay, leaves, second_order=False)
+        history = self._unroll(role, replay, leaves({role: start})[role], FIRST_ORDER)
         apart = torch.stack([losses.divergence[role].mean() for losses in self.counted(history)]).mean()
-        return float(self.outer_loss(role, history).detach()), float(apart.detach())
+        return float(self.maml.outer_loss(role, history).detach()), float(apart.detach())
 
-    def _unroll(self, role: Role, replay: Problem, start: Weights, second_order: bool) -> list[Losses]:
+    def _unroll(self, role: Role, replay: Problem, start: Weights, through: Through) -> list[Losses]:
         rates = {role: self.rates(role).detach()}
-        return unroll(replay, {role: stack(start, replay.tasks[role])}, rates, self.config.steps, second_order)
+        return unroll(replay, {role: stack(start, replay.tasks[role])}, rates, self.config.steps, through)[0]
 
     def _border(self, role: Role, replay: Problem, gradient: Tensor) -> Tensor:
         """The step along the natural gradient at whose end the divergence is ``max_kl`` to second order."""
@@ -162,7 +187,7 @@ class TRPO(MAML):
                 continue
             if kl <= config.max_kl and loss <= before:
                 with torch.no_grad():
-                    for name, value in start.items():
+                    for name, value in adapting(start).items():
                         value.copy_(moved[name])
                 return {"kl": kl, "improvement": before - loss, "step_fraction": fraction}
         return {"kl": 0.0, "improvement": 0.0, "step_fraction": 0.0}
@@ -205,6 +230,7 @@ def _flat(parts: Sequence[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def _add(weights: Weights, step: Tensor, factor: float) -> Weights:
-    """Weights moved by a multiple of a flat step."""
-    parts: list[Tensor] = list(torch.split(step, [value.numel() for value in weights.values()]))
-    return {n: v + factor * part.view_as(v) for (n, v), part in zip(weights.items(), parts, strict=True)}
+    """Weights, of which those that adapt are moved by a multiple of a flat step."""
+    own = adapting(weights)
+    parts: list[Tensor] = list(torch.split(step, [value.numel() for value in own.values()]))
+    return weights | {n: v + factor * part.view_as(v) for (n, v), part in zip(own.items(), parts, strict=True)}

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from metaduel.agents.objective.baselines import fit_linear
+from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.objective.losses import clipped_loss
 from metaduel.agents.objective.returns import discounted_returns, gae, normalise
 from metaduel.agents.policies.base import Weights
-from metaduel.agents.policies.latent import LatentPolicy
 from metaduel.agents.policies.memory import MemoryPolicy, join
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.spec import Role
 from metaduel.meta.problems.problem import Players, Problem
-
-if TYPE_CHECKING:
-    from metaduel.agents.objective.config import LossConfig
 
 
 @dataclass(frozen=True)
@@ -33,12 +30,31 @@ class Chain:
         episodes: per role its episodes in order, each [1, T, tasks, ...]: one set of weights on all tasks.
         objectives: per role, how they become a loss.
         seed: of anything random in the loss.
+        shots: how many batches of episodes it is made of.
+        environment_steps: steps played, both seats of a game counted once.
     """
 
     policies: Mapping[Role, MemoryPolicy]
     episodes: Mapping[Role, Sequence[Trajectories]]
     objectives: Mapping[Role, LossConfig]
     seed: int
+    shots: int = 1
+    environment_steps: int = 0
+
+    @property
+    def returns(self) -> list[dict[Role, Tensor]]:
+        """Per shot and role, mean undiscounted returns [tasks]."""
+        result = []
+        for shot in range(self.shots):
+            size = {role: len(chain) // self.shots for role, chain in self.episodes.items()}
+            parts = {r: chain[shot * size[r] : (shot + 1) * size[r]] for r, chain in self.episodes.items()}
+            result.append({r: torch.stack([d.returns.flatten() for d in part]).mean(0) for r, part in parts.items()})
+        return result
+
+    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
+        """Everything that the players were shown, episode by episode."""
+        for episodes in zip(*self.episodes.values(), strict=True):
+            yield from zip(self.episodes, episodes, strict=True)
 
     def losses(self, players: Players, before: Mapping[Role, Tensor], clip: float) -> dict[Role, Tensor]:
         """Per role the clipped loss [] of one set of weights [1, ...].
@@ -69,8 +85,6 @@ class Chain:
         result = {}
         for role, chain in self.episodes.items():
             policy = self.policies[role]
-            if not isinstance(policy, LatentPolicy):
-                raise TypeError(f"{type(policy).__name__} predicts nothing")
             prepared = policy.prepare(players[role])
             result[role] = policy.prediction_loss(prepared, chain, policy.over_chain(prepared, chain), self.seed + draw)
         return result
@@ -92,7 +106,7 @@ class Chain:
         the next.
         """
         loss = self.objectives[role]
-        rows = Trajectories(*(part[0].movedim(1, 0).unsqueeze(2) for part in data[:4]))  # [tasks, all steps, 1, ...]
+        rows = data.map(lambda part: part[0].movedim(1, 0).unsqueeze(2))  # [tasks, all steps, 1, ...]
         # Episodes that ended early leave gaps: bring the steps that were played together.
         order = torch.argsort(rows.alive, dim=1, descending=True, stable=True)
         observation = rows.observation.gather(1, order.unsqueeze(-1).expand_as(rows.observation))
@@ -111,8 +125,4 @@ class ChainProblem(Problem, Protocol):
 
     def chain(self, players: Players, shots: int) -> Chain:
         """Draw ``shots`` times the episodes of a shot, for one set of weights [1, ...] per player."""
-        ...
-
-    def remember(self, players: Players, shot: int) -> Players:
-        """The players with the memory that they have after playing the episodes of ``shot`` one after another."""
         ...

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from metaduel.agents.objective.config import LossConfig
-from metaduel.agents.policies.base import Policy
+from metaduel.agents.policies.base import Carry, Policy
 from metaduel.agents.policies.memory import MemoryPolicy
-from metaduel.agents.rollout import Learner, Sitting, rollout
+from metaduel.agents.rollout import Learner, Seated, Sitting, rollout
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.meta.problems.chains import Chain
-from metaduel.meta.problems.problem import Drawn, Losses, Players
-from metaduel.meta.problems.replay import Kept, Replay, drawn, keep
+from metaduel.meta.problems.played import Drawn, copies
+from metaduel.meta.problems.problem import Players
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Matches:
 
 
 class DuelProblem:
-    """A batch of matches of one game.
+    """Matches of one game, as a ``Problem``.
 
     Args:
         duel: the game.
@@ -76,10 +78,6 @@ class DuelProblem:
         seed: of all noise; shot k is episode k of row seeds ``seed + row``.
         loss: how trajectories become a loss, for all or per role.
         deterministic: act with the distributions' modes.
-
-    Attributes:
-        returns: per shot, per role, mean undiscounted returns [N_role]; empty for shots that were not asked for.
-        environment_steps: steps played so far, both seats of a game counted once.
     """
 
     def __init__(
@@ -94,15 +92,12 @@ class DuelProblem:
     ) -> None:
         self.duel, self.policies, self.matches = duel, policies, matches
         self.episodes, self.deterministic = episodes, deterministic
-        self._losses = {role: loss.of(role) if isinstance(loss, LossConfig) else loss[role] for role in policies}
+        self.objectives = {role: loss.of(role) if isinstance(loss, LossConfig) else loss[role] for role in policies}
         dtype = torch.get_default_dtype()
         self._params = duel.game.params_from_rows(matches.tasks.repeat_interleave(episodes, 0), dtype)
         self.seed = seed
         # Row seeds wrap around like all arithmetic on keys.
         self._seeds = torch.arange(matches.tasks.shape[0] * episodes) + seed
-        self.returns: list[dict[Role, Tensor]] = []
-        self.environment_steps = 0
-        self._kept: list[Kept] = []
 
     @property
     def duels(self) -> int:
@@ -116,79 +111,82 @@ class DuelProblem:
         counts: dict[Role, int] = {"protagonist": m.first + m.duels, "adversary": m.duels + m.last}
         return {role: n for role, n in counts.items() if n}
 
-    def in_turn(self, players: Players, first: int, episodes: int) -> dict[Role, list[Trajectories]]:
-        """Play episodes one after another, one on each task at a time, with memories that last.
+    def draw(self, players: Players, shot: int) -> Drawn:
+        """See ``Problem.draw``."""
+        data = self.collect(players, shot)
+        facing = partial(_facing, self.matches) if self.matches.duels else None
+        return Drawn(self.policies, self.objectives, copies(players), data, self._count(data), facing)
+
+    def chain(self, players: Players, shots: int) -> Chain:
+        """See ``ChainProblem.chain``."""
+        played, _ = self.in_turn(players, 0, shots * self.episodes)
+        steps = [self._count({role: one[i] for role, one in played.items()}) for i in range(shots * self.episodes)]
+        policies = {role: cast(MemoryPolicy, self.policies[role]) for role in played}
+        return Chain(policies, played, self.objectives, self.seed, shots, sum(steps))
+
+    def in_turn(
+        self, players: Players, first: int, episodes: int, carries: Mapping[Role, Carry] | None = None
+    ) -> tuple[dict[Role, list[Trajectories]], dict[Role, Carry]]:
+        """Play episodes one after another, one on each task at a time, with carries that last.
 
         Args:
             players: per role one set of weights for all tasks, or one per task.
             first: number of the first episode.
             episodes: how many.
+            carries: with which the first episode starts; None: the policies' initial ones.
 
         Returns:
-            Per role its episodes.
+            Per role its episodes, and the carry after the last one.
         """
         played: dict[Role, list[Trajectories]] = {role: [] for role in players}
         rows = type(self._params)(*(column[:: self.episodes] for column in self._params))
         seeds = self._seeds[:: self.episodes]
+        now = dict(carries or {})
         for episode in range(first, first + episodes):
-            data = self._play(players, rows, 1, seeds, episode)
+            data = self._play(players, rows, 1, seeds, episode, now)
             for role, one in data.items():
                 played[role].append(one)
-            players = _remembering(players, data)
-        return played
+            now |= {role: one.carry for role, one in data.items() if one.carry is not None}
+        return played, now
 
-    def chain(self, players: Players, shots: int) -> Chain:
-        """See ``ChainProblem.chain``."""
-        played = self.in_turn(players, 0, shots * self.episodes)
-        self._kept += [({}, {role: chain[i] for role, chain in played.items()}) for i in range(shots * self.episodes)]
-        for shot in range(shots):
-            part = slice(shot * self.episodes, (shot + 1) * self.episodes)
-            mean = {r: torch.stack([d.returns.flatten() for d in chain[part]]).mean(0) for r, chain in played.items()}
-            self.returns.append(mean)
-        policies = {role: cast(MemoryPolicy, self.policies[role]) for role in played}
-        return Chain(policies, played, self._losses, self.seed)
-
-    def remember(self, players: Players, shot: int) -> Players:
-        """See ``ChainProblem.remember``."""
-        played = self.in_turn(players, shot * self.episodes, self.episodes)
-        return _remembering(players, {role: episodes[-1] for role, episodes in played.items()})
-
-    def drop(self, role: Role, tasks: list[int]) -> None:
-        """See ``Problem.drop``."""
+    def without(self, role: Role, tasks: Collection[int]) -> DuelProblem:
+        """See ``Problem.without``."""
         first = 0 if role == "protagonist" else self.matches.first
         keep = torch.ones(self.matches.tasks.shape[0], dtype=torch.bool)
-        keep[torch.tensor(tasks) + first] = False
-        before, self.matches = self.tasks, self.matches.where(keep)
-        if len(self.tasks) < len(before):
+        keep[torch.tensor(list(tasks)) + first] = False
+        rest = copy.copy(self)
+        rest.matches = self.matches.where(keep)
+        if len(rest.tasks) < len(self.tasks):
             raise FloatingPointError(f"every task of the {role}'s, or of its opponent's, blew up")
         rows = keep.repeat_interleave(self.episodes)
-        self._seeds = self._seeds[rows]
-        self._params = type(self._params)(*(column[rows] for column in self._params))
-        self.returns, self._kept = [], []
+        rest._seeds = self._seeds[rows]
+        rest._params = type(self._params)(*(column[rows] for column in self._params))
+        return rest
 
-    def collect(self, players: Players, shot: int) -> dict[Role, Trajectories]:
-        """Play ``episodes`` episodes per task under the players' present weights."""
-        return self._play(players, self._params, self.episodes, self._seeds, shot)
+    def collect(
+        self, players: Players, shot: int, carries: Mapping[Role, Carry] | None = None
+    ) -> dict[Role, Trajectories]:
+        """Play ``episodes`` episodes per task under the players' present weights; each starts with a copy of the task's carry."""
+        return self._play(players, self._params, self.episodes, self._seeds, shot, carries or {})
 
     def _play(
-        self, players: Players, params: Any, episodes: int, seeds: Tensor, episode: int
+        self, players: Players, params: Any, episodes: int, seeds: Tensor, episode: int, carries: Mapping[Role, Carry]
     ) -> dict[Role, Trajectories]:
-        seats = self._seats(players)
+        seats = self._seats(players, carries)
         results = rollout(self.duel, params, seats, episodes, seeds, torch.full_like(seeds, episode))
-        data = {role: result for role, result in zip(ROLES, results, strict=True) if result is not None}
-        self.environment_steps += self._count(data)
-        return data
+        return {role: result for role, result in zip(ROLES, results, strict=True) if result is not None}
 
-    def _seats(self, players: Players) -> tuple[list[Sitting], list[Sitting]]:
+    def _seats(self, players: Players, carries: Mapping[Role, Carry]) -> tuple[list[Sitting], list[Sitting]]:
         m, end = self.matches, self.matches.tasks.shape[0]
         learners = {
-            role: Learner(self.policies[role], weights, self.deterministic) for role, weights in players.items()
+            role: Learner(self.policies[role], weights, self.deterministic, carries.get(role))
+            for role, weights in players.items()
         }
         seats: tuple[list[Sitting], list[Sitting]] = ([], [])
         if m.first + m.duels:
             seats[0].append(Sitting(slice(0, m.first + m.duels), learners["protagonist"]))
-        seats[0].extend(_sittings(m.against_protagonists, m.first + m.duels))
-        seats[1].extend(_sittings(m.against_adversaries, 0))
+        seats[0].extend(sittings(m.against_protagonists, m.first + m.duels))
+        seats[1].extend(sittings(m.against_adversaries, 0))
         if m.duels + m.last:
             seats[1].append(Sitting(slice(m.first, end), learners["adversary"]))
         return seats
@@ -200,50 +198,21 @@ class DuelProblem:
             steps["adversary"] = own[len(own) // self.tasks["adversary"] * self.matches.duels :]
         return sum(int(count.sum()) for count in steps.values())
 
-    def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
-        """See ``Problem.losses``."""
-        return self.draw(players, shot)(players, joint)
 
-    def draw(self, players: Players, shot: int) -> Drawn:
-        """See ``Problem.draw``."""
-        data = self.collect(players, shot)
-        self.returns += [{} for _ in range(shot + 1 - len(self.returns))]
-        self.returns[shot] = {role: d.returns.mean(1) for role, d in data.items()}
-        self._kept.append(keep(players, data))
-        return drawn(self.policies, self._losses, data, self._facing if self.matches.duels else None)
-
-    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
-        """Everything that the learners were shown so far."""
-        for _, data in self._kept:
-            yield from data.items()
-
-    def costs(self, shot: int) -> dict[Role, Tensor]:
-        """See ``Sampled.costs``."""
-        return {role: self._losses[role].cost(data) for role, data in self._kept[shot][1].items()}
-
-    def replay(self, clip: float | None, share: float = 1.0) -> Replay:
-        """See ``Sampled.replay``."""
-        return Replay(self.policies, self._losses, self._kept, self.tasks).replay(clip, share)
-
-    def _facing(self, log_prob: dict[Role, Tensor]) -> dict[Role, Tensor]:
-        """Per role the other learner's log-probabilities, 0 where a scripted opponent sat."""
-        first, duels, last = self.matches.first, self.matches.duels, self.matches.last
-        theirs = {"protagonist": log_prob["adversary"][:duels], "adversary": log_prob["protagonist"][first:]}
-        return {
-            "protagonist": torch.nn.functional.pad(theirs["protagonist"], (0, 0, 0, 0, first, 0)),
-            "adversary": torch.nn.functional.pad(theirs["adversary"], (0, 0, 0, 0, 0, last)),
-        }
+def _facing(matches: Matches, log_prob: dict[Role, Tensor]) -> dict[Role, Tensor]:
+    """Per role the other learner's log-probabilities, 0 where a scripted opponent sat."""
+    first, duels, last = matches.first, matches.duels, matches.last
+    theirs = {"protagonist": log_prob["adversary"][:duels], "adversary": log_prob["protagonist"][first:]}
+    return {
+        "protagonist": torch.nn.functional.pad(theirs["protagonist"], (0, 0, 0, 0, first, 0)),
+        "adversary": torch.nn.functional.pad(theirs["adversary"], (0, 0, 0, 0, 0, last)),
+    }
 
 
-def _remembering(players: Players, data: Mapping[Role, Trajectories]) -> Players:
-    """The players with the memory that their last episodes left."""
-    memory = {role: one.memory for role, one in data.items()}
-    return {r: w | {"memory.start": m} if (m := memory[r]) is not None else w for r, w in players.items()}
-
-
-def _sittings(groups: Sequence[tuple[Player, int]], start: int) -> list[Sitting]:
-    sittings = []
+def sittings(groups: Sequence[tuple[Player, int]], start: int) -> list[Sitting]:
+    """Players of the core on so many tasks each, from task ``start`` on."""
+    result = []
     for player, n in groups:
-        sittings.append(Sitting(slice(start, start + n), player))
+        result.append(Sitting(slice(start, start + n), Seated(player)))
         start += n
-    return sittings
+    return result

@@ -15,8 +15,10 @@ the one that met the worst adversary. Its scores compare checkpoints of one run 
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,8 +34,8 @@ from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core import noise
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import ROLES, Role, other
-from metaduel.meta.problems.problem import Drawn, Losses, Players
-from metaduel.meta.problems.replay import Kept, Replay, drawn, keep
+from metaduel.meta.problems.played import Drawn, copies
+from metaduel.meta.problems.problem import Players
 
 Factory = Callable[[], ParallelEnv[Any, Any, Any]]
 LIMIT = 10_000  # steps after which an episode is taken to be endless
@@ -108,7 +110,7 @@ def action_space(env: Any, agent: Any) -> spaces.Box | spaces.Discrete:
 
 
 class ForeignProblem:
-    """A batch of tasks of somebody's environments.
+    """Tasks of a user's own environments, as a ``Problem``.
 
     Args:
         envs: at least one per task.
@@ -119,10 +121,6 @@ class ForeignProblem:
         loss: how trajectories become a loss.
         horizon: steps until an episode is cut off; 0: until the environment ends it.
         opponents: weights of a player that does not adapt.
-
-    Attributes:
-        returns: per shot that ``losses`` was asked for, per role, mean undiscounted returns [N].
-        environment_steps: steps played so far, both seats of a game counted once.
     """
 
     def __init__(
@@ -137,7 +135,7 @@ class ForeignProblem:
         opponents: Mapping[Role, Weights] | None = None,
     ) -> None:
         self.policies, self.episodes, self.horizon = policies, episodes, horizon
-        self._losses = {role: loss.of(role) for role in policies}
+        self.objectives = {role: loss.of(role) for role in policies}
         self._envs, self._tasks = envs[: len(tasks)], tasks
         self._opponents: Players = {
             role: {name: value.expand(len(tasks), *value.shape) for name, value in weights.items()}
@@ -145,9 +143,6 @@ class ForeignProblem:
         }
         self.seed = seed
         self._seeds = torch.arange(len(tasks) * episodes) + seed
-        self.returns: list[dict[Role, Tensor]] = []
-        self.environment_steps = 0
-        self._kept: list[Kept] = []
 
     @property
     def duels(self) -> int:
@@ -159,18 +154,25 @@ class ForeignProblem:
         """Number of tasks per learner."""
         return {role: len(self._tasks) for role in ROLES if role not in self._opponents}
 
-    def drop(self, role: Role, tasks: list[int]) -> None:
-        """See ``Problem.drop``."""
+    def without(self, role: Role, tasks: Collection[int]) -> ForeignProblem:
+        """See ``Problem.without``."""
         stay = [n for n in range(len(self._tasks)) if n not in tasks]
         if not stay:
             raise FloatingPointError("every task blew up")
-        self._envs, self._tasks = [self._envs[n] for n in stay], [self._tasks[n] for n in stay]
-        self._seeds = self._seeds.view(-1, self.episodes)[stay].flatten()
-        self._opponents = {r: {n: v[stay] for n, v in weights.items()} for r, weights in self._opponents.items()}
-        self.returns, self._kept = [], []
+        rest = copy.copy(self)
+        rest._envs, rest._tasks = [self._envs[n] for n in stay], [self._tasks[n] for n in stay]
+        rest._seeds = self._seeds.view(-1, self.episodes)[stay].flatten()
+        rest._opponents = {r: {n: v[stay] for n, v in weights.items()} for r, weights in self._opponents.items()}
+        return rest
 
-    def collect(self, players: Players, shot: int) -> dict[Role, Trajectories]:
-        """Play ``episodes`` episodes per task under the players' present weights."""
+    def draw(self, players: Players, shot: int) -> Drawn:
+        """See ``Problem.draw``."""
+        data, steps = self.collect(players, shot)
+        facing = partial(_facing, data) if len(data) == 2 else None
+        return Drawn(self.policies, self.objectives, copies(players), data, steps, facing)
+
+    def collect(self, players: Players, shot: int) -> tuple[dict[Role, Trajectories], int]:
+        """Play ``episodes`` episodes per task under the players' present weights; the trajectories, and the steps played."""
         everyone = {**players, **self._opponents}
         with torch.no_grad():
             prepared = {role: self.policies[role].prepare(everyone[role]) for role in ROLES}
@@ -178,15 +180,17 @@ class ForeignProblem:
             if task is not None:
                 _set_task(env, task)
         keys = noise.episode_key(self._seeds, torch.full_like(self._seeds, shot)).view(-1, self.episodes)
-        batches = [self._play(prepared, key.contiguous()) for key in keys.unbind(1)]
+        played = [self._play(prepared, key.contiguous()) for key in keys.unbind(1)]
+        batches = [batch for batch, _ in played]
         data = {role: [[batch[role][n] for batch in batches] for n in range(len(self._envs))] for role in players}
         # One length for both roles: `joint` losses add their log-probabilities up step by step.
         length = max(len(steps) for batch in batches for episodes in batch.values() for steps in episodes)
-        return {role: pad_episodes(episodes, length) for role, episodes in data.items()}
+        return {r: pad_episodes(episodes, length) for r, episodes in data.items()}, sum(steps for _, steps in played)
 
     @torch.no_grad()
-    def _play(self, prepared: Players, keys: Tensor) -> dict[Role, list[list[Step]]]:
-        """One episode in every environment; ``keys``: [N]."""
+    def _play(self, prepared: Players, keys: Tensor) -> tuple[dict[Role, list[list[Step]]], int]:
+        """One episode in every environment, and the steps played; ``keys``: [N]."""
+        played = 0
         games = [_Game(env, int(key) & _SEEDS) for env, key in zip(self._envs, keys, strict=True)]
         for step in range(self.horizon or LIMIT):
             if not any(game.observations for game in games):
@@ -202,39 +206,16 @@ class ForeignProblem:
                     if role in game.observations:
                         game.choose(role, action, clipped)
             for game in games:
-                self.environment_steps += game.step()
+                played += game.step()
         else:
             if not self.horizon and any(game.observations for game in games):
                 raise InvalidInputError(f"task_set: an episode has not ended after {LIMIT} steps: set horizon")
-        return {role: [game.steps[role] for game in games] for role in ROLES}
+        return {role: [game.steps[role] for game in games] for role in ROLES}, played
 
-    def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
-        """See ``Problem.losses``."""
-        return self.draw(players, shot)(players, joint)
 
-    def draw(self, players: Players, shot: int) -> Drawn:
-        """See ``Problem.draw``."""
-        data = self.collect(players, shot)
-        self.returns.append({role: d.returns.mean(1) for role, d in data.items()})
-        self._kept.append(keep(players, data))
-
-        def facing(log_prob: dict[Role, Tensor]) -> dict[Role, Tensor]:
-            return {other(role): value * data[role].alive for role, value in log_prob.items()}
-
-        return drawn(self.policies, self._losses, data, facing if len(data) == 2 else None)
-
-    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
-        """Everything that the learners were shown so far."""
-        for _, data in self._kept:
-            yield from data.items()
-
-    def costs(self, shot: int) -> dict[Role, Tensor]:
-        """See ``Sampled.costs``."""
-        return {role: self._losses[role].cost(data) for role, data in self._kept[shot][1].items()}
-
-    def replay(self, clip: float | None, share: float = 1.0) -> Replay:
-        """See ``Sampled.replay``."""
-        return Replay(self.policies, self._losses, self._kept, self.tasks).replay(clip, share)
+def _facing(data: Mapping[Role, Trajectories], log_prob: dict[Role, Tensor]) -> dict[Role, Tensor]:
+    """Per role the other learner's log-probabilities, 0 where it had left."""
+    return {other(role): value * data[role].alive for role, value in log_prob.items()}
 
 
 class _Game:

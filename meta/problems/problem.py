@@ -1,14 +1,20 @@
-"""The seam between meta-learners and what they learn on: how a batch of tasks gives each player its loss."""
+"""The seam between meta-learners and what they learn on: a problem draws batches, and a batch gives each player its loss.
+
+A problem is a set of tasks; drawing from it changes nothing in it. What is drawn is a batch, which is immutable: losses for any
+weights, as often as they are asked for, and what happened while it was drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from metaduel.agents.policies.base import Weights
+from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
 
@@ -22,14 +28,41 @@ class Losses(NamedTuple):
     query: dict[Role, Tensor]  # what the meta-learner descends
     divergence: dict[Role, Tensor] = {}  # noqa: RUF012 (never written to); of a replay: how far from what was sampled, KL
     log_prob: dict[Role, Tensor] = {}  # noqa: RUF012 (the same); of all that was drawn: a sum
-    coordinates: dict[Role, Tensor] = {}  # noqa: RUF012 (nor this); of a replay: [N_role, n] outputs, see ``replay``
+    coordinates: dict[Role, Tensor] = {}  # noqa: RUF012 (nor this); of a replay: [N_role, n] outputs, see ``Played.replay``
+
+    def of(self, roles: Collection[Role]) -> Losses:
+        """The losses of some players."""
+        return Losses(*({role: loss for role, loss in kind.items() if role in roles} for kind in self))
 
 
-Drawn = Callable[[Players, bool], Losses]  # (players, joint): the losses on data that are there already
+class Batch(Protocol):
+    """The data of one shot.
+
+    Attributes:
+        environment_steps: steps that were played for it, both seats of a game counted once.
+    """
+
+    @property
+    def environment_steps(self) -> int:
+        """See the class."""
+        ...
+
+    def losses(self, players: Players, joint: bool = False) -> Losses:
+        """Each player's loss per task.
+
+        Args:
+            players: stacked weights, with the graph that led to them.
+            joint: let each player's loss depend on the other's weights too, through the data that both produced.
+
+        Returns:
+            Differentiable (twice) with respect to the weights. The data of a shot serve as the query of the update before
+            it and as the support of the next, so both may be computed on the same.
+        """
+        ...
 
 
 class Problem(Protocol):
-    """A batch of tasks. Knows nothing of meta-learning; meta-learners know nothing of games.
+    """A set of tasks. Knows nothing of meta-learning; meta-learners know nothing of games.
 
     Attributes:
         tasks: how many tasks each adapting player meets; a player that does not adapt has no entry.
@@ -40,52 +73,61 @@ class Problem(Protocol):
         """Number of tasks per adapting player."""
         ...
 
-    def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
-        """Draw fresh data under the players as they are at ``shot`` and return each one's losses per task.
-
-        Args:
-            players: stacked weights, with the graph that led to them.
-            shot: 0 for the start, k after k updates; each shot has data of its own.
-            joint: let each player's loss depend on the other's weights too, through the data that both produced.
-
-        Returns:
-            Differentiable (twice) with respect to the weights. The data of a shot serve as the query of the update before
-            it and as the support of the next, so both may be computed on the same.
+    def draw(self, players: Players, shot: int) -> Batch:
+        """Draw fresh data under the players as they are at ``shot``: 0 for the start, k after k updates. Each shot has data of
+        its own, the same at every call with the same players.
         """
         ...
 
-    def drop(self, role: Role, tasks: list[int]) -> None:
-        """Leave out some of a player's tasks (for both players, where it meets the other in them) and forget what was drawn.
-        All others keep their noise.
+    def without(self, role: Role, tasks: Collection[int]) -> Problem:
+        """The problem without some of a player's tasks (for both players, where it meets the other in them). All others keep
+        their noise.
 
         Raises:
-            FloatingPointError: no task would be left for somebody.
-        """
-        ...
-
-    def draw(self, players: Players, shot: int) -> Drawn:
-        """What ``losses`` does in two steps: draw the data of ``shot``, and return the function that gives the losses on them,
-        as often as it is asked.
+            FloatingPointError: a player would be left without a task.
         """
         ...
 
 
-class Sampled(Problem, Protocol):
-    """A problem whose data the players sample themselves: some learners ask how likely the data were, and use them again."""
+class Played(Batch, Protocol):
+    """A batch that the players sampled themselves: some learners ask how likely it was, and use it again.
 
-    def costs(self, shot: int) -> dict[Role, Tensor]:
-        """What the data that ``losses`` drew at ``shot`` say of each player, [N_role], constant: minus the return per step, in
-        the units of the query, less a baseline that does not depend on the task's own data.
+    Attributes:
+        data: per learner its trajectories.
+        returns: per learner, mean undiscounted returns [N_role].
+    """
+
+    @property
+    def data(self) -> Mapping[Role, Trajectories]:
+        """See the class."""
+        ...
+
+    @property
+    def returns(self) -> Mapping[Role, Tensor]:
+        """See the class."""
+        ...
+
+    def costs(self) -> dict[Role, Tensor]:
+        """What the data say of each player, [N_role], constant: minus the return per step, in the units of the query, less a
+        baseline that does not depend on the task's own data.
         """
         ...
 
-    def replay(self, clip: float | None, share: float = 1.0) -> Sampled:
-        """The same problem on the data that ``losses`` drew so far, shot by shot, for weights that have moved since.
+    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
+        """Everything that the learners were shown, in the order in which it was played."""
+        ...
+
+    def only(self, roles: Collection[Role]) -> Played:
+        """The batch as some of its players saw it."""
+        ...
+
+    def replay(self, clip: float | None, share: float = 1.0) -> Batch:
+        """The same data for weights that have moved since.
 
         Its support is the importance-weighted surrogate, its query the same, clipped at ``clip`` (None: not clipped);
         ``Losses.divergence`` is the mean KL divergence from the player that drew the data to the present one, and
         ``Losses.coordinates`` are the player's outputs, so scaled that half of the squared distance between two of them is
-        that divergence to second order. It draws nothing, and cannot be ``joint``; of the players, those that it is given.
+        that divergence to second order. It cannot be ``joint``; of the players, it has those that it is given.
 
         Args:
             clip: of the query's ratio.
@@ -95,17 +137,44 @@ class Sampled(Problem, Protocol):
         ...
 
 
-def sampled(problem: Problem) -> Sampled:
-    """The same problem, where its players sample its data.
+def played(batch: Batch) -> Played:
+    """The same batch, where its players sampled it.
 
     Raises:
         InvalidInputError: it has losses alone.
     """
-    if not hasattr(problem, "replay"):
+    if not hasattr(batch, "replay"):
         raise InvalidInputError(
-            f"a {type(problem).__name__} has losses alone: this learner needs data that its players sample"
+            f"a {type(batch).__name__} has losses alone: this learner needs data that its players sample"
         )
-    return cast(Sampled, problem)
+    return cast(Played, batch)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A problem on batches that were drawn before, one per shot.
+
+    Attributes:
+        batches: of the shots, as ``Played.replay`` gives them.
+        tasks: number of tasks per learner.
+    """
+
+    batches: Sequence[Batch]
+    tasks: dict[Role, int]
+
+    def draw(self, players: Players, shot: int) -> Batch:
+        """See ``Problem.draw``; nothing is drawn."""
+        return self.batches[shot]
+
+    def without(self, role: Role, tasks: Collection[int]) -> Problem:
+        """Not supported: an update blew up that did not when the data were drawn.
+
+        Raises:
+            FloatingPointError: always.
+        """
+        raise FloatingPointError(
+            f"the {role}'s updates in task {', '.join(map(str, tasks))} blew up on data used again"
+        )
 
 
 class Given(NamedTuple):
@@ -121,43 +190,55 @@ class Part(NamedTuple):
     problem: Problem
     given: Mapping[Role, Given] = {}
 
+    @property
+    def learners(self) -> tuple[Role, ...]:
+        """Its players with a meta-learned start."""
+        return tuple(role for role in self.problem.tasks if role not in self.given)
 
+
+@dataclass(frozen=True)
 class Mixture:
-    """Several problems as one batch: in some a player meets the other learner, in some a persona.
+    """Several problems as one: in some a player meets the other learner, in some a persona.
 
-    Args:
+    Attributes:
         parts: at least one.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self.parts = tuple(parts)
+    parts: tuple[Part, ...]
 
-    def replay(self, clip: float | None) -> Mixture:
-        """See ``Sampled.replay``."""
-        return Mixture([Part(sampled(part.problem).replay(clip), part.given) for part in self.parts])
+    def without(self, number: int, role: Role, tasks: Collection[int]) -> Mixture:
+        """The mixture without some of a player's tasks in one of its parts; a part that would be empty is left out.
 
-    def drop(self, number: int, role: Role, tasks: list[int]) -> None:
-        """Leave out some of a player's tasks in one of the parts, see ``Problem.drop``; a part that is empty then goes."""
-        part, rest = self.parts[number], (*self.parts[:number], *self.parts[number + 1 :])
-        if part.given and len(tasks) == part.problem.tasks[role]:  # who meets personas meets one in every task
-            if not rest:
+        Raises:
+            FloatingPointError: nothing would be left.
+        """
+        part, before, after = self.parts[number], self.parts[:number], self.parts[number + 1 :]
+        if (
+            part.given and len(tasks) == part.problem.tasks[role]
+        ):  # a player that meets personas meets one in every task
+            if not before + after:
                 raise FloatingPointError(f"every task of the {role}'s blew up")
-            self.parts = rest
-            return
-        part.problem.drop(role, tasks)
+            return Mixture(before + after)
         given = {}
         for other, persona in part.given.items():
             stay = [n for n in range(len(next(iter(persona.weights.values())))) if n not in tasks]
             given[other] = persona._replace(weights={name: value[stay] for name, value in persona.weights.items()})
-        self.parts = (*self.parts[:number], Part(part.problem, given), *self.parts[number + 1 :])
+        return Mixture((*before, Part(part.problem.without(role, tasks), given), *after))
 
 
-Batch = Problem | Mixture  # what a meta-learner takes a step on
+Tasks = Problem | Mixture  # what a meta-learner takes a step on
 
 
-def parts_of(batch: Batch) -> tuple[Part, ...]:
-    """A batch's parts; a single problem is one without personas."""
-    return batch.parts if isinstance(batch, Mixture) else (Part(batch),)
+def parts_of(problem: Tasks) -> tuple[Part, ...]:
+    """A mixture's parts; a single problem is one without personas."""
+    return problem.parts if isinstance(problem, Mixture) else (Part(problem),)
+
+
+def without(problem: Tasks, part: int, role: Role, tasks: Collection[int]) -> Tasks:
+    """The same without some of a player's tasks in one of its parts."""
+    if isinstance(problem, Mixture):
+        return problem.without(part, role, tasks)
+    return problem.without(role, tasks)
 
 
 def join(histories: Sequence[list[Losses]]) -> list[Losses]:

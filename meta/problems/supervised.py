@@ -7,9 +7,9 @@ query. Random numbers come from seeds that ``draw`` is given, so that a resumed 
 
 from __future__ import annotations
 
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -19,8 +19,7 @@ from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import Role, Split
-from metaduel.meta.adaptation.inner import adapt_step, rate_at
-from metaduel.meta.problems.problem import Drawn, Losses, Players
+from metaduel.meta.problems.problem import Losses, Players
 
 Data = tuple[Tensor, ...]  # [N, ...] each: all that a batch of N tasks is made of
 Part = Literal["support", "query"]
@@ -87,8 +86,34 @@ class _Later(dict[Role, Tensor]):
         return role in self._roles
 
 
+@dataclass(frozen=True)
+class DataBatch:
+    """The data of a problem at one shot, see ``problem.Batch``.
+
+    Attributes:
+        tasks: what the loss is.
+        data: of N tasks.
+        shot: how many updates there were; what that means is for the tasks' loss to say.
+    """
+
+    tasks: Tasks
+    data: Data
+    shot: int
+    environment_steps: int = 0
+
+    def losses(self, players: Players, joint: bool = False) -> Losses:
+        """See ``problem.Batch``; a loss is computed when it is asked for."""
+
+        def later(part: Part) -> _Later:
+            return _Later(
+                list(players), lambda role: _loss(self.tasks, self.data, role, players, part, self.shot, joint)
+            )
+
+        return Losses(later("support"), later("query"))
+
+
 class DataProblem:
-    """A batch of tasks that are data, as a ``Problem``.
+    """Tasks that are data, as a ``Problem``.
 
     Args:
         tasks: what the loss is.
@@ -96,9 +121,6 @@ class DataProblem:
 
     Raises:
         InvalidInputError: nothing in ``data``, or tensors of different N.
-
-    Attributes:
-        history: per shot, what was asked for so far.
     """
 
     def __init__(self, tasks: Tasks, data: Data) -> None:
@@ -106,43 +128,22 @@ class DataProblem:
         if not sizes or len(set(sizes)) > 1 or not sizes[0]:
             raise InvalidInputError(f"draw gave tensors of {sizes} tasks: must be one and the same number, at least 1")
         self._tasks, self._data = tasks, tuple(data)
-        self.history: dict[int, Losses] = {}
 
     @property
     def tasks(self) -> dict[Role, int]:
         """See ``Problem``."""
         return dict.fromkeys(self._tasks.networks, len(self._data[0]))
 
-    def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
-        """See ``Problem.losses``; there is one set of data, and what a shot's are is for the tasks' loss to say."""
-        tasks, data = self._tasks, self._data  # and not self, which keeps what is made here: a cycle outlives its use
+    def draw(self, players: Players, shot: int) -> DataBatch:
+        """See ``Problem.draw``; the data are there already."""
+        return DataBatch(self._tasks, self._data, shot)
 
-        def later(part: Part) -> _Later:
-            return _Later(list(players), lambda role: _loss(tasks, data, role, players, part, shot, joint))
-
-        self.history[shot] = Losses(later("support"), later("query"))
-        return self.history[shot]
-
-    def drop(self, role: Role, tasks: list[int]) -> None:
-        """See ``Problem.drop``."""
+    def without(self, role: Role, tasks: Collection[int]) -> DataProblem:
+        """See ``Problem.without``."""
         keep = [n for n in range(len(self._data[0])) if n not in tasks]
         if not keep:
             raise FloatingPointError(f"every task of the {role}'s blew up")
-        self._data = tuple(tensor[keep] for tensor in self._data)
-        self.history = {}
-
-    def draw(self, players: Players, shot: int) -> Drawn:
-        """See ``Problem.draw``; the data are there already."""
-        reference = weakref.ref(
-            self
-        )  # the graph of an update that is recomputed holds this, and ``history`` holds the graph
-
-        def losses(own: Players, joint: bool) -> Losses:
-            problem = reference()
-            assert problem is not None
-            return problem.losses(own, shot, joint)
-
-        return losses
+        return DataProblem(self._tasks, tuple(tensor[keep] for tensor in self._data))
 
 
 def _loss(tasks: Tasks, data: Data, role: Role, players: Players, part: Part, shot: int, joint: bool) -> Tensor:
@@ -161,25 +162,3 @@ def _loss(tasks: Tasks, data: Data, role: Role, players: Players, part: Part, sh
 
 def _constant(weights: Weights) -> Weights:
     return {name: value.detach() for name, value in weights.items()}
-
-
-def adapt(tasks: Tasks, data: Data, players: Players, rates: Mapping[Role, Tensor], steps: int) -> Iterator[Players]:
-    """Adapt to every task at once.
-
-    Args:
-        tasks: what the loss is.
-        data: of N tasks.
-        players: weights to start from, [N, ...] each.
-        rates: per player [K, ...], see ``inner.step_sizes``; beyond K the last are kept.
-        steps: how many updates.
-
-    Yields:
-        The stacked weights after 0, 1, ..., ``steps`` updates.
-    """
-    problem = DataProblem(tasks, data)
-    for shot in range(steps + 1):
-        players = {role: {n: v.detach().requires_grad_() for n, v in w.items()} for role, w in players.items()}
-        yield players
-        if shot < steps:
-            sizes = {role: rate_at(rates[role], shot) for role in players}
-            players = adapt_step(players, problem.losses(players, shot).support, sizes, create_graph=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gymnasium as gym
 import numpy as np
@@ -11,17 +12,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from metaduel.agents.adapter import Adapter, Experience, OneEpisode, SeatInfo, adaptation
 from metaduel.agents.episodes import Step, pad_episodes
 from metaduel.agents.objective.config import LossConfig
-from metaduel.agents.policies.base import Policy, Weights
-from metaduel.agents.policies.distributions import Distribution
-from metaduel.agents.policies.memory import MemoryPolicy
-from metaduel.agents.policies.recurrent import RecurrentPolicy
+from metaduel.agents.policies.base import Carry, Policy, Weights
+from metaduel.agents.rollout import Learner
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.game import View
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.inner import adapt_step, rate_at
+from metaduel.meta.adaptation.adapters import adapter_of
 
 Array = npt.NDArray[Any]
 
@@ -32,9 +32,6 @@ class State(NamedTuple):
     hidden: Array  # [B, units]
     before: Array  # [B, n] what the next input holds beside the observation
     told: bool  # whether the last reward is in there
-
-
-_NO_STATE = State(np.zeros((1, 0)), np.zeros((1, 0)), True)
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,7 @@ class Agent:
         observation_space: of the environments that it plays in.
         action_space: the same.
         seed: of its sampled actions.
+        carry: of a player that adapted by remembering: with what its episodes start, [1, 1, ...].
     """
 
     role: Role
@@ -60,6 +58,7 @@ class Agent:
     observation_space: gym.spaces.Box
     action_space: gym.spaces.Box | gym.spaces.Discrete
     seed: int = 0
+    carry: Carry | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_rng", np.random.default_rng(self.seed))
@@ -90,13 +89,13 @@ class Agent:
         """
         batch = torch.as_tensor(np.atleast_2d(np.asarray(observation, np.float32)))
         uniforms = None if deterministic else self._rng.random((len(batch), self.policy.noise))  # type: ignore[attr-defined]
-        if isinstance(self.policy, RecurrentPolicy):
-            state = self._state(self.policy, state, episode_start, len(batch))
-            action, _, hidden = self._recall(self.policy, batch, state, uniforms)
-            before = self.policy.remember(action.unsqueeze(0), action.new_zeros(1, len(batch), dtype=batch.dtype))[0]
-            state = State(hidden.numpy(), before.numpy(), False)
+        if any(self.policy.carried):
+            now = self._state(state, episode_start, len(batch))
+            action, carry = self.choose(batch, _carry(now), uniforms)
+            after = self.policy.remember(carry, action.unsqueeze(0), batch.new_zeros(1, len(batch)))
+            state = State(after.memory[0].numpy(), after.before[0].numpy(), False)
         else:
-            action, _ = self._choose(batch, uniforms)
+            action, _ = self.choose(batch, self.begin(len(batch)), uniforms)
         chosen = self.policy.clip(action).numpy()
         return (chosen if np.ndim(observation) == 2 else chosen[0]), state
 
@@ -114,12 +113,12 @@ class Agent:
         before[:, self.policy.action_size] = np.asarray(reward, np.float32)
         return State(state.hidden, before, True)
 
-    def _state(self, policy: RecurrentPolicy, state: State | None, episode_start: Any, rows: int) -> State:
+    def _state(self, state: State | None, episode_start: Any, rows: int) -> State:
         for name, given in (("state", None if state is None else state.hidden), ("episode_start", episode_start)):
             if given is not None and len(np.atleast_1d(given)) != rows:
                 raise InvalidInputError(f"{name} has {len(np.atleast_1d(given))} rows, the observation {rows}")
-        blank = np.zeros((rows, policy.remembered[1]), np.float32)
-        fresh = State(self._begin(policy, rows), blank, True)
+        first = self.begin(rows)
+        fresh = State(first.memory[0].numpy(), first.before[0].numpy(), True)
         if state is None:
             return fresh
         starting = np.zeros(rows, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(rows)
@@ -130,30 +129,49 @@ class Agent:
         where = starting[:, None]
         return State(np.where(where, fresh.hidden, state.hidden), np.where(where, fresh.before, state.before), True)
 
-    def _begin(self, policy: RecurrentPolicy, rows: int) -> Array:
-        if isinstance(policy, MemoryPolicy):
-            return policy.begin(self._prepared, rows)[0].numpy()  # type: ignore[attr-defined]
-        return np.zeros((rows, policy.remembered[0]), np.float32)
+    def begin(self, rows: int) -> Carry:
+        """The carry with which episodes start: [1, rows, ...]."""
+        if self.carry is not None:
+            return self.carry.repeated(rows)
+        return self.policy.initial_carry(self._prepared, rows)  # type: ignore[attr-defined]
 
     @torch.no_grad()
-    def _recall(
-        self, policy: RecurrentPolicy, observation: Tensor, state: State, uniforms: Array | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The action, the network's input and its new memory, one row each."""
-        given = torch.cat([observation, torch.as_tensor(state.before)], 1)
-        out, hidden = policy.advance(self._prepared, given.unsqueeze(0), torch.as_tensor(state.hidden).unsqueeze(0))  # type: ignore[attr-defined]
-        return self._pick(policy.head(self._prepared, out), uniforms), given, hidden[0]  # type: ignore[attr-defined]
+    def choose(self, observation: Tensor, carry: Carry, uniforms: Array | None) -> tuple[Tensor, Carry]:
+        """Actions [B, a] as sampled, not cut to their bounds, and the carry after them.
 
-    def _choose(self, observation: Tensor, uniforms: Array | None) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            distribution = self.policy.distribution(self._prepared, observation.unsqueeze(0))  # type: ignore[attr-defined]
-            return self._pick(distribution, uniforms), observation
-
-    def _pick(self, distribution: Distribution, uniforms: Array | None) -> Tensor:
+        Args:
+            observation: [B, d].
+            carry: [1, B, ...].
+            uniforms: [B, noise] in [0, 1); None: the distribution's mode.
+        """
+        prepared: Weights = self._prepared  # type: ignore[attr-defined]
+        given = self.policy.input(observation.unsqueeze(0), carry)
+        distribution, carry = self.policy.step(prepared, carry, given)
         if uniforms is None:
-            return distribution.mode()[0]
+            return distribution.mode()[0], carry
         numbers = torch.as_tensor(uniforms, dtype=torch.float32)
-        return distribution.sample(self.policy.prepare_noise(numbers))[0]
+        return distribution.sample(self.policy.prepare_noise(numbers))[0], carry
+
+    @property
+    def adapter(self) -> Adapter:
+        """How it adapts."""
+        return adapter_of(self.role, self.policy, self.weights, self.rates, self.loss)
+
+    def after(self, player: Learner, row: int = 0, seed: int | None = None) -> Agent:
+        """The agent that one row of an adapted player is.
+
+        Args:
+            player: from ``adapter``.
+            row: of its rows.
+            seed: of its sampled actions; None: this one's.
+        """
+        carry = player.carry
+        return replace(
+            self,
+            weights={name: value[row if len(value) > 1 else 0] for name, value in player.weights.items()},
+            carry=None if carry is None else Carry(*(part[:, row : row + 1] for part in carry)),
+            seed=self.seed if seed is None else seed,
+        )
 
     def adapt(self, env: gym.Env[Any, Any], shots: int = 3, episodes: int = 5) -> Agent:
         """Adapt to whatever task and opponent ``env`` has now; ``env`` is reset before every episode.
@@ -171,7 +189,7 @@ class Agent:
         """
         for name, value in (("shots", shots), ("episodes", episodes)):
             check_whole(name, value)
-        if not len(self.rates):
+        if not self.adapter.adapts:
             raise InvalidInputError(
                 "this player was trained without adaptation: it has no inner rates (use method maml)"
             )
@@ -180,86 +198,122 @@ class Agent:
                 raise InvalidInputError(
                     f"env's {space} is {getattr(env, space)}; this player needs {getattr(self, space)}"
                 )
-        agent = self
-        for shot in range(shots):
-            if isinstance(self.policy, MemoryPolicy):
-                agent = replace(agent._remembering(env, episodes), seed=self.seed + shot + 1)
-                continue
-            data = agent._play(env, episodes)
-            weights = {name: value.unsqueeze(0).requires_grad_() for name, value in agent.weights.items()}
-            loss, *_ = self.loss.of(self.role).evaluate(self.policy, weights, data)
-            rates = {self.role: rate_at(self.rates, shot)}
-            after = adapt_step({self.role: weights}, {self.role: loss}, rates, create_graph=False)[self.role]
-            agent = replace(
-                self, weights={n: v.detach().squeeze(0) for n, v in after.items()}, seed=self.seed + shot + 1
-            )
-        return agent
+        *_, player = adaptation(self.adapter, EnvironmentArena(self, env, episodes), shots)
+        return self.after(cast(Learner, player), seed=self.seed + shots)
 
-    def _play(self, env: gym.Env[Any, Any], episodes: int) -> Trajectories:
-        """Episodes as [1, T, E] tensors, T the longest."""
-        return pad_episodes([[self._episode(env)[0] for _ in range(episodes)]])
 
-    def _remembering(self, env: gym.Env[Any, Any], episodes: int) -> Agent:
-        """The player with the memory that it has after some episodes."""
-        assert isinstance(self.policy, MemoryPolicy)
-        agent = self
-        for _ in range(episodes):
-            _, state = agent._episode(env)
-            before, hidden = (torch.as_tensor(part).unsqueeze(0) for part in (state.before, state.hidden))
-            with torch.no_grad():
-                memory = self.policy.close(agent._prepared, before, hidden)[0, 0]  # type: ignore[attr-defined]
-            after = replace(agent, weights={**agent.weights, "memory.start": memory})
-            object.__setattr__(after, "_rng", agent._rng)  # type: ignore[attr-defined]
-            agent = after
-        return agent
+class EnvironmentArena:
+    """One Gymnasium environment as an ``Arena``: its episodes are played one step at a time.
 
-    def _episode(self, env: gym.Env[Any, Any]) -> tuple[list[Step], State]:
-        """One episode, and the state that a network with a memory is left with."""
+    Args:
+        agent: that plays in it.
+        env: the environment.
+        episodes: per shot.
+    """
+
+    rows = 1
+
+    def __init__(self, agent: Agent, env: gym.Env[Any, Any], episodes: int) -> None:
+        self.agent, self.env, self.episodes = agent, env, episodes
+
+    @property
+    def seat(self) -> SeatInfo:
+        """See ``Arena``."""
+        own = self.agent
+        return SeatInfo(
+            type(self.env.unwrapped).__name__, own.role, own.observation_space, own.action_space, 0, own.seed
+        )
+
+    def shot(self, number: int) -> Experience:
+        """See ``Arena``."""
+        return EnvironmentExperience(self, number)
+
+
+class EnvironmentExperience:
+    """The episodes of one shot in a Gymnasium environment, see ``adapter.Experience``."""
+
+    rows = 1
+
+    def __init__(self, arena: EnvironmentArena, number: int) -> None:
+        self._arena, self._number, self.episodes = arena, number, arena.episodes
+        agent = arena.agent
+        # The first shot goes on with the agent's own numbers; each later one has numbers of its own.
+        self._rng = agent._rng if number == 0 else np.random.default_rng(agent.seed + number)  # type: ignore[attr-defined]
+
+    def play(self, player: Any) -> Trajectories:
+        """See ``Experience``; ``player`` is a ``Learner``."""
+        return pad_episodes([[self._episode(player)[0] for _ in range(self.episodes)]])
+
+    def one_by_one(self) -> Iterator[OneEpisode]:
+        """See ``Experience``."""
+        for _ in range(self.episodes):
+            yield EnvironmentEpisode(self)
+
+    def environment(self, row: int) -> gym.Env[Any, Any]:
+        """The environment itself; its episodes are not counted."""
+        return self._arena.env
+
+    def _episode(self, player: Learner) -> tuple[list[Step], Carry]:
+        """One episode, and the carry that it leaves."""
+        agent, env = self._arena.agent.after(player), self._arena.env
         steps: list[Step] = []
-        done = False
-        state = self._state(self.policy, None, None, 1) if isinstance(self.policy, RecurrentPolicy) else _NO_STATE
+        done, carry = False, agent.begin(1)
         observation, _ = env.reset()
         while not done:
-            uniforms = self._rng.random((1, self.policy.noise))  # type: ignore[attr-defined]
+            uniforms = self._rng.random((1, agent.policy.noise))
             own = torch.as_tensor(np.array(observation, np.float32)).view(1, -1)
-            if isinstance(self.policy, RecurrentPolicy):
-                action, row, hidden = self._recall(self.policy, own, state, uniforms)
-            else:
-                action, row = self._choose(own, uniforms)
-            observation, reward, terminated, truncated, _ = env.step(self.policy.clip(action).numpy()[0])
-            steps.append(Step(row[0], action[0], float(reward)))
-            if isinstance(self.policy, RecurrentPolicy):
-                before = self.policy.remember(action.unsqueeze(0), torch.full((1, 1), float(reward)))[0]
-                state = State(hidden.numpy(), before.numpy(), True)
+            given = agent.policy.input(own.unsqueeze(0), carry)
+            action, carry = agent.choose(own, carry, uniforms)
+            observation, reward, terminated, truncated, _ = env.step(agent.policy.clip(action).numpy()[0])
+            steps.append(Step(given[0, 0], action[0], float(reward)))
+            carry = agent.policy.remember(carry, action.unsqueeze(0), torch.full((1, 1), float(reward)))
             done = terminated or truncated
-        return steps, state
+        with torch.no_grad():
+            return steps, agent.policy.end_episode(agent._prepared, carry)  # type: ignore[attr-defined]
+
+
+class EnvironmentEpisode:
+    """One episode in a Gymnasium environment, see ``adapter.OneEpisode``."""
+
+    def __init__(self, experience: EnvironmentExperience) -> None:
+        self._experience = experience
+
+    def play(self, player: Any) -> Trajectories:
+        """See ``OneEpisode``."""
+        steps, carry = self._experience._episode(player)
+        return pad_episodes([[steps]])._replace(carry=carry)
 
 
 class AgentPlayer:
     """An agent in a seat of the batched core; acts with samples from the seat's noise.
 
-    The memory of a network that has one is the seat's: what it remembers, and what its next input holds beside the observation.
+    The carry of a network that has one is the seat's: what it remembers, and what its next input holds beside the observation.
     """
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self.noise = agent.policy.noise
-        self.memory = sum(agent.policy.remembered) if isinstance(agent.policy, RecurrentPolicy) else 0
+        self.memory = sum(agent.policy.carried)
 
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """See ``core.Player.act``."""
         policy = self.agent.policy
-        if not isinstance(policy, RecurrentPolicy):
-            action, _ = self.agent._choose(view.observation, noise.numpy())
+        if not self.memory:
+            action, _ = self.agent.choose(view.observation, self.agent.begin(len(memory)), noise.numpy())
             return policy.clip(action), memory
         if view.reward is None:
             raise InvalidInputError("this player remembers its rewards: the View needs the seat's last one")
-        hidden, before = torch.split(memory, list(policy.remembered), 1)
+        hidden, before = torch.split(memory, list(policy.carried), 1)
         first = (view.step == 0).unsqueeze(1)
-        hidden = torch.where(first, torch.as_tensor(self.agent._begin(policy, len(memory))), hidden)
+        hidden = torch.where(first, self.agent.begin(len(memory)).memory[0], hidden)
         before = before.clone()
         before[:, policy.action_size] = view.reward
-        state = State(hidden.numpy(), before.numpy(), True)
-        action, _, hidden = self.agent._recall(policy, view.observation, state, noise.numpy())
-        chosen = policy.remember(action.unsqueeze(0), torch.zeros_like(view.reward).unsqueeze(0))[0]
-        return policy.clip(action), torch.cat([hidden, chosen], 1)
+        carry = Carry(hidden.unsqueeze(0), before.unsqueeze(0))
+        action, carry = self.agent.choose(view.observation, carry, noise.numpy())
+        after = policy.remember(carry, action.unsqueeze(0), torch.zeros_like(view.reward).unsqueeze(0))
+        return policy.clip(action), torch.cat([after.memory[0], after.before[0]], 1)
+
+
+def _carry(state: State) -> Carry:
+    hidden, before = (torch.as_tensor(part).unsqueeze(0) for part in (state.hidden, state.before))
+    return Carry(hidden, before)

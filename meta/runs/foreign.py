@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from metaduel.agents.adapter import OneEpisode, SeatInfo, adaptation
 from metaduel.agents.policies.base import Policy
-from metaduel.agents.policies.recurrent import RecurrentPolicy
 from metaduel.agents.policies.statistics import RunningStatistics
+from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import ROLES, Role, other
-from metaduel.meta.adaptation.few_shot import adapt_on
-from metaduel.meta.learners.maml import MAML
+from metaduel.meta.adaptation.adapters import adapter_of
+from metaduel.meta.learners.learner import Learner
 from metaduel.meta.problems.foreign import (
     _SEEDS,
+    LIMIT,
     Factory,
     ForeignProblem,
     _method,
@@ -32,17 +39,16 @@ def make_policies(env: Any, config: ForeignConfig, network: Network | None = Non
     """Each role's policy network."""
     sizes = [observation_space(env, agent).shape[0] for agent in env.possible_agents]
     actions = [action_space(env, agent) for agent in env.possible_agents]
+    masks = [action_mask(env, agent) for agent in env.possible_agents]
     policies = {
-        role: policy_of(config, size, own, others, network)
-        for role, size, own, others in zip(ROLES, sizes, actions, actions[::-1], strict=True)
+        role: policy_of(config, size, own, others, network, mask)
+        for role, size, own, others, mask in zip(ROLES, sizes, actions, actions[::-1], masks, strict=True)
     }
-    if any(isinstance(policy, RecurrentPolicy) for policy in policies.values()):
+    if any(any(policy.carried) for policy in policies.values()):
         raise InvalidInputError(
             f"method={config.method!r}, network={config.network!r}: networks with a memory are not supported on environments "
             "of your own: use network='mlp' and a method that adapts by gradients, such as maml"
         )
-    for policy, agent in zip(policies.values(), env.possible_agents, strict=True):
-        policy.mask = action_mask(env, agent)
     return policies
 
 
@@ -67,7 +73,6 @@ class ForeignSource(PlayedSource):
         self._tasks, self._validation_tasks = (config.tasks, config.validation_tasks) if self._has_tasks else (1, 1)
         self._envs += [task_set() for _ in range(max(self._tasks, self._validation_tasks) - 1)]
         self._first = initial_weights(self.policies, config.seed)
-        self._plain = make_policies(self._envs[0], config, network)  # of the untrained: their statistics stay none
         self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
         self._validation = self._sample(self._validation_tasks, derive_seed(0, TASKS))
 
@@ -94,25 +99,70 @@ class ForeignSource(PlayedSource):
         """See ``PlayedSource``: they meet each other alone."""
         return {f"{role}/share_learned": 1.0 for role in self.policies}
 
-    def validate(self, learner: MAML) -> dict[str, float]:
+    def validate(self, learner: Learner) -> dict[str, float]:
         """Few-shot returns of each role on the validation tasks against the untrained other."""
-        config = self.config
         metrics: dict[str, float] = {}
-        for role in self.policies:
-            opponents = {other(role): self._first[other(role)]}
-            policies = {role: self.policies[role], other(role): self._plain[other(role)]}
-            support, query = (
-                ForeignProblem(
-                    self._envs, self._validation, policies, config.episodes, derive_seed(0, purpose), config.objective,
-                    config.horizon, opponents,
-                )
-                for purpose in (VALIDATION_ADAPT, VALIDATION_TEST)
-            )  # fmt: skip
-            rates = learner.rates(role).detach()
-            start = {name: value.detach() for name, value in learner.start[role].items()}
-            result = adapt_on(support, query, role, start, rates, rates.shape[0])
-            returns = result.returns.mean((1, 2)).tolist()
+        for role, policy in self.policies.items():
+            arena, test = (self._arena(role, purpose) for purpose in (VALIDATION_ADAPT, VALIDATION_TEST))
+            adapter = adapter_of(role, policy, learner.start[role], learner.rates(role), self.config.objective)
+            shots = self.config.configured.steps
+            found = [test.shot(0).play(player).returns for player in adaptation(adapter, arena, shots)]
+            returns = torch.stack(found).mean((1, 2)).tolist()
             metrics |= {f"{role}/validation_return_{shot}": value for shot, value in enumerate(returns)}
             adapted = returns[1:] or returns
             metrics[f"{role}/score"] = sum(adapted) / len(adapted)
         return metrics
+
+    def _arena(self, role: Role, purpose: int) -> ForeignArena:
+        """The validation tasks, against the untrained other."""
+        opponents = {other(role): self._first[other(role)]}
+        problem = ForeignProblem(
+            self._envs, self._validation, self.policies, self.config.episodes, derive_seed(0, purpose),
+            self.config.objective, self.config.horizon, opponents,
+        )  # fmt: skip
+        return ForeignArena(problem, role, self.config.environment)
+
+
+class ForeignArena:
+    """Tasks of a user's own environments as an ``Arena`` for policies.
+
+    Args:
+        problem: in which one role learns.
+        role: that role.
+        name: of the environment.
+    """
+
+    def __init__(self, problem: ForeignProblem, role: Role, name: str) -> None:
+        self.problem, self.role, self.name, self.rows = problem, role, name, problem.tasks[role]
+
+    @property
+    def seat(self) -> SeatInfo:
+        """See ``Arena``."""
+        policy = self.problem.policies[self.role]
+        box = spaces.Box(-np.inf, np.inf, (policy.observation_size,), np.float32)
+        return SeatInfo(self.name, self.role, box, policy.action_space, self.problem.horizon or LIMIT)
+
+    def shot(self, number: int) -> ForeignExperience:
+        """See ``Arena``."""
+        return ForeignExperience(self, number)
+
+
+class ForeignExperience:
+    """The episodes of one shot, see ``adapter.Experience``; for policies without a memory."""
+
+    def __init__(self, arena: ForeignArena, number: int) -> None:
+        self._arena, self._number = arena, number
+        self.episodes, self.rows = arena.problem.episodes, arena.rows
+
+    def play(self, player: Any) -> Trajectories:
+        """See ``Experience``; ``player`` is an ``agents.rollout.Learner``."""
+        role = self._arena.role
+        return self._arena.problem.collect({role: player.weights}, self._number)[0][role]
+
+    def one_by_one(self) -> Iterator[OneEpisode]:
+        """Not supported."""
+        raise InvalidInputError("networks with a memory are not supported on environments of your own")
+
+    def environment(self, row: int) -> gym.Env[Any, Any]:
+        """Not supported."""
+        raise InvalidInputError("learners of their own are not supported on environments of your own")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from metaduel.agents.objective.config import LossConfig
-from metaduel.agents.policies.base import Policy
+from metaduel.agents.policies.base import Policy, adapting, normalisation
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import ROLES, Role
@@ -128,16 +128,18 @@ def _players(
     agents: dict[Role, Agent] = {}
     for role, policy in policies.items():
         prefix = f"{role}/start/"
-        weights = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+        found = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+        weights = adapting(found)
         expected = {name: value.shape for name, value in policy.init(0).items()}
         if {name: value.shape for name, value in weights.items()} != expected:
             raise InvalidInputError(
                 f"{folder}: the {role}'s weights don't fit the config.yaml, or this version's spaces"
             )
-        if f"{role}/observation_mean" in tensors:
-            policy.statistics = tensors[f"{role}/observation_mean"], tensors[f"{role}/observation_std"]
+        fixed = {name: value for name, value in found.items() if name not in weights}
+        if f"{role}/observation_mean" in tensors:  # as runs of format 2 before version 0.2 hold it
+            fixed = normalisation((tensors[f"{role}/observation_mean"], tensors[f"{role}/observation_std"]))
         # In the policy's own order, which the rates follow; a file has its own.
-        weights = {name: weights[name] for name in expected}
+        weights = {name: weights[name] for name in expected} | fixed
         agents[role] = Agent(role, policy, weights, tensors[f"{role}/rates"], loss, *seats[role])
     return agents, {role: state["best"][f"{role}/iteration"] for role in agents}
 

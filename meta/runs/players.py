@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import torch
 from gymnasium import spaces
 from torch import nn
 
-from metaduel.agents.policies.base import ActionSpace, Policy, Weights
+from metaduel.agents.policies.base import ActionSpace, Policy, Weights, normalisation
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.module import ModulePolicy
 from metaduel.agents.policies.recurrent import RECURRENT
@@ -34,8 +35,7 @@ def make_duel(config: TrainConfig) -> Duel:
 def make_policy(config: TrainConfig, duel: Duel, role: Role, network: Network | None = None) -> Policy:
     """A role's policy network."""
     size, own = duel.observation_space(role).shape[0], duel.action_space(role)
-    policy = policy_of(config, size, own, duel.action_space(other(role)), network)
-    policy.mask = duel.game.mask
+    policy = policy_of(config, size, own, duel.action_space(other(role)), network, duel.game.mask)
     return PerState(policy) if isinstance(policy, MLPPolicy) and size == duel.game.states else policy
 
 
@@ -45,6 +45,7 @@ def policy_of(
     action_space: ActionSpace,
     other_space: ActionSpace,
     network: Network | None = None,
+    mask: slice | None = None,
 ) -> Policy:
     """The network that the settings ask for; ``network`` makes it where that is a module of somebody's own.
 
@@ -60,14 +61,14 @@ def policy_of(
     if network is not None:
         actions = int(action_space.n) if isinstance(action_space, spaces.Discrete) else int(action_space.shape[0])
         return ModulePolicy(
-            partial(network, observation_size, actions), observation_size, action_space, config.initial_log_std
+            partial(network, observation_size, actions), observation_size, action_space, config.initial_log_std, mask
         )
     memory, log_std = find_method(config.method).memory, config.initial_log_std
     if memory is not None:
-        return memory(observation_size, action_space, other_space, config.hidden[-1], log_std)
+        return memory(observation_size, action_space, other_space, config.hidden[-1], log_std, mask)
     if config.network in RECURRENT:
-        return RECURRENT[config.network](observation_size, action_space, config.hidden[-1], log_std)
-    return MLPPolicy(observation_size, action_space, config.hidden, log_std, config.context)
+        return RECURRENT[config.network](observation_size, action_space, config.hidden[-1], log_std, mask)
+    return MLPPolicy(observation_size, action_space, config.hidden, log_std, config.context, mask=mask)
 
 
 def running_statistics(policies: Mapping[Role, Policy], config: RunConfig) -> dict[Role, RunningStatistics]:
@@ -77,6 +78,10 @@ def running_statistics(policies: Mapping[Role, Policy], config: RunConfig) -> di
     return {role: RunningStatistics(policy.observation_size) for role, policy in policies.items()}
 
 
-def initial_weights(policies: Mapping[Role, Policy], seed: int) -> dict[Role, Weights]:
-    """The weights that a run with this seed begins with."""
-    return {role: policy.init(derive_seed(seed, INIT, i)) for i, (role, policy) in enumerate(policies.items())}
+def initial_weights(policies: Mapping[Role, Policy], seed: int, normalise: bool = False) -> dict[Role, Weights]:
+    """The weights that a run with this seed begins with; where observations will be normalised, they are not yet."""
+    weights = {role: policy.init(derive_seed(seed, INIT, i)) for i, (role, policy) in enumerate(policies.items())}
+    if not normalise:
+        return weights
+    sizes = {role: policy.observation_size for role, policy in policies.items()}
+    return {r: w | normalisation((torch.zeros(sizes[r]), torch.ones(sizes[r]))) for r, w in weights.items()}

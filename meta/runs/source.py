@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, cast
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import Policy, Weights, stack
+from metaduel.agents.policies.base import Policy, Weights, normalisation, stack
 from metaduel.agents.policies.statistics import RunningStatistics
-from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import ROLES, Role, Split, Task, other
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
 from metaduel.envs.players.names import load_player
+from metaduel.meta.adaptation.adapters import adapter_of
 from metaduel.meta.adaptation.few_shot import adapt_and_test
-from metaduel.meta.adaptation.inner import adapt_step, rate_at
-from metaduel.meta.learners.maml import MAML
+from metaduel.meta.adaptation.inner import adapt
+from metaduel.meta.learners.learner import Learner, Update
 from metaduel.meta.problems.duels import DuelProblem, Matches
 from metaduel.meta.problems.personas import Personas, problem_sizes
-from metaduel.meta.problems.problem import Given, Mixture, Part, Players, Problem
+from metaduel.meta.problems.problem import Given, Mixture, Part, Played, Players, Tasks, played
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.players import Network, make_duel, make_policy, running_statistics
 from metaduel.meta.runs.purposes import (
@@ -34,54 +34,6 @@ from metaduel.meta.runs.purposes import (
     VALIDATION_ADAPT,
     VALIDATION_TEST,
 )
-
-
-class TrainingProblem(Problem, Protocol):
-    """A batch that also tells what happened on it."""
-
-    returns: list[dict[Role, Tensor]]
-    environment_steps: int
-
-    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
-        """Everything that the learners were shown so far."""
-        ...
-
-
-class TrainingMixture(Mixture):
-    """Duels among learners and scripted players, and duels with personas.
-
-    Args:
-        duels: the parts.
-        given: for each of them, who brings its own start.
-    """
-
-    def __init__(self, duels: Sequence[DuelProblem], given: Sequence[Mapping[Role, Given]]) -> None:
-        super().__init__([Part(problem, personas) for problem, personas in zip(duels, given, strict=True)])
-        self._played = duels  # parts may be left out later, but not the steps that were played in them
-
-    @property
-    def returns(self) -> list[dict[Role, Tensor]]:
-        """Per shot and role, mean undiscounted returns of the learners on all their tasks."""
-        shots: list[dict[Role, list[Tensor]]] = []
-        for part in self.parts:
-            problem = cast(DuelProblem, part.problem)
-            shots += [{} for _ in problem.returns[len(shots) :]]
-            for shot, returns in zip(shots, problem.returns, strict=False):
-                for role, value in returns.items():
-                    if role not in part.given:
-                        shot.setdefault(role, []).append(value)
-        return [{role: torch.cat(values) for role, values in shot.items()} for shot in shots]
-
-    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
-        """Everything that the learners were shown so far."""
-        for part in self.parts:
-            seen = cast(DuelProblem, part.problem).seen()
-            yield from ((role, data) for role, data in seen if role not in part.given)
-
-    @property
-    def environment_steps(self) -> int:
-        """Steps played so far, both seats of a game counted once."""
-        return sum(problem.environment_steps for problem in self._played)
 
 
 class PlayedSource(ABC):
@@ -96,7 +48,7 @@ class PlayedSource(ABC):
     statistics: Mapping[Role, RunningStatistics]
 
     @abstractmethod
-    def problem(self, iteration: int) -> TrainingProblem | TrainingMixture:
+    def problem(self, iteration: int) -> Tasks:
         """See ``trainer.Source``."""
 
     @abstractmethod
@@ -104,23 +56,31 @@ class PlayedSource(ABC):
         """Per role, which share of its tasks each kind of peer has: ``<role>/share_<kind>``."""
 
     @abstractmethod
-    def validate(self, learner: MAML) -> dict[str, float]:
+    def validate(self, learner: Learner) -> dict[str, float]:
         """See ``trainer.Source``."""
 
-    def told(self, problem: TrainingProblem | TrainingMixture) -> dict[str, float]:
+    def told(self, update: Update) -> dict[str, float]:
         """See ``trainer.Source``. From the next iteration on, players see what they saw so far normalised."""
-        if self.statistics:
-            for role, data in problem.seen():
+        drawn = [played(batch) for shot in update.shots for batch in shot]
+        steps = update.abandoned_steps + sum(batch.environment_steps for batch in drawn)
+        returns: list[Mapping[Role, Tensor]] = [joined_returns(map(played, shot)) for shot in update.shots]
+        seen = [batch.seen() for batch in drawn]
+        if update.chain is not None:
+            steps += update.chain.environment_steps
+            returns += update.chain.returns
+            seen.append(update.chain.seen())
+        for role, data in itertools.chain.from_iterable(seen):
+            if role in self.statistics:
                 self.statistics[role].add(data.observation, data.alive)
-            self._normalise()
-        metrics = {"environment_steps": float(problem.environment_steps)} | self.shares()
-        for shot, returns in enumerate(problem.returns):
-            metrics |= {f"{role}/return_{shot}": float(value.mean()) for role, value in returns.items()}
+        metrics = {"environment_steps": float(steps)} | self.shares()
+        for shot, values in enumerate(returns):
+            metrics |= {f"{role}/return_{shot}": float(value.mean()) for role, value in values.items()}
         return metrics
 
-    def _normalise(self) -> None:
-        for role, running in self.statistics.items():
-            self.policies[role].statistics = running.statistics
+    def fixed(self, role: Role) -> Weights:
+        """See ``trainer.Source``: by what the role's observations are normalised."""
+        found = self.statistics[role].statistics if role in self.statistics else None
+        return {} if found is None else normalisation(found)
 
     def state(self) -> dict[str, Tensor]:
         """See ``trainer.Source``."""
@@ -133,12 +93,15 @@ class PlayedSource(ABC):
         """See ``trainer.Source``."""
         for role, running in self.statistics.items():
             running.load({name: state[f"{role}/statistics/{name}"] for name in running.state()})
-        self._normalise()
 
-    def kept(self, role: Role) -> dict[str, Tensor]:
-        """See ``trainer.Source``: by what its observations are normalised."""
-        seen = self.policies[role].statistics
-        return {} if seen is None else {f"{role}/observation_mean": seen[0], f"{role}/observation_std": seen[1]}
+
+def joined_returns(batches: Iterable[Played]) -> dict[Role, Tensor]:
+    """Per role, mean undiscounted returns on all tasks of a shot."""
+    values: dict[Role, list[Tensor]] = {}
+    for batch in batches:
+        for role, value in batch.returns.items():
+            values.setdefault(role, []).append(value)
+    return {role: torch.cat(parts) for role, parts in values.items()}
 
 
 class DuelSource(PlayedSource):
@@ -185,7 +148,7 @@ class DuelSource(PlayedSource):
             for role in (config.roles if config.persona_share else ())
         }
 
-    def problem(self, iteration: int) -> DuelProblem | TrainingMixture:
+    def problem(self, iteration: int) -> Tasks:
         """See ``PlayedSource``."""
         config = self.config
         first, last = self._met("protagonist", iteration), self._met("adversary", iteration)
@@ -207,7 +170,9 @@ class DuelSource(PlayedSource):
                 problem, personas = self._against_personas(role, some, config.episodes_per_batch, seeds, "train")
                 duels.append(problem)
                 given.append(personas)
-        return duels[0] if len(duels) == 1 and not given[0] else TrainingMixture(duels, given)
+        if len(duels) == 1 and not given[0]:
+            return duels[0]
+        return Mixture(tuple(Part(problem, personas) for problem, personas in zip(duels, given, strict=True)))
 
     def _rows(self, n: int, purpose: int, iteration: int) -> Tensor:
         """Training tasks of an iteration."""
@@ -250,43 +215,40 @@ class DuelSource(PlayedSource):
             return [(first, self._scripted)]
         return [(first, self._scripted - half), (second, half)]
 
-    def validate(self, learner: MAML) -> dict[str, float]:
+    def validate(self, learner: Learner) -> dict[str, float]:
         """Few-shot returns of each role on the validation split against its scripted training opponents, and against learning
         personas where those are met in training; the score weighs the two as they are met.
         """
         metrics: dict[str, float] = {}
         for role, policy in self.policies.items():
-            rates = learner.rates(role).detach()
-            start = {name: value.detach() for name, value in learner.start[role].items()}
+            rates, shots = learner.rates(role).detach(), self.config.configured.steps
+            adapter = adapter_of(role, policy, learner.start[role], rates, self.config.objective)
             returns = adapt_and_test(
-                self.duel, policy, role, start, rates, self.config.objective, self._validation, self._opponents[role],
-                shots=rates.shape[0], episodes=self.config.episodes, test_episodes=self.config.episodes,
+                self.duel, adapter, role, self._validation, self._opponents[role],
+                shots=shots, episodes=self.config.episodes, test_episodes=self.config.episodes,
                 adapt_seed=derive_seed(0, VALIDATION_ADAPT), test_seed=derive_seed(0, VALIDATION_TEST),
             ).returns.mean((1, 2, 3)).tolist()  # fmt: skip
             metrics |= {f"{role}/validation_return_{shot}": value for shot, value in enumerate(returns)}
             adapted = returns[1:] or returns
             score = sum(adapted) / len(adapted)
             if self._personas:
-                met = self._validate_on_personas(role, start, rates)
+                met = self._validate_on_personas(role, learner.start[role], rates, shots)
                 metrics |= {f"{role}/validation_persona_return_{shot}": value for shot, value in enumerate(met)}
                 share, adapted = self.config.persona_share, met[1:] or met
                 score = (1 - share) * score + share * sum(adapted) / len(adapted)
             metrics[f"{role}/score"] = score
         return metrics
 
-    def _validate_on_personas(self, role: Role, start: Weights, rates: Tensor) -> list[float]:
+    def _validate_on_personas(self, role: Role, start: Weights, rates: Tensor, shots: int) -> list[float]:
         """Mean returns at every shot against personas of the validation split, both learning."""
         problem, given = self._against_personas(
             role, self._validation, self.config.episodes, (VALIDATION_ADAPT, ROLES.index(role)), "validation"
         )
         persona = given[other(role)]
         players: Players = {role: stack(start, len(self._validation)), other(role): persona.weights}
-        for shot in range(rates.shape[0] + 1):
-            players = {
-                who: {n: v.detach().requires_grad_() for n, v in weights.items()} for who, weights in players.items()
-            }
-            losses = problem.losses(players, shot)
-            if shot < rates.shape[0]:
-                sizes = {role: rate_at(rates, shot), other(role): torch.tensor(persona.rate)}
-                players = adapt_step(players, losses.support, sizes, create_graph=False)
-        return [float(returns[role].mean()) for returns in problem.returns]
+        sizes = {role: rates, other(role): torch.tensor([persona.rate])}
+        returns = []
+        for now in adapt(problem, players, sizes, shots):
+            batch = played(now.batch or problem.draw(now.players, shots))
+            returns.append(float(batch.returns[role].mean()))
+        return returns

@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import stack
+from metaduel.agents.policies.base import Weights, stack
 from metaduel.agents.runtime import configure
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import Role
-from metaduel.meta.learners.maml import MAML, MAMLConfig
+from metaduel.meta.adaptation import inner
+from metaduel.meta.learners.learner import Learner, Update
+from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.learners.methods import METHODS, find_method
 from metaduel.meta.problems.problem import Players
-from metaduel.meta.problems.supervised import Data, DataProblem, Tasks, adapt
+from metaduel.meta.problems.supervised import Data, DataProblem, Tasks
 from metaduel.meta.runs.checkpoint import load_checkpoint, read_config
 from metaduel.meta.runs.trainer import BEST, Trainer
 
@@ -89,25 +91,28 @@ class DataSource:
         seed = derive_seed(self.config.seed, TRAIN, iteration)
         return DataProblem(self.tasks, self.tasks.draw(self.config.tasks, "train", seed))
 
-    def told(self, problem: DataProblem) -> dict[str, float]:
+    def told(self, update: Update) -> dict[str, float]:
         """Mean losses at every shot, as far as the learner asked for them."""
         metrics: dict[str, float] = {}
-        for shot, losses in problem.history.items():
+        for shot, losses in enumerate(update.losses):
             for name, kind in (("loss", losses.query), ("support_loss", losses.support)):
                 metrics |= {f"{role}/{name}_{shot}": float(value.detach().mean()) for role, value in kind.items()}
         return metrics
 
-    def validate(self, learner: MAML) -> dict[str, float]:
+    def fixed(self, role: Role) -> Weights:
+        """Nothing."""
+        return {}
+
+    def validate(self, learner: Learner) -> dict[str, float]:
         """Scores on the validation split after every update; their mean over the updates that the outer loss counts picks the
         best start.
         """
         metrics: dict[str, float] = {}
-        steps = self.config.validation_steps or learner.config.steps
+        trained = self.config.configured.steps
         rates = {role: learner.rates(role).detach() for role in learner.start}
         players = {role: stack(w, self.config.validation_tasks) for role, w in learner.start.items()}
-        for shot, now in enumerate(
-            adapt(self.tasks, self._validation, players, rates, steps if learner.config.steps else 0)
-        ):
+        steps = (self.config.validation_steps or trained) if trained else 0
+        for shot, now in enumerate(adapt(self.tasks, self._validation, players, rates, steps)):
             for role in now:
                 with torch.no_grad():
                     score = float(self.tasks.score(role, now, self._validation, shot).mean())
@@ -125,9 +130,22 @@ class DataSource:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See ``state``."""
 
-    def kept(self, role: Role) -> dict[str, Tensor]:
-        """Nothing."""
-        return {}
+
+def adapt(tasks: Tasks, data: Data, players: Players, rates: Mapping[Role, Tensor], steps: int) -> Iterator[Players]:
+    """Adapt to every task at once.
+
+    Args:
+        tasks: what the loss is.
+        data: of N tasks.
+        players: weights to start from, [N, ...] each.
+        rates: per player [K, ...], see ``inner.step_sizes``; beyond K the last are kept.
+        steps: how many updates.
+
+    Yields:
+        The stacked weights after 0, 1, ..., ``steps`` updates.
+    """
+    for now in inner.adapt(DataProblem(tasks, data), players, rates, steps):
+        yield now.players
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from metaduel.agents.runtime import configure
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import GameSpec, Task
-from metaduel.meta.learners.maml import MAML
+from metaduel.meta.learners.learner import Learner
 from metaduel.meta.learners.methods import find_method
 from metaduel.meta.problems.foreign import Factory, describe
 from metaduel.meta.runs.config import ForeignConfig, RunConfig, TrainConfig
@@ -121,15 +121,16 @@ def train_foreign(
     return load(target, task_set, own)
 
 
-def make_learner(config: RunConfig, source: PlayedSource) -> MAML:
+def make_learner(config: RunConfig, source: PlayedSource) -> Learner:
     """The learner at its start."""
     heads = {role: policy.head_names for role, policy in source.policies.items()}
     learner = find_method(config.method).learner
-    return learner(initial_weights(source.policies, config.seed), config.configured, heads)
+    start = initial_weights(source.policies, config.seed, config.normalise_observations)
+    return learner(start, config.configured, heads)
 
 
 def run_trainer(
-    learner: MAML,
+    learner: Learner,
     source: PlayedSource,
     folder: Path,
     settings: dict[str, Any],

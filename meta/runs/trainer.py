@@ -27,8 +27,8 @@ from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.spec import Role
-from metaduel.meta.learners.maml import MAML
-from metaduel.meta.problems.problem import Batch
+from metaduel.meta.learners.learner import Learner, Update
+from metaduel.meta.problems.problem import Tasks
 from metaduel.meta.runs.checkpoint import load_checkpoint, read_config, save_checkpoint, write_config
 
 LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
@@ -40,19 +40,23 @@ class TrainingStopped(RuntimeError):
 
 
 class Source(Protocol):
-    """Where batches of tasks come from. The trainer knows what is learned on through this alone."""
+    """Where tasks come from. The trainer knows what is learned on through this alone."""
 
-    def problem(self, iteration: int) -> Batch:
-        """The batch of an iteration; the same for the same iteration."""
+    def problem(self, iteration: int) -> Tasks:
+        """The tasks of an iteration; the same for the same iteration."""
         ...
 
-    def told(self, problem: Any) -> dict[str, float]:
-        """Metrics of a batch from ``problem`` that was learned on; whatever it showed is noted. ``<role>/return_<shot>`` or
-        ``<role>/loss_<shot>`` are displayed; ``environment_steps`` are counted.
+    def told(self, update: Update) -> dict[str, float]:
+        """Metrics of an outer step; whatever it showed is noted. ``<role>/return_<shot>`` or ``<role>/loss_<shot>`` are
+        displayed; ``environment_steps`` are counted.
         """
         ...
 
-    def validate(self, learner: MAML) -> dict[str, float]:
+    def fixed(self, role: Role) -> Weights:
+        """A player's weights that never adapt, after everything that was noted; empty: it keeps those that it has."""
+        ...
+
+    def validate(self, learner: Learner) -> dict[str, float]:
         """Metrics on the validation split; ``<role>/score`` picks that role's best checkpoint (higher is better)."""
         ...
 
@@ -62,10 +66,6 @@ class Source(Protocol):
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what ``state`` gave; there may be more under other names."""
-        ...
-
-    def kept(self, role: Role) -> dict[str, Tensor]:
-        """What belongs to a role's start as it is now, beside its weights and rates, by name."""
         ...
 
 
@@ -89,7 +89,7 @@ class Trainer:
 
     def __init__(
         self,
-        learner: MAML,
+        learner: Learner,
         source: Source,
         folder: Path,
         config: Mapping[str, Any],
@@ -179,8 +179,11 @@ class Trainer:
 
     def _iterate(self) -> dict[str, float]:
         problem = self.source.problem(self.iteration)
-        metrics = self.learner.update(problem, 1.0 - self._done_after(self.iteration, 0.9))
-        metrics |= self.source.told(problem)
+        update = self.learner.update(problem, 1.0 - self._done_after(self.iteration, 0.9))
+        metrics = update.metrics | self.source.told(update)
+        for role in self.learner.start:
+            if fixed := self.source.fixed(role):
+                self.learner.starts.normalise(role, fixed)
         if "environment_steps" in metrics:
             self.steps += int(metrics["environment_steps"])
             metrics["environment_steps"] = float(self.steps)
@@ -202,7 +205,7 @@ class Trainer:
             score = metrics[f"{role}/score"]
             if score > self._best.get(f"{role}/score", -math.inf):
                 self._best |= {f"{role}/score": score, f"{role}/iteration": iteration}
-                found = _start(self.learner, role) | self.source.kept(role)
+                found = _start(self.learner, role)
                 self._best_tensors |= {name: value.clone() for name, value in found.items()}
 
     def _save(self) -> None:
@@ -290,7 +293,7 @@ class Trainer:
             print(text, file=sys.stderr, flush=True)
 
 
-def _start(learner: MAML, role: Role) -> Weights:
+def _start(learner: Learner, role: Role) -> Weights:
     tensors = {f"{role}/start/{name}": value.detach() for name, value in learner.start[role].items()}
     return tensors | {f"{role}/rates": learner.rates(role).detach()}
 

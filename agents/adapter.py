@@ -1,0 +1,217 @@
+"""Adapting as one protocol: a player that changes between batches of episodes, whatever it changes by.
+
+An ``Adapter`` starts a player in every row (one row per task and opponent, all independent) and updates it with the experience of
+a shot. Gradient steps, memories, Stable-Baselines3's ``learn``, fixed players and objects that speak NumPy are adapters;
+``adaptation`` is the one loop over them, and yields the player after every shot.
+
+    player = adapter.start(seat, rows, seed)
+    for every shot:
+        player = adapter.update(player, experience)     # plays the shot's episodes, each once
+    test episodes are played by copies of the player
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium as gym
+from gymnasium import spaces
+
+from metaduel.agents.policies.base import ActionSpace
+from metaduel.agents.rollout import Actor, Seated
+from metaduel.agents.trajectories import Trajectories
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import Player as CorePlayer
+from metaduel.envs.core.spec import Role
+
+
+class SeatInfo(NamedTuple):
+    """Where an adapter's players sit: all that it is told of the game.
+
+    Attributes:
+        game: name of the family.
+        role: the seat.
+        observation_space: one-dimensional Box.
+        action_space: one-dimensional Box, or Discrete.
+        horizon: most steps of an episode.
+        seed: of the player's own random numbers.
+    """
+
+    game: str
+    role: Role
+    observation_space: spaces.Box
+    action_space: ActionSpace
+    horizon: int
+    seed: int = 0
+
+
+class Experience(Protocol):
+    """The episodes of one shot, in every row. They are played by asking for them, each of them once.
+
+    Attributes:
+        episodes: E, per row.
+        rows: N.
+    """
+
+    @property
+    def episodes(self) -> int:
+        """See the class."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """See the class."""
+        ...
+
+    def play(self, player: Actor) -> Trajectories:
+        """Play all episodes at once, each by a copy of the row's player: [N, T, E, ...] of what it saw, did and got.
+
+        Raises:
+            InvalidInputError: the shot's episodes were played before.
+        """
+        ...
+
+    def one_by_one(self) -> Iterator[OneEpisode]:
+        """The episodes one after another, for players that remember from one to the next.
+
+        Raises:
+            InvalidInputError: the shot's episodes were played before.
+        """
+        ...
+
+    def environment(self, row: int) -> gym.Env[Any, Any]:
+        """The episodes of a row as a Gymnasium environment, one for each reset: for players that learn on their own. Its first
+        ``E`` episodes are the shot's; a further reset, or a step after the last episode, raises ``ShotOver``.
+
+        Raises:
+            InvalidInputError: the row's episodes were played before.
+        """
+        ...
+
+
+class OneEpisode(Protocol):
+    """One episode in every row."""
+
+    def play(self, player: Actor) -> Trajectories:
+        """Play it: [N, T, 1, ...], or [1, T, N, ...] by one set of weights for all rows.
+
+        Raises:
+            InvalidInputError: it was played before.
+        """
+        ...
+
+
+class ShotOver(Exception):
+    """All episodes of a shot's environment are played."""
+
+
+class Adapter(Protocol):
+    """A player that changes between batches of episodes.
+
+    Attributes:
+        adapts: whether ``update`` changes anything; a player that does not adapt is tested once.
+    """
+
+    @property
+    def adapts(self) -> bool:
+        """See the class."""
+        ...
+
+    def start(self, seat: SeatInfo, rows: int, seed: int) -> Actor:
+        """A player before its first episode.
+
+        Args:
+            seat: where it sits.
+            rows: N, how many independent ones there are.
+            seed: of anything random.
+
+        Raises:
+            InvalidInputError: it does not fit the seat.
+        """
+        ...
+
+    def update(self, player: Any, experience: Experience) -> Actor:
+        """The player after a shot; ``player`` itself stays as it is.
+
+        Args:
+            player: what ``start`` or the last ``update`` gave.
+            experience: the shot's episodes.
+        """
+        ...
+
+
+class Arena(Protocol):
+    """Where players adapt: rows of tasks and opponents.
+
+    Attributes:
+        seat: what an adapter is told of it.
+        rows: N.
+    """
+
+    @property
+    def seat(self) -> SeatInfo:
+        """See the class."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """See the class."""
+        ...
+
+    def shot(self, number: int) -> Experience:
+        """The episodes of the update after ``number`` others."""
+        ...
+
+
+def adaptation(adapter: Adapter, arena: Arena, shots: int, seed: int = 0) -> Iterator[Actor]:
+    """Adapt, and yield the player after 0, 1, .. ``shots`` updates.
+
+    Args:
+        adapter: whose players.
+        arena: where.
+        shots: how many updates.
+        seed: of anything random in the players.
+    """
+    player = adapter.start(arena.seat, arena.rows, seed)
+    yield player
+    for shot in range(shots):
+        player = adapter.update(player, arena.shot(shot))
+        yield player
+
+
+@dataclass(frozen=True)
+class FixedPlayer:
+    """A player that does not adapt: a script, or a frozen model.
+
+    Attributes:
+        player: of the batched core.
+    """
+
+    player: CorePlayer
+    adapts: bool = False
+
+    def start(self, seat: SeatInfo, rows: int, seed: int) -> Seated:
+        """See ``Adapter``."""
+        return Seated(self.player, recorded=True)
+
+    def update(self, player: Seated, experience: Experience) -> Seated:
+        """See ``Adapter``; nothing changes, and nothing is played."""
+        return player
+
+
+def check_spaces(seat: SeatInfo, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+    """Raise ``InvalidInputError`` where a player's spaces are not the seat's."""
+    for what, own, right in (
+        ("observation", observation_space, seat.observation_space),
+        ("action", action_space, seat.action_space),
+    ):
+        if own != right:
+            raise InvalidInputError(
+                f"its {what} space is {_line(own)}, the seat of {seat.game}'s {seat.role} has {_line(right)}"
+            )
+
+
+def _line(value: object) -> str:
+    return " ".join(str(value).split())[:120]

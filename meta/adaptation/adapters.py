@@ -1,0 +1,129 @@
+"""How trained policies adapt: by gradient steps with step sizes of their own, or by remembering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.adapter import Adapter, Experience, SeatInfo
+from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.policies.base import Policy, Weights, stack
+from metaduel.agents.rollout import Learner
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.spec import Role
+from metaduel.meta.adaptation.inner import adapt_step, constants, leaves, rate_at
+
+
+@dataclass(frozen=True)
+class GradientPlayer(Learner):
+    """A policy with weights of its own in every row.
+
+    Attributes:
+        shot: how many updates there were.
+    """
+
+    shot: int = 0
+
+
+@dataclass(frozen=True)
+class GradientAdapter:
+    """Gradient steps on the policy-gradient loss of a shot, see ``Adapter``.
+
+    Attributes:
+        role: the seat.
+        policy: the network.
+        weights: [...] each, of the start.
+        rates: [K] or [K, ...] step sizes, see ``inner.step_sizes``; beyond K the last are kept. Empty: it does not adapt.
+        loss: what an update descends.
+    """
+
+    role: Role
+    policy: Policy
+    weights: Weights
+    rates: Tensor
+    loss: LossConfig
+
+    @property
+    def adapts(self) -> bool:
+        """See ``Adapter``."""
+        return len(self.rates) > 0
+
+    def start(self, seat: SeatInfo, rows: int, seed: int) -> GradientPlayer:
+        """See ``Adapter``."""
+        check_size(self.policy, seat)
+        # Real copies: products with views of one set may be rounded otherwise.
+        weights = {name: value.clone() for name, value in stack(self.weights, rows).items()}
+        return GradientPlayer(self.policy, weights)
+
+    def update(self, player: GradientPlayer, experience: Experience) -> GradientPlayer:
+        """See ``Adapter``."""
+        data = experience.play(player)
+        players = leaves({self.role: player.weights})
+        loss, _ = self.loss.of(self.role).evaluate(self.policy, players[self.role], data)
+        rates = {self.role: rate_at(self.rates, player.shot)}
+        after = constants(adapt_step(players, {self.role: loss}, rates, create_graph=False))
+        return replace(player, weights=after[self.role], shot=player.shot + 1)
+
+
+@dataclass(frozen=True)
+class MemoryAdapter:
+    """A policy whose carry outlives an episode: what it remembers is how it adapts, see ``Adapter``.
+
+    Attributes:
+        policy: the network.
+        weights: [...] each; the same in every row.
+    """
+
+    policy: Policy
+    weights: Weights
+    adapts: bool = True
+
+    def start(self, seat: SeatInfo, rows: int, seed: int) -> Learner:
+        """See ``Adapter``."""
+        check_size(self.policy, seat)
+        one = {name: value.unsqueeze(0) for name, value in self.weights.items()}
+        return Learner(self.policy, one, carry=self.policy.initial_carry(one, rows))
+
+    def update(self, player: Learner, experience: Experience) -> Learner:
+        """See ``Adapter``."""
+        for episode in experience.one_by_one():
+            player = replace(player, carry=episode.play(player).carry)
+        return player
+
+
+def adapter_of(role: Role, policy: Policy, weights: Weights, rates: Tensor, loss: LossConfig) -> Adapter:
+    """The way in which a trained policy adapts: by its carry, if that lasts, and by gradients otherwise.
+
+    Args:
+        role: the seat.
+        policy: the network.
+        weights: of the start.
+        rates: step sizes of its updates; empty: it has none.
+        loss: what an update descends.
+    """
+    if policy.lasting:
+        return MemoryAdapter(policy, constants({role: weights})[role])
+    return GradientAdapter(role, policy, constants({role: weights})[role], rates.detach(), loss)
+
+
+def check_size(policy: Policy, seat: SeatInfo) -> None:
+    """Raise ``InvalidInputError`` where a policy's inputs or actions are not the seat's."""
+    size = seat.observation_space.shape[0]
+    if policy.observation_size != size or policy.action_space != seat.action_space:
+        raise InvalidInputError(
+            f"its policy takes {policy.observation_size} observations and acts in {policy.action_space}; the seat of "
+            f"{seat.game}'s {seat.role} has {size} and {seat.action_space}"
+        )
+
+
+def rows_of(weights: Weights, row: int) -> Weights:
+    """One row's weights of stacked ones; of a single set, that one."""
+    return {name: value[row if len(value) > 1 else 0] for name, value in weights.items()}
+
+
+def copied(weights: Weights) -> Weights:
+    """Detached copies."""
+    with torch.no_grad():
+        return {name: value.detach().clone() for name, value in weights.items()}

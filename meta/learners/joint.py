@@ -1,0 +1,96 @@
+"""Joint pretraining: one policy for all tasks, without an inner step. The no-adaptation baseline.
+
+    outer step   theta <- theta - lr grad mean_i L_i(theta)
+
+It gets the same number of episodes per iteration as a method with K updates: all shots' episodes at once. Order: first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.policies.base import Weights
+from metaduel.envs.core.spec import Role
+from metaduel.meta.adaptation.inner import FIRST_ORDER, Diverged, unroll
+from metaduel.meta.learners.learner import Gradients, Learner, Skipped, Starts, Update, adam, as_learners_saw
+from metaduel.meta.learners.maml import MAMLConfig, Unrolled
+from metaduel.meta.problems.problem import Players, Tasks, join, parts_of
+
+
+def configure(config: MAMLConfig) -> MAMLConfig:
+    """The settings of joint pretraining."""
+    return replace(config, steps=0, second_order=False, peer=False)
+
+
+class Joint(Learner):
+    """See the module.
+
+    Args:
+        start: initial weights per player.
+        config: settings.
+        heads: of no use: nothing adapts.
+        simultaneous: both players move in an outer step.
+    """
+
+    def __init__(
+        self,
+        start: Mapping[Role, Weights],
+        config: MAMLConfig,
+        heads: Mapping[Role, tuple[str, ...]] | None = None,
+        simultaneous: bool = True,
+    ) -> None:
+        self.config = config
+        optimiser = adam(len(start), config.momentum, config.max_norm, simultaneous)
+        self.starts = Starts(start, config.outer_lr, optimiser)
+        self.skipped = Skipped(config.max_skipped)
+        self.parts = (self.skipped, self.starts)
+
+    def gradients(self, problem: Tasks) -> Gradients:
+        """Each player's gradient of its mean loss; there are no step sizes."""
+        return {role: (gradient, torch.zeros(0)) for role, gradient in self._gradients(problem)[0].items()}
+
+    def drawn_gradients(self, problem: Tasks) -> tuple[Players, Unrolled]:
+        """``gradients``, and what they were computed from; tasks on which a start has blown up are left out.
+
+        Raises:
+            FloatingPointError: a gradient that is not finite.
+        """
+        return self.skipped.run(problem, self._gradients)
+
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """See ``Learner``."""
+        return self.step(*self.drawn_gradients(problem), lr_scale)
+
+    def step(self, gradients: Players, unrolled: Unrolled, lr_scale: float) -> Update:
+        """Move the players along given gradients."""
+        metrics: dict[str, float] = {}
+        for role, gradient in gradients.items():
+            metrics |= self.starts.step(role, gradient, lr_scale)
+        metrics["skipped_tasks"] = float(self.skipped.count)
+        shots = as_learners_saw(unrolled.parts, unrolled.batches)
+        return Update(metrics, shots, unrolled.losses, abandoned_steps=self.skipped.abandoned_steps)
+
+    def _gradients(self, problem: Tasks) -> tuple[Players, Unrolled]:
+        histories, batches = [], []
+        for number, part in enumerate(parts_of(problem)):
+            players = {role: self.starts.stacked(role, part.problem.tasks[role]) for role in part.learners}
+            players |= {role: persona.weights for role, persona in part.given.items()}
+            try:
+                history, drawn = unroll(part.problem, players, {}, 0, FIRST_ORDER)
+            except Diverged as error:
+                error.part = number
+                raise
+            histories.append([losses.of(part.learners) for losses in history] if part.given else history)
+            batches.append(drawn)
+        unrolled = Unrolled(join(histories), parts_of(problem), batches)
+        query = unrolled.losses[0].query
+        losses: dict[Role, Tensor] = {role: query[role].mean() for role in query}
+        gradients = {
+            role: self.starts.gradient(role, loss, keep=i + 1 < len(losses))
+            for i, (role, loss) in enumerate(losses.items())
+        }
+        return gradients, unrolled

@@ -1,0 +1,295 @@
+"""What a learner is, and what learners are put together from.
+
+A learner takes a step on a set of tasks. Its parts: ``Starts`` (weights, and the outer optimisers that move them), ``Rates``
+(step sizes of an inner step), ``Through`` (how that step is differentiated). A method without an inner step has starts alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.policies.base import FIXED, Weights, adapting, stack
+from metaduel.envs.core.spec import Role
+from metaduel.meta.adaptation.inner import Diverged
+from metaduel.meta.adaptation.outer import OuterOptimiser
+from metaduel.meta.adaptation.rates import Rates, below
+from metaduel.meta.problems.chains import Chain
+from metaduel.meta.problems.problem import Batch, Losses, Part, Players, Tasks, without
+
+Result = TypeVar("Result")
+Gradients = dict[Role, tuple[Weights, Tensor]]  # per role, with respect to its start and to its log step sizes
+
+
+class Update(NamedTuple):
+    """What an outer step gave.
+
+    Attributes:
+        metrics: by name.
+        shots: per shot, the batches that were drawn, as the learners saw them.
+        losses: per shot, the losses that were asked for.
+        chain: of players that remember: their episodes, one after another.
+        abandoned_steps: environment steps of batches that were given up.
+    """
+
+    metrics: dict[str, float]
+    shots: Sequence[Sequence[Batch]] = ()
+    losses: Sequence[Losses] = ()
+    chain: Chain | None = None
+    abandoned_steps: int = 0
+
+
+class Stateful(Protocol):
+    """A part of a learner that a checkpoint holds."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that ``load`` needs, by name."""
+        ...
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from ``state``; it may hold more under other names."""
+        ...
+
+
+class Learner(ABC):
+    """Takes outer steps; see the module.
+
+    Attributes:
+        starts: its players' weights.
+        parts: whatever a checkpoint holds, the starts among them.
+        inner: the step sizes of its inner step; None: it has none.
+    """
+
+    starts: Starts
+    parts: tuple[Stateful, ...]
+    inner: Rates | None = None
+
+    @abstractmethod
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """One outer step on a set of tasks.
+
+        Args:
+            problem: the tasks.
+            lr_scale: factor of all outer step sizes.
+
+        Raises:
+            FloatingPointError: a gradient that is not finite; nothing was changed.
+        """
+
+    @property
+    def start(self) -> Players:
+        """Per role its weights; those that adapt are leaves that ``update`` moves."""
+        return self.starts.weights
+
+    def rates(self, role: Role) -> Tensor:
+        """Step sizes of the player's inner steps [K, ...], see ``inner.step_sizes``, 0 for weights that don't adapt; [0] without
+        an inner step.
+        """
+        return torch.zeros(0) if self.inner is None else self.inner.of(role)
+
+    def counted(self, history: list[Result]) -> list[Result]:
+        """Of something at every shot, that of those which training counts."""
+        return history[1:] or history
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that ``load`` needs, by name."""
+        return {name: value for part in self.parts for name, value in part.state().items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from ``state``."""
+        for part in self.parts:
+            part.load(state)
+
+
+Optimiser = Callable[[Weights, float], OuterOptimiser]  # of leaves and a step size
+
+
+def adam(players: int, momentum: float = 0.0, max_norm: float = 10.0, simultaneous: bool = True) -> Optimiser:
+    """Adam, optimistic where two players move at once.
+
+    Args:
+        players: how many learn.
+        momentum: where two players move at once; 0.9 otherwise.
+        max_norm: bound on the outer gradient's global norm, per player.
+        simultaneous: both players move in an outer step.
+    """
+    optimistic = simultaneous and players > 1
+
+    def make(params: Weights, lr: float) -> OuterOptimiser:
+        return OuterOptimiser(params, lr, optimistic, momentum if optimistic else 0.9, max_norm)
+
+    return make
+
+
+class Starts:
+    """The weights that players begin their tasks with, and what moves them.
+
+    Args:
+        start: initial weights per player.
+        lr: of the outer optimisers.
+        optimiser: makes them.
+        moves: names of the weights that they move; None: all that adapt.
+
+    Attributes:
+        weights: per role; those that adapt are leaves.
+    """
+
+    def __init__(
+        self,
+        start: Mapping[Role, Weights],
+        lr: float,
+        optimiser: Optimiser,
+        moves: Callable[[str], bool] | None = None,
+    ) -> None:
+        self.weights: Players = {}
+        for role, weights in start.items():
+            copies = {name: value.detach().clone() for name, value in weights.items()}
+            for value in adapting(copies).values():
+                value.requires_grad_()
+            self.weights[role] = copies
+        self.optimiser = optimiser
+        self.optimisers = {
+            role: optimiser({n: v for n, v in adapting(w).items() if moves is None or moves(n)}, lr)
+            for role, w in self.weights.items()
+        }
+
+    def stacked(self, role: Role, tasks: int) -> Weights:
+        """The weights, [tasks, ...] each, that a player begins its tasks with: its start in every one."""
+        return stack(self.weights[role], tasks)
+
+    def once(self) -> Players:
+        """Every player's weights as one set for all tasks: [1, ...] each."""
+        return {role: {n: value.unsqueeze(0) for n, value in w.items()} for role, w in self.weights.items()}
+
+    def gradient(self, role: Role, loss: Tensor, keep: bool = False) -> Weights:
+        """Of a loss with respect to what the player's optimiser moves.
+
+        Args:
+            role: the player.
+            loss: its scalar loss.
+            keep: the graph is needed again.
+
+        Raises:
+            FloatingPointError: it is not finite.
+        """
+        leaves = self.optimisers[role].params
+        flat = torch.autograd.grad(loss, list(leaves.values()), retain_graph=keep, materialize_grads=True)
+        gradient = dict(zip(leaves, flat, strict=True))
+        check_finite(role, gradient)
+        return gradient
+
+    def step(self, role: Role, gradient: Weights, lr_scale: float) -> dict[str, float]:
+        """Move a player's start along its outer gradient; returns metrics."""
+        return {f"{role}/gradient_norm": self.optimisers[role].step(gradient, lr_scale)}
+
+    def normalise(self, role: Role, fixed: Weights) -> None:
+        """Replace a player's weights that never adapt."""
+        own = adapting(self.weights[role])
+        self.weights[role] = own | {name: value.clone() for name, value in fixed.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """See ``Stateful``."""
+        state: dict[str, Tensor] = {}
+        for role, weights in self.weights.items():
+            state |= {f"{role}/start/{name}": value.detach() for name, value in weights.items()}
+            state |= {f"{role}/outer/{name}": value for name, value in self.optimisers[role].state().items()}
+        return state
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See ``Stateful``."""
+        for role, weights in self.weights.items():
+            for name, value in adapting(weights).items():
+                value.copy_(state[f"{role}/start/{name}"])
+            kept = below(state, f"{role}/start/")
+            self.normalise(role, {name: value for name, value in kept.items() if name.startswith(FIXED)})
+            self.optimisers[role].load(below(state, f"{role}/outer/"))
+
+
+@dataclass
+class Skipped:
+    """Counts tasks that were left out because an update blew a player's weights up.
+
+    Attributes:
+        limit: one more stops the run.
+        count: so far.
+    """
+
+    limit: int
+    count: int = 0
+    abandoned_steps: int = field(
+        default=0, init=False
+    )  # environment steps of the present outer step's given-up batches
+
+    def run(self, problem: Tasks, work: Callable[[Tasks], Result]) -> Result:
+        """Do ``work`` on a problem, without the tasks in which an update blew up.
+
+        Raises:
+            FloatingPointError: too many tasks were left out, or none is left.
+        """
+        self.abandoned_steps = 0
+        while True:
+            try:
+                return work(problem)
+            except Diverged as error:
+                self.count += len(error.tasks)
+                self.abandoned_steps += error.environment_steps
+                if self.count > self.limit:
+                    raise FloatingPointError(f"{error} (tasks skipped so far: {self.count})") from None
+                problem = without(problem, error.part, error.role, error.tasks)
+
+    def state(self) -> dict[str, Tensor]:
+        """See ``Stateful``."""
+        return {"skipped": torch.tensor(self.count)}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See ``Stateful``."""
+        self.count = int(state["skipped"])
+
+
+@dataclass
+class Counter:
+    """How many outer steps were taken.
+
+    Attributes:
+        name: under which a checkpoint holds it.
+        count: so far.
+    """
+
+    name: str
+    count: int = 0
+
+    def state(self) -> dict[str, Tensor]:
+        """See ``Stateful``."""
+        return {self.name: torch.tensor(self.count)}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See ``Stateful``."""
+        self.count = int(state[self.name])
+
+
+def check_finite(role: Role, gradient: Weights) -> None:
+    """Raise ``FloatingPointError`` if a player's outer gradient is not finite, and say which part of it."""
+    for name, value in gradient.items():
+        if not torch.isfinite(value).all():
+            raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
+
+
+def as_learners_saw(parts: Sequence[Part], batches: Sequence[Sequence[Batch]]) -> list[list[Batch]]:
+    """Per shot the batches of all parts, each as the players with a meta-learned start saw it.
+
+    Args:
+        parts: of a problem.
+        batches: per part and shot.
+    """
+    shots: list[list[Batch]] = []
+    for part, drawn in zip(parts, batches, strict=True):
+        shots += [[] for _ in drawn[len(shots) :]]
+        for shot, batch in zip(shots, drawn, strict=False):
+            shot.append(batch.only(part.learners) if part.given else batch)  # type: ignore[attr-defined]
+    return shots

@@ -1,0 +1,167 @@
+"""Batches of trajectories: their losses, and the same for weights that have moved since they were drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.objective.config import LossConfig, log_probs
+from metaduel.agents.objective.losses import clipped_loss, policy_gradient_loss
+from metaduel.agents.policies.base import Policy, Weights
+from metaduel.agents.policies.distributions import Distribution
+from metaduel.agents.trajectories import Trajectories
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.spec import Role
+from metaduel.meta.problems.problem import Losses, Players
+
+Facing = Callable[[dict[Role, Tensor]], dict[Role, Tensor]]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Trajectories of one shot, see ``problem.Played``.
+
+    Attributes:
+        policies: per role.
+        objectives: per role, how trajectories become a loss.
+        players: the weights that played, see ``copies``.
+        data: per learner its trajectories.
+        environment_steps: steps played, both seats of a game counted once.
+        facing: turns the learners' log-probabilities into those of the learner that each one faced, as ``joint`` losses add
+            them: [N, T, E] on its own tasks, or no entry; None: the learners don't meet.
+    """
+
+    policies: Mapping[Role, Policy]
+    objectives: Mapping[Role, LossConfig]
+    players: Players
+    data: Mapping[Role, Trajectories]
+    environment_steps: int
+    facing: Facing | None = None
+
+    @cached_property
+    def returns(self) -> dict[Role, Tensor]:
+        """Per learner, mean undiscounted returns [N]."""
+        return {role: data.returns.mean(1) for role, data in self.data.items()}
+
+    @cached_property
+    def _advantages(self) -> dict[Role, tuple[Tensor, Tensor]]:
+        return {role: self.objectives[role].advantages(data) for role, data in self.data.items()}
+
+    def losses(self, players: Players, joint: bool = False) -> Losses:
+        """See ``problem.Batch``."""
+        own = {role: log_probs(self.policies[role], players[role], data) for role, data in self.data.items()}
+        others = self.facing(own) if joint and self.facing is not None else {}
+        pairs = {
+            role: self.objectives[role].losses(
+                own[role] + others[role] if role in others else own[role], self._advantages[role], data.alive
+            )
+            for role, data in self.data.items()
+        }
+        support, query = ({role: pair[i] for role, pair in pairs.items()} for i in (0, 1))
+        log_prob = {role: (own[role] * data.alive).sum((1, 2)) for role, data in self.data.items()}
+        return Losses(support, query, log_prob=log_prob)
+
+    def costs(self) -> dict[Role, Tensor]:
+        """See ``problem.Played``."""
+        return {role: self.objectives[role].cost(data) for role, data in self.data.items()}
+
+    def only(self, roles: Collection[Role]) -> Drawn:
+        """See ``problem.Played``."""
+        return replace(self, data={role: data for role, data in self.data.items() if role in roles}, facing=None)
+
+    def seen(self) -> Iterator[tuple[Role, Trajectories]]:
+        """See ``problem.Played``."""
+        yield from self.data.items()
+
+    @torch.no_grad()
+    def replay(self, clip: float | None, share: float = 1.0) -> Replayed:
+        """See ``problem.Played``.
+
+        Raises:
+            InvalidInputError: a surrogate other than ``lvc``, or a share that is not in (0, 1].
+        """
+        if not 0 < share <= 1:
+            raise InvalidInputError(f"share={share!r} must be above 0 and at most 1")
+        kept = {role: self._kept(role, data, share) for role, data in self.data.items()}
+        return Replayed(self.policies, kept, clip)
+
+    def _kept(self, role: Role, data: Trajectories, share: float) -> _Kept:
+        loss, policy, weights = self.objectives[role], self.policies[role], self.players[role]
+        if loss.kind != "lvc":
+            raise InvalidInputError(f"surrogate={loss.kind!r} must be 'lvc' where data are used more than once")
+        support, query = loss.support_advantages(data), loss.query_advantages(data)
+        if share < 1:
+            n = max(1, math.ceil(share * query.shape[2]))
+            data = data.map(lambda field: field[:, :, :n].contiguous())
+            support, query = support[:, :, :n], query[:, :, :n]
+        return _Kept(data, _distribution(policy, weights, data), support, query)
+
+
+class _Kept(NamedTuple):
+    """What one player played, and whatever of it stays the same when the player moves."""
+
+    data: Trajectories
+    before: Distribution  # over the actions then
+    support: Tensor  # advantages [N, T, E]
+    query: Tensor  # advantages [N, T, E]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Losses on data that were drawn before, see ``problem.Played.replay``.
+
+    Attributes:
+        policies: per role.
+        kept: per role.
+        clip: of the query's ratio; None: not clipped.
+    """
+
+    policies: Mapping[Role, Policy]
+    kept: Mapping[Role, _Kept]
+    clip: float | None
+    environment_steps: int = 0
+
+    def losses(self, players: Players, joint: bool = False) -> Losses:
+        """See ``problem.Batch``.
+
+        Raises:
+            InvalidInputError: ``joint`` losses, for which data cannot be used again.
+        """
+        if joint:
+            raise InvalidInputError("peer=True: data cannot be used more than once with a total derivative")
+        result = Losses({}, {}, divergence={}, coordinates={})
+        for role, weights in players.items():
+            then = self.kept[role]
+            data, alive, now = then.data, then.data.alive, _distribution(self.policies[role], weights, then.data)
+            log_prob, old = _of_actions(now, data), _of_actions(then.before, data)
+            result.support[role] = policy_gradient_loss(log_prob, then.support, alive, "lvc", old=old)
+            if self.clip is None:
+                result.query[role] = policy_gradient_loss(log_prob, then.query, alive, "lvc", old=old)
+            else:
+                result.query[role] = clipped_loss(log_prob, old, then.query, alive, self.clip)
+            weight = alive / alive.sum((1, 2), keepdim=True)
+            result.divergence[role] = (then.before.kl(now).view(alive.shape) * weight).sum((1, 2))  # type: ignore[arg-type]
+            parts = now.coordinates(then.before)  # type: ignore[arg-type]
+            result.coordinates[role] = (parts * weight.sqrt().flatten(1).unsqueeze(-1)).flatten(1)
+        return result
+
+
+def copies(players: Players) -> Players:
+    """Detached copies of weights, since those of a start are moved in place."""
+    return {r: {n: value.detach().clone() for n, value in weights.items()} for r, weights in players.items()}
+
+
+def _distribution(policy: Policy, weights: Weights, data: Trajectories) -> Distribution:
+    """Over the actions at every step that was recorded: a batch of shape [N, T E]."""
+    prepared = policy.prepare(weights)
+    return policy.head(prepared, policy.over_time(prepared, data.observation).flatten(1, 2))
+
+
+def _of_actions(distribution: Distribution, data: Trajectories) -> Tensor:
+    return distribution.log_prob(data.action.flatten(1, 2)).view(data.reward.shape)
