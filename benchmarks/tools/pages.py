@@ -120,13 +120,13 @@ def _headroom_parts(certificate: Mapping[str, Any] | None, spec: GameSpec) -> li
     if "slices" not in budget:
         parts.append(
             "Its trained players learned in an earlier way, without value networks and normalised observations "
-            "([decisions](../decisions.md), 'How the certificate's players learn')."
+            "([how the certificate's players learn](../decisions/headroom.md#how-do-the-certificates-players-learn))."
         )
     return parts
 
 
 def headroom_sheet(role: Role | str, found: Mapping[str, Any]) -> Sheet:
-    """Everybody's returns in one role, the best first."""
+    """The returns of all players in one role, the best first."""
     rows = tuple(
         (row["player"], row["kind"], f"{row['mean']:.3f}", f"[{row['low']:.3f}, {row['high']:.3f}]", _rise(row))
         for row in found["players"]
@@ -217,10 +217,10 @@ def index() -> str:
         "verdict",
     )
     note = (
-        "Headroom: return of a player that is shown the hidden contexts minus that of the best one that is not and never "
-        "adapts; either may be a trained player or a script (each page says which). A role passes where the lower end of its "
-        "interval is at least 20% of what the informed player gains over a random one (trained alone: the best trained informed "
-        "player's) and a fine-tuned random start recovers less than half of it."
+        "Headroom: the return of the best informed player, which sees the hidden contexts, minus that of the best player that "
+        "neither sees them nor adapts. Either may be a trained player or a script; each page says which. A role passes if the "
+        "lower end of the interval is at least 20% of what the informed player gains over a random one (trained alone: the best "
+        "trained informed player's) and if a fine-tuned random start recovers less than half of the headroom."
     )
     sheet = Sheet("Headroom of every game and role", header, tuple(rows), note)
     return "# The games\n\n![one frame of every family](../gallery.png)\n\n" + sheet.markdown().strip() + "\n"

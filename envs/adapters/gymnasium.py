@@ -28,8 +28,8 @@ class SeatEnv(TaskApi, gymnasium.Env[Observation, Action]):
 
     Args:
         game: the family's name or id.
-        seat: ``protagonist`` or ``adversary``: whom the learner plays.
-        opponent: who takes the other seat: a scripted name, ``run:FOLDER`` or ``sb3:FILE`` (or a ``core.Player``); the
+        seat: ``protagonist`` or ``adversary``: the role that the learner plays.
+        opponent: the player in the other seat: a scripted name, ``run:FOLDER`` or ``sb3:FILE`` (or a ``core.Player``); the
             first training opponent by default.
         task: a value for each context (the others take their defaults), ``SPLIT:INDEX`` of a frozen list, or ``None``:
             a new task of ``split`` at every reset.

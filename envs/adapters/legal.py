@@ -46,7 +46,7 @@ class LegalDiscrete(spaces.Discrete):
 
 
 def own_space(duel: Duel, role: Role) -> spaces.Box | spaces.Discrete:
-    """The role's action space for one environment: a copy, since seeding it must not touch anybody else's."""
+    """The role's action space for one environment: a copy, since seeding it must not touch another's."""
     space = duel.action_space(role)
     if not duel.spec.turn_based or not isinstance(space, spaces.Discrete):
         return copy.deepcopy(space)

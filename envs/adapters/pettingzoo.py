@@ -86,7 +86,7 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
             "render_fps": spec.fps,
             "is_parallelizable": True,
         }
-        # Copies: seeding this environment's spaces must not touch anybody else's.
+        # Copies: seeding this environment's spaces must not touch another's.
         self._observation_spaces = {role: copy.deepcopy(self._duel.observation_space(role)) for role in ROLES}
         self._action_spaces = {role: own_space(self._duel, role) for role in ROLES}
         zero = torch.zeros(1, dtype=torch.int64)

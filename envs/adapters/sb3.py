@@ -116,8 +116,8 @@ def make_sb3(
     Args:
         game: the family's name or id.
         num_envs: how many rows.
-        seat: whom the learner plays, in every row.
-        opponent: who takes the other seat, or a list with one for each row; see ``SeatEnv``.
+        seat: the role that the learner plays, in every row.
+        opponent: the player in the other seat, or a list with one for each row; see ``SeatEnv``.
         task: see ``SeatEnv``, or a list with one for each row.
         split: where sampled tasks come from.
         informed: whether the learner sees every context.

@@ -58,7 +58,7 @@ class Seat:
         game: the family's name, id or spec.
         num_envs: rows, B.
         seat: the learner's role.
-        opponent: who takes the other seat, for all rows, or a list with one for each row.
+        opponent: the player in the other seat, for all rows, or a list with one for each row.
         task: the task of all rows, or a list with one for each row; ``None`` samples one at every reset.
         split: where sampled tasks come from.
         informed: whether the learner sees every context, hidden ones included.
@@ -103,7 +103,7 @@ class Seat:
         self.duel = Duel(self.spec.make_game(), horizon, (self.role,) if informed else ())
         self.me = ROLES.index(self.role)
         self.other = 1 - self.me
-        # Copies: seeding an environment's spaces must not touch anybody else's.
+        # Copies: seeding an environment's spaces must not touch another's.
         self.observation_space = copy.deepcopy(self.duel.observation_space(self.role))
         self.action_space = own_space(self.duel, self.role)
         self.render_mode = render_mode
@@ -128,7 +128,7 @@ class Seat:
         self._returns = torch.zeros(self.num_envs, 2)
         self.configure({"task": task, "opponent": opponent})
 
-    # What is played, and against whom
+    # The task and the opponent
 
     def configure(self, options: Mapping[str, Any] | None, mask: Mask | None = None) -> None:
         """Take ``task`` and ``opponent`` from a reset's options, for the rows in ``mask`` (all by default).

@@ -29,7 +29,7 @@ class SeatVectorEnv(VectorEnv[Array, Array, Array]):
     Args:
         game: the family's name or id.
         num_envs: how many rows.
-        seat: whom the learner plays, in every row.
+        seat: the role that the learner plays, in every row.
         opponent: see ``SeatEnv``, or a list.
         task: see ``SeatEnv``, or a list.
         split: where sampled tasks come from.

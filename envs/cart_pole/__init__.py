@@ -1,10 +1,11 @@
-"""CartPole under attack: balance a pole on a cart near a place that nobody shows you, while an adversary pushes both.
+"""CartPole under attack: balance a pole on a cart near a hidden place, while an adversary pushes both.
 
 The cart-pole of Barto, Sutton and Anderson (1983) as robust adversarial reinforcement learning plays it (Pinto et al.,
 ICML 2017). With the default contexts and an adversary that does nothing it is Gymnasium's CartPole-v1, step for step
-(give ``horizon=500`` for its time limit). The motor may be wired the wrong way round and be stronger or weaker than
-said; the place to balance at is known by its reward alone. The adversary pushes the tip of the pole and the cart, but
-nobody tells it which mixture of its two controls drives which: ``wiring`` turns its action like a vector in the plane.
+(give ``horizon=500`` for its time limit). The protagonist's motor may be wired the wrong way round and be stronger
+or weaker than its nominal force; only the reward reveals the place to balance at. The adversary pushes the tip of the pole
+and the cart, but it does not know which mixture of its two controls drives which: ``wiring`` turns its action like a vector
+in the plane.
 
 Observation (both roles; then the contexts that they see, each scaled to [-1, 1] over its training range)
 
@@ -35,10 +36,10 @@ Contexts
 
 | name | default | training range | extrapolation | unit | seen by | meaning |
 |---|---|---|---|---|---|---|
-| target | 0 | [-1.2, 1.2] | 1.2 to 1.5 on either side | m | nobody | where to balance |
-| gain | 1 | [0.8, 1.2] | [0.6, 0.8] and [1.2, 1.4] | 1 | nobody | factor on the protagonist's force |
-| reversed | 0 | 0 or 1 | the same | | nobody | 1: the protagonist's motor is wired the wrong way round |
-| wiring | 0 | [-pi, pi] | the same | rad | nobody | by what the adversary's action is turned |
+| target | 0 | [-1.2, 1.2] | 1.2 to 1.5 on either side | m | neither | where to balance |
+| gain | 1 | [0.8, 1.2] | [0.6, 0.8] and [1.2, 1.4] | 1 | neither | factor on the protagonist's force |
+| reversed | 0 | 0 or 1 | the same | | neither | 1: the protagonist's motor is wired the wrong way round |
+| wiring | 0 | [-pi, pi] | the same | rad | neither | by what the adversary's action is turned |
 | tracking | 0 | [0.8, 0.95] | [0.6, 0.8] | 1 | both | share of the reward that is paid for being near the target |
 | gravity | 9.8 | [8, 12] | [6, 8] | m/s^2 | both | pull of gravity |
 | cart_mass | 1 | [0.8, 1.2] | [0.6, 0.8] and [1.2, 1.4] | kg | both | mass of the cart |

@@ -1,4 +1,4 @@
-"""CartPole's picture: cart and pole, the place to balance that nobody is shown, and the forces of both players."""
+"""CartPole's picture: cart and pole, the hidden place to balance, and the forces of both players."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class View(NamedTuple):
     state: Any  # as in Episode
     observation: Tensor  # [B, d] the seat's own observation
     step: Tensor  # [B] int64
-    reward: Tensor | None = None  # [B] the seat's own, of the step before; 0 at the first. None: nobody asks for it
+    reward: Tensor | None = None  # [B] the seat's own, of the step before; 0 at the first. None: no player asks for it
 
 
 class Player(Protocol):

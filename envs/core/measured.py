@@ -17,8 +17,8 @@ def file_name(spec: GameSpec) -> str:
 
 
 def measured(spec: GameSpec) -> dict[str, Any]:
-    """What is known about this version of a game: ``headroom`` and ``panel``, as ``benchmarks.headroom`` and
-    ``benchmarks.panel`` give them. Empty where nothing has been measured.
+    """What is known about this version of a game: ``headroom`` and ``panel``, as ``benchmarks.tools.headroom`` and
+    ``benchmarks.tools.panel`` give them. Empty where nothing has been measured.
     """
     file = importlib.resources.files(spec.package) / FOLDER / file_name(spec)
     if not file.is_file():

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-# Channels: whoever draws has its own, so that adding a draw in one place never shifts the numbers of another.
+# Channels: every source of draws has its own, so that adding a draw in one place never shifts the numbers of another.
 DYNAMICS, INIT, TASK, PICK = range(4)
 SEAT = (4, 5)  # the player in the protagonist's seat, in the adversary's: scripted or learned
 TEACHER = 6  # the player that a learner is taught by
@@ -77,7 +77,7 @@ def uniform(key: Tensor, step: Tensor, channel: int, n: int, dtype: torch.dtype 
     Args:
         key: [..., B] int64 from ``episode_key``.
         step: [..., B] int64, step within the episode; broadcast against ``key`` (a [T, 1] step draws a whole rollout).
-        channel: who draws.
+        channel: the source of the draws.
         n: how many.
         dtype: floating type of the result.
 

@@ -40,7 +40,7 @@ class Context:
         bounds: the largest range in which the dynamics make sense; values outside are refused.
         visible_to: the roles that see it in their observation; the others must infer it from play.
         integer: whether only whole numbers make sense.
-        shown_as: what whoever sees it sees: a ``number``, scaled so that the training range is [-1, 1]; an ``angle`` in
+        shown_as: how a player sees it: a ``number``, scaled so that the training range is [-1, 1]; an ``angle`` in
             radians as cosine and sine; a ``category`` (a whole number) as one-hot over its training range.
     """
 

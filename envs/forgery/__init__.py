@@ -1,14 +1,14 @@
-"""Forgery: make samples that pass for those of a distribution that nobody shows you, or tell the two apart.
+"""Forgery: make samples that pass for those of a hidden distribution, or tell the two apart.
 
-The game of a generative adversarial network (Goodfellow et al., 2014). The generator (protagonist) is given latent noise and
-makes a point of the plane of it. A coin decides whether the discriminator (adversary) is shown that point or one of the
-task's real distribution; it says how likely the point is real, and is paid the logarithmic score. The real distribution, a
+The game of a generative adversarial network (Goodfellow et al., 2014). The generator (protagonist) gets latent noise and turns
+it into a point of the plane. A coin decides whether the discriminator (adversary) is shown that point or one from the
+task's real distribution; it says how likely the point is to be real, and is paid the logarithmic score. The real distribution, a
 mixture of equal Gaussians on a ring, a grid or a spiral, is hidden from both: the generator learns it from how its samples
 are judged, the discriminator from how its verdicts are scored.
 
 Both act at the same time, so a verdict can't be about a sample of the same step. At every step the discriminator judges the
 point of the step before, and both are paid for it in that step: the reward for the sample of step t comes with step t + 1. At
-the first step there is nothing to judge yet and nobody is paid; the last step's sample is never judged.
+the first step there is nothing to judge yet and both rewards are 0; the last step's sample is never judged.
 
 Observation
 
@@ -30,7 +30,8 @@ A verdict v says that the point is real with probability (1 + 0.9 v) / 2, so tha
 Reward of the adversary (the protagonist gets the negative: zero-sum): log2 of (1 + 0.9 v) if the point was real, of
 (1 - 0.9 v) if it was forged: 0 bits for an undecided verdict, 0.93 at best, -3.32 at worst. The clock truncates after 50
 steps; nothing terminates. Besides the return, ``distance.energy_distance`` says how far forged and
-real samples are apart; ``metaduel clouds RUN`` shows it, and both clouds, at every shot of an adaptation.
+real samples are apart; ``python -m metaduel.benchmarks.tools.clouds RUN`` shows it, and both clouds, at every shot of an
+adaptation.
 
 Contexts (hidden from both roles)
 

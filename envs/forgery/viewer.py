@@ -1,4 +1,4 @@
-"""Forgery's picture: both clouds of samples so far, the modes that nobody is shown, and the point to judge."""
+"""Forgery's picture: both clouds of samples so far, the hidden modes, and the point to judge."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""Goalkeeper: eight penalty kicks in a row, against a wind, a spin and reflexes that nobody tells you.
+"""Goalkeeper: eight penalty kicks in a row, against a hidden wind, a hidden spin and hidden reflexes.
 
 In each kick the shooter (protagonist) runs up for three steps of 0.2 s and may step to either side; in the last of them it
-strikes the ball. The ball needs three more steps to the goal line, and while it flies wind and spin bend its path: spin as
-much as the run-up came from the side. The keeper (adversary) runs along the goal line, and its legs do at every moment what
-it wanted one reaction delay ago. It is played against a low sun: both see how the ball is struck, nobody sees where it goes.
-So a shooter has to learn what the air does to a ball, a keeper where balls come down and how late its legs are; both from
-results.
+strikes the ball. The ball needs three more steps to the goal line. While it flies, wind and spin bend its path; the spin is
+proportional to how far the run-up came from the side. The keeper (adversary) runs along the goal line, and
+its legs carry out every command one reaction delay late. The sun is low: both see how the ball is struck, but neither sees
+where it goes. So a shooter has to learn what the air does to a ball, and a keeper has to learn where balls come down and how
+late its legs are; both learn it from results.
 
 Waiting for the strike is too late for a ball into the corner, and a keeper that sets out before the strike leaves the other
-corner open. So both must mix: whoever can be predicted loses (``cases.py`` has the kick as a matrix game).
+corner open. So both must mix: a predictable player loses (``cases.py`` has the kick as a matrix game).
 
 Observation (the same for both roles; positions from the middle of the goal, the shooter's right is positive)
 

@@ -88,9 +88,9 @@ CASES = (
 MATRIX_TASK = {"wind": 0.0, "curve": 3.0, "delay": 0.3, "reach": 0.5}
 MATRIX_SHOTS = (-2.2, 0.0, 2.2)  # m: where the ball crosses
 MATRIX_GUESSES = (-2.0, None, 2.0)  # m: where the keeper goes; None: waits
-# Into a corner: against the right guess 0.2 - 0.5 = -0.3, so -1.15. Otherwise 0.3 inside the post: who waits has one and a
-# half steps of 0.9 m and is 2.2 - 1.35 - 0.5 = 0.35 short, so 1.15. Into the middle: who waits has it, 0.5 within reach, so
-# -1.25; who guesses is 2 - 0.5 = 1.5 short, so 1.5.
+# Into a corner: against the right guess 0.2 - 0.5 = -0.3, so -1.15. Otherwise 0.3 inside the post: a keeper that waits has
+# one and a half steps of 0.9 m and is 2.2 - 1.35 - 0.5 = 0.35 short, so 1.15. Into the middle: a keeper that waits has it, 0.5
+# within reach, so -1.25; one that guesses is 2 - 0.5 = 1.5 short, so 1.5.
 MATRIX = ((-1.15, 1.15, 1.15), (1.5, -1.25, 1.5), (1.15, 1.15, -1.15))
 # With p for either corner, all of the keeper's plans earn the same where 1.5 - 3 p = 4.8 p - 1.25: p = 2.75 / 7.8. With q for
 # either guess, all shots do where 1.15 - 2.3 q = 5.5 q - 1.25: q = 2.4 / 7.8. The value is 1.5 - 3 p = 1.15 - 2.3 q.

@@ -59,7 +59,7 @@ class Goalkeeper(Game[Params, State]):
         return State(zero, zero, zero, commands, zero.long(), torch.ones_like(zero), last)
 
     def observe(self, params: Params, state: State) -> Pair:
-        """Both see the run-up, the keeper and how the ball is struck; nobody sees how it bends in flight."""
+        """Both see the run-up, the keeper and how the ball is struck; neither sees how it bends in flight."""
         dtype = state.left.dtype
         seen = [
             state.shooter,

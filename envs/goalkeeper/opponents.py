@@ -169,7 +169,7 @@ def _tracker(view: View, memory: Tensor, noise: Tensor, part: float = 1.0) -> Ch
 
 
 def _sceptic(view: View, memory: Tensor, noise: Tensor, part: float = 0.5) -> Choice:
-    # A ball that heads far out is likelier to be bent back: whoever aims there knows why.
+    # A ball that heads far out is likelier to be bent back: a shooter that aims there knows the air.
     return _run(view, part * view.state.heading, _USUAL_DELAY), memory
 
 
@@ -204,7 +204,7 @@ PLAYERS = (
         "corners",
         "protagonist",
         "train",
-        "knows the air; into either corner",
+        "knows the air; shoots into either corner",
         _corners,
         noise=1,
         informed=True,
@@ -225,7 +225,7 @@ PLAYERS = (
         "placer",
         "protagonist",
         "held_out",
-        "knows the air and the keeper; just past its reach",
+        "knows the air and the keeper; shoots just past its reach",
         _placer,
         noise=1,
         informed=True,
@@ -235,7 +235,7 @@ PLAYERS = (
         "hopeful",
         "protagonist",
         "train",
-        "takes the air for calm; to either side",
+        "assumes calm air; shoots to either side",
         _hopeful,
         noise=1,
         options=(
@@ -247,7 +247,7 @@ PLAYERS = (
         "scatter",
         "protagonist",
         "train",
-        "anywhere, from anywhere",
+        "shoots anywhere, from any run-up",
         _scatter,
         memory=2,
         noise=2,
@@ -257,7 +257,7 @@ PLAYERS = (
         "opposite",
         "protagonist",
         "held_out",
-        "knows the air; away from where the keeper moves",
+        "knows the air; shoots away from where the keeper moves",
         _opposite,
         noise=1,
         informed=True,
@@ -267,7 +267,7 @@ PLAYERS = (
         "middle",
         "protagonist",
         "train",
-        "knows the air; into the middle or a corner",
+        "knows the air; shoots into the middle or a corner",
         _middle,
         noise=2,
         informed=True,
@@ -277,7 +277,7 @@ PLAYERS = (
         "alternate",
         "protagonist",
         "held_out",
-        "knows the air; left and right in turn",
+        "knows the air; shoots left and right in turn",
         _alternate,
         informed=True,
         options=(Option("aim", 2.3, 1.4, 2.4, "m from the middle"),),
@@ -286,7 +286,7 @@ PLAYERS = (
         "swerver",
         "protagonist",
         "held_out",
-        "takes the air for calm; against the side it came from",
+        "assumes calm air; shoots to the side opposite its run-up",
         _swerver,
         memory=1,
         noise=1,
@@ -296,7 +296,7 @@ PLAYERS = (
         "onesided",
         "protagonist",
         "held_out",
-        "takes the air for calm; always one side",
+        "assumes calm air; always shoots to one side",
         _onesided,
         memory=1,
         noise=1,
@@ -306,7 +306,7 @@ PLAYERS = (
         "watcher",
         "protagonist",
         "held_out",
-        "takes the air for calm; away from where the keeper moves",
+        "assumes calm air; shoots away from where the keeper moves",
         _watcher,
         noise=1,
         options=(Option("aim", 1.2, 0.6, 2.0, "m from the middle"),),

@@ -107,7 +107,7 @@ def _finished(canvas: Canvas, params: Params, before: State, state: State) -> No
 
 
 def _score(canvas: Canvas, states: Sequence[State]) -> None:
-    """One mark per finished kick, in the colour of who won it."""
+    """One mark per finished kick, in the colour of the player that won it."""
     ended = [result(s) for s in states[1:] if int(s.phase[0]) == 0]
     for number, (word, colour) in enumerate(ended):
         y = -0.6 - 0.65 * (number % 8)  # a longer episode writes over its first marks

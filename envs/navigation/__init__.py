@@ -1,4 +1,4 @@
-"""Navigation: walk to a goal that nobody shows you, while an adversary pushes.
+"""Navigation: walk to a hidden goal while an adversary pushes.
 
 The 2-D navigation benchmark of MAML (Finn, Abbeel and Levine, ICML 2017) with a second player. With ``push = 0`` it is
 the published benchmark, as its authors ran it: start at the origin, actions in [-1, 1] scaled by 0.1 per step, reward

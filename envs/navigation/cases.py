@@ -82,5 +82,5 @@ def published_goals() -> npt.NDArray[np.float64]:
 
 
 def published_tasks() -> list[dict[str, Any]]:
-    """The published benchmark as tasks: those goals, and nobody pushes."""
+    """The published benchmark as tasks: those goals, without pushes."""
     return [{"goal_x": float(x), "goal_y": float(y), "push": 0.0} for x, y in published_goals()]

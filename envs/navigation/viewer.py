@@ -1,4 +1,4 @@
-"""Navigation's picture: the trail from the start, the goal that nobody is shown, and how far a push reaches."""
+"""Navigation's picture: the trail from the start, the hidden goal, and how far a push reaches."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""Pendulum under attack: turn a pendulum to an angle that nobody shows you and hold it there while an adversary twists it.
+"""Pendulum under attack: turn a pendulum to a hidden angle and hold it there while an adversary twists it.
 
 Gymnasium's Pendulum-v1 as robust adversarial reinforcement learning plays it (Pinto et al., ICML 2017): with the
 default contexts and an adversary that does nothing they are equal, step for step (give ``horizon=200`` for its time
-limit). The motor may be wired the wrong way round and be stronger or weaker than said; the angle to hold is known by
-its reward alone. The adversary's motor may be wired the wrong way round, too, and then it helps.
+limit). The protagonist's motor may be wired the wrong way round and be stronger or weaker than its nominal torque; only the
+reward reveals the angle to hold. The adversary's motor may be wired the wrong way round, too;
+then its pushes help the protagonist.
 
 The training ranges keep the classic rod and gravity, but give the protagonist a motor that can lift the rod at once
 instead of swinging it up: every angle can be held, and what an action did shows in the next few rewards instead of a
-swing later, which is what a few episodes can be learnt from.
+swing later, so that a few episodes are enough to learn from.
 
 Observation (both roles; then the contexts that they see, each scaled to [-1, 1] over its training range)
 
@@ -33,10 +34,10 @@ Contexts
 
 | name | default | training range | extrapolation | unit | seen by | meaning |
 |---|---|---|---|---|---|---|
-| target | 0 | [-pi, pi] | the same | rad | nobody | the angle to hold; 0 is upright |
-| gain | 1 | [0.8, 1.2] | [0.6, 0.8] and [1.2, 1.4] | 1 | nobody | factor on the protagonist's torque |
-| reversed | 0 | 0 or 1 | the same | | nobody | 1: the protagonist's motor is wired the wrong way round |
-| adversary_reversed | 0 | 0 or 1 | the same | | nobody | 1: so is the adversary's |
+| target | 0 | [-pi, pi] | the same | rad | neither | the angle to hold; 0 is upright |
+| gain | 1 | [0.8, 1.2] | [0.6, 0.8] and [1.2, 1.4] | 1 | neither | factor on the protagonist's torque |
+| reversed | 0 | 0 or 1 | the same | | neither | 1: the protagonist's motor is wired the wrong way round |
+| adversary_reversed | 0 | 0 or 1 | the same | | neither | 1: so is the adversary's |
 | gravity | 10 | [8, 12] | [5, 8] | m/s^2 | both | pull of gravity |
 | mass | 1 | [0.8, 1.2] | [0.6, 0.8] and [1.2, 1.4] | kg | both | mass of the rod |
 | length | 1 | [0.8, 1.2] | [0.6, 0.8] and [1.2, 1.4] | m | both | length of the rod |

@@ -1,4 +1,4 @@
-"""Pendulum's picture: the rod, the angle to hold that nobody is shown, and how each player twists it."""
+"""Pendulum's picture: the rod, the hidden angle to hold, and how each player twists it."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def play(duel: Duel, players: tuple[Player, Player], params: Any, seed: Tensor, 
 
     Args:
         duel: the game.
-        players: who sits in the protagonist's and in the adversary's seat.
+        players: the player in the protagonist's seat and the one in the adversary's.
         params: the rows' tasks.
         seed: [B] int64.
         episode: [B] int64.

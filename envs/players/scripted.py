@@ -82,7 +82,7 @@ class Impaired:
     """A player whose actions are now and then random, or come late.
 
     Args:
-        player: who plays.
+        player: the player that acts.
         space: of its actions.
         noise: chance, at every step, of a uniformly random action.
         delay: its actions come as many steps late; until the first one comes, it does nothing (0).

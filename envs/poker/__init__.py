@@ -1,12 +1,12 @@
-"""Poker: Kuhn's and Leduc's games, hand after hand against one opponent, with a deck that nobody shows you.
+"""Poker: Kuhn's and Leduc's games, hand after hand against one opponent, with a hidden deck.
 
-Two ids on one core. Both players put an ante into the pot and get a card each; then they bet in turn. Who folds loses what
-it has put in; otherwise the better card wins at the showdown, and equal ones share. In Kuhn's game there is one bet; Leduc's
-has two rounds with two raises each, and a public card before the second, with which a pair beats everything. An episode is
-ten hands of Kuhn or eight of Leduc, so that a style of play can be read; the protagonist acts first in the first hand, the
-adversary in the second, and so on, so that both roles are the same game. The default tasks are the classic games: H. W. Kuhn
-(1950), 'A simplified two-person poker', and Southey et al. (UAI 2005), 'Bayes' bluff'. Exact values, best responses and
-exploitability of policies: ``values.py``.
+Two ids on one core. Both players put an ante into the pot and get a card each; then they bet in turn. A player that
+folds loses what it has put in; otherwise the better card wins at the showdown, and equal cards share the pot. Kuhn's game has
+one bet. Leduc's has two rounds with two raises each, and a public card before the second, with which a pair beats everything.
+An episode is ten hands of Kuhn or eight of Leduc, enough to read a style of play. The protagonist acts first in the first
+hand, the adversary in the second, and so on, so that both roles play the same game. The default tasks are the classic games:
+H. W. Kuhn (1950), 'A simplified two-person poker', and Southey et al. (UAI 2005), 'Bayes' bluff'. Exact values, best
+responses and exploitability of policies: ``values.py``.
 
 Observation (both roles), from each player's own point of view; R ranks (6 in Kuhn, 3 in Leduc), A actions
 
@@ -19,11 +19,11 @@ Observation (both roles), from each player's own point of view; R ranks (6 in Ku
 | .. | own card in the hand before, one-hot, R numbers; all 0 in the first hand | 0 | 1 | |
 | .. | the other's, if there was a showdown | 0 | 1 | |
 | .. | actions that are legal now, A numbers; the first one is 1 where it is the other's turn | 0 | 1 | |
-| .. | whether one acts first in this hand | 0 | 1 | |
+| .. | whether this player acts first in this hand | 0 | 1 | |
 | .. | chips won in the hand before, as a share of the most that a hand can cost | -1 | 1 | |
 | .. | share of the hands that is left | 0 | 1 | |
 
-(c: check or call, r: bet or raise.) Ante, bets and number of ranks follow, as numbers: everybody sees them.
+(c: check or call, r: bet or raise.) Ante, bets and number of ranks follow, as numbers: both players see them.
 
 Action (both roles)
 
@@ -48,8 +48,8 @@ Contexts
 | LeducPoker | first_raise | 2 | [1, 3] | 3 to 4 | chips | both | size of a raise before the public card |
 | LeducPoker | second_raise | 4 | [2, 6] | 6 to 8 | chips | both | size of a raise after it |
 | KuhnPoker | ranks | 3 | 3 to 5 | 6 | ranks | both | how many ranks the deck has |
-| KuhnPoker | low, middle, high | 1 | 1 to 4 | 5 to 6 | cards | nobody | cards of the lowest rank, each between, the highest |
-| LeducPoker | low, middle, high | 2 | 1 to 5 | 6 to 7 | cards | nobody | the same |
+| KuhnPoker | low, middle, high | 1 | 1 to 4 | 5 to 6 | cards | neither | cards of the lowest rank, each between, the highest |
+| LeducPoker | low, middle, high | 2 | 1 to 5 | 6 to 7 | cards | neither | the same |
 
 Version history: v0: first release.
 """

@@ -32,7 +32,7 @@ CASES = (
     Case("the adversary starts; what the waiting one does is ignored", K, (3, 0, -1), 1, (0, 0), (BET, PASS), (0, 1)),
     # both checked: the ante is won
     Case("two checks show the cards", K, (1, 2, -1), 0, (0, 1), (WAIT, PASS), None, -1.25),
-    # who folds loses the ante, whatever the cards
+    # a player that folds loses the ante, whatever the cards
     Case("folding to a bet", K, (0, 3, -1), 0, (0, 2), (WAIT, PASS), None, 1.25),
     Case("folding to a bet after a check", K, (3, 0, -1), 0, (0, 3), (PASS, WAIT), None, -1.25),
     # 1.25 + 0.5
@@ -47,7 +47,7 @@ CASES = (
     Case("and not once more", L, (0, 1, 2), 0, (0, 4), (RAISE, WAIT), (4, 0)),
     # the adversary raised last, to 1.25 + 2 * 1.5; the protagonist has put in one raise: 1.25 + 1.5
     Case("folding to the second raise", L, (2, 0, 2), 0, (0, 4), (FOLD, WAIT), None, -2.75),
-    # check, raise, raise, call before: 1.25 + 2 * 1.5 each; now nobody bets: 4.25, and 2 beats 1
+    # check, raise, raise, call before: 1.25 + 2 * 1.5 each; now neither bets: 4.25, and 2 beats 1
     Case("the higher card wins", L, (2, 1, 0), 0, (5, 1), (WAIT, CALL), None, 4.25),
     # raise and call before, two raises now: 1.25 + 1.5 + 2 * 5
     Case("a pair beats a higher card", L, (2, 0, 0), 0, (2, 4), (CALL, WAIT), None, -12.75),
@@ -55,7 +55,7 @@ CASES = (
     Case("folding in the second round", L, (0, 2, 2), 0, (3, 2), (WAIT, FOLD), None, 2.75),
 )
 
-# Exact values of the classic games. Kuhn (1950): -1/18 to who acts first. The rest are those of OpenSpiel's tests and
+# Exact values of the classic games. Kuhn (1950): -1/18 to the player that acts first. The rest are those of OpenSpiel's tests and
 # documentation (Lanctot et al., 2019); exploitability is half of NashConv.
 KUHN_VALUE = -1 / 18
 KUHN_UNIFORM_EXPLOITABILITY = 0.458333333333

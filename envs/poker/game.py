@@ -104,7 +104,7 @@ class Poker(Game[Params, State]):
         fold, bet = [FOLD if f else CALL for f in facing], [CALL if f else RAISE for f in full]
         call = [CALL] * self.nodes
         self.moves = torch.tensor([call, fold, bet] if rounds == 1 else [call, fold, call, bet])
-        # Which actions are legal there; the column after the last node is for who waits: [actions, nodes + 1].
+        # Which actions are legal there; the column after the last node is for the player that waits: [actions, nodes + 1].
         waiting, always = [False] * self.nodes, [True] * self.nodes
         can_bet = [not f for f in full]
         choices = [waiting, always, always] if rounds == 1 else [waiting, facing, always, can_bet]
@@ -216,7 +216,7 @@ class Poker(Game[Params, State]):
         return seen[0], seen[1]
 
     def step(self, params: Params, state: State, actions: Pair, noise: Tensor) -> tuple[State, Outcome]:
-        """Play the turn of whoever's turn it is; a hand that is over is paid, and the next one dealt."""
+        """Play the turn of the player that has it; a hand that is over is paid, and the next one dealt."""
         turn, node = state.turn, state.node
         move = self.moves.to(node.device).view(-1)[torch.where(turn == 0, *actions) * self.nodes + node]
         folded = move == FOLD
@@ -247,7 +247,7 @@ class Poker(Game[Params, State]):
 
     def _result(self, params: Params, state: State, folded: Tensor) -> Tensor:
         """Chips that the protagonist wins if the hand is over now, [B]."""
-        raises = (state.node >> 1) - folded.long()  # who folds has not put in the last one
+        raises = (state.node >> 1) - folded.long()  # a player that folds has not put in the last one
         if self.rounds == 1:
             loss = params.ante + raises * params.raises[0]
         else:

@@ -290,13 +290,13 @@ _Entry = tuple[Split, str, Callable[[Seat], Rule] | None, int, int, bool]
 _PLAYERS: dict[str, _Entry] = {
     "station": ("train", "never bets, calls everything", None, 0, 2, False),
     "maniac": ("train", "raises whatever it holds", None, 0, 2, False),
-    "tight": ("train", "bets and calls with the best cards alone", None, 0, 2, False),
-    "random": ("train", "any legal action", _random, 0, 1, False),
-    "punisher": ("train", "bets anything while the other folds to it, later for value", _punisher, 4, 2, False),
+    "tight": ("train", "bets and calls only with the best cards", None, 0, 2, False),
+    "random": ("train", "plays any legal action", _random, 0, 1, False),
+    "punisher": ("train", "bets any hand while the other keeps folding, later for value", _punisher, 4, 2, False),
     "equilibrium": ("held_out", "equilibrium of the classic stakes and deck, not of the task", _equilibrium, 0, 1, False),
     "loose": ("held_out", "bets and calls with many cards, never bluffs", None, 0, 2, False),
     "trapper": ("held_out", "bets the worst cards, checks good ones", None, 0, 2, False),
-    "catcher": ("held_out", "calls the more, the more often it has been bet at", _catcher, 2, 2, False),
+    "catcher": ("held_out", "calls more, the more often the other has bet", _catcher, 2, 2, False),
     "tilted": ("held_out", "tight, but raises everything after a hand that it lost", _tilted, 0, 2, False),
     "reader": ("held_out", "knows the deck; bets and calls by its odds in it, bluffs a little", _reader, 0, 2, True),
 }  # fmt: skip

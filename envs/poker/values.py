@@ -1,7 +1,7 @@
 """Exact values of poker policies: one hand of a task, as a tree over all deals, in NumPy and float64.
 
 A policy is a table [S, A]: for each information state (numbered by ``Poker.information_state``) the probabilities of the
-id's actions; it holds for both positions, since the bets tell who acts. What an illegal action means is the game's rule:
+id's actions; it holds for both positions, since the bets tell which player acts. What an illegal action means is the game's rule:
 ``Hand.moves`` turns probabilities of actions into those of folding, calling and raising. A policy that does more with an
 episode's earlier hands than such a table has no value here.
 
@@ -46,7 +46,7 @@ class BestResponse(NamedTuple):
 class Equilibrium(NamedTuple):
     """A Nash equilibrium."""
 
-    value: float  # chips per hand of who acts first
+    value: float  # chips per hand of the player that acts first
     table: Array  # [S, A] for both positions
 
 
@@ -84,7 +84,7 @@ class Hand:
         self._action_for: Integers = game.action_for.numpy()
 
     def _deal(self, kinds: list[tuple[int, int]]) -> None:
-        """All deals: kinds of the cards [D, 3] of (who acts first, the other, the public), probability, showdown."""
+        """All deals: kinds of the cards [D, 3] of (the player that acts first, the other, the public), probability, showdown."""
         cards, chances, better = [], [], []
         for deal in itertools.product(range(len(kinds)), repeat=1 + self.game.rounds):
             left = [count for _, count in kinds]
@@ -151,14 +151,14 @@ class Hand:
     # The tree: every function walks the bets, and has an array over the deals at each of them
 
     def _nodes(self) -> list[tuple[int, int]]:
-        """All (node at which the first round was closed, node of this round) in which somebody acts."""
+        """All (node at which the first round was closed, node of this round) in which a player acts."""
         nodes = range(self.game.nodes)
         return [(0, node) for node in nodes] + [
             (first, node) for first in nodes[1:] for node in nodes if self.game.rounds == 2
         ]
 
     def _information(self, first: int, node: int) -> Integers:
-        """[D] information state of who acts."""
+        """[D] information state of the player that acts."""
         cards = self.cards[:, self._actor(node)]
         index = cards * self.game.nodes + node
         if first == 0:
@@ -168,14 +168,14 @@ class Hand:
 
     @staticmethod
     def _actor(node: int) -> int:
-        """Who acts: 0, who acts first in each round, or 1."""
+        """The player that acts: 0, the one that acts first in each round, or 1."""
         return (node + (node >> 1)) & 1
 
     def _options(self, node: int) -> list[int]:
         return [move for move in MOVES if self._action_for[move, node] >= 0]
 
     def _move(self, first: int, node: int, move: int) -> tuple[int, int] | Array:
-        """What follows a move: the next (first, node), or [D] chips of who acts first if the hand is over."""
+        """What follows a move: the next (first, node), or [D] chips of the player that acts first if the hand is over."""
         if move == RAISE:
             return first, node + 2
         if move == CALL and node == 0:
@@ -193,7 +193,7 @@ class Hand:
         return self.better * loss
 
     def value(self, one: Table, other: Table) -> float:
-        """Chips per hand of who acts first, expected: ``one`` acts first."""
+        """Expected chips per hand of the player that acts first: ``one`` acts first."""
         moves = self.moves(one), self.moves(other)
 
         def walk(first: int, node: int) -> Array:
@@ -215,7 +215,7 @@ class Hand:
         moves, sign = self.moves(other), 1.0 - 2.0 * position
 
         def walk(first: int, node: int, reach: Array) -> Array:
-            """[D] chips of who responds, times how likely chance and the other are to come here."""
+            """[D] chips of the player that responds, times how likely chance and the other are to come here."""
             information, options = self._information(first, node), self._options(node)
             own = self._actor(node) == position
             values: list[Array] = []
@@ -238,7 +238,7 @@ class Hand:
         return float(walk(0, 0, self.chance).sum())
 
     def best_response(self, policy: Table) -> BestResponse:
-        """The best that a player who knows ``policy`` can do against it, in both positions."""
+        """The best that a player that knows ``policy`` can do against it, in both positions."""
         table = self.uniform()
         values = [self._best(position, policy, table) for position in (0, 1)]
         return BestResponse(sum(values) / 2, table)
@@ -265,7 +265,7 @@ class Hand:
         return Equilibrium(value, table)
 
     def _payoffs(self, one: _Sequences, other: _Sequences) -> tuple[list[int], list[int], list[float]]:
-        """Expected chips of who acts first for every pair of last sequences, as coordinates."""
+        """Expected chips of the player that acts first for every pair of last sequences, as coordinates."""
         rows: list[int] = []
         columns: list[int] = []
         chips: list[float] = []
@@ -365,7 +365,7 @@ class _Sequences:
 def situations(duel: Duel, task: Task, role: Role) -> Tensor:
     """What a role sees in each information state, as in the first hand of an episode: [S, d].
 
-    Nothing has been shown yet, and whoever has to be first for the state to occur has started. States of ranks that the
+    Nothing has been shown yet, and the player that has to be first for the state to occur has started. States of ranks that the
     task's deck does not have are included, and of no importance.
     """
     game = duel.game
@@ -395,7 +395,7 @@ def network_table(duel: Duel, task: Task, role: Role, probabilities: Callable[[T
 
 
 def kuhn_equilibrium(alpha: float = 1 / 3) -> Array:
-    """Kuhn's own family of equilibria of the classic game, as a table [S, A]: who acts first bets the lowest card with
+    """Kuhn's own family of equilibria of the classic game, as a table [S, A]: the first player bets the lowest card with
     probability ``alpha`` in [0, 1/3], the highest with 3 alpha, and calls with the middle one with alpha + 1/3.
 
     Rows of ranks above the third are those of the third.

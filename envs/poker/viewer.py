@@ -20,7 +20,7 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
     canvas.view(0, 10, 0, 10)
     over = len(states) > 1 and int(states[-1].hand) > int(states[-2].hand)
     if canvas.person is not None and canvas.person == int(states[-1].turn):
-        over = False  # whoever is asked must see the new hand; the list tells how the old one ended
+        over = False  # the player that is asked must see the new hand; the list tells how the old one ended
     result = states[-1] if over else None
     shown = states[-2] if over else states[-1]
     names = _NAMES[-int(params.ranks) :]
@@ -139,7 +139,7 @@ def _deck(canvas: Canvas, params: Params, names: Sequence[str]) -> None:
 
 
 def _score(canvas: Canvas, states: Sequence[State]) -> None:
-    """How each hand ended: chips to whom, by showdown or by a fold."""
+    """How each hand ended: the chips and their winner, by showdown or by a fold."""
     canvas.text((8.4, 6.5), "hands so far", MUTED, 13)
     ended: list[Any] = [b for a, b in itertools.pairwise(states) if int(b.hand) > int(a.hand)]
     for number, state in enumerate(ended[-12:]):

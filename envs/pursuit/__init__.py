@@ -1,10 +1,10 @@
-"""Pursuit: leave a round arena through a gate that nobody shows you, before the pursuer catches you.
+"""Pursuit: leave a round arena through a hidden gate before the pursuer catches you.
 
 An evader (protagonist) starts at rest 0.5 to 0.7 m from the centre of an arena of radius 1, a pursuer (adversary) within
-0.3 m of the centre, each in a direction that has nothing to do with the gate. It is dark: they see each other only where they
-are closer than 0.25 m. So a pursuer that knows the gate waits in it, and one that doesn't can't just follow whoever
-knows: it has to look for the evader. Whoever reaches the wall beside the gate has lost, so the wall can't be
-searched. Both can infer the gate from their rewards.
+0.3 m of the centre, each in a direction that is independent of the gate. It is dark: they see each other only when they are
+closer than 0.25 m. So a pursuer that knows the gate waits in it, and one that doesn't cannot just follow an evader that knows
+it: the pursuer has to look for the evader first. An evader that reaches the wall beside the gate loses, so it cannot search
+along the wall. Both can infer the gate from their rewards.
 
 Observation (each role from its own side; then the contexts that it sees, each scaled to [-1, 1] over its training range)
 
@@ -42,7 +42,7 @@ Contexts
 
 | name | training range | extrapolation | unit | seen by | meaning |
 |---|---|---|---|---|---|
-| gate_angle | [-pi, pi] | the same | rad | nobody | where in the wall the gate is |
+| gate_angle | [-pi, pi] | the same | rad | neither | where in the wall the gate is |
 | gate_width | [0.6, 0.8] | [0.4, 0.6] | m | both | its width, straight across |
 | evader_speed | [0.55, 0.65] | [0.45, 0.55] | m/s | both | the evader's top speed |
 | pursuer_speed | [0.45, 0.55] | [0.55, 0.65] | m/s | both | the pursuer's top speed |

@@ -96,7 +96,7 @@ class Pursuit(Game[Params, State]):
         )
 
     def step(self, params: Params, state: State, actions: Pair, noise: Tensor) -> tuple[State, Outcome]:
-        """Move both, then look who is where."""
+        """Move both, then decide where each is."""
         position, velocity = move(params, state, actions)
         gate = params.gate
         escaped, lost = ending(params, position, gate)

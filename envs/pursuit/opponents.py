@@ -71,7 +71,7 @@ def _dash(view: View, memory: Tensor, noise: Tensor, speed: float = 1.0) -> Choi
 
 
 def _seen(view: View) -> Tensor:
-    """[B, 1] bool: whether the two see each other; whoever is out of sight must not be reacted to."""
+    """[B, 1] bool: whether the two see each other; a player must not react to one that is out of sight."""
     seen: Tensor = view.state.in_sight
     return seen.unsqueeze(1)
 
@@ -181,7 +181,7 @@ def _guard(view: View, memory: Tensor, noise: Tensor, place: float = 0.9) -> Cho
 
 
 def _goalie(view: View, memory: Tensor, noise: Tensor, place: float = 0.8) -> Choice:
-    # In front of the gate; leaves it to catch whoever comes in sight.
+    # In front of the gate; leaves it to catch an evader that comes in sight.
     s: State = view.state
     target = torch.where(_seen(view), s.evader + 0.2 * s.evader_velocity, place * _gate(view))
     return _in_disc(_park(s.pursuer, s.pursuer_velocity, target)), memory
@@ -355,7 +355,7 @@ PLAYERS = (
         "goalie",
         "adversary",
         "held_out",
-        "knows the gate; keeps goal and catches who comes near",
+        "knows the gate; keeps goal and catches an evader that comes near",
         _goalie,
         informed=True,
         options=(Option("place", 0.8, 0.5, 0.95, "m from the centre"),),

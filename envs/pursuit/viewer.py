@@ -1,4 +1,4 @@
-"""Pursuit's picture: the arena with the gap that nobody is shown, both players with trails and velocities, the end."""
+"""Pursuit's picture: the arena with the hidden gate, both players with trails and velocities, the end."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def film(
         return [] if picture is None else [picture]
 
     yield from frame()
-    if screen.closed:  # a person closed the window, perhaps in an episode before: nobody is left to ask
+    if screen.closed:  # a person closed the window, perhaps in an episode before: there is no person left to ask
         return
     for rows, outcome in steps(duel, players, start):
         states.append(rows.state)

@@ -17,12 +17,12 @@ from metaduel.envs.core.game import View
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.envs.render.screen import HEADER, WIDTH, Screen
 
-_REALTIME = 30  # frames per second from which on nobody can choose one by one
+_REALTIME = 30  # frames per second from which on a person cannot choose them one by one
 _POLL = 30  # times per second that a key is waited for
 
 
 class Person:
-    """Whoever sits in front of ``screen``; plays one row.
+    """The person in front of ``screen``; plays one row.
 
     Args:
         duel: the game.

@@ -61,7 +61,7 @@ class Canvas:
     floats or one-element tensors.
 
     Args:
-        person: the seat (0 or 1) of a person who plays. Then nothing of the colour ``GOAL`` is drawn, and viewers leave out
+        person: the seat (0 or 1) that a person plays. Then nothing of the colour ``GOAL`` is drawn, and viewers leave out
             what else that seat must not see.
     """
 
@@ -211,8 +211,8 @@ class Screen:
     Args:
         spec: the family.
         render_mode: ``rgb_array`` or ``human``.
-        names: who sits in the protagonist's and in the adversary's seat, for the legend.
-        person: the seat of a person who plays, see ``Canvas``.
+        names: of the players in the protagonist's and in the adversary's seat, for the legend.
+        person: the seat that a person plays, see ``Canvas``.
 
     Raises:
         InvalidInputError: another mode, no pygame, or ``human`` where no window can be opened.
@@ -274,7 +274,7 @@ class Screen:
         display, reason = self._pygame.display, "no display found"
         try:
             display.init()
-            # SDL's own way out when there is no display: a window that nobody sees.
+            # SDL's own way out when there is no display: a window that is not shown.
             if display.get_driver() != "offscreen" or "SDL_VIDEODRIVER" in os.environ:
                 window: pygame.Surface = display.set_mode((WIDTH, HEIGHT))
                 return window

@@ -1,4 +1,4 @@
-"""Repeated matrix games: the same payoff matrix, played again and again, and nobody shows you its entries.
+"""Repeated matrix games: the same payoff matrix, played again and again, with hidden entries.
 
 Five ids on one core: rock-paper-scissors and matching pennies (zero-sum), the iterated prisoner's dilemma, chicken and
 stag hunt (general-sum). Payoffs and horizons of the prisoner's dilemma and of rock-paper-scissors are those of Meta-MAPG
@@ -166,8 +166,16 @@ SPECS = (
         150,
         (
             _payoff("reward", 0.5, (0.35, 0.65), ((0.2, 0.35), (0.65, 0.8)), "both cooperate"),
-            _payoff("sucker", -1.5, (-1.8, -1.2), ((-2.1, -1.8),), "to who cooperates while the other defects"),
-            _payoff("temptation", 1.5, (1.2, 1.8), ((0.9, 1.2), (1.8, 2.0)), "to who defects while the other doesn't"),
+            _payoff(
+                "sucker", -1.5, (-1.8, -1.2), ((-2.1, -1.8),), "to the player that cooperates while the other defects"
+            ),
+            _payoff(
+                "temptation",
+                1.5,
+                (1.2, 1.8),
+                ((0.9, 1.2), (1.8, 2.0)),
+                "to the player that defects while the other doesn't",
+            ),
             _payoff("punishment", -0.5, (-0.65, -0.35), ((-0.8, -0.65), (-0.35, -0.2)), "both defect"),
         ),
         ("always_cooperate", "always_defect", "random", "tit_for_tat", "generous"),
@@ -180,8 +188,20 @@ SPECS = (
         150,
         (
             _payoff("reward", 0.0, (-0.3, 0.3), ((-0.5, -0.3), (0.3, 0.5)), "both swerve"),
-            _payoff("sucker", -1.0, (-1.3, -0.7), ((-1.6, -1.3),), "to who swerves while the other goes straight"),
-            _payoff("temptation", 1.0, (0.7, 1.3), ((0.55, 0.7), (1.3, 1.6)), "to who goes straight past the other"),
+            _payoff(
+                "sucker",
+                -1.0,
+                (-1.3, -0.7),
+                ((-1.6, -1.3),),
+                "to the player that swerves while the other goes straight",
+            ),
+            _payoff(
+                "temptation",
+                1.0,
+                (0.7, 1.3),
+                ((0.55, 0.7), (1.3, 1.6)),
+                "to the player that goes straight while the other swerves",
+            ),
             _payoff("punishment", -3.0, (-4.0, -1.5), ((-7.0, -4.0),), "both go straight"),
         ),
         ("always_swerve", "always_straight", "random", "tit_for_tat", "generous"),
@@ -194,8 +214,14 @@ SPECS = (
         150,
         (
             _payoff("reward", 2.0, (1.6, 2.4), ((2.4, 2.9),), "both hunt the stag"),
-            _payoff("sucker", 0.0, (-1.0, 0.4), ((-1.8, -1.0),), "to who is left alone with the stag"),
-            _payoff("temptation", 1.2, (1.0, 1.4), ((1.4, 1.6),), "to who takes the hare while the other waits"),
+            _payoff("sucker", 0.0, (-1.0, 0.4), ((-1.8, -1.0),), "to the player that hunts the stag alone"),
+            _payoff(
+                "temptation",
+                1.2,
+                (1.0, 1.4),
+                ((1.4, 1.6),),
+                "to the player that hunts the hare while the other waits for the stag",
+            ),
             _payoff("punishment", 0.8, (0.6, 1.0), ((0.45, 0.6),), "both hunt the hare"),
         ),
         ("always_stag", "always_hare", "random", "tit_for_tat", "generous"),

@@ -90,7 +90,7 @@ CASES = (
         ((0, 0), (0, 1), (1, 0), (1, 1)),
         ((0.0, 0.0), (-1.0, 1.0), (1.0, -1.0), (-3.0, -3.0)),
         ((1, 1), (2, 3), (3, 2), (4, 4)),
-        "the defaults: who swerves alone loses 1 to the other, a crash costs both 3",
+        "the defaults: the player that swerves alone loses 1 to the other, a crash costs both 3",
     ),
     Case(
         "StagHunt",

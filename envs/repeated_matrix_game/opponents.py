@@ -217,7 +217,7 @@ def _generous(view: View, memory: Tensor, noise: Tensor, **chances: float) -> Ch
     return (noise[:, 0] >= first[_state(view, 5)]).long(), memory
 
 
-# They read payoffs that nobody is shown. Win-stay-lose-shift reads them too, but only to know the sign of its last reward.
+# They read the hidden payoffs. Win-stay-lose-shift reads them too, but only to know the sign of its last reward.
 _INFORMED = ("beat_last", "fictitious_play", "equilibrium")
 
 _TABLES = {

@@ -1,10 +1,10 @@
-"""Sumo: push the other out of a ring on a tilted floor, and nobody tells you which way it tilts.
+"""Sumo: push the other player out of a ring whose floor has a hidden tilt.
 
-Two discs start at rest on opposite sides of the centre, in a direction that has nothing to do with the tilt. Whoever's
-centre leaves the ring first has lost; the clock runs out to a draw. They are blindfolded: they don't see the ring, and feel
-each other only where less than 0.25 m is between them. The tilt pulls at both alike, whatever their mass, and friction is
-proportional to speed, so that what they feel of each other doesn't depend on the tilt: it shows in the rewards alone.
-Whoever knows it stands against it and pushes from above; whoever doesn't slides out.
+Two discs start at rest on opposite sides of the centre, in a direction that is independent of the tilt. The disc whose
+centre leaves the ring first loses; when the time is over, the game is a draw. Both are blindfolded: they don't see the ring,
+and they feel each other only when less than 0.25 m is between them. The tilt pulls at both alike, whatever their mass, and
+friction is proportional to speed. So what they feel of each other does not depend on the tilt; only the rewards reveal it.
+A player that knows the tilt stands against it and pushes from above; a player that does not slides out.
 
 Observation (each role from its own side; then the contexts that it sees, each scaled to [-1, 1] over its training range)
 
@@ -31,18 +31,18 @@ Reward of the protagonist (the adversary gets the negative: zero-sum)
 | the protagonist is out, or further out than the adversary in the same step | -1, the episode ends |
 | 50 steps of 0.1 s are over | 0, the episode is truncated |
 
-What is climbed telescopes: over an episode it adds up to 0.15 x (how much higher the protagonist is than the adversary at
+The climb telescopes: over an episode it adds up to 0.15 x (how much higher the protagonist is than the adversary at
 the end - at the start), so that leaving the ring is worse than staying anywhere in it.
 
 Contact is exact: discs that meet within a step exchange momentum there, along the line between their centres. A disc's
-radius is 0.15 m times the root of its mass in kg, and a ring that leaves no room for both at their starts is refused.
+radius is 0.15 m times the root of its mass in kg, and a ring that is too small for both starts is refused.
 
 Contexts
 
 | name | training range | extrapolation | unit | seen by | meaning |
 |---|---|---|---|---|---|
-| tilt_direction | [-pi, pi] | the same | rad | nobody | which way is down |
-| tilt | [1.1, 1.5] | [0.9, 1.1] and [1.5, 1.7] | m/s^2 | nobody | acceleration down the slope (1.3 is 8 degrees) |
+| tilt_direction | [-pi, pi] | the same | rad | neither | which way is down |
+| tilt | [1.1, 1.5] | [0.9, 1.1] and [1.5, 1.7] | m/s^2 | neither | acceleration down the slope (1.3 is 8 degrees) |
 | protagonist_mass | [0.8, 1.2] | [0.6, 0.8] and [1.2, 1.4] | kg | both | the protagonist's mass |
 | adversary_mass | [1.2, 1.8] | [1.0, 1.2] and [1.8, 2.0] | kg | both | the adversary's mass |
 | protagonist_force | [2.2, 2.8] | [2.8, 3.2] | N | both | the protagonist's largest force |

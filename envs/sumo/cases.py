@@ -89,7 +89,7 @@ CASES = (
     ),
     # v = -1 + 0.1 * (1 + 0.5) = -0.85; below by 0.16 + 0.385 = 0.545: 0.15 * 0.095
     Case(
-        "who touches and parts is left alone",
+        "discs that touch while they part are left alone",
         ((-0.3, 0.0), (0.15, 0.0)),
         ((-1.0, 0.0), _STILL),
         _LIMP,
@@ -133,7 +133,7 @@ CASES = (
     ),
     # y = -0.99 - 0.1 * 0.95 = -1.085 and 0.99 + 0.1 * 1.9 = 1.18: both outside, the adversary further
     Case(
-        "both out in one step: who is further out has lost",
+        "both out in one step: the one further out has lost",
         ((0.0, -0.99), (0.0, 0.99)),
         ((0.0, -1.0), (0.0, 2.0)),
         _LIMP,

@@ -83,7 +83,7 @@ class Sumo(Game[Params, State]):
         return torch.cat([other, rest]).t(), torch.cat([-other, rest]).t()
 
     def step(self, params: Params, state: State, actions: Pair, noise: Tensor) -> tuple[State, Outcome]:
-        """Move both, then look who is out."""
+        """Move both, then decide which of them is out."""
         position, velocity = move(params, state, actions)
         down = params.down
         gained = between(position) - between(state.position)
@@ -129,7 +129,7 @@ def move(params: Params, state: State, actions: Pair) -> tuple[Tensor, Tensor]:
 
 
 def winner(params: Params, position: Tensor) -> Tensor:
-    """Who won, [B]: 1 the protagonist, -1 the adversary, 0 nobody (yet)."""
+    """The winner, [B]: 1 the protagonist, -1 the adversary, 0 neither (yet)."""
     protagonist, adversary = length(position).unbind(1)
     out = torch.maximum(protagonist, adversary) > params.ring_radius
     return out * torch.sign(adversary - protagonist)

@@ -1,6 +1,6 @@
 """Sumo's scripted players: wrestlers that know the tilt, and some that don't. The same ones for both seats.
 
-None looks at what its seat doesn't see, but for the tilt where it says so: not at the ring, nor at anybody far away.
+None uses anything that its seat does not see, except for the tilt where it says so: neither the ring nor a player far away.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _stand(me: _Wrestler, memory: Tensor, noise: Tensor, part: float = 1.0) -> C
 
 
 def _bulldoze(me: _Wrestler, memory: Tensor, noise: Tensor, speed: float = 0.9) -> Choice:
-    # Walks in a circle until it feels somebody; the direction at the start is drawn.
+    # Walks in a circle until it feels the other; the direction at the start is drawn.
     drawn = torch.where((me.step == 0).unsqueeze(1), noise, memory)
     walk = me.against + speed * polar(2 * math.pi * drawn[:, 0] + 0.15 * me.step.to(drawn.dtype))
     around = me.against + me.aside - 0.5 * me.ahead * (me.apart < 0.1)
@@ -93,7 +93,7 @@ def _matador(me: _Wrestler, memory: Tensor, noise: Tensor, force: float = 2.0) -
 
 
 def _sway(me: _Wrestler, memory: Tensor, noise: Tensor, period: float = 20) -> Choice:
-    # To and fro across the slope, whoever is there.
+    # To and fro across the slope, wherever the other is.
     swing = torch.where((me.step + period / 4) % period < period / 2, 1.0, -1.0).unsqueeze(1)
     return me.push(me.against + swing * _left(me.down)), memory
 
@@ -157,7 +157,7 @@ PLAYERS = (
     *_wrestlers(
         "stand",
         "train",
-        "knows the tilt and stands against it, whatever comes",
+        "knows the tilt and stands against it, whatever happens",
         _stand,
         informed=True,
         options=(Option("part", 1.0, 0.7, 1.0, "share of the tilt that it stands against"),),
@@ -175,7 +175,7 @@ PLAYERS = (
     *_wrestlers(
         "counter",
         "train",
-        "knows the tilt; pushes whoever touches it",
+        "knows the tilt; pushes the other when it comes near",
         _counter,
         informed=True,
         options=(
@@ -186,7 +186,7 @@ PLAYERS = (
     *_wrestlers(
         "charge",
         "train",
-        "pushes at whomever it feels, blind to the tilt",
+        "pushes at the other when it feels it, blind to the tilt",
         _charge,
         options=(Option("force", 1.0, 0.4, 1.0, "share of its strength"),),
     ),
@@ -242,14 +242,14 @@ PLAYERS = (
     *_wrestlers(
         "retreat",
         "held_out",
-        "runs from whomever it feels, blind to the tilt",
+        "runs from the other when it feels it, blind to the tilt",
         _retreat,
         options=(Option("force", 1.0, 0.4, 1.0, "share of its strength"),),
     ),
     *_wrestlers(
         "orbit",
         "held_out",
-        "circles around whomever it feels, blind to the tilt",
+        "circles around the other when it feels it, blind to the tilt",
         _orbit,
         options=(Option("gap", 0.1, 0.0, 0.3, "m that it keeps"),),
     ),

@@ -1,4 +1,4 @@
-"""Sumo's picture: the ring, the slope that nobody is shown, both discs at their true size with trails and velocities."""
+"""Sumo's picture: the ring, the hidden slope, both discs at their true size with trails and velocities."""
 
 from __future__ import annotations
 
