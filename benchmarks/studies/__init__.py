@@ -1,1 +1,1 @@
-"""Published experiments and our own, one file each."""
+"""Published experiments and our own, a file or a folder each."""

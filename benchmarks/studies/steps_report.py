@@ -1,4 +1,4 @@
-"""Tables and curves of what came out: what the examples have in common."""
+"""Tables and curves of methods over the number of their updates, of studies on tasks that are data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+from rich.console import Console
 
-from metaduel.benchmarks.core.metrics import Estimate, estimate, paired_difference
+from metaduel.benchmarks.core.metrics import Array, Estimate, estimate, paired_difference
 from metaduel.benchmarks.core.report import COLOURS, MARKERS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
 from metaduel.envs.core.files import write_atomic
 
-Found = Mapping[str, npt.NDArray[np.float64]]  # method -> [seeds, steps + 1, tasks], the same tasks for all
+Found = Mapping[str, Array]  # method -> [seeds, steps + 1, tasks], the same tasks for all
 
 
 def steps_sheet(title: str, found: Found, steps: Sequence[int], scale: float = 1.0, note: str = "") -> Sheet:
@@ -36,6 +36,29 @@ def against_sheet(title: str, found: Found, pairs: Sequence[tuple[str, int, str,
         difference = paired_difference(found[one][:, step], found[other][:, other_step], RNG_SEED)
         rows.append((f"{one} ({step}) − {other} ({other_step})", cell(_scaled(difference, scale))))
     return Sheet(title, ("methods (after so many steps)", "paired difference"), tuple(rows), _cover(found))
+
+
+def publish(
+    folder: Path, found: Found, sheets: Sequence[Sheet], label: str, scale: float = 1.0, picture: str = "", quiet: bool = False
+) -> None:  # fmt: skip
+    """Write tables, means and curves into a folder, and show the tables.
+
+    Args:
+        folder: of results.md, results.csv and steps.png.
+        found: what came out.
+        sheets: the tables.
+        label: of the curves' axis.
+        scale: of the curves.
+        picture: name of one that is written beside them.
+        quiet: show nothing.
+    """
+    write_results(folder / "results.csv", found)
+    write_atomic(folder / "results.md", "\n".join(sheet.markdown() for sheet in sheets).encode())
+    plot_steps(folder / "steps.png", found, label, scale)
+    if not quiet:
+        for sheet in sheets:
+            Console().print(sheet.rich())
+        print(f"wrote results.md, results.csv, steps.png and {picture} in {folder}")
 
 
 def write_results(path: Path, found: Found) -> None:
@@ -69,11 +92,6 @@ def plot_steps(path: Path, found: Found, label: str, scale: float = 1.0) -> None
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     write_atomic(path, rendered(figure, path.suffix[1:]))
-
-
-def write_sheets(path: Path, sheets: Sequence[Sheet]) -> None:
-    """Write tables as markdown."""
-    write_atomic(path, "\n".join(sheet.markdown() for sheet in sheets).encode())
 
 
 def _scaled(found: Estimate, scale: float) -> Estimate:

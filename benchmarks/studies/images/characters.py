@@ -1,29 +1,17 @@
-"""Sets of image classes to draw few-shot tasks from: characters of our own, scikit-learn's digits, and Omniglot from a folder."""
+"""Characters of our own, of no known script: classes of pen strokes, and drawings of each."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from metaduel.envs.core.errors import InvalidInputError
 
 SIDE = 28  # pixels
 DRAWINGS = 20  # of a class, in our characters as in Omniglot
 POINTS = 36  # along a stroke
 STROKES, PIECES = 4, 3  # at most, of a character and of a stroke
-
-
-class ImageClasses(NamedTuple):
-    """Images by class, in three disjoint sets of classes."""
-
-    train: Tensor  # [classes, drawings, height, width] in [0, 1], ink is 1
-    validation: Tensor
-    held_out: Tensor
 
 
 class _Characters(NamedTuple):
@@ -40,7 +28,7 @@ class _Characters(NamedTuple):
 
 
 def characters(classes: int = 1000, drawings: int = DRAWINGS, seed: int = 0) -> Tensor:
-    """Handwritten characters that nobody has seen: [classes, drawings, 28, 28] in [0, 1].
+    """Handwritten characters of no known script: [classes, drawings, 28, 28] in [0, 1].
 
     A class is one to four strokes, each a pen's path of up to three arcs with corners between them, most of which start on an
     earlier one. Drawings of it differ in every turn and length, in slant, size and place, and in the pen's width and pressure.
@@ -148,78 +136,3 @@ def _drawn(c: _Characters, drawings: int, generator: torch.Generator) -> Tensor:
     pixel = torch.cat([pixels, pixels.square().sum(1, keepdim=True), torch.ones(len(pixels), 1)], 1)
     ink = (pixel @ point.mT).amax(-1)
     return torch.sigmoid(3.5 * ink).view(classes, drawings, SIDE, SIDE)
-
-
-def digits() -> Tensor:
-    """scikit-learn's handwritten digits (Alpaydin and Kaynak, 1998), 174 of each: [10, 174, 8, 8] in [0, 1]."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    images = torch.tensor(found.images, dtype=torch.float32) / 16
-    target = torch.tensor(found.target)
-    least = int(torch.bincount(target).min())
-    return torch.stack([images[target == digit][:least] for digit in range(10)])
-
-
-def omniglot(folder: Path) -> Tensor:
-    """Omniglot (Lake, Salakhutdinov and Tenenbaum, Science 2015) from a folder in its standard layout: [characters, 20, 28, 28].
-
-    Args:
-        folder: with ``images_background`` and ``images_evaluation``, in each ``<alphabet>/<character>/*.png``.
-
-    Raises:
-        InvalidInputError: another layout, images of different sizes, or characters of different numbers of drawings.
-    """
-    from PIL import Image
-
-    halves = [folder / name for name in ("images_background", "images_evaluation")]
-    for half in halves:
-        if not half.is_dir():
-            there = (
-                ", ".join(sorted(path.name for path in folder.iterdir())[:5]) if folder.is_dir() else "no such folder"
-            )
-            raise InvalidInputError(
-                f"{folder}: expected {half.name}/<alphabet>/<character>/*.png, found {there or 'nothing'}"
-            )
-    characters = sorted(path for half in halves for path in half.glob("*/*") if path.is_dir())
-    drawings = [sorted(path.glob("*.png")) for path in characters]
-    if not characters or not all(drawings):
-        empty = next((path for path, found in zip(characters, drawings, strict=True) if not found), halves[0])
-        raise InvalidInputError(f"{folder}: expected <alphabet>/<character>/*.png, found no drawings in {empty}")
-    images, size = [], (0, 0)
-    for path, files in zip(characters, drawings, strict=True):
-        if len(files) != len(drawings[0]):
-            raise InvalidInputError(
-                f"{path}: {len(files)} drawings, but {characters[0].name} has {len(drawings[0])}: must be the same number"
-            )
-        for file in files:
-            with Image.open(file) as image:
-                size = size if images else image.size
-                if image.size != size:
-                    raise InvalidInputError(f"{file}: {image.size} pixels, but others have {size}: must be one size")
-                small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-                images.append(torch.from_numpy(np.array(small)))
-    return (1 - torch.stack(images).float() / 255).view(len(characters), -1, SIDE, SIDE)
-
-
-def split(images: Tensor, train: int, validation: int, seed: int = 0, rotations: bool = False) -> ImageClasses:
-    """Split classes at random; the split is the same for the same seed.
-
-    Args:
-        images: [classes, drawings, height, width].
-        train: classes to train on.
-        validation: classes to validate on; all that remain are held out.
-        seed: of the split.
-        rotations: by 90, 180 and 270 degrees make new classes to train on; a character stays in one split.
-
-    Raises:
-        InvalidInputError: no class would be held out.
-    """
-    if not train > 0 or not validation > 0 or train + validation >= len(images):
-        raise InvalidInputError(
-            f"{train} classes to train and {validation} to validate on leave none of {len(images)} to test on"
-        )
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    parts = [images[rows] for rows in torch.tensor_split(order, (train, train + validation))]
-    turned = [torch.rot90(parts[0], quarter, (2, 3)) for quarter in range(4 if rotations else 1)]
-    return ImageClasses(torch.cat(turned), *parts[1:])

@@ -1,0 +1,66 @@
+"""What the study of few-shot classification can be asked for. Imports no torch: a command line's ``--help`` answers at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+TEST, SCRATCH, TUNE = range(200, 203)  # purposes of the seeds, apart from those of training
+
+# Settings by method; the network is the same for all.
+LEARNERS: dict[str, dict[str, Any]] = {
+    "maml": {"steps": 1, "inner_lr": 0.4},
+    "fomaml": {"steps": 1, "inner_lr": 0.4},
+    "reptile": {"steps": 5, "inner_lr": 0.5},
+    "anil": {"steps": 1, "inner_lr": 0.4},
+    "meta_sgd": {"steps": 1, "inner_lr": 0.4},
+}
+LONGER = {"reptile": 1.5}  # times as many iterations as the others
+EPISODES: dict[str, dict[str, int]] = {"reptile": {"fresh": 5, "fresh_shots": 2, "train_queries": 1}}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is trained and tested.
+
+    Attributes:
+        data: ``characters`` of our own, scikit-learn's ``digits``, or ``omniglot``.
+        omniglot_folder: where images_background and images_evaluation are.
+        methods: to train; the baselines are always there.
+        network: ``conv``, four blocks of 64 filters, or ``dense``, both as in MAML's paper.
+        ways: N, classes in an episode.
+        shots: K, drawings of each.
+        seeds: runs of each method.
+        iterations: outer steps; Reptile takes half as many again.
+        tasks: episodes per iteration.
+        outer_lr: Adam's step size at the start.
+        test_episodes: of held-out classes, the same for all.
+        test_steps: updates at test.
+        classes: of our own characters.
+        threads: torch's.
+        folder: of runs, tables and pictures.
+        quiet: no live display.
+    """
+
+    data: Literal["characters", "digits", "omniglot"] = "characters"
+    omniglot_folder: Path = Path("omniglot")
+    methods: tuple[str, ...] = tuple(LEARNERS)
+    network: Literal["conv", "dense"] = "conv"
+    ways: int = 5
+    shots: int = 1
+    seeds: int = 1
+    iterations: int = 600
+    tasks: int = 16
+    outer_lr: float = 3e-3
+    test_episodes: int = 600
+    test_steps: int = 5
+    classes: int = 1000
+    threads: int = 1
+    folder: Path = Path("runs/few-shot-classification")
+    quiet: bool = False
+
+
+Options = Annotated[Settings, tyro.conf.arg(name="")]  # on a command line: --data, not --settings.data

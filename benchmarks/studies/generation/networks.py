@@ -1,0 +1,49 @@
+"""A discriminator of points in the plane, and the latents that generators make samples of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from metaduel.agents.networks import Dense
+from metaduel.agents.policies.base import Weights
+
+
+class Waves:
+    """A network on random Fourier features of its inputs (Tancik et al., NeurIPS 2020): few updates make it rise in one place.
+
+    Frequencies are of every scale alike, and amplitudes fall with their roots, as in the energy distance's kernel in the plane.
+
+    Args:
+        inputs: how many.
+        units: of the hidden layer.
+        low: least frequency, radians per unit of input.
+        high: largest.
+        features: how many.
+    """
+
+    def __init__(self, inputs: int, units: int = 64, low: float = 0.5, high: float = 6.0, features: int = 96) -> None:
+        generator = torch.Generator().manual_seed(0)
+        size = low * (high / low) ** torch.rand(features, generator=generator)
+        self._frequencies = size * nn.functional.normalize(torch.randn(inputs, features, generator=generator), dim=0)
+        self._amplitudes = size**-0.5 / (1 / size).sum() ** 0.5
+        self._net = Dense((2 * features, units, 1), slope=0.2, bounded=True)
+        self.head_names, self.init = self._net.head_names, self._net.init
+
+    def __call__(self, weights: Weights, x: Tensor) -> Tensor:
+        """Outputs [N, M, 1] for inputs [N, M, d]."""
+        phase = x @ self._frequencies
+        return self._net(weights, torch.cat([torch.sin(phase), torch.cos(phase)], -1) * self._amplitudes.repeat(2))
+
+
+def latents(generator: torch.Generator, *shape: int) -> Tensor:
+    """Normal latents [*shape], d numbers each, that fill their space evenly: a few tell more of what is made of all than
+    independent ones do.
+
+    Sobol points, moved by a random shift in every set (Cranley and Patterson, SIAM Journal on Numerical Analysis 1976).
+    """
+    engine = torch.quasirandom.SobolEngine(shape[-1], scramble=True, seed=0)  # type: ignore[no-untyped-call]
+    points: Tensor = engine.draw(shape[-2])
+    moved = (points + torch.rand(*shape[:-2], 1, shape[-1], generator=generator)) % 1
+    normal: Tensor = torch.special.ndtri(moved.clamp(1e-6, 1 - 1e-6))
+    return normal

@@ -1,0 +1,1 @@
+"""Images by class, to draw few-shot tasks from."""
