@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from metaduel.agents.objective.baselines import fit_linear
+from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.objective.losses import clipped_loss
 from metaduel.agents.objective.returns import discounted_returns, gae, normalise
 from metaduel.agents.policies.base import Weights
@@ -19,9 +20,6 @@ from metaduel.agents.policies.memory import MemoryPolicy, join
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.spec import Role
 from metaduel.meta.problems.problem import Players, Problem
-
-if TYPE_CHECKING:
-    from metaduel.agents.objective.config import LossConfig
 
 
 @dataclass(frozen=True)
