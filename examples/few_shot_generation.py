@@ -39,6 +39,7 @@ from metaduel.agents.policies.base import Weights, stack
 from metaduel.benchmarks.core.report import COLOURS, canvas, rendered
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import Role, Split
@@ -244,7 +245,7 @@ WIDTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # of the jitter around the shot
 def plane(shots: int) -> Real:
     """Samples of Forgery's distributions."""
     spec = find("Forgery")
-    game = spec.make_game()
+    game = make_game(spec)
 
     def real(n: int, split: Split, seed: int) -> tuple[Tensor, Tensor]:
         tasks = sample_tasks(spec, n, "train", seed) if split == "train" else frozen_tasks(spec, split)[:n]

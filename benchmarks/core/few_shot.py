@@ -20,7 +20,7 @@ from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy, Weights
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_whole
-from metaduel.envs.core.game import Player
+from metaduel.envs.core.game import Player, make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import GameSpec, Role, Split, Task, other
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
@@ -174,7 +174,7 @@ def evaluate_player(
     spec: GameSpec, role: Role, protocol: Protocol, method: str, player: Player, horizon: int | None = None
 ) -> Result:
     """Any player that does not adapt, as it is, under the name ``method``: the same returns at every shot."""
-    duel = Duel(spec.make_game(), horizon)
+    duel = Duel(make_game(spec), horizon)
     opponents = names(spec, other(role), protocol.opponents)
     rows = task_rows(spec, protocol.task_list(spec), {})
     params = duel.game.params_from_rows(rows.repeat(len(opponents), 1).repeat_interleave(protocol.test_episodes, 0))

@@ -27,7 +27,7 @@ from metaduel.agents.sb3 import MlpPlayer
 from metaduel.benchmarks.core.few_shot import TEST, Protocol
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.envs.core.game import Player
+from metaduel.envs.core.game import Player, make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, Task, other
 from metaduel.envs.core.tasks import task_rows
@@ -75,7 +75,7 @@ def from_scratch(
     Returns:
         The opponents' names, and returns [shots + 1, opponents, tasks, test episodes].
     """
-    duel = Duel(spec.make_game(), horizon)
+    duel = Duel(make_game(spec), horizon)
     tasks = protocol.task_list(spec)[: part.tasks]
     opponents = names(spec, other(role), protocol.opponents)[: part.opponents]
     returns = np.empty((protocol.shots + 1, len(opponents), len(tasks), protocol.test_episodes))

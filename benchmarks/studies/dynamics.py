@@ -39,6 +39,7 @@ from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, ce
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, Role, Task
@@ -120,7 +121,7 @@ def first_play(weights: Weights) -> Tensor:
 
 def payoffs(tasks: Sequence[Task]) -> Tensor:
     """[N, 3, 3, 2] points of (protagonist, adversary), float64."""
-    values: Tensor = SPEC.make_game().params(list(tasks), torch.float64).payoffs
+    values: Tensor = make_game(SPEC).params(list(tasks), torch.float64).payoffs
     return values
 
 
@@ -133,7 +134,7 @@ def sampled(tasks: Sequence[Task], seed: int) -> Problem:
     """A batch whose gradients come from ``EPISODES`` plays of each task; the query has a baseline, the mean."""
     loss = LossConfig("dice", inner_baseline=False, normalise=False)
     matches = Matches(task_rows(SPEC, tasks, {}), duels=len(tasks))
-    return DuelProblem(Duel(SPEC.make_game(), 1), dict.fromkeys(ROLES, POLICY), matches, EPISODES, seed, loss)
+    return DuelProblem(Duel(make_game(SPEC), 1), dict.fromkeys(ROLES, POLICY), matches, EPISODES, seed, loss)
 
 
 BATCHES = {"exact": exact, "sampled": sampled}  # gradients

@@ -33,6 +33,7 @@ from metaduel.benchmarks.core.table import Table
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, Role
@@ -260,7 +261,7 @@ def learn(suite: Lola, count: int, rate: float) -> Array:
         Expected returns [looks, runs, 2] of both players at the start and after every ``every`` epochs, in points.
     """
     runs = suite.seeds + suite.validation_seeds
-    duel, rows = Duel(SPEC.make_game()), task_rows(SPEC, [TASK] * runs, {})
+    duel, rows = Duel(make_game(SPEC)), task_rows(SPEC, [TASK] * runs, {})
     policies = {role: TabularPolicy(duel.game.states, duel.game.states, duel.action_space(role)) for role in ROLES}
     loss = LossConfig("dice", suite.discount, suite.discount, normalise=False, exact_discount=True)
     learner = make(suite, count, rate, duel.horizon)

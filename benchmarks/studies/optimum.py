@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metaduel.benchmarks.core.metrics import Array
 from metaduel.envs.core.errors import InvalidInputError, check_whole
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import GameSpec
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
@@ -58,7 +59,7 @@ def best(ascent: Ascent, spec: GameSpec, config: TrainConfig, shots: int, valida
     Returns:
         Expected undiscounted returns [shots + 1, P] over the game's horizon, in points.
     """
-    game, discount = spec.make_game(), config.loss.discount
+    game, discount = make_game(spec), config.loss.discount
     payoffs = game.params([config.fixed], torch.float64).payoffs
     generator = torch.Generator().manual_seed(START)
     states, actions = validation.shape[1:]

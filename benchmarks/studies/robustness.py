@@ -30,7 +30,7 @@ from metaduel.benchmarks.core.table import Table, concatenate, from_returns
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.core.files import write_atomic
-from metaduel.envs.core.game import Player, View
+from metaduel.envs.core.game import Player, View, make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import GameSpec, Role, Task
@@ -120,7 +120,7 @@ class Robustness(Suite):
                 spec, "adversary", MlpPlayer(protagonist.policy, sample=True), own, self.environments, seed + 50
             )
             adversary.learn(own.steps)
-        duel = Duel(spec.make_game())
+        duel = Duel(make_game(spec))
         others: dict[str, Player] = {
             "none": load_player(duel, "adversary", "idle"),
             "random": Even(int(np.prod(duel.action_space("adversary").shape or ()))),

@@ -22,6 +22,7 @@ from metaduel.benchmarks.core.metrics import estimate
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import frozen_tasks, task_rows
@@ -48,7 +49,7 @@ class Clouds(NamedTuple):
 def real_samples(tasks: int, n: int, purpose: int = REAL) -> Tensor:
     """Fresh samples of held-out distributions: [tasks, n, 2] m."""
     spec = find("Forgery")
-    params = spec.make_game().params(frozen_tasks(spec, "held_out")[:tasks])
+    params = make_game(spec).params(frozen_tasks(spec, "held_out")[:tasks])
     return draw_real(params, n, torch.arange(tasks) + derive_seed(0, purpose))
 
 

@@ -49,7 +49,7 @@ from metaduel.benchmarks.tools.population import BIAS, GAIN, Budget, Population,
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
-from metaduel.envs.core.game import View
+from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import ROLES, GameSpec, Role
 from metaduel.envs.players.names import load_player
@@ -195,7 +195,7 @@ def _trained(
     kind: str, make_policy: Callable[..., Policy], sees: bool, bonuses: Sequence[float], taught: bool = False
 ) -> Callable[[GameSpec, Role, Budget, Told], list[Row]]:
     def make(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
-        duel = Duel(spec.make_game(), informed=(role,) if sees else ())
+        duel = Duel(make_game(spec), informed=(role,) if sees else ())
         size, actions = duel.observation_space(role).shape[0], duel.action_space(role)
         policy = make_policy(size, actions, initial_log_std=INITIAL_LOG_STD)
         policy.mask = duel.game.mask
@@ -236,7 +236,7 @@ def _untrained(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[R
 
 def _random_start(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
     """Untrained networks after fine-tuning, with the rate and look-ahead that suit them best."""
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     policy = MLPPolicy(duel.observation_space(role).shape[0], duel.action_space(role), initial_log_std=INITIAL_LOG_STD)
     policy.mask = duel.game.mask
     panel = Protocol("validation", "train", budget.shots, budget.episodes_per_shot, budget.test_episodes)

@@ -21,7 +21,7 @@ from openskill.models import PlackettLuce
 from torch import Tensor
 
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.game import Player, View
+from metaduel.envs.core.game import Player, View, make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, other
 from metaduel.envs.core.tasks import frozen_tasks, task_rows
@@ -53,7 +53,7 @@ def panel(spec: GameSpec, tasks: int = TASKS, episodes: int = EPISODES) -> dict[
         Per role ``ratings`` (name to ``mu``, ``sigma``, ``mean``, strongest first) and ``nearest`` (held-out name to the nearest
         training player's ``name`` and ``disagreement``).
     """
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     rows = task_rows(spec, frozen_tasks(spec, "validation")[:tasks], {}).repeat_interleave(episodes, 0)
     params, seeds = duel.game.params_from_rows(rows), torch.arange(len(rows)) + derive_seed(0, MATCHES)
     first, second = (scripted(spec, role) for role in ROLES)

@@ -14,6 +14,7 @@ from rich.text import Text
 from metaduel.envs.core import registry
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.spec import ROLES, GameSpec
 from metaduel.envs.core.tasks import find_task
 from metaduel.envs.players.names import load_player
@@ -26,7 +27,7 @@ PAPER = 0xFB  # the sheet's grey, that of the frames' paper
 
 def portrait(spec: GameSpec, share: float = 0.6) -> Frame:
     """A frame of an episode between two training players, at ``share`` of its length: [H, W, 3] uint8."""
-    duel, names = Duel(spec.make_game()), [spec.opponents[role]["train"][i] for i, role in enumerate(ROLES)]
+    duel, names = Duel(make_game(spec)), [spec.opponents[role]["train"][i] for i, role in enumerate(ROLES)]
     first, second = (load_player(duel, role, name) for role, name in zip(ROLES, names, strict=True))
     screen = Screen(spec, "rgb_array", (names[0], names[1]))
     frames = list(film(duel, (first, second), find_task(spec, "held_out:0"), screen))

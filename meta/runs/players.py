@@ -16,6 +16,7 @@ from metaduel.agents.policies.statistics import RunningStatistics
 from metaduel.agents.policies.tabular import PerState
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import Role, other
 from metaduel.meta.learners.methods import find_method
@@ -28,7 +29,7 @@ Network = Callable[[int, int], nn.Module]  # (size of observations, number of ac
 def make_duel(config: TrainConfig) -> Duel:
     """The run's game."""
     informed = config.roles if config.informed else ()
-    return Duel(config.spec.make_game(), config.horizon or None, informed)
+    return Duel(make_game(config.spec), config.horizon or None, informed)
 
 
 def make_policy(config: TrainConfig, duel: Duel, role: Role, network: Network | None = None) -> Policy:

@@ -8,13 +8,14 @@ from metaduel.benchmarks.core import suite
 from metaduel.benchmarks.studies import optimum, peers, remembering, reproduce
 from metaduel.benchmarks.studies.peers import DRAW, OWN
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.repeated_matrix_game.opponents import memory_one_tables
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
 from metaduel.meta.runs.players import initial_weights, make_duel, make_policy
 
 IPD = "IteratedPrisonersDilemma"
-PAYOFFS = find(IPD).make_game().params([{}], torch.float64).payoffs
+PAYOFFS = make_game(find(IPD)).params([{}], torch.float64).payoffs
 
 
 def small(**changes):
