@@ -15,7 +15,8 @@ from metaduel.envs.players.scripted import scripted
 from metaduel.envs.repeated_matrix_game import ACTIONS, PERSONAS, SPECS
 from metaduel.envs.repeated_matrix_game.cases import CASES
 from metaduel.envs.repeated_matrix_game.game import PERMUTATIONS, own_payoffs
-from metaduel.envs.repeated_matrix_game.opponents import MemoryOne, memory_one_tables, sample_personas
+from metaduel.envs.repeated_matrix_game.opponents import MemoryOne, memory_one_tables
+from metaduel.envs.repeated_matrix_game.personas import sample_personas
 from metaduel.envs.repeated_matrix_game.values import (
     best_response_value,
     memory_one_values,
