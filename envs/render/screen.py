@@ -205,6 +205,12 @@ class Canvas:
         return small
 
 
+def box(left: float, bottom: float, width: float, height: float) -> list[Point]:
+    """The corners of an upright rectangle, for ``Canvas.polygon``."""
+    right, top = left + width, bottom + height
+    return [(left, bottom), (right, bottom), (right, top), (left, top)]
+
+
 class Screen:
     """Shows one duel: as arrays, or in a window.
 

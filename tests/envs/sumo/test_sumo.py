@@ -9,6 +9,7 @@ import torch
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import make_game
+from metaduel.envs.core.geometry import length
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES
 from metaduel.envs.core.tasks import SPLITS, generate
@@ -16,7 +17,7 @@ from metaduel.envs.players.names import load_player
 from metaduel.envs.players.play import play, steps
 from metaduel.envs.players.scripted import scripted
 from metaduel.envs.sumo.cases import CASES, TASK
-from metaduel.envs.sumo.game import CLIMB, FEEL, State, between, length, move, winner
+from metaduel.envs.sumo.game import CLIMB, FEEL, State, between, move, winner
 
 SPEC = find("Sumo")
 DUEL = Duel(make_game(SPEC))
