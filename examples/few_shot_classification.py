@@ -31,8 +31,9 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import Role, Split
+from metaduel.meta.adaptation.supervised import adapt
 from metaduel.meta.problems.problem import Players
-from metaduel.meta.problems.supervised import Data, Part, Tasks, adapt
+from metaduel.meta.problems.supervised import Data, Part, Tasks
 from metaduel.meta.runs.supervised import DataRun, meta_train
 
 ROLE: Role = "protagonist"

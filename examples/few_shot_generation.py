@@ -46,8 +46,9 @@ from metaduel.envs.core.spec import Role, Split
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks
 from metaduel.envs.forgery.distance import draw_real, energy_distance
 from metaduel.envs.forgery.game import EXTENT
+from metaduel.meta.adaptation.supervised import adapt
 from metaduel.meta.problems.problem import Players
-from metaduel.meta.problems.supervised import Data, Part, Tasks, adapt
+from metaduel.meta.problems.supervised import Data, Part, Tasks
 from metaduel.meta.runs.supervised import DataRun, meta_train
 
 STEPS = 10  # joint updates, at most

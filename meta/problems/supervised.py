@@ -19,7 +19,6 @@ from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import Role, Split
-from metaduel.meta.adaptation.inner import adapt_step, rate_at
 from metaduel.meta.problems.problem import Drawn, Losses, Players
 
 Data = tuple[Tensor, ...]  # [N, ...] each: all that a batch of N tasks is made of
@@ -161,25 +160,3 @@ def _loss(tasks: Tasks, data: Data, role: Role, players: Players, part: Part, sh
 
 def _constant(weights: Weights) -> Weights:
     return {name: value.detach() for name, value in weights.items()}
-
-
-def adapt(tasks: Tasks, data: Data, players: Players, rates: Mapping[Role, Tensor], steps: int) -> Iterator[Players]:
-    """Adapt to every task at once.
-
-    Args:
-        tasks: what the loss is.
-        data: of N tasks.
-        players: weights to start from, [N, ...] each.
-        rates: per player [K, ...], see ``inner.step_sizes``; beyond K the last are kept.
-        steps: how many updates.
-
-    Yields:
-        The stacked weights after 0, 1, ..., ``steps`` updates.
-    """
-    problem = DataProblem(tasks, data)
-    for shot in range(steps + 1):
-        players = {role: {n: v.detach().requires_grad_() for n, v in w.items()} for role, w in players.items()}
-        yield players
-        if shot < steps:
-            sizes = {role: rate_at(rates[role], shot) for role in players}
-            players = adapt_step(players, problem.losses(players, shot).support, sizes, create_graph=False)

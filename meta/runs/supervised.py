@@ -15,10 +15,11 @@ from metaduel.agents.runtime import configure
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import Role
+from metaduel.meta.adaptation.supervised import adapt
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.learners.methods import METHODS, find_method
 from metaduel.meta.problems.problem import Players
-from metaduel.meta.problems.supervised import Data, DataProblem, Tasks, adapt
+from metaduel.meta.problems.supervised import Data, DataProblem, Tasks
 from metaduel.meta.runs.checkpoint import load_checkpoint, read_config
 from metaduel.meta.runs.trainer import BEST, Trainer
 

@@ -14,9 +14,10 @@ from torch import nn
 from metaduel.agents.networks import Dense, Module
 from metaduel.agents.policies.base import stack
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.adaptation.supervised import adapt
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.learners.promp import ProMP, ProMPConfig
-from metaduel.meta.problems.supervised import DataProblem, Tasks, adapt
+from metaduel.meta.problems.supervised import DataProblem, Tasks
 from metaduel.meta.runs.checkpoint import load_checkpoint
 from metaduel.meta.runs.supervised import DataConfig, DataSource, load_data_run, meta_train
 from metaduel.meta.runs.trainer import LAST
