@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rich.text import Text
 from metaduel.envs.core import registry
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.spec import ROLES, GameSpec
 from metaduel.envs.core.tasks import find_task
@@ -81,10 +81,7 @@ def write_png(path: Path, frame: Frame) -> None:
         raise InvalidInputError('pictures need imageio: pip install "metaduel[render]"') from None
     content: Any = io.BytesIO()
     imageio.imwrite(content, frame, format="png")  # type: ignore[arg-type]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content.getvalue())
-    os.replace(temporary, path)
+    write_atomic(path, content.getvalue())
 
 
 def write_gallery(path: Path) -> None:
