@@ -30,6 +30,7 @@ from metaduel.benchmarks.core.report import canvas, rendered
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import DataPurpose
 from metaduel.envs.core.spec import Role, Split
 from metaduel.meta.adaptation.supervised import adapt
 from metaduel.meta.problems.problem import Players
@@ -37,7 +38,6 @@ from metaduel.meta.problems.supervised import Data, Part, Tasks
 from metaduel.meta.runs.supervised import DataRun, meta_train
 
 ROLE: Role = "protagonist"
-TEST, SCRATCH, TUNE = range(200, 203)  # purposes of the seeds, apart from those of training
 SCRATCH_RATES, SCRATCH_STEPS = (0.1, 0.3, 1.0, 3.0), 20
 
 
@@ -214,7 +214,7 @@ def from_scratch(tasks: Episodes, data: Data, seed: int, rate: float) -> Tensor:
     parts: list[Tensor] = []
     for number, part in enumerate(in_parts(data)):
         n = len(part[0])
-        starts = [tasks.init(derive_seed(seed, SCRATCH, number, i))[ROLE] for i in range(n)]
+        starts = [tasks.init(derive_seed(seed, DataPurpose.CLASSIFICATION_SCRATCH, number, i))[ROLE] for i in range(n)]
         players = {ROLE: {name: torch.stack([start[name] for start in starts]) for name in starts[0]}}
         *_, players = adapt(tasks, part, players, {ROLE: torch.tensor([[rate]])}, SCRATCH_STEPS)
         with torch.no_grad():
@@ -272,7 +272,7 @@ def main(settings: Settings) -> dict[str, np.ndarray]:
         return Episodes(classes, network, **ways, **EPISODES.get(method, {}))  # type: ignore[arg-type]
 
     plain = make_tasks("maml")
-    data = plain.draw(settings.test_episodes, "held_out", derive_seed(0, TEST))
+    data = plain.draw(settings.test_episodes, "held_out", derive_seed(0, DataPurpose.CLASSIFICATION_TEST))
     found: dict[str, list[Tensor]] = {}
     first: DataRun | None = None
     for seed in range(settings.seeds):
@@ -286,7 +286,7 @@ def main(settings: Settings) -> dict[str, np.ndarray]:
             )  # fmt: skip
             first = first or run
             found.setdefault(method, []).append(test(tasks, run, data, settings.test_steps))
-    tuning = plain.draw(40, "validation", derive_seed(0, TUNE))
+    tuning = plain.draw(40, "validation", derive_seed(0, DataPurpose.CLASSIFICATION_TUNE))
     rate = max(SCRATCH_RATES, key=lambda rate: float(from_scratch(plain, tuning, 0, rate).mean()))
     found["scratch"] = [from_scratch(plain, data, seed, rate) for seed in range(settings.seeds)]
     found["nearest centroid"] = [nearest_centroid(plain, data)] * settings.seeds

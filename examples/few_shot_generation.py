@@ -41,6 +41,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import DataPurpose
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import Role, Split
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks
@@ -53,7 +54,6 @@ from metaduel.meta.runs.supervised import DataRun, meta_train
 
 STEPS = 10  # joint updates, at most
 FORGED = 64  # samples that an update judges
-TEST, LATENTS, SCRATCH, TUNE, JITTER = range(210, 215)  # purposes of the seeds, apart from those of training
 Distance = Callable[[Tensor, Tensor], Tensor]  # of samples [n, a, ...] and [n, b, ...]: [n]
 Real = Callable[
     [int, Split, int], tuple[Tensor, Tensor]
@@ -153,7 +153,7 @@ class Forging(Tasks):
     def draw(self, n: int, split: Split, seed: int) -> Data:
         """Shots, fresh samples, latents of every update [n, 10, forged, d], latents of the samples that are judged [n, M, d]."""
         shots, fresh = self._real(n, split, seed)
-        generator = torch.Generator().manual_seed(derive_seed(seed, LATENTS))
+        generator = torch.Generator().manual_seed(derive_seed(seed, DataPurpose.GENERATION_LATENTS))
         update = latents(generator, n, STEPS, FORGED, self._kind.latent)
         return shots, fresh, update, latents(generator, n, max(64, fresh.shape[1]), self._kind.latent)
 
@@ -253,7 +253,7 @@ def plane(shots: int) -> Real:
         if len(tasks) < n:
             raise InvalidInputError(f"{n} distributions: the {split} list of Forgery holds {len(tasks)}")
         fresh = 64 if split == "train" else 200
-        seeds = torch.arange(n) + (derive_seed(seed, LATENTS, 1) >> 1)
+        seeds = torch.arange(n) + (derive_seed(seed, DataPurpose.GENERATION_LATENTS, 1) >> 1)
         samples = draw_real(game.params(tasks), shots + fresh, seeds).float()
         return samples[:, :shots], samples[:, shots:]
 
@@ -377,12 +377,13 @@ def jittered(data: Data, width: float) -> Tensor:
     """As many samples as are tested: the shots themselves, and Gaussian jitter."""
     shots, m = data[0], data[3].shape[1]
     chosen = shots[:, torch.arange(m) % shots.shape[1]]
-    return chosen + width * torch.randn(chosen.shape, generator=torch.Generator().manual_seed(derive_seed(0, JITTER)))
+    generator = torch.Generator().manual_seed(derive_seed(0, DataPurpose.GENERATION_JITTER))
+    return chosen + width * torch.randn(chosen.shape, generator=generator)
 
 
 def fresh_starts(tasks: Forging, n: int, seed: int) -> Players:
     """Random weights, others for each task."""
-    starts = [tasks.init(derive_seed(seed, SCRATCH, i)) for i in range(n)]
+    starts = [tasks.init(derive_seed(seed, DataPurpose.GENERATION_SCRATCH, i)) for i in range(n)]
     return {
         role: {name: torch.stack([s[role][name] for s in starts]) for name in starts[0][role]}
         for role in tasks.networks
@@ -393,8 +394,8 @@ def main(settings: Settings) -> dict[str, np.ndarray]:
     """Train what is not yet trained, test all, write tables and pictures. Returns distances, see ``results.Found``."""
     torch.set_num_threads(settings.threads)
     tasks, distance = make_tasks(settings)
-    data = tasks.draw(settings.test_tasks, "held_out", derive_seed(0, TEST))
-    tuning = tasks.draw(min(40, settings.test_tasks), "validation", derive_seed(0, TUNE))
+    data = tasks.draw(settings.test_tasks, "held_out", derive_seed(0, DataPurpose.GENERATION_TEST))
+    tuning = tasks.draw(min(40, settings.test_tasks), "validation", derive_seed(0, DataPurpose.GENERATION_TUNE))
     check_folder(settings)  # once the settings are known to be good, or the folder would remember bad ones
     apart: dict[str, list[Tensor]] = {}
     copied: dict[str, list[Tensor]] = {}
@@ -433,7 +434,8 @@ def main(settings: Settings) -> dict[str, np.ndarray]:
     width = min(WIDTHS, key=lambda width: float(distance(jittered(tuning, width), tuning[1]).mean()))
     for values, of in ((apart, lambda made: distance(made, data[1])), (copied, lambda made: nearest(made, data[0]))):
         values["jittered shots"] = [of(jittered(data, width)).unsqueeze(0)] * settings.seeds
-    other = tasks.draw(n, "held_out", derive_seed(0, TEST, 1))[1] if settings.data == "plane" else None
+    again = derive_seed(0, DataPurpose.GENERATION_TEST, 1)
+    other = tasks.draw(n, "held_out", again)[1] if settings.data == "plane" else None
     if other is not None:  # the least that there is, and how far samples are from shots that are no copies
         apart["fresh samples"] = [distance(other, data[1]).unsqueeze(0)] * settings.seeds
     copied["fresh samples"] = [nearest(data[1], data[0]).unsqueeze(0)] * settings.seeds

@@ -22,6 +22,7 @@ from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.game import Player, make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import GameSpec, Role, Split, Task, other
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
 from metaduel.envs.players.names import load_player, names
@@ -31,7 +32,6 @@ from metaduel.meta.adaptation.few_shot import adapt_and_test
 from metaduel.meta.runs.load import Run
 
 # Seeds of the protocol, apart from those of training (which start from the run's own seed).
-ADAPT, TEST, TUNE_ADAPT, TUNE_TEST, SEEN_TASKS, RANDOM_START = range(100, 106)
 RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -69,7 +69,7 @@ class Protocol:
     def task_list(self, spec: GameSpec) -> list[Task]:
         """The tasks, in order."""
         if self.tasks == "train":
-            tasks = sample_tasks(spec, self.task_count, "train", derive_seed(0, SEEN_TASKS))
+            tasks = sample_tasks(spec, self.task_count, "train", derive_seed(0, Purpose.SEEN_TASKS))
         else:
             tasks = frozen_tasks(spec, self.tasks)[: self.task_count]
         return [{**task, **dict(self.fixed)} for task in tasks]
@@ -110,7 +110,7 @@ def contender(run: Run, role: Role, method: str | None = None) -> Contender:
 def random_start(run: Run, role: Role) -> Contender:
     """The same network with fresh weights, of the run's seed; its rate is yet to be tuned."""
     agent = run.agent(role)
-    weights = agent.policy.init(derive_seed(run.config.seed, RANDOM_START))
+    weights = agent.policy.init(derive_seed(run.config.seed, Purpose.RANDOM_START))
     empty = agent.rates[:0]
     return Contender("random start", run.config.seed, role, run.duel, agent.policy, weights, empty, agent.loss)
 
@@ -125,7 +125,7 @@ def evaluate(player: Contender, protocol: Protocol) -> Result:
 
 def against(player: Contender, protocol: Protocol, opponents: Sequence[str]) -> npt.NDArray[np.float64]:
     """As ``evaluate``, against opponents of any kind by their names: returns [shots + 1, opponents, tasks, test episodes]."""
-    return _run(player, protocol, opponents, derive_seed(0, ADAPT), derive_seed(0, TEST))
+    return _run(player, protocol, opponents, derive_seed(0, Purpose.ADAPT), derive_seed(0, Purpose.TEST))
 
 
 def _run(
@@ -151,7 +151,7 @@ def tune_rate(player: Contender, protocol: Protocol, rates: Sequence[float] = RA
     scores = []
     for rate in rates:
         trial = player._replace(rates=torch.full((1,), rate))
-        returns = _run(trial, on, opponents, derive_seed(0, TUNE_ADAPT), derive_seed(0, TUNE_TEST))
+        returns = _run(trial, on, opponents, derive_seed(0, Purpose.TUNE_ADAPT), derive_seed(0, Purpose.TUNE_TEST))
         # A rate that blows up scores nothing.
         scores.append(float(np.nan_to_num(returns[1:].mean(), nan=-np.inf)))
     return player._replace(rates=torch.full((1,), rates[int(np.argmax(scores))]))
@@ -182,7 +182,7 @@ def evaluate_player(
     parts = []
     for i, opponent in enumerate(opponents):
         part = slice(i * per_opponent, (i + 1) * per_opponent)
-        seeds = torch.arange(part.start, part.stop) + derive_seed(0, TEST)
+        seeds = torch.arange(part.start, part.stop) + derive_seed(0, Purpose.TEST)
         pair = (player, load_player(duel, other(role), opponent))
         seated = pair if role == "protagonist" else pair[::-1]
         own = type(params)(*(column[part] for column in params))

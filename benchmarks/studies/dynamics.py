@@ -41,6 +41,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, Role, Task
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
@@ -58,7 +59,6 @@ EVERY = 5  # iterations between looks
 FIXED = {"permutation": 0.0}  # which action beats which stays as everybody knows it
 SLACK = 0.05  # points above what uniform players would have, within which a run is said to hold
 MOMENTA = (0.0, 0.9)
-START, TRAIN, PLAYS, TEST = range(140, 144)  # purposes of the seeds, apart from those of other protocols
 
 
 # The game
@@ -260,7 +260,7 @@ def uniform(tests: Sequence[Task]) -> float:
 
 def make(outer: str, momentum: float, seed: int, outer_lr: float, dtype: torch.dtype) -> Plain:
     """A learner of both players, each of which begins with a taste of its own."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, START))
+    generator = torch.Generator().manual_seed(derive_seed(seed, Purpose.DYNAMICS_START))
     start: Players = {role: POLICY.init(0, dtype) for role in ROLES}
     for weights in start.values():
         weights["layer0.bias"] += torch.randn(3, generator=generator, dtype=dtype)
@@ -275,11 +275,12 @@ def train(batch: str, outer: str, momentum: float, seed: int, iterations: int, o
     looks = []
     for done in range(iterations + 1):
         if done % EVERY == 0:
-            problem = BATCHES[batch](tests, derive_seed(seed, TEST))
+            problem = BATCHES[batch](tests, derive_seed(seed, Purpose.DYNAMICS_TEST))
             looks.append(exploitability(adapted(*learner.judged(), problem), table))
         if done < iterations:
-            sample = sample_tasks(SPEC, TASKS, "train", derive_seed(seed, TRAIN, done))
-            problem = BATCHES[batch]([{**task, **FIXED} for task in sample], derive_seed(seed, PLAYS, done))
+            sample = sample_tasks(SPEC, TASKS, "train", derive_seed(seed, Purpose.DYNAMICS_TRAIN, done))
+            plays = derive_seed(seed, Purpose.DYNAMICS_PLAYS, done)
+            problem = BATCHES[batch]([{**task, **FIXED} for task in sample], plays)
             learner.update(problem, 1.0 - 0.9 * done / iterations)  # as in training runs
     return torch.stack(looks)
 

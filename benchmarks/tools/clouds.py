@@ -24,6 +24,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import frozen_tasks, task_rows
 from metaduel.envs.forgery.distance import draw_real, energy_distance
@@ -34,7 +35,6 @@ from metaduel.meta.problems.duels import DuelProblem, Matches
 from metaduel.meta.runs.load import Run, load
 from metaduel.meta.runs.players import initial_weights
 
-ADAPT, TEST, REAL, AGAIN = range(120, 124)  # purposes of the seeds, apart from those of other protocols
 SHOWN = 4  # tasks in the picture
 
 
@@ -46,7 +46,7 @@ class Clouds(NamedTuple):
     distance: Tensor  # [shots + 1, tasks] energy distance to real samples, mean over judges
 
 
-def real_samples(tasks: int, n: int, purpose: int = REAL) -> Tensor:
+def real_samples(tasks: int, n: int, purpose: Purpose = Purpose.CLOUDS_REAL) -> Tensor:
     """Fresh samples of held-out distributions: [tasks, n, 2] m."""
     spec = find("Forgery")
     params = make_game(spec).params(frozen_tasks(spec, "held_out")[:tasks])
@@ -70,14 +70,15 @@ def clouds(run: Run, tasks: int, shots: int, episodes: int, test_episodes: int =
     rows = task_rows(spec, frozen_tasks(spec, "held_out")[:tasks], {})
     matches = Matches(rows.repeat(len(judges), 1), against_adversaries=[(judge, tasks) for judge in judges])
     query = DuelProblem(
-        run.duel, {"protagonist": agent.policy}, matches, test_episodes, derive_seed(0, TEST), agent.loss
+        run.duel, {"protagonist": agent.policy}, matches, test_episodes, derive_seed(0, Purpose.CLOUDS_TEST), agent.loss
     )
     made, apart = [], []
     for shot in range(shots + 1):
         # Adapting anew up to each shot gives the same weights on the way: the noise belongs to the shot.
         weights = adapt_and_test(
             run.duel, agent.policy, "protagonist", start, agent.rates, agent.loss, rows, judges, shots=shot,
-            episodes=episodes, test_episodes=1, adapt_seed=derive_seed(0, ADAPT), test_seed=derive_seed(0, TEST),
+            episodes=episodes, test_episodes=1,
+            adapt_seed=derive_seed(0, Purpose.CLOUDS_ADAPT), test_seed=derive_seed(0, Purpose.CLOUDS_TEST),
         ).weights  # fmt: skip
         action = query.collect({"protagonist": weights}, 0)["protagonist"].action
         points = EXTENT * agent.policy.clip(action).flatten(1, 2).view(len(judges), tasks, -1, 2)
@@ -97,7 +98,8 @@ def sheet(found: Sequence[Clouds], samples: int) -> Sheet:
         arrays += cells
         rows.append((method, *(cell(estimate(part, RNG_SEED)) for part in cells), *[""] * (shots - len(cells))))
     tasks = found[0].distance.shape[1]
-    floor = energy_distance(real_samples(tasks, samples), real_samples(tasks, samples, AGAIN)).double().numpy()[None]
+    real, again = (real_samples(tasks, samples, purpose) for purpose in (Purpose.CLOUDS_REAL, Purpose.CLOUDS_AGAIN))
+    floor = energy_distance(real, again).double().numpy()[None]
     rows.append(("another real sample", cell(estimate(floor, RNG_SEED)), *[""] * (shots - 1)))
     header = ("generator", *(f"shot {shot}" for shot in range(shots)))
     note = f"Held-out distributions and judges; {samples} samples, m. {cover_note(arrays)}"

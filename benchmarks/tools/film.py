@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from metaduel.benchmarks.core.few_shot import ADAPT, TEST
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import ROLES, Role, Task, other
 from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.players.names import load_player
@@ -53,7 +53,7 @@ def film_adaptation(
         result = adapt_and_test(
             run.duel, agent.policy, role, agent.weights, agent.rates, agent.loss, task_rows(spec, [task], {}), [rival],
             shots=shot, episodes=episodes, test_episodes=100,
-            adapt_seed=derive_seed(seed, ADAPT), test_seed=derive_seed(seed, TEST),
+            adapt_seed=derive_seed(seed, Purpose.ADAPT), test_seed=derive_seed(seed, Purpose.TEST),
         )  # fmt: skip
         stages.append(replace(agent, weights={name: value.squeeze(0) for name, value in result.weights.items()}))
         returns.append(float(result.returns[-1].mean()))
@@ -69,5 +69,5 @@ def _frames(
     for shot, agent in enumerate(stages):
         player = AgentPlayer(agent)
         pair = (player, rival) if role == ROLES[0] else (rival, player)
-        yield from film(run.duel, pair, task, screen, derive_seed(seed, TEST), 0, f"shot {shot}")
+        yield from film(run.duel, pair, task, screen, derive_seed(seed, Purpose.TEST), 0, f"shot {shot}")
     screen.close()

@@ -51,11 +51,11 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import ROLES, GameSpec, Role
 from metaduel.envs.players.names import load_player
 from metaduel.envs.players.scripted import scripted
 
-START = 204  # what a seed is for, apart from those of training, evaluation and populations
 EXPLORATION = (0.0, 0.01, 0.05)  # entropy bonuses, of which the best counts; players with a memory have the middle one
 LOOK_AHEAD = (0.0, 0.9)  # support discounts that the random start may choose from
 RATES = (0.1, 0.5, 2.0, 5.0, 20.0)  # and rates
@@ -244,12 +244,14 @@ def _random_start(spec: GameSpec, role: Role, budget: Budget, told: Told) -> lis
     tuned = []
     for discount in LOOK_AHEAD:
         loss = LossConfig(inner_discount=discount, inner_baseline=False, inner_clip=0.4)
-        start = policy.init(derive_seed(START, 0))
+        start = policy.init(derive_seed(Purpose.HEADROOM_START, 0))
         trial = Contender("", 0, role, duel, policy, start, torch.ones(1), loss)
         trial = few_shot.tune_rate(trial, quick, RATES, 20)
         tuned.append((few_shot.evaluate(trial, quick).returns[-1].mean(), trial))
     best = max(tuned, key=lambda pair: pair[0])[1]
-    starts = [best._replace(start=policy.init(derive_seed(START, seed))) for seed in range(budget.seeds)]
+    starts = [
+        best._replace(start=policy.init(derive_seed(Purpose.HEADROOM_START, seed))) for seed in range(budget.seeds)
+    ]
     returns = np.stack([few_shot.evaluate(one, panel).returns[-1].mean((0, 2)) for one in starts])
     return [Row("random start, tuned", "random start", returns)]
 

@@ -7,11 +7,10 @@ from torch import Tensor
 
 from metaduel.envs.core import noise as counter
 from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import GameSpec
 from metaduel.envs.repeated_matrix_game import ACTIONS, PERSONAS
-
-_PERSONA_SEED = 1_000_003
 
 
 def sample_personas(game: str | GameSpec, n: int, seed: int, kind: str, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -44,7 +43,8 @@ def sample_personas(game: str | GameSpec, n: int, seed: int, kind: str, dtype: t
     favourite, actions = PERSONAS[spec.name].index(kind), len(ACTIONS[spec.name])
     # A seed of their own, so that persona i has nothing to do with task i or episode i of the same seed.
     key = counter.episode_key(
-        torch.full((n,), counter.derive_seed(seed, favourite, _PERSONA_SEED), dtype=torch.int64), torch.arange(n)
+        torch.full((n,), counter.derive_seed(seed, favourite, Purpose.MATRIX_PERSONAS), dtype=torch.int64),
+        torch.arange(n),
     )
     u = counter.uniform(key, torch.zeros_like(key), counter.PICK, 1 + actions**2, torch.float64)
     return persona_rows(u, favourite, actions).to(dtype)

@@ -10,6 +10,7 @@ from metaduel.agents.policies.recurrent import RecurrentPolicy
 from metaduel.agents.policies.statistics import RunningStatistics
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import ROLES, Role, other
 from metaduel.meta.adaptation.few_shot import adapt_on
 from metaduel.meta.learners.maml import MAML
@@ -24,7 +25,6 @@ from metaduel.meta.problems.foreign import (
 )
 from metaduel.meta.runs.config import ForeignConfig
 from metaduel.meta.runs.players import Network, initial_weights, policy_of, running_statistics
-from metaduel.meta.runs.purposes import EPISODES, TASKS, VALIDATION_ADAPT, VALIDATION_TEST
 from metaduel.meta.runs.source import PlayedSource
 
 
@@ -69,7 +69,7 @@ class ForeignSource(PlayedSource):
         self._first = initial_weights(self.policies, config.seed)
         self._plain = make_policies(self._envs[0], config, network)  # of the untrained: their statistics stay none
         self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
-        self._validation = self._sample(self._validation_tasks, derive_seed(0, TASKS))
+        self._validation = self._sample(self._validation_tasks, derive_seed(0, Purpose.TASKS))
 
     def _sample(self, n: int, seed: int) -> list[Any]:
         if not self._has_tasks:
@@ -84,8 +84,8 @@ class ForeignSource(PlayedSource):
     def problem(self, iteration: int) -> ForeignProblem:
         """See ``PlayedSource``."""
         config = self.config
-        tasks = self._sample(self._tasks, derive_seed(config.seed, TASKS, iteration))
-        seed = derive_seed(config.seed, EPISODES, iteration)
+        tasks = self._sample(self._tasks, derive_seed(config.seed, Purpose.TASKS, iteration))
+        seed = derive_seed(config.seed, Purpose.EPISODES, iteration)
         return ForeignProblem(
             self._envs, tasks, self.policies, config.episodes_per_batch, seed, config.objective, config.horizon
         )
@@ -106,7 +106,7 @@ class ForeignSource(PlayedSource):
                     self._envs, self._validation, policies, config.episodes, derive_seed(0, purpose), config.objective,
                     config.horizon, opponents,
                 )
-                for purpose in (VALIDATION_ADAPT, VALIDATION_TEST)
+                for purpose in (Purpose.VALIDATION_ADAPT, Purpose.VALIDATION_TEST)
             )  # fmt: skip
             rates = learner.rates(role).detach()
             start = {name: value.detach() for name, value in learner.start[role].items()}

@@ -18,10 +18,10 @@ from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import Role, other
 from metaduel.meta.learners.methods import find_method
 from metaduel.meta.runs.config import RunConfig, TrainConfig
-from metaduel.meta.runs.purposes import INIT
 
 Network = Callable[[int, int], nn.Module]  # (size of observations, number of actions or of action dimensions): a module
 
@@ -80,4 +80,4 @@ def running_statistics(policies: Mapping[Role, Policy], config: RunConfig) -> di
 
 def initial_weights(policies: Mapping[Role, Policy], seed: int) -> dict[Role, Weights]:
     """The weights that a run with this seed begins with."""
-    return {role: policy.init(derive_seed(seed, INIT, i)) for i, (role, policy) in enumerate(policies.items())}
+    return {role: policy.init(derive_seed(seed, Purpose.INIT, i)) for i, (role, policy) in enumerate(policies.items())}

@@ -14,6 +14,7 @@ from metaduel.agents.policies.base import stack
 from metaduel.agents.runtime import configure
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import DataPurpose
 from metaduel.envs.core.spec import Role
 from metaduel.meta.adaptation.supervised import adapt
 from metaduel.meta.learners.maml import MAML, MAMLConfig
@@ -22,8 +23,6 @@ from metaduel.meta.problems.problem import Players
 from metaduel.meta.problems.supervised import Data, DataProblem, Tasks
 from metaduel.meta.runs.checkpoint import load_checkpoint, read_config
 from metaduel.meta.runs.trainer import BEST, Trainer
-
-TRAIN, INIT, VALIDATION = range(3)  # what a seed is for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +82,11 @@ class DataSource:
 
     def __init__(self, tasks: Tasks, config: DataConfig) -> None:
         self.tasks, self.config = tasks, config
-        self._validation = tasks.draw(config.validation_tasks, "validation", derive_seed(0, VALIDATION))
+        self._validation = tasks.draw(config.validation_tasks, "validation", derive_seed(0, DataPurpose.VALIDATION))
 
     def problem(self, iteration: int) -> DataProblem:
         """The batch of an iteration."""
-        seed = derive_seed(self.config.seed, TRAIN, iteration)
+        seed = derive_seed(self.config.seed, DataPurpose.TRAIN, iteration)
         return DataProblem(self.tasks, self.tasks.draw(self.config.tasks, "train", seed))
 
     def told(self, problem: DataProblem) -> dict[str, float]:
