@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import Carry, Policy, Weights
+from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.runtime import one_thread
-from metaduel.agents.trajectories import Trajectories
+from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.core import noise
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import Episode, Player, View

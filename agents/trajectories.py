@@ -1,13 +1,28 @@
-"""What a learner's experience looks like."""
+"""What a learner's experience looks like, and what it carries from step to step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import Carry
+
+class Carry(NamedTuple):
+    """What a policy carries from step to step and, where it lasts, from episode to episode; empty for feed-forward ones."""
+
+    memory: Tensor  # [N, M, units]
+    before: Tensor  # [N, M, k] what the next input holds beside the observation, such as the previous action and reward
+
+    def repeated(self, episodes: int) -> Carry:
+        """The same for ``episodes`` times as many episodes, those of a row next to each other."""
+        return Carry(*(part.repeat_interleave(episodes, 1) for part in self)) if episodes > 1 else self
+
+    def kept(self, where: Tensor, other: Carry) -> Carry:
+        """The carry where ``where`` [N, M] holds, ``other`` elsewhere."""
+        mask = where.unsqueeze(-1) > 0
+        return Carry(*(torch.where(mask, own, theirs) for own, theirs in zip(self, other, strict=True)))
 
 
 class Trajectories(NamedTuple):

@@ -118,12 +118,13 @@ def watch(
     names = ["you" if role == person else chosen[role] or spec.opponents[role]["train"][0] for role in ROLES]
 
     from metaduel.envs.core.duel import Duel
+    from metaduel.envs.core.game import make_game
     from metaduel.envs.players.names import load_player
     from metaduel.envs.render.film import film
     from metaduel.envs.render.human import Person
     from metaduel.envs.render.screen import Screen, write_video
 
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     screen = Screen(
         spec,
         "human" if person or window else "rgb_array",

@@ -124,6 +124,45 @@ def test_an_import_in_the_wrong_direction_is_noticed(tree):
     assert "metaduel.envs.core.errors -> metaduel.agents" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("importer", "imported", "contract"),
+    [
+        ("envs.core.errors", "envs.players.play", "envs: core <- players"),
+        ("envs.players.names", "envs.render.film", "envs: core <- players"),
+        ("envs.core.trees", "envs.sumo.game", "envs: nothing imports a family"),
+        ("envs.sumo.game", "envs.pursuit.game", "envs: nothing imports a family"),
+        ("agents.policies.base", "agents.rollout", "agents: "),
+        ("meta.problems.problem", "meta.learners.maml", "meta: "),
+        ("benchmarks.core.table", "benchmarks.tools.panel", "benchmarks: "),
+    ],
+)
+def test_a_wing_that_imports_what_stands_above_it_is_noticed(tree, importer, imported, contract):
+    with (tree / "metaduel" / importer.replace(".", "/")).with_suffix(".py").open("a") as file:
+        file.write(f"\n\ndef planted():\n    import metaduel.{imported}\n")
+    done = lint_imports(tree)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"metaduel.{importer} -> metaduel.{imported}" in done.stdout
+    broken = [line for line in done.stdout.splitlines() if " BROKEN" in line]
+    assert any(line.startswith(contract) for line in broken), broken
+
+
+def test_a_circle_is_noticed_even_if_it_is_there_for_the_types_alone(tree):
+    with (tree / "metaduel" / "envs" / "core" / "errors.py").open("a") as file:
+        file.write("\n\nif TYPE_CHECKING:\n    from metaduel.envs.core.spec import GameSpec\n")
+    done = lint_imports(tree)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "no circles, in any room or wing BROKEN" in done.stdout
+    assert "No cycles are allowed in metaduel.envs.core." in done.stdout
+
+
+@pytest.mark.parametrize("room", ["agents", "meta", "benchmarks"])
+def test_a_new_wing_must_say_where_it_stands(tree, room):
+    (tree / "metaduel" / room / "planted.py").write_text('"""Planted."""\n')
+    done = lint_imports(tree)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"metaduel.{room}.planted" in done.stdout
+
+
 def test_a_bare_import_of_a_room_is_noticed(tree):
     (tree / "planted.py").write_text('"""Planted."""\n\nfrom envs import spec\n\nprint(spec)\n')
     done = run(Path(sys.executable).parent / "ruff", "check", "--no-cache", "planted.py", cwd=tree)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
 from metaduel.agents.policies.distributions import Categorical, Distribution, Gaussian
+from metaduel.agents.trajectories import Carry
 from metaduel.envs.core import noise
 from metaduel.envs.core.errors import InvalidInputError
 
@@ -22,22 +22,6 @@ MIN_LOG_STD = -3.0  # a standard deviation of 0.05: keeps the score function fin
 MIN_STD = 1e-6  # an observation that varies less is a constant: shifted, not scaled
 FIXED = "fixed."  # weights of these names belong to a player and never adapt
 SHIFT, SCALE = f"{FIXED}shift", f"{FIXED}scale"  # [d] each: networks see (observation - shift) * scale
-
-
-class Carry(NamedTuple):
-    """What a policy carries from step to step and, where it lasts, from episode to episode; empty for feed-forward ones."""
-
-    memory: Tensor  # [N, M, units]
-    before: Tensor  # [N, M, k] what the next input holds beside the observation, such as the previous action and reward
-
-    def repeated(self, episodes: int) -> Carry:
-        """The same for ``episodes`` times as many episodes, those of a row next to each other."""
-        return Carry(*(part.repeat_interleave(episodes, 1) for part in self)) if episodes > 1 else self
-
-    def kept(self, where: Tensor, other: Carry) -> Carry:
-        """The carry where ``where`` [N, M] holds, ``other`` elsewhere."""
-        mask = where.unsqueeze(-1) > 0
-        return Carry(*(torch.where(mask, own, theirs) for own, theirs in zip(self, other, strict=True)))
 
 
 class Policy(ABC):

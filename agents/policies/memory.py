@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import SHIFT, Carry, Weights
+from metaduel.agents.policies.base import SHIFT, Weights
 from metaduel.agents.policies.recurrent import GRUPolicy, affine, joined
-from metaduel.agents.trajectories import Trajectories
+from metaduel.agents.trajectories import Carry, Trajectories
 
 
 class MemoryPolicy(GRUPolicy):

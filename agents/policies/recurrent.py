@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metaduel.agents.policies.base import ActionSpace, Carry, Policy, Weights
+from metaduel.agents.policies.base import ActionSpace, Policy, Weights
+from metaduel.agents.trajectories import Carry
 
 
 class _Joined(torch.autograd.Function):

@@ -19,13 +19,14 @@ from metaduel.agents.policies.base import stack
 from metaduel.agents.rollout import Learner
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core import few_shot
-from metaduel.benchmarks.core.few_shot import ADAPT, RATES, TEST, Contender, Protocol, Result
+from metaduel.benchmarks.core.few_shot import RATES, Contender, Protocol, Result
 from metaduel.benchmarks.core.progress import progress
 from metaduel.benchmarks.core.scratch import Scratch, from_scratch
 from metaduel.benchmarks.core.summary import AT_ADAPTED, AT_START, LEARNED, LEARNING, SCRATCH, key_shots, write_report
 from metaduel.benchmarks.core.table import COLUMNS, UNTRAINED, Array, Table, concatenate, from_returns
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES, GameSpec, Role, Split, other
 from metaduel.envs.core.tasks import check_split, task_rows
 from metaduel.meta.adaptation.inner import adapt
@@ -289,10 +290,12 @@ def both_adapt(run: Run, protocol: Protocol) -> list[Table]:
     spec, config, last = run.duel.spec, run.config, protocol.shots
     rows = task_rows(spec, protocol.task_list(spec), {})
     matches, policies = Matches(rows, duels=len(rows)), {role: run.agent(role).policy for role in ROLES}
-    support = DuelProblem(run.duel, policies, matches, protocol.episodes, derive_seed(0, ADAPT), config.objective)
+    support = DuelProblem(
+        run.duel, policies, matches, protocol.episodes, derive_seed(0, Purpose.ADAPT), config.objective
+    )
     mode = protocol.actions == "mode"
     query = DuelProblem(
-        run.duel, policies, matches, protocol.test_episodes, derive_seed(0, TEST), config.objective, mode
+        run.duel, policies, matches, protocol.test_episodes, derive_seed(0, Purpose.TEST), config.objective, mode
     )
     history = _adapt_at_once(support, run, last)
 

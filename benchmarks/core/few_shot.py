@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from metaduel.agents.adapter import Adapter, FixedPlayer
+from metaduel.agents.adapters.protocol import Adapter, FixedPlayer
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_whole
-from metaduel.envs.core.game import Player
+from metaduel.envs.core.game import Player, make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import GameSpec, Role, Split, Task, other
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
 from metaduel.envs.players.names import load_player, names
@@ -29,7 +30,6 @@ from metaduel.meta.adaptation.few_shot import adapt_and_test
 from metaduel.meta.runs.load import Run
 
 # Seeds of the protocol, apart from those of training (which start from the run's own seed).
-ADAPT, TEST, TUNE_ADAPT, TUNE_TEST, SEEN_TASKS, RANDOM_START = range(100, 106)
 RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -67,7 +67,7 @@ class Protocol:
     def task_list(self, spec: GameSpec) -> list[Task]:
         """The tasks, in order."""
         if self.tasks == "train":
-            tasks = sample_tasks(spec, self.task_count, "train", derive_seed(0, SEEN_TASKS))
+            tasks = sample_tasks(spec, self.task_count, "train", derive_seed(0, Purpose.SEEN_TASKS))
         else:
             tasks = frozen_tasks(spec, self.tasks)[: self.task_count]
         return [{**task, **dict(self.fixed)} for task in tasks]
@@ -105,7 +105,7 @@ def contender(run: Run, role: Role, method: str | None = None) -> Contender:
 def random_start(run: Run, role: Role) -> Contender:
     """The same network with fresh weights, of the run's seed; its rate is yet to be tuned."""
     agent = run.agent(role)
-    weights = agent.policy.init(derive_seed(run.config.seed, RANDOM_START))
+    weights = agent.policy.init(derive_seed(run.config.seed, Purpose.RANDOM_START))
     fresh = replace(agent, weights=weights, rates=agent.rates[:0])
     return Contender("random start", run.config.seed, role, run.duel, fresh.adapter)
 
@@ -120,7 +120,7 @@ def evaluate(player: Contender, protocol: Protocol) -> Result:
 
 def against(player: Contender, protocol: Protocol, opponents: Sequence[str]) -> npt.NDArray[np.float64]:
     """As ``evaluate``, against opponents of any kind by their names: returns [shots + 1, opponents, tasks, test episodes]."""
-    return _run(player, protocol, opponents, derive_seed(0, ADAPT), derive_seed(0, TEST))
+    return _run(player, protocol, opponents, derive_seed(0, Purpose.ADAPT), derive_seed(0, Purpose.TEST))
 
 
 def _run(
@@ -146,7 +146,10 @@ def tune_rate(player: Contender, protocol: Protocol, rates: Sequence[float] = RA
     on = replace(protocol, tasks="validation", opponents="train", task_count=min(tasks, protocol.task_count))
     opponents = names(player.duel.spec, other(player.role), "train")
     trials = [with_rate(player, rate) for rate in rates]
-    found = [_run(one, on, opponents, derive_seed(0, TUNE_ADAPT), derive_seed(0, TUNE_TEST)) for one in trials]
+    found = [
+        _run(one, on, opponents, derive_seed(0, Purpose.TUNE_ADAPT), derive_seed(0, Purpose.TUNE_TEST))
+        for one in trials
+    ]
     # A rate that blows up scores nothing.
     scores = [float(np.nan_to_num(returns[1:].mean(), nan=-np.inf)) for returns in found]
     return trials[int(np.argmax(scores))]
@@ -189,4 +192,4 @@ def evaluate_player(
     spec: GameSpec, role: Role, protocol: Protocol, method: str, player: Player, horizon: int | None = None
 ) -> Result:
     """Any player that does not adapt, as it is, under the name ``method``: the same returns at every shot."""
-    return evaluate(Contender(method, -1, role, Duel(spec.make_game(), horizon), FixedPlayer(player)), protocol)
+    return evaluate(Contender(method, -1, role, Duel(make_game(spec), horizon), FixedPlayer(player)), protocol)

@@ -24,11 +24,12 @@ import numpy.typing as npt
 import torch
 
 from metaduel.agents.sb3 import MlpPlayer
-from metaduel.benchmarks.core.few_shot import TEST, Protocol
+from metaduel.benchmarks.core.few_shot import Protocol
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.envs.core.game import Player
+from metaduel.envs.core.game import Player, make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, Task, other
 from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.players.names import load_player, names
@@ -36,8 +37,6 @@ from metaduel.envs.players.play import play
 
 if TYPE_CHECKING:
     from stable_baselines3 import PPO
-
-LEARN = 106  # what a seed is for, after those of ``few_shot``
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def from_scratch(
     Returns:
         The opponents' names, and returns [shots + 1, opponents, tasks, test episodes].
     """
-    duel = Duel(spec.make_game(), horizon)
+    duel = Duel(make_game(spec), horizon)
     tasks = protocol.task_list(spec)[: part.tasks]
     opponents = names(spec, other(role), protocol.opponents)[: part.opponents]
     returns = np.empty((protocol.shots + 1, len(opponents), len(tasks), protocol.test_episodes))
@@ -83,12 +82,12 @@ def from_scratch(
         for j, task in enumerate(tasks):
             row = i * protocol.task_count + j  # of the panel
             with generators_kept():
-                model = make_ppo(duel, role, opponent, task, protocol.episodes, derive_seed(seed, LEARN, row))
+                model = make_ppo(duel, role, opponent, task, protocol.episodes, derive_seed(seed, Purpose.SCRATCH, row))
                 for shot in range(protocol.shots + 1):
                     if shot:
                         model.learn(protocol.episodes * duel.horizon, reset_num_timesteps=shot == 1)
                     player = MlpPlayer(model.policy, sample=protocol.actions == "sampled")
-                    seen = derive_seed(0, TEST) + row * protocol.test_episodes
+                    seen = derive_seed(0, Purpose.TEST) + row * protocol.test_episodes
                     returns[shot, i, j] = seat_returns(
                         duel, role, player, load_player(duel, other(role), opponent), task, protocol.test_episodes, seen
                     )

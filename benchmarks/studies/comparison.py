@@ -38,6 +38,7 @@ from metaduel.benchmarks.tools.exploitability import Exploitation
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, Role, other
 from metaduel.meta.adaptation.adapters import adapter_of
@@ -216,7 +217,7 @@ class Comparison(Suite):
         duel, tables = make_duel(config), []
         for role in ROLES:
             policy = make_policy(config, duel, role)
-            start = policy.init(derive_seed(seed, few_shot.RANDOM_START))
+            start = policy.init(derive_seed(seed, Purpose.RANDOM_START))
             adapter = adapter_of(role, policy, start, torch.zeros(0), config.objective)
             player = Contender(RANDOM, seed, role, duel, adapter)
             tables.append(self._test(self._tuned(player, folder)))

@@ -36,11 +36,13 @@ from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core.metrics import estimate
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, number, rendered
-from metaduel.benchmarks.studies.enumerated import Listing
+from metaduel.benchmarks.tools.enumerated import Listing
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, Role, Task
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
@@ -59,7 +61,6 @@ EVERY = 5  # iterations between looks
 FIXED = {"permutation": 0.0}  # which action beats which stays as everybody knows it
 SLACK = 0.05  # points above what uniform players would have, within which a run is said to hold
 MOMENTA = (0.0, 0.9)
-START, TRAIN, PLAYS, TEST = range(140, 144)  # purposes of the seeds, apart from those of other protocols
 
 
 # The game
@@ -106,7 +107,7 @@ def first_play(weights: Weights) -> Tensor:
 
 def payoffs(tasks: Sequence[Task]) -> Tensor:
     """[N, 3, 3, 2] points of (protagonist, adversary), float64."""
-    values: Tensor = SPEC.make_game().params(list(tasks), torch.float64).payoffs
+    values: Tensor = make_game(SPEC).params(list(tasks), torch.float64).payoffs
     return values
 
 
@@ -119,7 +120,7 @@ def sampled(tasks: Sequence[Task], seed: int) -> Problem:
     """A batch whose gradients come from ``EPISODES`` plays of each task; the query has a baseline, the mean."""
     loss = LossConfig("dice", inner_baseline=False, normalise=False)
     matches = Matches(task_rows(SPEC, tasks, {}), duels=len(tasks))
-    return DuelProblem(Duel(SPEC.make_game(), 1), dict.fromkeys(ROLES, POLICY), matches, EPISODES, seed, loss)
+    return DuelProblem(Duel(make_game(SPEC), 1), dict.fromkeys(ROLES, POLICY), matches, EPISODES, seed, loss)
 
 
 BATCHES = {"exact": exact, "sampled": sampled}  # gradients
@@ -260,7 +261,7 @@ def uniform(tests: Sequence[Task]) -> float:
 
 def make(outer: str, momentum: float, seed: int, outer_lr: float, dtype: torch.dtype) -> Plain:
     """A learner of both players, each of which begins with a taste of its own."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, START))
+    generator = torch.Generator().manual_seed(derive_seed(seed, Purpose.DYNAMICS_START))
     start: Players = {role: POLICY.init(0, dtype) for role in ROLES}
     for weights in start.values():
         weights["layer0.bias"] += torch.randn(3, generator=generator, dtype=dtype)
@@ -275,11 +276,12 @@ def train(batch: str, outer: str, momentum: float, seed: int, iterations: int, o
     looks = []
     for done in range(iterations + 1):
         if done % EVERY == 0:
-            problem = BATCHES[batch](tests, derive_seed(seed, TEST))
+            problem = BATCHES[batch](tests, derive_seed(seed, Purpose.DYNAMICS_TEST))
             looks.append(exploitability(adapted(*learner.judged(), problem), table))
         if done < iterations:
-            sample = sample_tasks(SPEC, TASKS, "train", derive_seed(seed, TRAIN, done))
-            problem = BATCHES[batch]([{**task, **FIXED} for task in sample], derive_seed(seed, PLAYS, done))
+            sample = sample_tasks(SPEC, TASKS, "train", derive_seed(seed, Purpose.DYNAMICS_TRAIN, done))
+            plays = derive_seed(seed, Purpose.DYNAMICS_PLAYS, done)
+            problem = BATCHES[batch]([{**task, **FIXED} for task in sample], plays)
             learner.update(problem, 1.0 - 0.9 * done / iterations)  # as in training runs
     return torch.stack(looks)
 

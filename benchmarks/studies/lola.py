@@ -33,7 +33,9 @@ from metaduel.benchmarks.core.table import Table
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.envs.core.tasks import task_rows
@@ -47,7 +49,6 @@ from metaduel.meta.problems.problem import Players
 
 SPEC = find("IteratedPrisonersDilemma")
 TASK = {"reward": -1.0, "sucker": -3.0, "temptation": 0.0, "punishment": -2.0}  # LOLA's payoffs, points
-START, EPOCH = 150, 151  # purposes of the seeds, apart from those of other protocols
 VALIDATION = "validation"  # task split of the runs that inner rates are chosen by; the others are held_out
 
 # Mean return per step of (player 1, player 2) after 200 epochs, five runs, recomputed from the authors' result files.
@@ -258,14 +259,14 @@ def learn(suite: Lola, count: int, rate: float) -> Array:
         Expected returns [looks, runs, 2] of both players at the start and after every ``every`` epochs, in points.
     """
     runs = suite.seeds + suite.validation_seeds
-    duel, rows = Duel(SPEC.make_game()), task_rows(SPEC, [TASK] * runs, {})
+    duel, rows = Duel(make_game(SPEC)), task_rows(SPEC, [TASK] * runs, {})
     policies = {role: TabularPolicy(duel.game.states, duel.game.states, duel.action_space(role)) for role in ROLES}
     loss = LossConfig("dice", suite.discount, suite.discount, normalise=False, exact_discount=True)
     learner = make(suite, count, rate, duel.horizon)
     payoffs = duel.game.params([TASK], torch.float64).payoffs
     looks = [expected(learner.start, payoffs, duel.horizon)]
     for epoch in range(suite.epochs):
-        seed = derive_seed(EPOCH, epoch)
+        seed = derive_seed(Purpose.LOLA_EPOCH, epoch)
         learner.update(DuelProblem(duel, policies, Matches(rows, duels=runs), suite.episodes, seed, loss))
         if (epoch + 1) % suite.every == 0:
             looks.append(expected(learner.start, payoffs, duel.horizon))
@@ -274,7 +275,7 @@ def learn(suite: Lola, count: int, rate: float) -> Array:
 
 def make(suite: Lola, count: int, rate: float, horizon: int) -> MAML:
     """The learner of all runs."""
-    generator = torch.Generator().manual_seed(START)
+    generator = torch.Generator().manual_seed(Purpose.LOLA_START)
     runs = suite.seeds + suite.validation_seeds
     start: Players = {}
     for role in ROLES:

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from metaduel.benchmarks.core.metrics import Array
 from metaduel.envs.core.errors import InvalidInputError, check_whole
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import GameSpec
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
 from metaduel.meta.runs.config import TrainConfig
-
-START, TRAIN = 164, 165  # what a seed is for, after those of ``peers``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +58,15 @@ def best(ascent: Ascent, spec: GameSpec, config: TrainConfig, shots: int, valida
     Returns:
         Expected undiscounted returns [shots + 1, P] over the game's horizon, in points.
     """
-    game, discount = spec.make_game(), config.loss.discount
+    game, discount = make_game(spec), config.loss.discount
     payoffs = game.params([config.fixed], torch.float64).payoffs
-    generator = torch.Generator().manual_seed(START)
+    generator = torch.Generator().manual_seed(Purpose.OPTIMUM_START)
     states, actions = validation.shape[1:]
     start = torch.randn(ascent.starts, states, actions, generator=generator, dtype=torch.float64).requires_grad_()
     log_rates = (torch.randn(ascent.starts, shots, generator=generator, dtype=torch.float64) - 1.0).requires_grad_()
     optimiser = torch.optim.Adam([start, log_rates], lr=ascent.lr)
     for iteration in range(ascent.iterations):
-        drawn = game.personas(ascent.personas, derive_seed(TRAIN, iteration))
+        drawn = game.personas(ascent.personas, derive_seed(Purpose.OPTIMUM_TRAIN, iteration))
         assert drawn is not None
         pairs = unrolled(start, log_rates.exp(), drawn.log(), payoffs, discount, shots, True)
         value = torch.stack([memory_one_values(*pair, payoffs, discount)[..., 0] for pair in pairs[1:]])

@@ -41,6 +41,7 @@ from metaduel.benchmarks.studies.remembering import Memory
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, Split
 from metaduel.envs.core.tasks import task_rows
@@ -57,7 +58,6 @@ from metaduel.meta.runs.train import train
 OWN: Role = ROLES[0]  # the player's seat
 PEER: Role = ROLES[1]  # the persona's
 OPTIMUM = "exact optimum"
-MEET, IMAGINE, DRAW = range(160, 163)  # purposes of the seeds, apart from those of other protocols
 SURE = 30.0  # logit of what a static player always does
 
 
@@ -265,8 +265,8 @@ class Peers(Suite):
         spec, own, config = find(game), self.games[game], self._untrained(game)
         them = personas(config, make_policy(config, make_duel(config), OWN))
         validation, tests = (
-            them.sample(own.validation_personas, "validation", DRAW).weights["table"],
-            them.sample(own.personas, "held_out", DRAW).weights["table"],
+            them.sample(own.validation_personas, "validation", Purpose.PEERS_DRAW).weights["table"],
+            them.sample(own.personas, "held_out", Purpose.PEERS_DRAW).weights["table"],
         )
         returns = optimum.best(self.optimum, spec, config, self.shots, validation, tests)
         return rows(returns, spec, OPTIMUM, UNTRAINED)
@@ -393,9 +393,9 @@ def meet(suite: Peers, config: TrainConfig, policy: Policy, split: Split, count:
     losses: Mapping[Role, LossConfig] = {OWN: config.objective.of(OWN), PEER: them.loss}
     problem, imagined = (
         DuelProblem(duel, policies, Matches(rows, duels=count), suite.episodes, derive_seed(purpose, count), losses)
-        for purpose in (MEET, IMAGINE)
+        for purpose in (Purpose.PEERS_MEET, Purpose.PEERS_IMAGINE)
     )
-    return Meeting(problem, imagined, them.sample(count, split, DRAW))
+    return Meeting(problem, imagined, them.sample(count, split, Purpose.PEERS_DRAW))
 
 
 def play(meeting: Meeting, start: Weights, rule: Rule, shots: int) -> Array:

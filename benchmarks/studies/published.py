@@ -39,6 +39,7 @@ from metaduel.benchmarks.core.table import Table, from_returns
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.navigation.cases import published_tasks
@@ -54,7 +55,6 @@ PUBLISHED = {
     "random": (-82.66, -57.96, -53.84, -46.81),
 }
 TRAJECTORIES, SHOTS = 40, 3
-ADAPT, TEST = 110, 111  # purposes of the seeds, apart from those of other protocols
 
 
 def returns(folder: Path) -> Array:
@@ -70,7 +70,8 @@ def returns(folder: Path) -> Array:
             run.duel, agent.adapter, "protagonist", task_rows(run.duel.spec, published_tasks(), {}),
             [load_player(run.duel, "adversary", "idle")],
             shots=SHOTS, episodes=TRAJECTORIES, test_episodes=TRAJECTORIES,
-            adapt_seed=derive_seed(run.config.seed, ADAPT), test_seed=derive_seed(run.config.seed, TEST),
+            adapt_seed=derive_seed(run.config.seed, Purpose.NAVIGATION_ADAPT),
+            test_seed=derive_seed(run.config.seed, Purpose.NAVIGATION_TEST),
         )
         .returns[:, 0]
         .mean(-1)

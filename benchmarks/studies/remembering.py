@@ -14,11 +14,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from metaduel.agents.policies.base import Carry, Policy, Weights
+from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.policies.memory import MemoryPolicy
-from metaduel.agents.trajectories import Trajectories
+from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.core.errors import check_whole
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.envs.core.tasks import task_rows
 from metaduel.meta.adaptation.inner import adapt_step, constants, leaves
@@ -32,7 +33,6 @@ from metaduel.meta.runs.players import initial_weights, make_duel, make_policy
 
 OWN: Role = ROLES[0]  # the player's seat
 PEER: Role = ROLES[1]  # the persona's
-TRAIN = 163  # what a seed is for, after those of ``peers``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def learn(memory: Memory, config: TrainConfig, them: Personas) -> tuple[Policy, 
     for iteration in range(memory.iterations):
         problem = DuelProblem(
             duel, {OWN: policy, PEER: them.policy}, Matches(rows, duels=memory.personas), memory.lines,
-            derive_seed(config.seed, TRAIN, iteration), config.objective,
+            derive_seed(config.seed, Purpose.REMEMBERING_TRAIN, iteration), config.objective,
         )  # fmt: skip
         persona = them.sample(memory.personas, "train", config.seed, iteration)
         weights = {name: value.detach().unsqueeze(0) for name, value in learner.start[OWN].items()}

@@ -30,8 +30,9 @@ from metaduel.benchmarks.core.table import Table, concatenate, from_returns
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.core.files import write_atomic
-from metaduel.envs.core.game import Player, View
+from metaduel.envs.core.game import Player, View, make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import GameSpec, Role, Task
 from metaduel.envs.core.tasks import task_rows
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 METHODS = ("PPO", "RARL")
 ADVERSARIES = ("none", "random", "learnt")
-LEARN, TEST = 170, 171  # purposes of the seeds, apart from those of other protocols
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Robustness(Suite):
                 spec, "adversary", MlpPlayer(protagonist.policy, sample=True), own, self.environments, seed + 50
             )
             adversary.learn(own.steps)
-        duel = Duel(spec.make_game())
+        duel = Duel(make_game(spec))
         others: dict[str, Player] = {
             "none": load_player(duel, "adversary", "idle"),
             "random": Even(int(np.prod(duel.action_space("adversary").shape or ()))),
@@ -266,7 +266,7 @@ def default_task(spec: GameSpec, own: Varied) -> dict[str, float]:
 
 def model(spec: GameSpec, seat: Role, other: Player | str, own: Varied, environments: int, seed: int) -> PPO:
     """An untrained PPO in a seat."""
-    reduced = derive_seed(seed, LEARN) % 2**31
+    reduced = derive_seed(seed, Purpose.ROBUSTNESS_LEARN) % 2**31
     return untrained_ppo(spec, seat, other, default_task(spec, own), environments, reduced, **own.ppo)
 
 
@@ -297,7 +297,7 @@ def learn(spec: GameSpec, method: str, own: Varied, environments: int, seed: int
 def test(duel: Duel, protagonist: Player, adversary: Player, tasks: list[Task], episodes: int) -> Array:
     """Mean returns [tasks] of the protagonist; the same noise for everybody."""
     rows = task_rows(duel.spec, tasks, {}).repeat_interleave(episodes, 0)
-    seeds = torch.arange(len(rows)) + derive_seed(0, TEST)
+    seeds = torch.arange(len(rows)) + derive_seed(0, Purpose.ROBUSTNESS_TEST)
     played = play(duel, (protagonist, adversary), duel.game.params_from_rows(rows), seeds, torch.zeros_like(seeds))
     found: Array = played.returns[:, 0].double().view(len(tasks), episodes).mean(1).numpy().round(6)
     return found

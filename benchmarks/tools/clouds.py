@@ -18,14 +18,16 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from metaduel.agents.adapter import adaptation
-from metaduel.agents.arena import GameArena
+from metaduel.agents.adapters.arena import GameArena
+from metaduel.agents.adapters.protocol import adaptation
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core.metrics import estimate
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import frozen_tasks, task_rows
 from metaduel.envs.forgery.distance import draw_real, energy_distance
@@ -34,7 +36,6 @@ from metaduel.envs.players.names import load_player, names
 from metaduel.meta.runs.load import Run, load
 from metaduel.meta.runs.players import initial_weights
 
-ADAPT, TEST, REAL, AGAIN = range(120, 124)  # purposes of the seeds, apart from those of other protocols
 SHOWN = 4  # tasks in the picture
 
 
@@ -46,10 +47,10 @@ class Clouds(NamedTuple):
     distance: Tensor  # [shots + 1, tasks] energy distance to real samples, mean over judges
 
 
-def real_samples(tasks: int, n: int, purpose: int = REAL) -> Tensor:
+def real_samples(tasks: int, n: int, purpose: Purpose = Purpose.CLOUDS_REAL) -> Tensor:
     """Fresh samples of held-out distributions: [tasks, n, 2] m."""
     spec = find("Forgery")
-    params = spec.make_game().params(frozen_tasks(spec, "held_out")[:tasks])
+    params = make_game(spec).params(frozen_tasks(spec, "held_out")[:tasks])
     return draw_real(params, n, torch.arange(tasks) + derive_seed(0, purpose))
 
 
@@ -71,7 +72,7 @@ def clouds(run: Run, tasks: int, shots: int, episodes: int, test_episodes: int =
     rows = task_rows(spec, frozen_tasks(spec, "held_out")[:tasks], {})
     arena, test = (
         GameArena(run.duel, "protagonist", rows, judges, count, derive_seed(0, purpose))
-        for count, purpose in ((max(episodes, 1), ADAPT), (test_episodes, TEST))
+        for count, purpose in ((max(episodes, 1), Purpose.CLOUDS_ADAPT), (test_episodes, Purpose.CLOUDS_TEST))
     )
     made, apart = [], []
     for player in adaptation(agent.adapter, arena, shots):
@@ -93,7 +94,8 @@ def sheet(found: Sequence[Clouds], samples: int) -> Sheet:
         arrays += cells
         rows.append((method, *(cell(estimate(part, RNG_SEED)) for part in cells), *[""] * (shots - len(cells))))
     tasks = found[0].distance.shape[1]
-    floor = energy_distance(real_samples(tasks, samples), real_samples(tasks, samples, AGAIN)).double().numpy()[None]
+    real, again = (real_samples(tasks, samples, purpose) for purpose in (Purpose.CLOUDS_REAL, Purpose.CLOUDS_AGAIN))
+    floor = energy_distance(real, again).double().numpy()[None]
     rows.append(("another real sample", cell(estimate(floor, RNG_SEED)), *[""] * (shots - 1)))
     header = ("generator", *(f"shot {shot}" for shot in range(shots)))
     note = f"Held-out distributions and judges; {samples} samples, m. {cover_note(arrays)}"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import cast
 
 from metaduel.agents.rollout import Learner
-from metaduel.benchmarks.core.few_shot import ADAPT, TEST
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import ROLES, Role, Task, other
 from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.players.names import load_player
@@ -50,7 +50,7 @@ def film_adaptation(
     rival = load_player(run.duel, other(role), opponent)
     result = adapt_and_test(
         run.duel, agent.adapter, role, task_rows(spec, [task], {}), [rival], shots=shots, episodes=episodes,
-        test_episodes=100, adapt_seed=derive_seed(seed, ADAPT), test_seed=derive_seed(seed, TEST),
+        test_episodes=100, adapt_seed=derive_seed(seed, Purpose.ADAPT), test_seed=derive_seed(seed, Purpose.TEST),
     )  # fmt: skip
     stages = [agent.after(cast(Learner, player)) for player in result.players]
     returns = result.returns.mean((1, 2, 3)).tolist()
@@ -66,5 +66,5 @@ def _frames(
     for shot, agent in enumerate(stages):
         player = AgentPlayer(agent)
         pair = (player, rival) if role == ROLES[0] else (rival, player)
-        yield from film(run.duel, pair, task, screen, derive_seed(seed, TEST), 0, f"shot {shot}")
+        yield from film(run.duel, pair, task, screen, derive_seed(seed, Purpose.TEST), 0, f"shot {shot}")
     screen.close()

@@ -49,14 +49,14 @@ from metaduel.benchmarks.tools.population import BIAS, GAIN, Budget, Population,
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
-from metaduel.envs.core.game import View
+from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import ROLES, GameSpec, Role
 from metaduel.envs.players.names import load_player
 from metaduel.envs.players.scripted import scripted
 from metaduel.meta.adaptation.adapters import GradientAdapter
 
-START = 204  # what a seed is for, apart from those of training, evaluation and populations
 EXPLORATION = (0.0, 0.01, 0.05)  # entropy bonuses, of which the best counts; players with a memory have the middle one
 LOOK_AHEAD = (0.0, 0.9)  # support discounts that the random start may choose from
 RATES = (0.1, 0.5, 2.0, 5.0, 20.0)  # and rates
@@ -196,7 +196,7 @@ def _trained(
     kind: str, make_policy: Callable[..., Policy], sees: bool, bonuses: Sequence[float], taught: bool = False
 ) -> Callable[[GameSpec, Role, Budget, Told], list[Row]]:
     def make(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
-        duel = Duel(spec.make_game(), informed=(role,) if sees else ())
+        duel = Duel(make_game(spec), informed=(role,) if sees else ())
         size, actions = duel.observation_space(role).shape[0], duel.action_space(role)
         policy = make_policy(size, actions, initial_log_std=INITIAL_LOG_STD, mask=duel.game.mask)
         teacher, by = None, ""
@@ -236,7 +236,7 @@ def _untrained(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[R
 
 def _random_start(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
     """Untrained networks after fine-tuning, with the rate and look-ahead that suit them best."""
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     size, actions, mask = duel.observation_space(role).shape[0], duel.action_space(role), duel.game.mask
     policy = MLPPolicy(size, actions, initial_log_std=INITIAL_LOG_STD, mask=mask)
     panel = Protocol("validation", "train", budget.shots, budget.episodes_per_shot, budget.test_episodes)
@@ -244,13 +244,13 @@ def _random_start(spec: GameSpec, role: Role, budget: Budget, told: Told) -> lis
     tuned = []
     for discount in LOOK_AHEAD:
         loss = LossConfig(inner_discount=discount, inner_baseline=False, inner_clip=0.4)
-        start = policy.init(derive_seed(START, 0))
+        start = policy.init(derive_seed(Purpose.HEADROOM_START, 0))
         trial = Contender("", 0, role, duel, GradientAdapter(role, policy, start, torch.ones(1), loss))
         trial = few_shot.tune_rate(trial, quick, RATES, 20)
         tuned.append((few_shot.evaluate(trial, quick).returns[-1].mean(), trial))
     best = max(tuned, key=lambda pair: pair[0])[1]
     starts = [
-        best._replace(adapter=replace(best.adapter, weights=policy.init(derive_seed(START, seed))))  # type: ignore[type-var]
+        best._replace(adapter=replace(best.adapter, weights=policy.init(derive_seed(Purpose.HEADROOM_START, seed))))  # type: ignore[type-var]
         for seed in range(budget.seeds)
     ]
     returns = np.stack([few_shot.evaluate(one, panel).returns[-1].mean((0, 2)) for one in starts])

@@ -21,15 +21,15 @@ from openskill.models import PlackettLuce
 from torch import Tensor
 
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.game import Player, View
+from metaduel.envs.core.game import Player, View, make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, other
 from metaduel.envs.core.tasks import frozen_tasks, task_rows
 from metaduel.envs.players.names import names
 from metaduel.envs.players.play import play, steps
 from metaduel.envs.players.scripted import Scripted, scripted
 
-MATCHES, ORDER = range(300, 302)  # what a seed is for
 TASKS, EPISODES = 30, 3
 
 
@@ -53,9 +53,9 @@ def panel(spec: GameSpec, tasks: int = TASKS, episodes: int = EPISODES) -> dict[
         Per role ``ratings`` (name to ``mu``, ``sigma``, ``mean``, strongest first) and ``nearest`` (held-out name to the nearest
         training player's ``name`` and ``disagreement``).
     """
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     rows = task_rows(spec, frozen_tasks(spec, "validation")[:tasks], {}).repeat_interleave(episodes, 0)
-    params, seeds = duel.game.params_from_rows(rows), torch.arange(len(rows)) + derive_seed(0, MATCHES)
+    params, seeds = duel.game.params_from_rows(rows), torch.arange(len(rows)) + derive_seed(0, Purpose.PANEL_MATCHES)
     first, second = (scripted(spec, role) for role in ROLES)
     returns = np.empty((2, len(first), len(second), len(rows)))
     for i, protagonist in enumerate(first.values()):
@@ -77,7 +77,7 @@ def ratings(returns: npt.NDArray[np.float64], players: list[str]) -> dict[str, R
     """Rate players by their returns [players, matches]: in each match they are ranked; equal returns tie. Strongest first."""
     model = PlackettLuce()
     held = [[model.rating(name=name)] for name in players]
-    for match in np.random.default_rng(ORDER).permutation(returns.shape[1]):
+    for match in np.random.default_rng(Purpose.PANEL_ORDER).permutation(returns.shape[1]):
         # Rounded, so that the last bits of equal outcomes don't decide.
         held = model.rate(held, scores=returns[:, match].round(4).tolist())
     rated = {

@@ -31,12 +31,11 @@ from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import ROLES, Role, other
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
 from metaduel.envs.players.names import load_player, names
 
-INIT, POOL, TRAIN, TEST = range(200, 204)  # what a seed is for, apart from those of training and evaluation
-CRITIC = 205
 GAIN, BIAS = 1.5, 0.5  # of the feed-forward networks' starts, see ``MLPPolicy``
 DISCOUNT = 0.99
 GAE_LAMBDA = 0.95  # below 1: most of the outcome's noise is the other player's doing
@@ -122,12 +121,12 @@ class Population:
         self.teacher = teacher
         self.size = len(bonuses) * budget.seeds
         seeds = list(range(budget.seeds)) * len(bonuses)
-        self.weights = _stacked([policy.init(derive_seed(INIT, seed)) for seed in seeds])
+        self.weights = _stacked([policy.init(derive_seed(Purpose.POPULATION_INIT, seed)) for seed in seeds])
         self.memory = any(policy.carried)
         width = policy.input_size
         # The mean of a Gaussian that nobody draws from: the value, given what the policy is given and the time.
         self.critic = MLPPolicy(width + 1, spaces.Box(-np.inf, np.inf, (1,)), gain=GAIN, bias=BIAS)
-        self.judges = _stacked([self.critic.init(derive_seed(CRITIC, seed)) for seed in seeds])
+        self.judges = _stacked([self.critic.init(derive_seed(Purpose.POPULATION_CRITIC, seed)) for seed in seeds])
         self.centre, self.scale = torch.zeros(self.size, 1, 1), torch.ones(self.size, 1, 1)  # of returns
         self.statistics, self.critic_statistics = (
             RunningStatistics(policy.observation_size),
@@ -139,7 +138,9 @@ class Population:
 
     def train(self, told: Told) -> tuple[Tensor, Tensor]:
         """Returns on the panel after three quarters of the training and at its end: [bonuses, seeds, tasks] each."""
-        pool = task_rows(self.duel.spec, sample_tasks(self.duel.spec, _POOL, "train", derive_seed(POOL)), {})
+        pool = task_rows(
+            self.duel.spec, sample_tasks(self.duel.spec, _POOL, "train", derive_seed(Purpose.POPULATION_POOL)), {}
+        )
         optimiser = torch.optim.Adam([{"params": list(adapting(w).values())} for w in (self.weights, self.judges)])
         total, rates = self.budget.iterations, (self.budget.learning_rate, self.budget.critic_rate)
         taught = 0 if self.teacher is None else math.ceil(LESSONS * total)
@@ -159,7 +160,8 @@ class Population:
                 optimiser.param_groups[0]["lr"] = 0.0
             lesson = iteration < taught
             data = self._play(pool, iteration, self.teacher if lesson else None)
-            self._improve(data, optimiser, torch.Generator().manual_seed(derive_seed(TRAIN, iteration)), lesson)
+            generator = torch.Generator().manual_seed(derive_seed(Purpose.POPULATION_TRAIN, iteration))
+            self._improve(data, optimiser, generator, lesson)
             self._look(data)
         assert before is not None
         shape = len(self.bonuses), self.budget.seeds, -1
@@ -187,7 +189,7 @@ class Population:
         met = list(dict.fromkeys((iteration % count, (iteration + 1) % count)))
         full = math.ceil(self.budget.steps / self.duel.horizon / len(met))
         episodes = min(math.ceil(self.budget.steps / self.length / len(met)), _CROWD * full)
-        seed = derive_seed(TRAIN, iteration)
+        seed = derive_seed(Purpose.POPULATION_TRAIN, iteration)
         n = len(met) * self.size
         pick = torch.randint(len(pool), (n * episodes,), generator=torch.Generator().manual_seed(seed))
         seeds = torch.arange(n * episodes) + seed
@@ -275,7 +277,7 @@ class Population:
         each = tasks.repeat_interleave(episodes, 0)
         returns = []
         for i, opponent in enumerate(self.opponents):
-            seeds = torch.arange(len(each)) + derive_seed(TEST, i)
+            seeds = torch.arange(len(each)) + derive_seed(Purpose.POPULATION_TEST, i)
             data = self._rollout(each.repeat(self.size, 1), [opponent], len(each), seeds.repeat(self.size))
             returns.append(data.returns.view(self.size, len(tasks), episodes).mean(2))
         return torch.stack(returns).mean(0)

@@ -30,7 +30,7 @@ from metaduel.agents.policies.base import Weights, stack
 from metaduel.agents.runtime import configure
 from metaduel.agents.trajectories import Trajectories
 from metaduel.benchmarks.core.report import Sheet, number
-from metaduel.benchmarks.studies.enumerated import (
+from metaduel.benchmarks.tools.enumerated import (
     GAME,
     TASKS,
     AllBatches,

@@ -51,19 +51,19 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from metaduel.agents.networks import Convolutional, Network
 from metaduel.agents.objective.config import LossConfig
-from metaduel.agents.policies.base import Carry, Policy, Weights
+from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.recurrent import LSTMPolicy
 from metaduel.agents.policies.tabular import PerState
 from metaduel.agents.runtime import configure
-from metaduel.agents.trajectories import Trajectories
+from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.envs.adapters.seat import Seat
 from metaduel.envs.core import registry
 from metaduel.envs.core.duel import Duel, Transition
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
-from metaduel.envs.core.game import Episode, Pair
+from metaduel.envs.core.game import Episode, Pair, make_game
 from metaduel.envs.core.spec import ROLES, GameSpec, Role
 from metaduel.envs.core.spec import Split as TaskSplit
 from metaduel.envs.core.tasks import sample_tasks, task_rows
@@ -119,7 +119,7 @@ def core_steps(
     spec: GameSpec, batch: int, seconds: float, compiled: bool = False, device: torch.device | None = None
 ) -> float:
     """Steps per second of the batched core; ``device``: where, None is the processor."""
-    duel, generator = Duel(spec.make_game()), torch.Generator().manual_seed(0)
+    duel, generator = Duel(make_game(spec)), torch.Generator().manual_seed(0)
     tasks = sample_tasks(spec, min(batch, 256))
 
     def place(tensor: Tensor) -> Tensor:
@@ -256,7 +256,7 @@ class MetaIteration:
 
     def __init__(self, share: float | None = None, method: str = "maml", steps: int = 1) -> None:
         self.spec = registry.find("Navigation")
-        self.duel = Duel(self.spec.make_game())
+        self.duel = Duel(make_game(self.spec))
         self.policy = MLPPolicy(2, self.duel.action_space("protagonist"))
         start: dict[Role, Weights] = {"protagonist": self.policy.init(0)}
         if share is None:
@@ -468,7 +468,7 @@ class Chains:
 
     def __init__(self, load: ChainLoad, policy: str) -> None:
         self.load, self.spec, self.done = load, registry.find(load.game), 0
-        self.duel = Duel(self.spec.make_game())
+        self.duel = Duel(make_game(self.spec))
         size, space = self.duel.observation_space("protagonist").shape[0], self.duel.action_space("protagonist")
         self.policy = CHAIN_POLICIES[policy](size, space)
         self.loss = LossConfig("dice", load.discount, load.discount)

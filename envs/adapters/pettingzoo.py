@@ -28,7 +28,7 @@ from metaduel.envs.adapters.turns import TurnsEnv
 from metaduel.envs.core import noise, tasks
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
-from metaduel.envs.core.game import Episode
+from metaduel.envs.core.game import Episode, make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, Task
 from metaduel.envs.render.screen import RENDER_MODES, Screen
@@ -110,7 +110,7 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
     def max_cycles(self, value: int) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise InvalidInputError(f"max_cycles={value!r} must be a whole number of at least 1 step")
-        self._duel = Duel(self._game_spec.make_game(), int(value), self._informed)
+        self._duel = Duel(make_game(self._game_spec), int(value), self._informed)
 
     def observation_space(self, agent: str) -> spaces.Box:
         """The agent's observation space; the same object at every call."""

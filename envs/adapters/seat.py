@@ -20,7 +20,7 @@ from metaduel.envs.adapters.legal import int8, legal_actions, own_space
 from metaduel.envs.core import noise, registry, tasks
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
-from metaduel.envs.core.game import Episode, Pair, Player, View
+from metaduel.envs.core.game import Episode, Pair, Player, View, make_game
 from metaduel.envs.core.spec import FROZEN_SPLITS, ROLES, GameSpec, Role, Task
 from metaduel.envs.core.trees import take_rows, tree_map
 from metaduel.envs.players.names import load_player
@@ -100,7 +100,7 @@ class Seat:
         self.num_envs = int(num_envs)
         self.role: Role = self.spec.check_role(seat)
         self.split = tasks.check_split(split)
-        self.duel = Duel(self.spec.make_game(), horizon, (self.role,) if informed else ())
+        self.duel = Duel(make_game(self.spec), horizon, (self.role,) if informed else ())
         self.me = ROLES.index(self.role)
         self.other = 1 - self.me
         # Copies: seeding an environment's spaces must not touch another's.

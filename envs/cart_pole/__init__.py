@@ -61,9 +61,8 @@ import math
 import numpy as np
 from gymnasium import spaces
 
-from metaduel.envs.core.spec import Context, GameSpec, Role
+from metaduel.envs.core.spec import ROLES, Context, GameSpec
 
-_both: tuple[Role, Role] = ("protagonist", "adversary")
 _around = (-math.pi, math.pi)
 _wide = ((0.6, 0.8), (1.2, 1.4))  # outside [0.8, 1.2]
 
@@ -103,10 +102,10 @@ SPECS = (
                 "share of the reward that is paid for being near the target",
                 ((0.6, 0.8),),
                 (0.0, 1.0),
-                _both,
+                ROLES,
             ),
-            Context("gravity", "m/s^2", 9.8, (8.0, 12.0), "pull of gravity", ((6.0, 8.0),), (0.0, 20.0), _both),
-            Context("cart_mass", "kg", 1.0, (0.8, 1.2), "mass of the cart", _wide, (0.1, 5.0), _both),
+            Context("gravity", "m/s^2", 9.8, (8.0, 12.0), "pull of gravity", ((6.0, 8.0),), (0.0, 20.0), ROLES),
+            Context("cart_mass", "kg", 1.0, (0.8, 1.2), "mass of the cart", _wide, (0.1, 5.0), ROLES),
             Context(
                 "pole_mass",
                 "kg",
@@ -115,9 +114,9 @@ SPECS = (
                 "mass of the pole, a uniform rod",
                 ((0.12, 0.15),),
                 (0.01, 1.0),
-                _both,
+                ROLES,
             ),
-            Context("half_length", "m", 0.5, (0.4, 0.6), "half the pole's length", ((0.6, 0.8),), (0.1, 2.0), _both),
+            Context("half_length", "m", 0.5, (0.4, 0.6), "half the pole's length", ((0.6, 0.8),), (0.1, 2.0), ROLES),
             Context(
                 "force",
                 "N",
@@ -126,7 +125,7 @@ SPECS = (
                 "the protagonist's force",
                 ((6.0, 8.0), (12.0, 14.0)),
                 (0.1, 30.0),
-                _both,
+                ROLES,
             ),
             Context(
                 "tip_force",
@@ -136,7 +135,7 @@ SPECS = (
                 "the adversary's largest force on the tip",
                 ((0.07, 0.08),),
                 (0.0, 2.0),
-                _both,
+                ROLES,
             ),
             Context(
                 "cart_force",
@@ -146,9 +145,9 @@ SPECS = (
                 "the adversary's largest force on the cart",
                 ((1.0, 2.0),),
                 (0.0, 20.0),
-                _both,
+                ROLES,
             ),
-            Context("damping", "N m s", 0.0, (0.0, 0.02), "friction in the hinge", ((0.02, 0.03),), (0.0, 1.0), _both),
+            Context("damping", "N m s", 0.0, (0.0, 0.02), "friction in the hinge", ((0.02, 0.03),), (0.0, 1.0), ROLES),
         ),
         observation_spaces={"protagonist": spaces.Box(-_edge, _edge), "adversary": spaces.Box(-_edge, _edge)},
         action_spaces={"protagonist": spaces.Discrete(2), "adversary": spaces.Box(-1.0, 1.0, (2,), np.float32)},

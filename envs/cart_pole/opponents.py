@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metaduel.envs.cart_pole.game import Params, State
 from metaduel.envs.core.game import View
+from metaduel.envs.core.geometry import polar
 from metaduel.envs.players.scripted import Option, Scripted
 
 Choice = tuple[Tensor, Tensor]
@@ -94,15 +95,10 @@ def _alternate(view: View, memory: Tensor, noise: Tensor, period: float = 2) -> 
 # Adversaries
 
 
-def _polar(angle: Tensor) -> Tensor:
-    angle = angle.contiguous()
-    return torch.stack([torch.cos(angle), torch.sin(angle)]).t()
-
-
 def _push_tip(view: View, side: Tensor) -> Tensor:
     """The action [B, 2] that puts all its force on the tip, to the right where ``side`` [B] is not negative."""
     p: Params = view.params
-    return torch.where(side >= 0, 1.0, -1.0).to(side).unsqueeze(1) * _polar(-p.wiring)
+    return torch.where(side >= 0, 1.0, -1.0).to(side).unsqueeze(1) * polar(-p.wiring)
 
 
 def _idle(view: View, memory: Tensor, noise: Tensor) -> Choice:
@@ -129,12 +125,12 @@ def _rock(view: View, memory: Tensor, noise: Tensor, period: float = 100) -> Cho
 def _wind(view: View, memory: Tensor, noise: Tensor, strength: float = 1.0) -> Choice:
     # Its mixture of controls is drawn at the first step and kept for the episode.
     angle = torch.where((view.step == 0).unsqueeze(1), noise * (2 * math.pi), memory)
-    return strength * _polar(angle[:, 0]), angle
+    return strength * polar(angle[:, 0]), angle
 
 
 def _gusts(view: View, memory: Tensor, noise: Tensor, period: float = 10) -> Choice:
     angle = torch.where((view.step % period == 0).unsqueeze(1), noise * (2 * math.pi), memory)
-    return _polar(angle[:, 0]), angle
+    return polar(angle[:, 0]), angle
 
 
 def _guess(view: View, memory: Tensor, noise: Tensor, strength: float = 1.0) -> Choice:

@@ -7,6 +7,7 @@ may see. Every adapter and every rollout is built on ``Duel``; none of them know
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -154,3 +155,10 @@ class Game(ABC, Generic[P, S]):
         """Make Params of already valid context values: [B, number of contexts]."""
         params: P = self.params_type(*(column.contiguous() for column in rows.to(dtype).unbind(1)))
         return params
+
+
+def make_game(spec: GameSpec) -> Game[Any, Any]:
+    """Import a family's rules, which ``spec`` names, and construct them."""
+    module = importlib.import_module(f"{spec.package}.game")
+    game: Game[Any, Any] = getattr(module, spec.game_class)(spec, **spec.options)
+    return game

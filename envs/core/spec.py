@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from gymnasium import spaces
 
 from metaduel.envs.core.errors import InvalidInputError, unknown
-
-if TYPE_CHECKING:
-    from metaduel.envs.core.game import Game
 
 Role = Literal["protagonist", "adversary"]
 ROLES: tuple[Role, Role] = ("protagonist", "adversary")
@@ -141,12 +137,6 @@ class GameSpec:
     @cached_property
     def _spaces(self) -> dict[tuple[Role, bool], spaces.Box]:
         return {}
-
-    def make_game(self) -> Game[Any, Any]:
-        """Import the family's code (and torch) and construct its batched core."""
-        module = importlib.import_module(f"{self.package}.game")
-        game: Game[Any, Any] = getattr(module, self.game_class)(self, **self.options)
-        return game
 
     def check_role(self, role: str) -> Role:
         """Return ``role`` or raise the error that names the two roles."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import Game, Outcome, Pair
+from metaduel.envs.core.geometry import unit_disc
 
 STRIDE = 0.1  # m that the protagonist's action of 1 moves in a step
 GOAL_BOX = 0.01  # m: half the side of the box that ends the episode
@@ -55,9 +56,3 @@ class Navigation(Game[Params, State]):
         arrived = torch.maximum(gap_x.abs(), gap_y.abs()) < GOAL_BOX
         # Joined feature by feature: joining row by row copies a few bytes at a time.
         return State(position), Outcome(torch.stack([-distance, distance]).t(), arrived)
-
-
-def unit_disc(vector: Tensor) -> Tensor:
-    """Cut vectors [B, 2] to length 1."""
-    length = torch.sqrt(vector[:, 0] * vector[:, 0] + vector[:, 1] * vector[:, 1])
-    return vector / length.clamp(min=1.0).unsqueeze(1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import View
+from metaduel.envs.core.geometry import left_of, unit
 from metaduel.envs.navigation.game import STRIDE, Params, State
 from metaduel.envs.players.scripted import Option, Scripted
 
@@ -23,11 +24,8 @@ def _toward(view: View, target: Tensor, speed: float) -> Tensor:
     return ((target - state.position) / STRIDE).clamp(-speed, speed)
 
 
-def _unit(vector: Tensor) -> Tensor:
-    return vector / torch.sqrt((vector * vector).sum(1, keepdim=True)).clamp(min=1e-6)
-
-
 def _polar(angle: Tensor) -> Tensor:
+    """``geometry.polar``, but that the rows come first in memory."""
     angle = angle.contiguous()
     return torch.stack([torch.cos(angle), torch.sin(angle)], 1)
 
@@ -56,9 +54,7 @@ def _spiral(view: View, memory: Tensor, noise: Tensor, turn: float = 0.45) -> Ch
 
 def _zigzag(view: View, memory: Tensor, noise: Tensor, period: float = 8, width: float = 0.8) -> Choice:
     gap = _goal(view) - view.state.position
-    side = torch.stack([-gap[:, 1], gap[:, 0]], 1) * torch.where(view.step % period < period / 2, 1.0, -1.0).unsqueeze(
-        1
-    )
+    side = left_of(gap) * torch.where(view.step % period < period / 2, 1.0, -1.0).unsqueeze(1)
     return ((gap + width * side) / STRIDE).clamp(-0.6, 0.6), memory
 
 
@@ -74,7 +70,7 @@ def _idle(view: View, memory: Tensor, noise: Tensor) -> Choice:
 
 
 def _repel(view: View, memory: Tensor, noise: Tensor, strength: float = 1.0) -> Choice:
-    return strength * _unit(view.state.position - _goal(view)), memory
+    return strength * unit(view.state.position - _goal(view)), memory
 
 
 def _wind(view: View, memory: Tensor, noise: Tensor, strength: float = 1.0) -> Choice:
@@ -84,8 +80,8 @@ def _wind(view: View, memory: Tensor, noise: Tensor, strength: float = 1.0) -> C
 
 
 def _swirl(view: View, memory: Tensor, noise: Tensor, strength: float = 1.0) -> Choice:
-    out = _unit(view.state.position - _goal(view))
-    return strength * torch.stack([-out[:, 1], out[:, 0]], 1), memory
+    out = unit(view.state.position - _goal(view))
+    return strength * left_of(out), memory
 
 
 def _gusts(view: View, memory: Tensor, noise: Tensor, period: float = 10, calm: float = 0.4) -> Choice:
@@ -97,7 +93,7 @@ def _gusts(view: View, memory: Tensor, noise: Tensor, period: float = 10, calm: 
 def _block(view: View, memory: Tensor, noise: Tensor, strength: float = 1.0) -> Choice:
     # Pushes against the last displacement, whatever its aim.
     moved = view.state.position - memory
-    return -strength * _unit(moved), view.state.position
+    return -strength * unit(moved), view.state.position
 
 
 PLAYERS = (

@@ -53,9 +53,8 @@ import math
 import numpy as np
 from gymnasium import spaces
 
-from metaduel.envs.core.spec import Context, GameSpec, Role
+from metaduel.envs.core.spec import ROLES, Context, GameSpec
 
-_both: tuple[Role, Role] = ("protagonist", "adversary")
 _around = (-math.pi, math.pi)
 _wide = ((0.6, 0.8), (1.2, 1.4))  # outside [0.8, 1.2]
 
@@ -96,9 +95,9 @@ SPECS = (
                 integer=True,
                 shown_as="category",
             ),
-            Context("gravity", "m/s^2", 10.0, (8.0, 12.0), "pull of gravity", ((5.0, 8.0),), (0.0, 20.0), _both),
-            Context("mass", "kg", 1.0, (0.8, 1.2), "mass of the rod", _wide, (0.1, 5.0), _both),
-            Context("length", "m", 1.0, (0.8, 1.2), "length of the rod", _wide, (0.1, 3.0), _both),
+            Context("gravity", "m/s^2", 10.0, (8.0, 12.0), "pull of gravity", ((5.0, 8.0),), (0.0, 20.0), ROLES),
+            Context("mass", "kg", 1.0, (0.8, 1.2), "mass of the rod", _wide, (0.1, 5.0), ROLES),
+            Context("length", "m", 1.0, (0.8, 1.2), "length of the rod", _wide, (0.1, 3.0), ROLES),
             Context(
                 "torque",
                 "N m",
@@ -107,7 +106,7 @@ SPECS = (
                 "the protagonist's torque",
                 ((6.0, 8.0), (12.0, 14.0)),
                 (0.1, 20.0),
-                _both,
+                ROLES,
             ),
             Context(
                 "adversary_torque",
@@ -117,9 +116,9 @@ SPECS = (
                 "the adversary's largest torque",
                 ((5.0, 6.0),),
                 (0.0, 10.0),
-                _both,
+                ROLES,
             ),
-            Context("damping", "N m s", 0.0, (0.0, 0.4), "friction in the hinge", ((0.4, 0.6),), (0.0, 5.0), _both),
+            Context("damping", "N m s", 0.0, (0.0, 0.4), "friction in the hinge", ((0.4, 0.6),), (0.0, 5.0), ROLES),
         ),
         observation_spaces={"protagonist": spaces.Box(-_edge, _edge), "adversary": spaces.Box(-_edge, _edge)},
         action_spaces={"protagonist": spaces.Box(*_twist), "adversary": spaces.Box(*_twist)},

@@ -9,6 +9,7 @@ import torch
 from metaduel.envs.core import noise as counter
 from metaduel.envs.core import registry
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES, GameSpec
 from metaduel.envs.players.names import names
 from metaduel.envs.players.scripted import DELAY, NOISE, Scripted, options_of, scripted
@@ -39,13 +40,10 @@ def sample_opponents(
         raise InvalidInputError(f"seed={seed!r} must be a whole number")
     listed, known = names(spec, role, split), scripted(spec, spec.check_role(role))
     most = 1 + max(len(options_of(spec, known[name])) for name in listed)
-    purpose = (ROLES.index(spec.check_role(role)), OPPONENT_SPLITS.index(split), _SAMPLED)  # type: ignore[arg-type]
+    purpose = (ROLES.index(spec.check_role(role)), OPPONENT_SPLITS.index(split), Purpose.SAMPLED_OPPONENTS)  # type: ignore[arg-type]
     key = counter.episode_key(torch.full((n,), counter.derive_seed(seed, *purpose)), torch.arange(n))
     drawn = counter.uniform(key, torch.zeros_like(key), counter.PICK, most, torch.float64).tolist()
     return tuple(_sampled(spec, known[listed[int(row[0] * len(listed))]], row[1:]) for row in drawn)
-
-
-_SAMPLED = 1_000_033  # so that opponent i has nothing to do with anything else of the same seed
 
 
 def _sampled(spec: GameSpec, player: Scripted, drawn: list[float]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metaduel.envs.core.game import View
+from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, Split
 from metaduel.envs.players.scripted import Option, Scripted
 from metaduel.envs.poker.game import CALL, FOLD, NOBODY, RAISE, Params, Poker, State
@@ -224,7 +224,7 @@ def _reader(seat: Seat) -> Rule:
 
 @functools.lru_cache(maxsize=4)
 def _seat(spec: GameSpec, seat: int) -> Seat:
-    game = spec.make_game()
+    game = make_game(spec)
     assert isinstance(game, Poker)
     ranks, each = torch.arange(game.ranks), 1.0 if game.rounds == 1 else 2.0
     card, public = torch.meshgrid(ranks, torch.arange(game.ranks + 1), indexing="ij")

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, Task
 from metaduel.envs.poker.game import CALL, FOLD, NOBODY, RAISE, Poker, State
 
@@ -64,7 +65,7 @@ class Hand:
     """
 
     def __init__(self, spec: GameSpec, task: Task | None = None, suits: bool = False) -> None:
-        game = spec.make_game()
+        game = make_game(spec)
         if not isinstance(game, Poker):
             raise InvalidInputError(f"{spec.name} is not a poker game")
         self.spec, self.game = spec, game

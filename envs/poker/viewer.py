@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from metaduel.envs.poker.game import Params, State
-from metaduel.envs.render.screen import ADVERSARY, GOAL, INK, MUTED, PAPER, PROTAGONIST, WALL, Canvas
+from metaduel.envs.render.screen import ADVERSARY, GOAL, INK, MUTED, PAPER, PROTAGONIST, WALL, Canvas, box
 
 _NAMES = ("8", "9", "10", "J", "Q", "K")
 _SEATS = (("protagonist", PROTAGONIST, 2.0), ("adversary", ADVERSARY, 7.0))  # name, colour, height of its card
@@ -24,7 +24,7 @@ def draw(canvas: Canvas, params: Params, states: Sequence[State]) -> None:
     result = states[-1] if over else None
     shown = states[-2] if over else states[-1]
     names = _NAMES[-int(params.ranks) :]
-    canvas.polygon(_box(0.3, 1.0, 6.5, 8.0), _CLOTH)
+    canvas.polygon(box(0.3, 1.0, 6.5, 8.0), _CLOTH)
     canvas.text((0.5, 9.5), f"hand {int(shown.hand) + 1}", INK, 20, "midleft")
     _hands(canvas, shown, names, result)
     _pot(canvas, params, shown, called=over and bool(states[-1].shown))
@@ -52,14 +52,9 @@ def moves(states: Sequence[State]) -> list[tuple[int, str, int]]:
     return made
 
 
-def _box(left: float, bottom: float, width: float, height: float) -> list[Point]:
-    right, top = left + width, bottom + height
-    return [(left, bottom), (right, bottom), (right, top), (left, top)]
-
-
 def _card(canvas: Canvas, centre: Point, name: str, colour: str, size: float = 1.0) -> None:
     wide, high = 1.1 * size, 1.5 * size
-    outline = _box(centre[0] - wide / 2, centre[1] - high / 2, wide, high)
+    outline = box(centre[0] - wide / 2, centre[1] - high / 2, wide, high)
     canvas.polygon(outline, PAPER)
     canvas.line([*outline, outline[0]], colour, 3 * size)
     canvas.text(centre, name, colour, round(34 * size))
@@ -83,7 +78,7 @@ def _hands(canvas: Canvas, state: State, names: Sequence[str], result: State | N
         if int(state.first) > 0:
             _card(canvas, (1.5, 5.0), names[int(state.public)], INK)
         else:
-            outline = _box(0.95, 4.25, 1.1, 1.5)
+            outline = box(0.95, 4.25, 1.1, 1.5)
             canvas.line([*outline, outline[0]], MUTED, 1)
             canvas.text((1.5, 5.0), "public", MUTED, 12)
 
@@ -108,7 +103,7 @@ def _pot(canvas: Canvas, params: Params, state: State, called: bool) -> None:
         heights = [0.07] * int(whole) + ([0.07 * rest] if rest > 0.05 else [])
         y = 4.0
         for height in heights:
-            canvas.polygon(_box(x - 0.35, y, 0.7, height * 0.8), colour)
+            canvas.polygon(box(x - 0.35, y, 0.7, height * 0.8), colour)
             y += height
         canvas.text((x, 3.75), f"{chips[seat]:.2f}", colour, 13)
 
@@ -135,7 +130,7 @@ def _deck(canvas: Canvas, params: Params, names: Sequence[str]) -> None:
         y = 9.0 - 0.38 * rank
         canvas.text((7.35, y), name, INK, 14)
         for place in range(count):
-            canvas.polygon(_box(7.7 + 0.3 * place, y - 0.13, 0.2, 0.26), GOAL)
+            canvas.polygon(box(7.7 + 0.3 * place, y - 0.13, 0.2, 0.26), GOAL)
 
 
 def _score(canvas: Canvas, states: Sequence[State]) -> None:

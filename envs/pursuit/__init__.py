@@ -58,9 +58,8 @@ import math
 import numpy as np
 from gymnasium import spaces
 
-from metaduel.envs.core.spec import Context, GameSpec, Role
+from metaduel.envs.core.spec import ROLES, Context, GameSpec
 
-_both: tuple[Role, Role] = ("protagonist", "adversary")
 _thrust = (-1.0, 1.0, (2,), np.float32)
 
 _edge = np.array([1.5, 1.5, 2.0, 2.0, 0.25, 0.25, 2.0, 2.0, 1.0, 1.0], np.float32)
@@ -94,13 +93,13 @@ SPECS = (
                 "the gate's width, straight across",
                 ((0.4, 0.6),),
                 (0.1, 1.0),
-                _both,
+                ROLES,
             ),
             Context(
-                "evader_speed", "m/s", 0.6, (0.55, 0.65), "the evader's top speed", ((0.45, 0.55),), (0.1, 1.5), _both
+                "evader_speed", "m/s", 0.6, (0.55, 0.65), "the evader's top speed", ((0.45, 0.55),), (0.1, 1.5), ROLES
             ),
             Context(
-                "pursuer_speed", "m/s", 0.5, (0.45, 0.55), "the pursuer's top speed", ((0.55, 0.65),), (0.1, 1.5), _both
+                "pursuer_speed", "m/s", 0.5, (0.45, 0.55), "the pursuer's top speed", ((0.55, 0.65),), (0.1, 1.5), ROLES
             ),
             Context(
                 "evader_acceleration",
@@ -110,7 +109,7 @@ SPECS = (
                 "the evader's thrust",
                 ((6.0, 8.0), (12.0, 14.0)),
                 (0.1, 20.0),
-                _both,
+                ROLES,
             ),
             Context(
                 "pursuer_acceleration",
@@ -120,10 +119,10 @@ SPECS = (
                 "the pursuer's thrust",
                 ((3.0, 4.0), (6.0, 8.0)),
                 (0.1, 20.0),
-                _both,
+                ROLES,
             ),
             Context(
-                "drag", "1/s", 5.0, (4.0, 6.0), "share of the velocity lost to drag", ((6.0, 7.0),), (0.0, 10.0), _both
+                "drag", "1/s", 5.0, (4.0, 6.0), "share of the velocity lost to drag", ((6.0, 7.0),), (0.0, 10.0), ROLES
             ),
         ),
         observation_spaces={"protagonist": spaces.Box(_low, _edge), "adversary": spaces.Box(_low, _edge)},

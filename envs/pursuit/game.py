@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import Game, Outcome, Pair
+from metaduel.envs.core.geometry import both, length, polar, unit_disc
 
 DT = 0.1  # s per step
 ARENA = 1.0  # m: radius of the wall
@@ -143,11 +144,6 @@ def ending(params: Params, position: Tensor, gate: Tensor) -> tuple[Tensor, Tens
     return escaped, (out | ~free) & ~escaped
 
 
-def both(evader: Tensor, pursuer: Tensor) -> Tensor:
-    """Put two [B, 2] side by side: [B, 2, 2]. In memory the rows come last, which makes everything twice as fast."""
-    return torch.stack([evader.t(), pursuer.t()]).permute(2, 0, 1)
-
-
 def _between(bounds: tuple[float, float], share: Tensor) -> Tensor:
     return bounds[0] + (bounds[1] - bounds[0]) * share
 
@@ -156,20 +152,3 @@ def lead(position: Tensor, gate: Tensor) -> Tensor:
     """The evader's lead in the race to the gate, [B] m: the pursuer's distance to it minus the evader's."""
     evader, pursuer = length(position - gate.unsqueeze(1)).unbind(1)
     return pursuer - evader
-
-
-def length(vector: Tensor) -> Tensor:
-    """Euclidean length: [..., 2] to [...]."""
-    x, y = vector.unbind(-1)
-    return torch.sqrt(x * x + y * y)
-
-
-def unit_disc(vector: Tensor) -> Tensor:
-    """Cut vectors [..., 2] to length 1."""
-    return vector / length(vector).clamp(min=1.0).unsqueeze(-1)
-
-
-def polar(angle: Tensor) -> Tensor:
-    """Unit vectors [B, 2] at ``angle`` [B] rad."""
-    angle = angle.contiguous()
-    return torch.stack([torch.cos(angle), torch.sin(angle)]).t()

@@ -8,23 +8,16 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import View
+from metaduel.envs.core.geometry import dot, left_of, length, polar, unit, unit_disc
 from metaduel.envs.players.scripted import Option, Scripted
-from metaduel.envs.pursuit.game import ARENA, Params, State, length, polar
+from metaduel.envs.pursuit.game import ARENA, Params, State
 
 Choice = tuple[Tensor, Tensor]
 
 
-def _unit(vector: Tensor) -> Tensor:
-    return vector / length(vector).clamp(min=1e-6).unsqueeze(1)
-
-
-def _left(vector: Tensor) -> Tensor:
-    return torch.stack([-vector[:, 1], vector[:, 0]], 1)
-
-
 def _steer(velocity: Tensor, direction: Tensor, speed: Tensor) -> Tensor:
     """Thrust that brings the velocity to ``speed`` [B] m/s along ``direction``."""
-    return _in_disc(5.0 * (_unit(direction) * speed.unsqueeze(1) - velocity))
+    return unit_disc(5.0 * (unit(direction) * speed.unsqueeze(1) - velocity))
 
 
 def _evade(view: View, direction: Tensor, share: float = 1.0) -> Tensor:
@@ -37,18 +30,9 @@ def _hunt(view: View, direction: Tensor) -> Tensor:
     return _steer(view.state.pursuer_velocity, direction, view.params.pursuer_speed)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """[B, 1]."""
-    return (a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1]).unsqueeze(1)
-
-
 def _park(position: Tensor, velocity: Tensor, target: Tensor) -> Tensor:
     """Go to ``target`` and stop there."""
     return 4.0 * (target - position) - 2.0 * velocity
-
-
-def _in_disc(vector: Tensor) -> Tensor:
-    return vector / length(vector).clamp(min=1.0).unsqueeze(1)
 
 
 def _gate(view: View) -> Tensor:
@@ -58,8 +42,8 @@ def _gate(view: View) -> Tensor:
 
 def _around(position: Tensor, radius: float, turn: Tensor | float = 1.0) -> Tensor:
     """Direction in which to circle around the centre at ``radius``: anticlockwise, or clockwise with a ``turn`` of -1."""
-    out = _unit(position)
-    return turn * _left(out) + 5.0 * (radius - length(position)).unsqueeze(1) * out
+    out = unit(position)
+    return turn * left_of(out) + 5.0 * (radius - length(position)).unsqueeze(1) * out
 
 
 # Evaders
@@ -81,10 +65,10 @@ def _around_pursuer(view: View, berth: float = 0.35) -> Tensor:
     s: State = view.state
     to_gate = 1.1 * _gate(view) - s.evader
     away = s.evader - s.pursuer
-    side = torch.where(_dot(_left(away), to_gate) >= 0, _left(away), -_left(away))
+    side = torch.where(dot(left_of(away), to_gate) >= 0, left_of(away), -left_of(away))
     push = _seen(view) * (berth / length(away).clamp(min=0.05)).unsqueeze(1) ** 2
     wall = ((length(s.evader) - 0.7).clamp(min=0) * (length(to_gate) > 0.5)).unsqueeze(1)
-    return _unit(to_gate) + push * (0.6 * _unit(away) + _unit(side)) - 6.0 * wall * _unit(s.evader)
+    return unit(to_gate) + push * (0.6 * unit(away) + unit(side)) - 6.0 * wall * unit(s.evader)
 
 
 def _dodge(view: View, memory: Tensor, noise: Tensor, berth: float = 0.35) -> Choice:
@@ -108,9 +92,9 @@ def _sweep(view: View, memory: Tensor, noise: Tensor, radius: float = 0.75, spee
 def _away(view: View, radius: float = 0.45) -> Tensor:
     """Direction away from the pursuer that bends along the wall before it gets there; out of sight, around the centre."""
     s: State = view.state
-    away, out = _unit(s.evader - s.pursuer), _unit(s.evader)
+    away, out = unit(s.evader - s.pursuer), unit(s.evader)
     near_wall = ((length(s.evader + 0.3 * s.evader_velocity) - 0.55) * 2.5).clamp(0.0, 1.0).unsqueeze(1)
-    along = torch.where(_dot(_left(out), away + 0.5 * s.evader_velocity) >= 0, _left(out), -_left(out))
+    along = torch.where(dot(left_of(out), away + 0.5 * s.evader_velocity) >= 0, left_of(out), -left_of(out))
     return torch.where(_seen(view), away + near_wall * (0.5 * along - out), _around(s.evader, radius))
 
 
@@ -138,7 +122,7 @@ def _curve(view: View, memory: Tensor, noise: Tensor, bend: float = 1.2) -> Choi
     # Comes in along an arc: its heading turns into the gate as it gets near.
     s: State = view.state
     to_gate = 1.1 * _gate(view) - s.evader
-    return _evade(view, to_gate + bend * (length(to_gate) - 0.3).clamp(min=0).unsqueeze(1) * _left(to_gate)), memory
+    return _evade(view, to_gate + bend * (length(to_gate) - 0.3).clamp(min=0).unsqueeze(1) * left_of(to_gate)), memory
 
 
 def _creep(view: View, memory: Tensor, noise: Tensor, radius: float = 0.7) -> Choice:
@@ -172,19 +156,19 @@ def _lead(view: View, memory: Tensor, noise: Tensor, horizon: float = 1.0) -> Ch
     aim = s.evader + ahead * s.evader_velocity
     aim = aim / (length(aim) / (0.95 * ARENA)).clamp(min=1.0).unsqueeze(1)
     wait = _park(s.pursuer, s.pursuer_velocity, torch.zeros_like(aim))
-    return torch.where(_seen(view), _hunt(view, aim - s.pursuer), _in_disc(wait)), memory
+    return torch.where(_seen(view), _hunt(view, aim - s.pursuer), unit_disc(wait)), memory
 
 
 def _guard(view: View, memory: Tensor, noise: Tensor, place: float = 0.9) -> Choice:
     s: State = view.state
-    return _in_disc(_park(s.pursuer, s.pursuer_velocity, place * _gate(view))), memory
+    return unit_disc(_park(s.pursuer, s.pursuer_velocity, place * _gate(view))), memory
 
 
 def _goalie(view: View, memory: Tensor, noise: Tensor, place: float = 0.8) -> Choice:
     # In front of the gate; leaves it to catch an evader that comes in sight.
     s: State = view.state
     target = torch.where(_seen(view), s.evader + 0.2 * s.evader_velocity, place * _gate(view))
-    return _in_disc(_park(s.pursuer, s.pursuer_velocity, target)), memory
+    return unit_disc(_park(s.pursuer, s.pursuer_velocity, target)), memory
 
 
 def _patrol(view: View, memory: Tensor, noise: Tensor, radius: float = 0.8) -> Choice:
@@ -197,14 +181,14 @@ def _drift(view: View, memory: Tensor, noise: Tensor, period: float = 10) -> Cho
     s: State = view.state
     drawn = torch.where((view.step % period == 0).unsqueeze(1), noise, memory)
     place = 0.8 * torch.sqrt(drawn[:, 1:]) * polar(2 * math.pi * drawn[:, 0])
-    return _in_disc(_park(s.pursuer, s.pursuer_velocity, place)), drawn
+    return unit_disc(_park(s.pursuer, s.pursuer_velocity, place)), drawn
 
 
 def _herd(view: View, memory: Tensor, noise: Tensor, radius: float = 0.6) -> Choice:
     # Keeps between an evader in sight and the wall; looks for it around the arena until then.
     s: State = view.state
-    spot = 0.85 * _unit(s.evader + 0.5 * s.evader_velocity)
-    keep = _in_disc(_park(s.pursuer, s.pursuer_velocity, spot))
+    spot = 0.85 * unit(s.evader + 0.5 * s.evader_velocity)
+    keep = unit_disc(_park(s.pursuer, s.pursuer_velocity, spot))
     return torch.where(_seen(view), keep, _hunt(view, _around(s.pursuer, radius, -1.0))), memory
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from metaduel.envs.pursuit.game import ARENA, CAPTURE, SIGHT, Params, State, ending, length
+from metaduel.envs.core.geometry import length
+from metaduel.envs.pursuit.game import ARENA, CAPTURE, SIGHT, Params, State, ending
 from metaduel.envs.render.screen import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
 
 _HALF = 1.2  # m: half the side of the picture

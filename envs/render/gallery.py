@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from rich.text import Text
 from metaduel.envs.core import registry
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.files import write_atomic
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.spec import ROLES, GameSpec
 from metaduel.envs.core.tasks import find_task
 from metaduel.envs.players.names import load_player
@@ -26,7 +27,7 @@ PAPER = 0xFB  # the sheet's grey, that of the frames' paper
 
 def portrait(spec: GameSpec, share: float = 0.6) -> Frame:
     """A frame of an episode between two training players, at ``share`` of its length: [H, W, 3] uint8."""
-    duel, names = Duel(spec.make_game()), [spec.opponents[role]["train"][i] for i, role in enumerate(ROLES)]
+    duel, names = Duel(make_game(spec)), [spec.opponents[role]["train"][i] for i, role in enumerate(ROLES)]
     first, second = (load_player(duel, role, name) for role, name in zip(ROLES, names, strict=True))
     screen = Screen(spec, "rgb_array", (names[0], names[1]))
     frames = list(film(duel, (first, second), find_task(spec, "held_out:0"), screen))
@@ -80,10 +81,7 @@ def write_png(path: Path, frame: Frame) -> None:
         raise InvalidInputError('pictures need imageio: pip install "metaduel[render]"') from None
     content: Any = io.BytesIO()
     imageio.imwrite(content, frame, format="png")  # type: ignore[arg-type]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content.getvalue())
-    os.replace(temporary, path)
+    write_atomic(path, content.getvalue())
 
 
 def write_gallery(path: Path) -> None:

@@ -11,7 +11,6 @@ import importlib
 import itertools
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.files import replacing
 from metaduel.envs.core.spec import GameSpec
 
 if TYPE_CHECKING:
@@ -205,6 +205,12 @@ class Canvas:
         return small
 
 
+def box(left: float, bottom: float, width: float, height: float) -> list[Point]:
+    """The corners of an upright rectangle, for ``Canvas.polygon``."""
+    right, top = left + width, bottom + height
+    return [(left, bottom), (right, bottom), (right, top), (left, top)]
+
+
 class Screen:
     """Shows one duel: as arrays, or in a window.
 
@@ -313,11 +319,7 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: int)
     options: dict[str, Any] = {"fps": fps, "codec": "libx264", "pixelformat": "yuv420p", "ffmpeg_log_level": "error"}
     if target.suffix == ".gif":
         options = {"duration": 1000 / fps, "loop": 0}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=target.suffix, prefix=f".{target.stem}-", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with replacing(target) as temporary:
         count = 0
         writer: Any = imageio.get_writer(temporary, **options)
         with contextlib.closing(writer):  # its own `with` leaves ffmpeg running when a frame fails
@@ -326,7 +328,3 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: int)
                 count += 1
         if count == 0:
             raise InvalidInputError(f"video={str(path)!r} needs at least one frame")
-        temporary.chmod(0o644)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Game, Outcome, Pair
 from metaduel.envs.core.spec import GameSpec, Task
 from metaduel.envs.repeated_matrix_game import ACTIONS, PERSONAS
+from metaduel.envs.repeated_matrix_game.personas import sample_personas
 
 # Number of actions -> its permutations in lexicographic order; sigma(i) is what action i counts as.
 PERMUTATIONS: dict[int, tuple[tuple[int, ...], ...]] = {n: tuple(itertools.permutations(range(n))) for n in (2, 3)}
@@ -168,9 +169,7 @@ class RepeatedMatrixGame(Game[Any, State]):
         return State(torch.stack(actions, 1)), Outcome(reward, torch.zeros_like(joint, dtype=torch.bool))
 
     def personas(self, n: int, seed: int) -> Tensor:
-        """Meta-MAPG's, of each kind in turn; see ``opponents.sample_personas``."""
-        from metaduel.envs.repeated_matrix_game.opponents import sample_personas
-
+        """Meta-MAPG's, of each kind in turn; see ``sample_personas``."""
         kinds = PERSONAS[self.spec.name]
         each = [sample_personas(self.spec, -(-n // len(kinds)), seed, kind) for kind in kinds]
         return torch.stack(each, 1).flatten(0, 1)[:n]

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import noise as counter
-from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.game import View
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, GameSpec
 from metaduel.envs.players.scripted import Option, Scripted
 from metaduel.envs.repeated_matrix_game import ACTIONS, PERSONAS
 from metaduel.envs.repeated_matrix_game.game import own_payoffs
+from metaduel.envs.repeated_matrix_game.personas import persona_rows
 
 Choice = tuple[Tensor, Tensor]
 Rule = Callable[..., Choice]  # (view, memory, noise, **options)
@@ -69,52 +68,6 @@ def memory_one_tables(game: str | GameSpec) -> dict[str, Tensor]:
     return {name: table for name, table in tables.items() if name in listed}
 
 
-def sample_personas(game: str | GameSpec, n: int, seed: int, kind: str, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Draw memory-1 policies by the recipe of Meta-MAPG (Kim et al., ICML 2021).
-
-    In each state a persona plays its favourite action with a probability that is uniform in [1 / number of actions, 1];
-    the other actions share the rest. In the prisoner's dilemma this is P(cooperate) in [0.5, 1] for cooperative personas
-    and in [0, 0.5] for defecting ones, in rock-paper-scissors a favourite in [1/3, 1].
-
-    Args:
-        game: the id's stem, for example ``RockPaperScissors``, or its spec.
-        n: how many.
-        seed: the same seed gives the same personas, and the first of many are the few.
-        kind: which action they favour, for example ``cooperative`` or ``rock``.
-        dtype: floating type of the result.
-
-    Returns:
-        [n, 1 + number of actions ** 2, number of actions], own action first.
-
-    Raises:
-        InvalidInputError: an unknown game or kind, or ``n`` below 1.
-    """
-    spec = find(game)
-    if spec.name not in PERSONAS:
-        raise unknown("repeated matrix game", spec.name, PERSONAS)
-    if kind not in PERSONAS[spec.name]:
-        raise unknown(f"kind of persona of {spec.name}", kind, PERSONAS[spec.name])
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise InvalidInputError(f"n={n!r} must be a whole number of at least 1 persona")
-    favourite, actions = PERSONAS[spec.name].index(kind), len(ACTIONS[spec.name])
-    # A seed of their own, so that persona i has nothing to do with task i or episode i of the same seed.
-    key = counter.episode_key(
-        torch.full((n,), counter.derive_seed(seed, favourite, _PERSONA_SEED), dtype=torch.int64), torch.arange(n)
-    )
-    u = counter.uniform(key, torch.zeros_like(key), counter.PICK, 1 + actions**2, torch.float64)
-    return _persona_rows(u, favourite, actions).to(dtype)
-
-
-_PERSONA_SEED = 1_000_003
-
-
-def _persona_rows(u: Tensor, favourite: int, n: int, least: float = 0.0) -> Tensor:
-    """Turn uniforms [...] into action probabilities [..., n]; ``least``: what counts as the smallest uniform."""
-    liked = 1 / n + (1 - 1 / n) * (least + (1 - least) * u)
-    rest = (1 - liked) / (n - 1)
-    return torch.stack([liked if action == favourite else rest for action in range(n)], -1)
-
-
 def _state(view: View, states: int) -> Tensor:
     """Index of the observation's one-hot part; contexts that are shown come after it."""
     return view.observation[:, :states].argmax(1)
@@ -138,7 +91,7 @@ def _persona(favourite: int, n: int) -> Rule:
         # Its table is drawn at the first step and kept for the episode.
         u = torch.where((view.step == 0).unsqueeze(1), noise[:, 1:], memory)
         now = u.gather(1, _state(view, u.shape[1]).unsqueeze(1)).squeeze(1)
-        return _draw(_persona_rows(now, favourite, n, least), noise[:, 0]), u
+        return _draw(persona_rows(now, favourite, n, least), noise[:, 0]), u
 
     return rule
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from metaduel.envs.render.screen import ADVERSARY, INK, MUTED, PROTAGONIST, WALL, Canvas
+from metaduel.envs.render.screen import ADVERSARY, INK, MUTED, PROTAGONIST, WALL, Canvas, box
 from metaduel.envs.repeated_matrix_game.game import PERMUTATIONS, State
 
 # One colour per action; they stay apart for every common kind of colour vision, and from the two players' colours.
@@ -26,11 +26,6 @@ def draw(canvas: Canvas, params: Any, states: Sequence[State]) -> None:
     _score(canvas, payoffs, played)
 
 
-def _box(left: float, bottom: float, width: float, height: float) -> list[tuple[float, float]]:
-    right, top = left + width, bottom + height
-    return [(left, bottom), (right, bottom), (right, top), (left, top)]
-
-
 def _matrix(canvas: Canvas, params: Any, payoffs: list[Any], played: list[tuple[int, int]]) -> None:
     """The payoff table (protagonist's rows), the cell just played lit up."""
     names, n = params.actions, len(payoffs)
@@ -39,11 +34,11 @@ def _matrix(canvas: Canvas, params: Any, payoffs: list[Any], played: list[tuple[
     canvas.text((0.4, 9.65), "payoffs, hidden from both", MUTED, 13, "midleft")
     for j, name in enumerate(names):
         x = left + (j + 0.5) * wide
-        canvas.polygon(_box(x - 0.12, 8.83, 0.24, 0.24), ACTION_COLOURS[j])
+        canvas.polygon(box(x - 0.12, 8.83, 0.24, 0.24), ACTION_COLOURS[j])
         canvas.text((x, 9.27), name, ADVERSARY, 15)
     for i, name in enumerate(names):
         y = top - (i + 0.5) * high
-        canvas.polygon(_box(left - 0.4, y - 0.12, 0.24, 0.24), ACTION_COLOURS[i])
+        canvas.polygon(box(left - 0.4, y - 0.12, 0.24, 0.24), ACTION_COLOURS[i])
         same = sigma[i] == i or canvas.person is not None
         canvas.text((left - 0.55, y + (0 if same else 0.13)), name, PROTAGONIST, 15, "midright")
         if not same:
@@ -51,7 +46,7 @@ def _matrix(canvas: Canvas, params: Any, payoffs: list[Any], played: list[tuple[
         for j in range(n):
             x, bottom = left + j * wide, top - (i + 1) * high
             if played and played[-1] == (i, j):
-                canvas.polygon(_box(x, bottom, wide, high), _PLAYED)
+                canvas.polygon(box(x, bottom, wide, high), _PLAYED)
             if canvas.person is not None:
                 continue
             own, other = payoffs[i][j]
@@ -61,7 +56,7 @@ def _matrix(canvas: Canvas, params: Any, payoffs: list[Any], played: list[tuple[
         canvas.line([(left + k * wide, top), (left + k * wide, top - n * high)], WALL, 1)
         canvas.line([(left, top - k * high), (left + n * wide, top - k * high)], WALL, 1)
     if played:
-        corners = _box(left + played[-1][1] * wide, top - (played[-1][0] + 1) * high, wide, high)
+        corners = box(left + played[-1][1] * wide, top - (played[-1][0] + 1) * high, wide, high)
         canvas.line([*corners, corners[0]], INK, 4)
 
 
@@ -74,7 +69,7 @@ def _history(canvas: Canvas, played: list[tuple[int, int]]) -> None:
     for seat, (colour, bottom) in enumerate(((PROTAGONIST, 3.85), (ADVERSARY, 3.4))):
         canvas.circle((0.6, bottom + size / 2), 0.13, colour)
         for k, actions in enumerate(recent):
-            canvas.polygon(_box(_LEFT + (k + 0.06) * size, bottom, 0.88 * size, 0.38), ACTION_COLOURS[actions[seat]])
+            canvas.polygon(box(_LEFT + (k + 0.06) * size, bottom, 0.88 * size, 0.38), ACTION_COLOURS[actions[seat]])
 
 
 def _score(canvas: Canvas, payoffs: list[Any], played: list[tuple[int, int]]) -> None:

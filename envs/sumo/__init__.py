@@ -59,9 +59,8 @@ import math
 import numpy as np
 from gymnasium import spaces
 
-from metaduel.envs.core.spec import Context, GameSpec, Role, Split
+from metaduel.envs.core.spec import ROLES, Context, GameSpec, Split
 
-_both: tuple[Role, Role] = ("protagonist", "adversary")
 _edge = np.array([1.0, 1.0, 30.0, 30.0, 1.0, 1.0], np.float32)
 _felt = spaces.Box(np.concatenate([-_edge[:4], np.zeros(2, np.float32)]), _edge)
 _push = (-1.0, 1.0, (2,), np.float32)
@@ -79,7 +78,7 @@ def _seen(
     extrapolation: tuple[tuple[float, float], ...],
     bounds: tuple[float, float],
 ) -> Context:
-    return Context(name, unit, sum(train) / 2, train, description, extrapolation, bounds, _both)
+    return Context(name, unit, sum(train) / 2, train, description, extrapolation, bounds, ROLES)
 
 
 SPECS = (

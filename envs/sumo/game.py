@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Game, Outcome, Pair
+from metaduel.envs.core.geometry import both, length, polar, unit_disc
 from metaduel.envs.core.spec import Task
 
 DT = 0.1  # s per step
@@ -135,28 +136,6 @@ def winner(params: Params, position: Tensor) -> Tensor:
     return out * torch.sign(adversary - protagonist)
 
 
-def both(protagonist: Tensor, adversary: Tensor) -> Tensor:
-    """Put two [B, 2] side by side: [B, 2, 2]. In memory the rows come last, which makes everything twice as fast."""
-    return torch.stack([protagonist.t(), adversary.t()]).permute(2, 0, 1)
-
-
 def between(pair: Tensor) -> Tensor:
     """The adversary's minus the protagonist's: [B, 2, 2] to [B, 2]."""
     return pair[:, 1] - pair[:, 0]
-
-
-def length(vector: Tensor) -> Tensor:
-    """Euclidean length: [..., 2] to [...]."""
-    x, y = vector.unbind(-1)
-    return torch.sqrt(x * x + y * y)
-
-
-def unit_disc(vector: Tensor) -> Tensor:
-    """Cut vectors [..., 2] to length 1."""
-    return vector / length(vector).clamp(min=1.0).unsqueeze(-1)
-
-
-def polar(angle: Tensor) -> Tensor:
-    """Unit vectors [B, 2] at ``angle`` [B] rad."""
-    angle = angle.contiguous()
-    return torch.stack([torch.cos(angle), torch.sin(angle)]).t()

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import View
+from metaduel.envs.core.geometry import dot, left_of, length, polar, unit, unit_disc
 from metaduel.envs.core.spec import ROLES, Role, Split
 from metaduel.envs.players.scripted import Option, Scripted
-from metaduel.envs.sumo.game import FEEL, Params, length, polar, unit_disc
+from metaduel.envs.sumo.game import FEEL, Params
 
 Choice = tuple[Tensor, Tensor]
 
@@ -29,16 +30,16 @@ class _Wrestler:
         self.step = view.step  # [B] int64
         self.strength = (force / mass).unsqueeze(1)  # [B, 1] m/s^2
         self.felt = view.observation[:, 4:5] > 0  # [B, 1] bool
-        self.ahead = _unit(view.observation[:, :2])  # [B, 2] towards the other
+        self.ahead = unit(view.observation[:, :2])  # [B, 2] towards the other
         self.lag = view.observation[:, 2:4]  # [B, 2] m/s: the other's velocity minus the own
         apart = length(view.observation[:, :2]) - params.touch
         self.apart = torch.where(self.felt, apart.unsqueeze(1), FEEL)  # [B, 1] m between the discs
         # The rest is for those that know the tilt.
         self.down = params.down  # [B, 2]
         self.against = -params.tilt.unsqueeze(1) * self.down  # [B, 2] m/s^2: stands against the tilt
-        left = _left(self.ahead)
-        self.aside = torch.where(_dot(left, self.down) <= 0, left, -left)  # [B, 2] around the other, on the upper side
-        self.other_below = _dot(self.ahead, self.down) > 0.3  # [B, 1] bool
+        left = left_of(self.ahead)
+        self.aside = torch.where(dot(left, self.down) <= 0, left, -left)  # [B, 2] around the other, on the upper side
+        self.other_below = dot(self.ahead, self.down) > 0.3  # [B, 1] bool
 
     def push(self, acceleration: Tensor) -> Tensor:
         """The action that gives ``acceleration`` [B, 2] m/s^2, as far as strength allows."""
@@ -46,19 +47,6 @@ class _Wrestler:
 
 
 Rule = Callable[..., Choice]  # (wrestler, memory, noise, **options)
-
-
-def _unit(vector: Tensor) -> Tensor:
-    return vector / length(vector).clamp(min=1e-6).unsqueeze(1)
-
-
-def _left(vector: Tensor) -> Tensor:
-    return torch.stack([-vector[:, 1], vector[:, 0]], 1)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """[B, 1]."""
-    return (a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1]).unsqueeze(1)
 
 
 # Those that know the tilt
@@ -83,7 +71,7 @@ def _counter(me: _Wrestler, memory: Tensor, noise: Tensor, reach: float = 0.15, 
 
 def _high_ground(me: _Wrestler, memory: Tensor, noise: Tensor, above: float = 0.6) -> Choice:
     # Keeps straight above the other, a hand's breadth away, and lets go of it when it falls.
-    along = _dot(me.ahead, me.down)
+    along = dot(me.ahead, me.down)
     across = me.ahead - along * me.down
     return me.push(me.against + 2.0 * across + 1.5 * (along - above) * me.felt * me.down), memory
 
@@ -95,7 +83,7 @@ def _matador(me: _Wrestler, memory: Tensor, noise: Tensor, force: float = 2.0) -
 def _sway(me: _Wrestler, memory: Tensor, noise: Tensor, period: float = 20) -> Choice:
     # To and fro across the slope, wherever the other is.
     swing = torch.where((me.step + period / 4) % period < period / 2, 1.0, -1.0).unsqueeze(1)
-    return me.push(me.against + swing * _left(me.down)), memory
+    return me.push(me.against + swing * left_of(me.down)), memory
 
 
 # Those that don't
@@ -127,7 +115,7 @@ def _retreat(me: _Wrestler, memory: Tensor, noise: Tensor, force: float = 1.0) -
 
 def _orbit(me: _Wrestler, memory: Tensor, noise: Tensor, gap: float = 0.1) -> Choice:
     # Circles around the other; until it feels it, around nothing.
-    around = _left(me.ahead) + 3.0 * (me.apart - gap) * me.ahead
+    around = left_of(me.ahead) + 3.0 * (me.apart - gap) * me.ahead
     walk = polar(0.25 * me.step.to(around.dtype))
     return me.push(me.strength * torch.where(me.felt, around, walk)), memory
 

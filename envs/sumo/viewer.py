@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from metaduel.envs.core.geometry import length
 from metaduel.envs.render.screen import ADVERSARY, GOAL, INK, MUTED, PROTAGONIST, WALL, Canvas
-from metaduel.envs.sumo.game import DISC, FEEL, Params, State, between, length, winner
+from metaduel.envs.sumo.game import DISC, FEEL, Params, State, between, winner
 
 _SPEED_ARROW = 0.4  # s: how far ahead a velocity's arrow points
 _CONTOURS = 7  # lines of equal height

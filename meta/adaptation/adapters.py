@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from metaduel.agents.adapter import Adapter, Experience, SeatInfo
+from metaduel.agents.adapters.protocol import Adapter, Experience, SeatInfo
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy, Weights, stack
 from metaduel.agents.rollout import Learner

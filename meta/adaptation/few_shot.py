@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaduel.agents.adapter import Adapter, adaptation
-from metaduel.agents.arena import GameArena
+from metaduel.agents.adapters.arena import GameArena
+from metaduel.agents.adapters.protocol import Adapter, adaptation
 from metaduel.agents.rollout import Actor
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import Player

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.objective.config import LossConfig
-from metaduel.agents.policies.base import Carry, Policy
+from metaduel.agents.policies.base import Policy
 from metaduel.agents.policies.memory import MemoryPolicy
 from metaduel.agents.rollout import Learner, Seated, Sitting, rollout
-from metaduel.agents.trajectories import Trajectories
+from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.spec import ROLES, Role

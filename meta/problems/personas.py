@@ -23,13 +23,18 @@ from metaduel.agents.policies.tabular import TabularPolicy
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import unknown
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import Role, Split
 from metaduel.meta.problems.problem import Given
 
 AT_ONCE = (
     70_000  # environment steps of a batch in one problem, where whoever meets the personas has a memory: bounds memory
 )
-_SEEDS: dict[Split, int] = {"train": 7_000_003, "validation": 7_000_009, "held_out": 7_000_033}
+_SEEDS: dict[Split, Purpose] = {
+    "train": Purpose.TRAIN_PERSONAS,
+    "validation": Purpose.VALIDATION_PERSONAS,
+    "held_out": Purpose.HELD_OUT_PERSONAS,
+}
 
 
 def problem_sizes(n: int, policy: Policy, steps: int) -> list[int]:

@@ -18,12 +18,12 @@ from metaduel.agents.networks import Network
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import DataPurpose
 from metaduel.envs.core.spec import Role, Split
 from metaduel.meta.problems.problem import Losses, Players
 
 Data = tuple[Tensor, ...]  # [N, ...] each: all that a batch of N tasks is made of
 Part = Literal["support", "query"]
-TRAIN, INIT, VALIDATION = range(3)  # what a seed is for
 
 
 class Tasks(ABC):
@@ -64,7 +64,8 @@ class Tasks(ABC):
     def init(self, seed: int) -> dict[Role, Weights]:
         """Fresh weights of every player."""
         return {
-            role: network.init(derive_seed(seed, INIT, i)) for i, (role, network) in enumerate(self.networks.items())
+            role: network.init(derive_seed(seed, DataPurpose.INIT, i))
+            for i, (role, network) in enumerate(self.networks.items())
         }
 
 

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from metaduel.agents.adapter import Adapter, Experience, OneEpisode, SeatInfo, adaptation
+from metaduel.agents.adapters.protocol import Adapter, Experience, OneEpisode, SeatInfo, adaptation
 from metaduel.agents.episodes import Step, pad_episodes
 from metaduel.agents.objective.config import LossConfig
-from metaduel.agents.policies.base import Carry, Policy, Weights
+from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.rollout import Learner
-from metaduel.agents.trajectories import Trajectories
+from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.game import View
 from metaduel.envs.core.spec import Role

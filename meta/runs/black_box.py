@@ -12,7 +12,6 @@ Order: first. Limits: with one gradient step inside it is joint training. One pl
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ import torch
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.adapters.sb3 import make_sb3
 from metaduel.envs.core.errors import InvalidInputError, check_whole
+from metaduel.envs.core.files import replacing
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import GameSpec, Role, other
@@ -182,7 +182,7 @@ def train_sb3(
             spent = time.perf_counter() - began
             left = spent / (done - before) * (iterations - done)
             print(f"{done}/{iterations}  {spent:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
-    target, temporary = path.with_name(MODEL), path.with_name(f".{os.getpid()}.{MODEL}")
-    inner.model(0, now).save(temporary)
-    os.replace(temporary, target)
+    target = path.with_name(MODEL)
+    with replacing(target) as temporary:
+        inner.model(0, now).save(temporary)
     return target

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from metaduel.agents.adapter import OneEpisode, SeatInfo, adaptation
+from metaduel.agents.adapters.protocol import OneEpisode, SeatInfo, adaptation
 from metaduel.agents.policies.base import Policy
 from metaduel.agents.policies.statistics import RunningStatistics
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import ROLES, Role, other
 from metaduel.meta.adaptation.adapters import adapter_of
 from metaduel.meta.learners.learner import Learner
@@ -31,7 +32,6 @@ from metaduel.meta.problems.foreign import (
 )
 from metaduel.meta.runs.config import ForeignConfig
 from metaduel.meta.runs.players import Network, initial_weights, policy_of, running_statistics
-from metaduel.meta.runs.purposes import EPISODES, TASKS, VALIDATION_ADAPT, VALIDATION_TEST
 from metaduel.meta.runs.source import PlayedSource
 
 
@@ -74,7 +74,7 @@ class ForeignSource(PlayedSource):
         self._envs += [task_set() for _ in range(max(self._tasks, self._validation_tasks) - 1)]
         self._first = initial_weights(self.policies, config.seed)
         self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
-        self._validation = self._sample(self._validation_tasks, derive_seed(0, TASKS))
+        self._validation = self._sample(self._validation_tasks, derive_seed(0, Purpose.TASKS))
 
     def _sample(self, n: int, seed: int) -> list[Any]:
         if not self._has_tasks:
@@ -89,8 +89,8 @@ class ForeignSource(PlayedSource):
     def problem(self, iteration: int) -> ForeignProblem:
         """See ``PlayedSource``."""
         config = self.config
-        tasks = self._sample(self._tasks, derive_seed(config.seed, TASKS, iteration))
-        seed = derive_seed(config.seed, EPISODES, iteration)
+        tasks = self._sample(self._tasks, derive_seed(config.seed, Purpose.TASKS, iteration))
+        seed = derive_seed(config.seed, Purpose.EPISODES, iteration)
         return ForeignProblem(
             self._envs, tasks, self.policies, config.episodes_per_batch, seed, config.objective, config.horizon
         )
@@ -103,7 +103,9 @@ class ForeignSource(PlayedSource):
         """Few-shot returns of each role on the validation tasks against the untrained other."""
         metrics: dict[str, float] = {}
         for role, policy in self.policies.items():
-            arena, test = (self._arena(role, purpose) for purpose in (VALIDATION_ADAPT, VALIDATION_TEST))
+            arena, test = (
+                self._arena(role, purpose) for purpose in (Purpose.VALIDATION_ADAPT, Purpose.VALIDATION_TEST)
+            )
             adapter = adapter_of(role, policy, learner.start[role], learner.rates(role), self.config.objective)
             shots = self.config.configured.steps
             found = [test.shot(0).play(player).returns for player in adaptation(adapter, arena, shots)]

@@ -17,11 +17,12 @@ from metaduel.agents.policies.statistics import RunningStatistics
 from metaduel.agents.policies.tabular import PerState
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import Role, other
 from metaduel.meta.learners.methods import find_method
 from metaduel.meta.runs.config import RunConfig, TrainConfig
-from metaduel.meta.runs.purposes import INIT
 
 Network = Callable[[int, int], nn.Module]  # (size of observations, number of actions or of action dimensions): a module
 
@@ -29,7 +30,7 @@ Network = Callable[[int, int], nn.Module]  # (size of observations, number of ac
 def make_duel(config: TrainConfig) -> Duel:
     """The run's game."""
     informed = config.roles if config.informed else ()
-    return Duel(config.spec.make_game(), config.horizon or None, informed)
+    return Duel(make_game(config.spec), config.horizon or None, informed)
 
 
 def make_policy(config: TrainConfig, duel: Duel, role: Role, network: Network | None = None) -> Policy:
@@ -80,7 +81,9 @@ def running_statistics(policies: Mapping[Role, Policy], config: RunConfig) -> di
 
 def initial_weights(policies: Mapping[Role, Policy], seed: int, normalise: bool = False) -> dict[Role, Weights]:
     """The weights that a run with this seed begins with; where observations will be normalised, they are not yet."""
-    weights = {role: policy.init(derive_seed(seed, INIT, i)) for i, (role, policy) in enumerate(policies.items())}
+    weights = {
+        role: policy.init(derive_seed(seed, Purpose.INIT, i)) for i, (role, policy) in enumerate(policies.items())
+    }
     if not normalise:
         return weights
     sizes = {role: policy.observation_size for role, policy in policies.items()}

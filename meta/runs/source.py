@@ -14,6 +14,7 @@ from metaduel.agents.policies.statistics import RunningStatistics
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import PERSONA_EPISODES, PERSONA_TASKS, Purpose
 from metaduel.envs.core.spec import ROLES, Role, Split, Task, other
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
 from metaduel.envs.players.names import load_player
@@ -26,14 +27,6 @@ from metaduel.meta.problems.personas import Personas, problem_sizes
 from metaduel.meta.problems.problem import Given, Mixture, Part, Played, Players, Tasks, played
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.players import Network, make_duel, make_policy, running_statistics
-from metaduel.meta.runs.purposes import (
-    EPISODES,
-    PERSONA_EPISODES,
-    PERSONA_TASKS,
-    TASKS,
-    VALIDATION_ADAPT,
-    VALIDATION_TEST,
-)
 
 
 class PlayedSource(ABC):
@@ -155,8 +148,8 @@ class DuelSource(PlayedSource):
         total = sum(n for _, n in first) + self._duels + sum(n for _, n in last)
         duels: list[DuelProblem] = []
         if total:
-            matches = Matches(self._rows(total, TASKS, iteration), first, self._duels, last)
-            seed = derive_seed(config.seed, EPISODES, iteration)
+            matches = Matches(self._rows(total, Purpose.TASKS, iteration), first, self._duels, last)
+            seed = derive_seed(config.seed, Purpose.EPISODES, iteration)
             duels.append(
                 DuelProblem(self.duel, self.policies, matches, config.episodes_per_batch, seed, config.objective)
             )
@@ -226,7 +219,7 @@ class DuelSource(PlayedSource):
             returns = adapt_and_test(
                 self.duel, adapter, role, self._validation, self._opponents[role],
                 shots=shots, episodes=self.config.episodes, test_episodes=self.config.episodes,
-                adapt_seed=derive_seed(0, VALIDATION_ADAPT), test_seed=derive_seed(0, VALIDATION_TEST),
+                adapt_seed=derive_seed(0, Purpose.VALIDATION_ADAPT), test_seed=derive_seed(0, Purpose.VALIDATION_TEST),
             ).returns.mean((1, 2, 3)).tolist()  # fmt: skip
             metrics |= {f"{role}/validation_return_{shot}": value for shot, value in enumerate(returns)}
             adapted = returns[1:] or returns
@@ -242,7 +235,7 @@ class DuelSource(PlayedSource):
     def _validate_on_personas(self, role: Role, start: Weights, rates: Tensor, shots: int) -> list[float]:
         """Mean returns at every shot against personas of the validation split, both learning."""
         problem, given = self._against_personas(
-            role, self._validation, self.config.episodes, (VALIDATION_ADAPT, ROLES.index(role)), "validation"
+            role, self._validation, self.config.episodes, (Purpose.VALIDATION_ADAPT, ROLES.index(role)), "validation"
         )
         persona = given[other(role)]
         players: Players = {role: stack(start, len(self._validation)), other(role): persona.weights}

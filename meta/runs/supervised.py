@@ -14,8 +14,9 @@ from metaduel.agents.policies.base import Weights, stack
 from metaduel.agents.runtime import configure
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import DataPurpose
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation import inner
+from metaduel.meta.adaptation.supervised import adapt
 from metaduel.meta.learners.learner import Learner, Update
 from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.learners.methods import METHODS, find_method
@@ -23,8 +24,6 @@ from metaduel.meta.problems.problem import Players
 from metaduel.meta.problems.supervised import Data, DataProblem, Tasks
 from metaduel.meta.runs.checkpoint import load_checkpoint, read_config
 from metaduel.meta.runs.trainer import BEST, Trainer
-
-TRAIN, INIT, VALIDATION = range(3)  # what a seed is for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +83,11 @@ class DataSource:
 
     def __init__(self, tasks: Tasks, config: DataConfig) -> None:
         self.tasks, self.config = tasks, config
-        self._validation = tasks.draw(config.validation_tasks, "validation", derive_seed(0, VALIDATION))
+        self._validation = tasks.draw(config.validation_tasks, "validation", derive_seed(0, DataPurpose.VALIDATION))
 
     def problem(self, iteration: int) -> DataProblem:
         """The batch of an iteration."""
-        seed = derive_seed(self.config.seed, TRAIN, iteration)
+        seed = derive_seed(self.config.seed, DataPurpose.TRAIN, iteration)
         return DataProblem(self.tasks, self.tasks.draw(self.config.tasks, "train", seed))
 
     def told(self, update: Update) -> dict[str, float]:
@@ -129,23 +128,6 @@ class DataSource:
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See ``state``."""
-
-
-def adapt(tasks: Tasks, data: Data, players: Players, rates: Mapping[Role, Tensor], steps: int) -> Iterator[Players]:
-    """Adapt to every task at once.
-
-    Args:
-        tasks: what the loss is.
-        data: of N tasks.
-        players: weights to start from, [N, ...] each.
-        rates: per player [K, ...], see ``inner.step_sizes``; beyond K the last are kept.
-        steps: how many updates.
-
-    Yields:
-        The stacked weights after 0, 1, ..., ``steps`` updates.
-    """
-    for now in inner.adapt(DataProblem(tasks, data), players, rates, steps):
-        yield now.players
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from metaduel.agents.policies.module import ModulePolicy
 from metaduel.agents.policies.recurrent import GRUPolicy, LSTMPolicy
 from metaduel.agents.rollout import Learner, Sitting, rollout
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.players.names import load_player
 from metaduel.meta.runs.config import TrainConfig
@@ -33,7 +34,7 @@ KINDS = {
 
 @pytest.mark.parametrize("game", ["KuhnPoker", "LeducPoker"])
 def test_the_mask_is_where_the_game_says(game):
-    duel = Duel(find(game).make_game())
+    duel = Duel(make_game(find(game)))
     rows = duel.reset(duel.game.params([{}] * 8), torch.arange(8), torch.zeros(8, dtype=torch.int64))
     for _ in range(4):
         legal = duel.legal(rows)
@@ -47,7 +48,7 @@ def test_the_mask_is_where_the_game_says(game):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("role", ["protagonist", "adversary"])
 def test_no_rollout_has_an_illegal_action(game, kind, role):
-    duel = Duel(find(game).make_game())
+    duel = Duel(make_game(find(game)))
     other = "adversary" if role == "protagonist" else "protagonist"
     policy = KINDS[kind](duel.observation_space(role).shape[0], duel.action_space(role))
     generator = torch.Generator().manual_seed(0)

@@ -9,6 +9,7 @@ from metaduel.agents.policies.memory import MemoryPolicy, join
 from metaduel.agents.policies.recurrent import GRUPolicy
 from metaduel.agents.rollout import Learner, Sitting, rollout
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.players.names import load_player
 
@@ -55,7 +56,7 @@ def play(duel, policy, weights, episodes, deterministic=False, tasks=TASKS, per_
 @pytest.mark.parametrize("game", ["Pursuit", "RockPaperScissors"])
 @pytest.mark.parametrize("stacked", [1, TASKS])
 def test_a_chain_played_step_by_step_and_replayed_at_once_are_the_same(kind, game, stacked):
-    duel = Duel(find(game).make_game(), 40 if game == "Pursuit" else 5)
+    duel = Duel(make_game(find(game)), 40 if game == "Pursuit" else 5)
     policy = made(kind, duel)
     size = policy.observation_size
     policy.statistics = torch.linspace(-0.2, 0.3, size), torch.linspace(0.5, 2.0, size)
@@ -75,7 +76,7 @@ def test_a_chain_played_step_by_step_and_replayed_at_once_are_the_same(kind, gam
 
 
 def test_the_next_episode_knows_of_the_one_before():
-    duel = Duel(find("RockPaperScissors").make_game(), 4)
+    duel = Duel(make_game(find("RockPaperScissors")), 4)
     policy = made(MemoryPolicy, duel)
     weights = {
         name: value.unsqueeze(0).double() for name, value in policy.init(0).items()
@@ -110,7 +111,7 @@ def test_episodes_start_from_copies_of_a_memory_per_task():
 
 
 def test_the_others_actions_are_recorded_as_they_were():
-    duel = Duel(find("RockPaperScissors").make_game(), 6)
+    duel = Duel(make_game(find("RockPaperScissors")), 6)
     policy = made(LatentPolicy, duel)
     data = play(duel, policy, random_weights(policy, 1), 1)[0]
     # What both did is what the next observation shows: one-hot of start and 3 * own + other.
@@ -119,7 +120,7 @@ def test_the_others_actions_are_recorded_as_they_were():
 
 
 def test_the_policys_gradient_stops_at_the_belief_and_the_decoders_does_not_reach_the_policy():
-    duel = Duel(find("RockPaperScissors").make_game(), 5)
+    duel = Duel(make_game(find("RockPaperScissors")), 5)
     policy = made(LatentPolicy, duel)
     weights = {name: value.requires_grad_() for name, value in random_weights(policy, 1).items()}
     chain = play(duel, policy, {name: value.detach() for name, value in weights.items()}, 2)
@@ -139,7 +140,7 @@ def test_the_policys_gradient_stops_at_the_belief_and_the_decoders_does_not_reac
 
 def test_what_is_known_beforehand_is_decoded_better_after_training():
     # The reward is +1 on one task and -1 on the other: whoever remembers one step can tell.
-    duel = Duel(find("RockPaperScissors").make_game(), 6)
+    duel = Duel(make_game(find("RockPaperScissors")), 6)
     policy = made(LatentPolicy, duel)
     weights = {name: value.unsqueeze(0).double().requires_grad_() for name, value in policy.init(0).items()}
     chain = play(duel, policy, {name: value.detach() for name, value in weights.items()}, 2, tasks=2)
@@ -159,7 +160,7 @@ def test_what_is_known_beforehand_is_decoded_better_after_training():
 
 
 def test_constant_rewards_are_predicted_at_their_own_scale():
-    duel = Duel(find("RockPaperScissors").make_game(), 5)
+    duel = Duel(make_game(find("RockPaperScissors")), 5)
     policy = made(LatentPolicy, duel)
     weights = {name: value.unsqueeze(0).double() for name, value in policy.init(0).items()}
     chain = [data._replace(reward=torch.full_like(data.reward, 100.0)) for data in play(duel, policy, weights, 2)]

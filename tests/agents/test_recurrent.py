@@ -8,6 +8,7 @@ from metaduel.agents.policies.base import stack
 from metaduel.agents.policies.recurrent import GRUPolicy, LSTMPolicy
 from metaduel.agents.rollout import Learner, Sitting, rollout
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.players.names import load_player
 
@@ -62,7 +63,7 @@ def test_observations_are_normalised_and_what_comes_after_them_is_not(unit):
 )
 def test_a_rollout_records_what_the_memory_was_given(game, unit, statistics):
     spec = find(game)
-    duel = Duel(spec.make_game(), 6)
+    duel = Duel(make_game(spec), 6)
     policy = unit(duel.observation_space("protagonist").shape[0], duel.action_space("protagonist"), units=8)
     if statistics:
         policy.statistics = tuple(torch.full((policy.observation_size,), value) for value in statistics)

@@ -12,7 +12,7 @@ from metaduel.agents.policies.recurrent import GRUPolicy
 from metaduel.agents.rollout import Learner, Sitting, rollout
 from metaduel.envs.core import noise
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.game import View
+from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import sample_tasks
 from metaduel.envs.players.names import load_player
@@ -28,7 +28,7 @@ class Setup:
 
     def __init__(self, game, horizon=HORIZON):
         self.spec = find(game)
-        self.duel = Duel(self.spec.make_game(), horizon)
+        self.duel = Duel(make_game(self.spec), horizon)
         self.rows = torch.tensor([list(t.values()) for t in sample_tasks(self.spec, TASKS, "train", 5)]).double()
         self.policies, self.weights = {}, {}
         for seat, role in enumerate(ROLES):

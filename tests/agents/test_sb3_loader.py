@@ -18,7 +18,7 @@ from metaduel.agents import sb3
 from metaduel.envs.core import noise, registry
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.envs.core.game import View
+from metaduel.envs.core.game import View, make_game
 from metaduel.envs.players.names import load_player
 from metaduel.envs.players.play import play
 
@@ -58,7 +58,7 @@ def ppo(folder, models):
 
 
 def duel_of(name="ppo"):
-    return Duel(registry.find(MODELS[name][0]).make_game())
+    return Duel(make_game(registry.find(MODELS[name][0])))
 
 
 def view_of(duel, role, seed=0):
@@ -400,7 +400,7 @@ def test_a_model_of_another_game_or_seat_is_refused(folder, models):
 def test_other_algorithms_need_trust(tmp_path, algorithm, game):
     model = train(game, "protagonist", algorithm, 40, policy_kwargs={"net_arch": [8]})
     model.save(tmp_path / "model")
-    duel = Duel(registry.find(game).make_game())
+    duel = Duel(make_game(registry.find(game)))
     with refused(r"only a PPO or A2C MlpPolicy .*\?trust=ALGORITHM"):
         load_player(duel, "protagonist", f"sb3:{tmp_path / 'model'}")
     player = load_player(duel, "protagonist", f"sb3:{tmp_path / 'model'}?trust={algorithm.__name__}")

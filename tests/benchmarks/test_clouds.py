@@ -6,6 +6,7 @@ from matplotlib import image
 
 from metaduel.benchmarks.tools import clouds
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.purposes import Purpose
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.load import load
 from metaduel.meta.runs.train import train
@@ -44,7 +45,7 @@ def test_the_table_and_the_picture(folder, tmp_path, capsys):
 
 
 def test_two_real_clouds_are_the_floor():
-    real, again = (clouds.real_samples(4, 400, purpose) for purpose in (clouds.REAL, clouds.AGAIN))
+    real, again = (clouds.real_samples(4, 400, purpose) for purpose in (Purpose.CLOUDS_REAL, Purpose.CLOUDS_AGAIN))
     assert clouds.energy_distance(real, again).mean() < 0.02
     assert not torch.equal(real, again)
 

@@ -11,6 +11,7 @@ from metaduel.benchmarks.studies import lola, reproduce
 from metaduel.benchmarks.studies.lola import SPEC, TASK, Descent
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
 from metaduel.meta.problems.duels import DuelProblem, Matches
@@ -35,7 +36,7 @@ def test_a_step_is_the_papers_along_one_logit_and_the_discounted_return(count):
     horizon, rate, one = 3, 0.7, small(seeds=1, validation_seeds=1, start_std=1.0)
     learner = lola.make(one, count, rate, horizon)
     before = {role: weights["table"].detach().clone() for role, weights in learner.start.items()}
-    duel, runs, repeats = Duel(SPEC.make_game(), horizon), 2, 8
+    duel, runs, repeats = Duel(make_game(SPEC), horizon), 2, 8
     policies = {role: TabularPolicy(5, 5, duel.action_space(role)) for role in ROLES}
     loss = LossConfig("dice", one.discount, one.discount, normalise=False, exact_discount=True)
     moved = {role: [] for role in ROLES}

@@ -8,6 +8,7 @@ import torch
 
 from metaduel.benchmarks.tools import panel
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.players.scripted import scripted
 
@@ -32,7 +33,7 @@ def test_ratings_know_the_order_of_poor_and_good_pursuers():
 
 def test_a_player_never_disagrees_with_itself(monkeypatch):
     spec = find("Navigation")
-    duel, role = Duel(spec.make_game(), horizon=10), "protagonist"
+    duel, role = Duel(make_game(spec), horizon=10), "protagonist"
     params = duel.game.params([{}] * 3)
     train = spec.opponents[role]["train"]
     monkeypatch.setattr(panel, "names", lambda spec, role, split: train)
@@ -61,7 +62,7 @@ def stand_ins(monkeypatch, spec, role, held_out, train):
 
 def test_in_turn_based_games_the_own_turns_alone_count(monkeypatch):
     spec = find("KuhnPoker")
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     params, seeds = duel.game.params([{}] * 4), torch.arange(4)
 
     def own_turn(view):
@@ -85,7 +86,7 @@ def test_in_turn_based_games_the_own_turns_alone_count(monkeypatch):
 def test_steps_after_the_end_do_not_count(monkeypatch):
     # One walker steps onto its goal and ends the episode after a step; from the second step on the two differ.
     spec = find("Navigation")
-    duel = Duel(spec.make_game(), horizon=5)
+    duel = Duel(make_game(spec), horizon=5)
     params = duel.game.params([{"goal_x": 0.1, "goal_y": 0.0, "push": 0.0}] * 2)
     east = torch.tensor([1.0, 0.0])
     stand_ins(
@@ -99,7 +100,7 @@ def test_steps_after_the_end_do_not_count(monkeypatch):
 def test_disagreement_is_a_share_of_the_largest_distance(monkeypatch):
     # Two pushes of full strength in opposite directions: 2 apart, in a square whose diagonal is 2 sqrt(2).
     spec = find("Navigation")
-    duel = Duel(spec.make_game(), horizon=4)
+    duel = Duel(make_game(spec), horizon=4)
     one, two = scripted(spec, "adversary")["repel"], scripted(spec, "adversary")["wind"]
     east = lambda view, memory, noise: (torch.tensor([[1.0, 0.0]]).expand(len(view.step), 2), memory)  # noqa: E731
     west = lambda view, memory, noise: (torch.tensor([[-1.0, 0.0]]).expand(len(view.step), 2), memory)  # noqa: E731

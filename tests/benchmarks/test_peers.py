@@ -6,15 +6,17 @@ import torch
 
 from metaduel.benchmarks.core import suite
 from metaduel.benchmarks.studies import optimum, peers, remembering, reproduce
-from metaduel.benchmarks.studies.peers import DRAW, OWN
+from metaduel.benchmarks.studies.peers import OWN
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.registry import find
 from metaduel.envs.repeated_matrix_game.opponents import memory_one_tables
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
 from metaduel.meta.runs.players import initial_weights, make_duel, make_policy
 
 IPD = "IteratedPrisonersDilemma"
-PAYOFFS = find(IPD).make_game().params([{}], torch.float64).payoffs
+PAYOFFS = make_game(find(IPD)).params([{}], torch.float64).payoffs
 
 
 def small(**changes):
@@ -67,7 +69,8 @@ def test_a_player_may_have_fewer_seeds_than_the_others():
 def test_static_tit_for_tat_earns_what_was_published():
     # References: sums over l = 1..7 against 40 personas each, exact: 3.44 and (from several draws) 1.3 to 2.4.
     one = reproduce.make(suite.settings("peers"))
-    personas = peers.personas(one.config(IPD), met(one)[0]).sample(80, "held_out", DRAW).weights["table"].double()
+    them = peers.personas(one.config(IPD), met(one)[0])
+    personas = them.sample(80, "held_out", Purpose.PEERS_DRAW).weights["table"].double()
     start = memory_one_tables(IPD)["tit_for_tat"].log().clamp(min=-30).unsqueeze(0).requires_grad_()
     pairs = optimum.unrolled(start, torch.zeros(1, 7, dtype=torch.float64), personas, PAYOFFS, 0.96, 7, False)
     per_step = torch.stack(
@@ -141,7 +144,7 @@ def test_the_optimum_gets_better_and_its_gradient_flows_through_the_peer():
     (through,) = torch.autograd.grad(pairs[1][1].sum((0, 1, 2))[0], own)
     assert through.abs().max() > 0  # the peer's table depends on what it learned from
     config = one.config(IPD)
-    draws = peers.personas(config, met(one)[0]).sample(8, "validation", DRAW).weights["table"]
+    draws = peers.personas(config, met(one)[0]).sample(8, "validation", Purpose.PEERS_DRAW).weights["table"]
     sums = []
     for iterations in (1, 60):
         ascent = optimum.Ascent(games=(IPD,), starts=2, personas=8, iterations=iterations, lr=0.1)

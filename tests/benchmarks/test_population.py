@@ -5,6 +5,7 @@ from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.recurrent import GRUPolicy
 from metaduel.benchmarks.tools.population import Budget, Population, _take
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import sample_tasks, task_rows
 
@@ -12,7 +13,7 @@ SMALL = Budget(seeds=2, iterations=4, steps=800, epochs=2, slices=4, test_episod
 
 
 def population(game="CartPole", network=MLPPolicy, budget=SMALL):
-    duel = Duel(find(game).make_game(), informed=("protagonist",))
+    duel = Duel(make_game(find(game)), informed=("protagonist",))
     policy = network(duel.observation_space("protagonist").shape[0], duel.action_space("protagonist"))
     pool = task_rows(duel.spec, sample_tasks(duel.spec, 20, "train", 0), {})
     return Population(duel, "protagonist", policy, (0.0, 0.01), budget), pool

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from metaduel.benchmarks.studies.enumerated import AllBatches, AllTrajectories
 from metaduel.benchmarks.tools import proofs
+from metaduel.benchmarks.tools.enumerated import AllBatches, AllTrajectories
 from metaduel.benchmarks.tools.proofs import BOUND, STEPS, Case, cases, declared, error, relative, sampled, shipped
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.meta.learners import maml

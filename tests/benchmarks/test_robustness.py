@@ -8,6 +8,7 @@ from metaduel.benchmarks.core import suite
 from metaduel.benchmarks.studies import reproduce, robustness
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.players.names import load_player
 
@@ -48,13 +49,13 @@ def test_the_grid_varies_mass_and_length_alone_and_nobody_is_shown_them():
                     factor = {own.mass: a, own.length: b}.get(context.name, 1)
                     usual = own.fixed.get(context.name, context.default)
                     assert task[context.name] == pytest.approx(factor * usual)
-        seen = Duel(spec.make_game()).observation_space("protagonist").shape
+        seen = Duel(make_game(spec)).observation_space("protagonist").shape
         assert seen == spec.observation_spaces["protagonist"].shape
 
 
 def test_a_longer_pole_changes_what_a_script_gets():
     spec = robustness.blindfolded(find("CartPole"))
-    duel, own = Duel(spec.make_game()), small().games["CartPole"]
+    duel, own = Duel(make_game(spec)), small().games["CartPole"]
     tasks = list(robustness.grid(spec, own, (0.5, 1, 1.5)).values())
     players = [load_player(duel, role, name) for role, name in (("protagonist", "coin"), ("adversary", "idle"))]
     found = robustness.test(duel, *players, tasks, 4)

@@ -14,6 +14,7 @@ from metaduel.benchmarks.core.report import number
 from metaduel.benchmarks.core.scratch import Scratch, from_scratch, make_ppo
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES
 from metaduel.envs.players.names import names
@@ -45,7 +46,7 @@ def test_it_is_tested_on_everybodys_episodes(role, monkeypatch):
     """A player that stands in for the network: it must get what ``evaluate_player`` gives it on the whole panel."""
     import metaduel.benchmarks.core.scratch as scratch
 
-    duel = Duel(SPEC.make_game(), 5)
+    duel = Duel(make_game(SPEC), 5)
     model = make_ppo(duel, role, names(SPEC, ROLES[1 - ROLES.index(role)], "train")[0], {}, 3, seed=7)
     player = MlpPlayer(model.policy, sample=True)
     monkeypatch.setattr(scratch, "MlpPlayer", lambda policy, sample: player)
@@ -55,7 +56,7 @@ def test_it_is_tested_on_everybodys_episodes(role, monkeypatch):
 
 
 def test_a_shot_is_one_rollout_of_as_many_steps_as_an_adaptation_has():
-    model = make_ppo(Duel(SPEC.make_game(), 5), "protagonist", "guard", {}, 3, seed=0)
+    model = make_ppo(Duel(make_game(SPEC), 5), "protagonist", "guard", {}, 3, seed=0)
     model.learn(3 * 5)
     assert model.num_timesteps == 15
     assert model._n_updates == model.n_epochs == 10

@@ -7,12 +7,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from metaduel.benchmarks.tools import speed
 from metaduel.envs.core import registry
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.spec import ROLES
 
 
 @pytest.mark.parametrize("game", registry.games())
 def test_random_actions_are_within_the_spaces(game):
-    duel = Duel(registry.find(game).make_game())
+    duel = Duel(make_game(registry.find(game)))
     pair = speed.random_actions(duel, 200, torch.Generator().manual_seed(0))
     for role, actions in zip(ROLES, pair, strict=True):
         space = duel.action_space(role)
@@ -21,7 +22,7 @@ def test_random_actions_are_within_the_spaces(game):
 
 
 def test_an_advance_is_a_step_and_what_is_seen_then():
-    duel = Duel(registry.find("Pursuit").make_game())
+    duel = Duel(make_game(registry.find("Pursuit")))
     params = duel.game.params([{}] * 3)
     start = duel.reset(params, torch.arange(3), torch.zeros(3, dtype=torch.int64))
     actions = speed.random_actions(duel, 3, torch.Generator().manual_seed(0))

@@ -19,6 +19,7 @@ from metaduel.envs.adapters.seat import Seat
 from metaduel.envs.core import tasks
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import specs
 from metaduel.envs.core.spec import ROLES
 
@@ -187,7 +188,7 @@ def test_whole_episodes_reproduce_by_seed_and_episode(spec):
 def test_parallel_equals_the_core_stepped_by_hand(spec):
     env = make("parallel", spec)
     said = episode(env, spec, seed=11)
-    duel, choose = Duel(spec.make_game()), chooser(spec)
+    duel, choose = Duel(make_game(spec)), chooser(spec)
     rows = duel.reset(duel.game.params([env.get_task()]), torch.tensor([11]), torch.tensor([0]))
     outcome = None
     for step, (observations, *rest) in enumerate(said):

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from metaduel.envs.core import noise
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.envs.core.game import Game, Outcome, Player, View
+from metaduel.envs.core.game import Game, Outcome, Player, View, make_game
 from metaduel.envs.core.registry import find, specs
 from metaduel.envs.core.spec import ROLES, Context, GameSpec
 from metaduel.envs.core.tasks import frozen_tasks, generate
@@ -238,7 +238,7 @@ def trajectory(duel, players, rows):
 
 @each_family
 def test_a_row_of_a_batch_is_the_single_environment(spec):
-    duel = Duel(spec.make_game(), horizon=STEPS)
+    duel = Duel(make_game(spec), horizon=STEPS)
     tasks = generate(spec, "train", ROWS, seed=3)
     rows = start(duel, tasks, seed=10)
     for players in pairs(spec):
@@ -250,7 +250,7 @@ def test_a_row_of_a_batch_is_the_single_environment(spec):
 
 @each_family
 def test_a_step_is_pure(spec):
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     rows = start(duel, generate(spec, "train", ROWS, seed=4))
     for players in pairs(spec)[:2]:
         for _ in range(3):
@@ -272,7 +272,7 @@ def test_a_step_is_pure(spec):
 def test_everything_stays_on_the_device_of_its_rows(spec):
     # The device "meta" computes shapes alone and refuses tensors of two devices, as an accelerator does.
     away = lambda tensor: tensor.to("meta")  # noqa: E731
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     rows = tree_map(away, start(duel, generate(spec, "train", ROWS, seed=4)))
     for players in pairs(spec):
         reward, chosen = rows.step.double(), []
@@ -300,7 +300,7 @@ def tree_equal(a, b):
 
 @each_family
 def test_observations_lie_in_their_spaces_and_have_their_dtype(spec):
-    duel = Duel(spec.make_game(), horizon=STEPS)
+    duel = Duel(make_game(spec), horizon=STEPS)
     rows = start(duel, generate(spec, "extrapolation", ROWS, seed=5))
     for players in pairs(spec):
         alive = torch.ones(ROWS, dtype=torch.bool)
@@ -322,7 +322,7 @@ def test_observations_lie_in_their_spaces_and_have_their_dtype(spec):
 
 @each_family
 def test_every_context_changes_some_trajectory(spec):
-    duel = Duel(spec.make_game(), horizon=STEPS)
+    duel = Duel(make_game(spec), horizon=STEPS)
     tasks = frozen_tasks(spec, "held_out")[:4]
     rows = start(duel, tasks)
     for context in spec.contexts:
@@ -335,7 +335,7 @@ def test_every_context_changes_some_trajectory(spec):
 
 @each_family
 def test_an_informed_player_sees_every_context(spec):
-    duel = Duel(spec.make_game(), informed=ROLES)
+    duel = Duel(make_game(spec), informed=ROLES)
     rows = start(duel, generate(spec, "train", 64, seed=6))
     for role, observation in zip(ROLES, duel.observe(rows), strict=True):
         width = sum(context.width for context in spec.contexts)
@@ -346,7 +346,7 @@ def test_an_informed_player_sees_every_context(spec):
 
 
 def test_angles_are_shown_as_cosine_and_sine_and_categories_one_hot():
-    pursuit, rock = (Duel(find(name).make_game(), informed=ROLES) for name in ("Pursuit", "RockPaperScissors"))
+    pursuit, rock = (Duel(make_game(find(name)), informed=ROLES) for name in ("Pursuit", "RockPaperScissors"))
     rows = start(pursuit, [{"gate_angle": 2.0}])
     assert torch.allclose(
         pursuit.observe(rows)[0][0, -2:], torch.tensor([2.0]).repeat(2).sub(torch.tensor([0, torch.pi / 2])).cos()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.game import View
+from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.registry import find, specs
 from metaduel.envs.core.spec import ROLES
 from metaduel.envs.core.tasks import find_task
@@ -40,7 +40,7 @@ def hands(monkeypatch):
 
 
 def seated(game, role="protagonist"):
-    duel = Duel(find(game).make_game())
+    duel = Duel(make_game(find(game)))
     rows = duel.reset(duel.game.params([{}]), torch.tensor([0]), torch.tensor([0]))
     person = Person(duel, role, Screen(duel.spec, "rgb_array"))
     view = View(rows.params, rows.state, duel.observe(rows)[ROLES.index(role)], rows.step)
@@ -102,7 +102,7 @@ def test_closing_the_window_ends_a_choice(hands):
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("spec", specs().values(), ids=lambda spec: spec.name)
 def test_a_person_is_not_shown_what_is_hidden(spec, role):
-    seat, duel = ROLES.index(role), Duel(spec.make_game())
+    seat, duel = ROLES.index(role), Duel(make_game(spec))
     first, second = find_task(spec, "held_out:0"), find_task(spec, "held_out:1")
     seen = {c.name: first[c.name] for c in spec.contexts if role in c.visible_to}
     # What the other sees alone is in neither: nothing of it must show, either.
@@ -123,7 +123,7 @@ def test_a_person_is_not_shown_what_is_hidden(spec, role):
 
 def test_in_poker_the_others_card_is_face_down():
     spec = find("KuhnPoker")
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     params = duel.game.params([{}])
     state = duel.reset(params, torch.tensor([0]), torch.tensor([0])).state
     swapped = state._replace(adversary=(state.adversary + 1) % 3)
@@ -136,13 +136,13 @@ def test_in_poker_the_others_card_is_face_down():
 
 
 def pictures(game, person, *states, task=None):
-    duel = Duel(find(game).make_game())
+    duel = Duel(make_game(find(game)))
     params = duel.game.params([task or {}])
     return [np.asarray(Screen(duel.spec, "rgb_array", person=person).frame(params, s, (0.0, 0.0))) for s in states]
 
 
 def first_state(game):
-    duel = Duel(find(game).make_game())
+    duel = Duel(make_game(find(game)))
     return duel.reset(duel.game.params([{}]), torch.tensor([3]), torch.tensor([0])).state
 
 
@@ -179,7 +179,7 @@ def test_a_blindfolded_person_does_not_see_the_ring():
 
 
 def test_a_forger_is_not_shown_the_real_points():
-    duel = Duel(find("Forgery").make_game())
+    duel = Duel(make_game(find("Forgery")))
     rows = duel.reset(duel.game.params([{}]), torch.tensor([3]), torch.tensor([0]))
     players = [next(iter(scripted(duel.spec, r).values())) for r in ROLES]
     states = [rows.state, *(after.state for after, _ in itertools.islice(steps(duel, tuple(players), rows), 3))]
@@ -195,7 +195,7 @@ def test_a_forger_is_not_shown_the_real_points():
 @pytest.mark.parametrize("role", ROLES)
 def test_whoever_is_asked_in_poker_sees_the_hand_it_is_about(role):
     spec = find("KuhnPoker")
-    duel, seat = Duel(spec.make_game()), ROLES.index(role)
+    duel, seat = Duel(make_game(spec)), ROLES.index(role)
     rows = duel.reset(duel.game.params([{}]), torch.tensor([3]), torch.tensor([0]))
     players = [scripted(spec, r)["station"] for r in ROLES]
     states = [rows.state, *(after.state for after, _ in steps(duel, tuple(players), rows))]
@@ -214,7 +214,7 @@ def test_whoever_is_asked_in_poker_sees_the_hand_it_is_about(role):
 def test_closing_the_window_ends_all_episodes(monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     spec = find("CartPole")
-    duel, screen = Duel(spec.make_game()), Screen(spec, "human", person=0)
+    duel, screen = Duel(make_game(spec)), Screen(spec, "human", person=0)
     players = Person(duel, "protagonist", screen), scripted(spec, "adversary")["idle"]
     drawn, shown = [], screen.frame
 

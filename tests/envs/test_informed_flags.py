@@ -5,7 +5,7 @@ import torch
 
 from metaduel.envs.core import noise
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.game import View
+from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.registry import specs
 from metaduel.envs.core.spec import ROLES
 from metaduel.envs.core.tasks import generate
@@ -39,7 +39,7 @@ def spec_action(duel, role, rows):
 
 @pytest.mark.parametrize("spec", specs().values(), ids=lambda spec: spec.name)
 def test_blind_players_do_not_read_hidden_contexts(spec):
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     params = duel.game.params(generate(spec, "train", ROWS, seed=1))
     fresh = duel.game.params(generate(spec, "train", ROWS, seed=2))
     for seat, role in enumerate(ROLES):

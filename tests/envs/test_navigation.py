@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.navigation.cases import CASES, STILL_RETURN, published_goals, published_tasks
 from metaduel.envs.navigation.game import State
 from metaduel.envs.players.names import load_player
 from metaduel.envs.players.play import play
 
-DUEL = Duel(find("Navigation").make_game())
+DUEL = Duel(make_game(find("Navigation")))
 
 
 def row(*numbers, dtype=torch.float64):

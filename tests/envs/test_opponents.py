@@ -11,6 +11,7 @@ from gymnasium import spaces
 import metaduel
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find, specs
 from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES
 from metaduel.envs.core.tasks import generate
@@ -22,7 +23,7 @@ from metaduel.meta.runs.config import TrainConfig
 each_seat = pytest.mark.parametrize(
     ("spec", "role"), [(s, r) for s in specs().values() for r in ROLES], ids=lambda v: getattr(v, "name", v)
 )
-NAVIGATION = Duel(find("Navigation").make_game())
+NAVIGATION = Duel(make_game(find("Navigation")))
 ROWS = 4
 
 
@@ -74,7 +75,7 @@ def choices(duel, role, player, others=None):
 
 @each_seat
 def test_scripted_players_stay_in_the_action_space_and_differ(spec, role):
-    duel = Duel(spec.make_game(), horizon=12)
+    duel = Duel(make_game(spec), horizon=12)
     played = {name: choices(duel, role, player) for name, player in opponents.scripted(spec, role).items()}
     for first, second in itertools.combinations(played, 2):
         assert not torch.equal(played[first], played[second]), (first, second)
@@ -83,7 +84,7 @@ def test_scripted_players_stay_in_the_action_space_and_differ(spec, role):
 @each_seat
 def test_every_option_changes_what_its_player_does(spec, role):
     # As many steps as the slowest option needs: the smallest period of CartPole's shuttle, half of it.
-    duel = Duel(spec.make_game(), horizon=min(spec.horizon, 26))
+    duel = Duel(make_game(spec), horizon=min(spec.horizon, 26))
 
     def named(player, **values):
         text = ",".join(f"{name}={value!r}" for name, value in values.items())
@@ -101,7 +102,7 @@ def test_every_option_changes_what_its_player_does(spec, role):
 
 @each_seat
 def test_sampled_opponents_can_be_played_and_belong_to_their_split(spec, role):
-    duel, seen = Duel(spec.make_game(), horizon=12), set()
+    duel, seen = Duel(make_game(spec), horizon=12), set()
     for split in OPPONENT_SPLITS:
         drawn = metaduel.sample_opponents(spec, 12, role, split, seed=3)
         assert drawn[:5] == metaduel.sample_opponents(spec, 5, role, split, seed=3)

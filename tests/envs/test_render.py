@@ -9,6 +9,7 @@ import torch
 
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find, specs
 from metaduel.envs.core.spec import ROLES
 from metaduel.envs.core.tasks import frozen_tasks
@@ -82,7 +83,7 @@ def test_nothing_to_see_draws_nothing(canvas, draw):
 
 @pytest.mark.parametrize("spec", specs().values(), ids=lambda spec: spec.name)
 def test_every_family_is_drawn(spec):
-    duel = Duel(spec.make_game(), horizon=5)
+    duel = Duel(make_game(spec), horizon=5)
     players = tuple(next(iter(scripted(spec, role).values())) for role in ROLES)
     screen = render.Screen(spec, "rgb_array", (players[0].name, players[1].name))
     frames = list(film(duel, players, frozen_tasks(spec, "held_out")[0], screen, caption="shot 2"))
@@ -95,7 +96,7 @@ def test_every_family_is_drawn(spec):
 
 def test_a_picture_depends_on_its_arguments_alone():
     spec = find("Navigation")
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     params = duel.game.params([{"goal_x": 0.2, "goal_y": -0.3, "push": 0.05}])
     rows = duel.reset(params, torch.tensor([0]), torch.tensor([0]))
     screen = render.Screen(spec, "rgb_array")
@@ -108,7 +109,7 @@ def test_a_picture_depends_on_its_arguments_alone():
 def test_a_window_opens_and_closes(monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     spec = find("Navigation")
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     params = duel.game.params([{}])
     states = [duel.reset(params, torch.tensor([0]), torch.tensor([0])).state]
     screen = render.Screen(spec, "human")
@@ -128,7 +129,7 @@ def test_a_window_opens_and_closes(monkeypatch):
 def test_a_window_needs_a_display(monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "no such driver")
     spec = find("Navigation")
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     params = duel.game.params([{}])
     states = [duel.reset(params, torch.tensor([0]), torch.tensor([0])).state]
     with pytest.raises(InvalidInputError, match=r"render_mode='human' needs a screen .* use 'rgb_array' here"):

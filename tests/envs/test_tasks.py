@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from metaduel.envs.core import tasks
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find, specs
 from metaduel.envs.core.spec import FROZEN_SPLITS, ROLES, SPLITS, Context
 
@@ -195,7 +196,7 @@ COUNT = Context("count", "1", 2, (2, 5), "how many", bounds=(1, 9), integer=True
         (lambda: tasks.find_task(NAVIGATION, "held_out:-1"), "must be SPLIT:INDEX"),
         (lambda: tasks.find_task(NAVIGATION, "held_out:100"), "an index below 100"),
         (lambda: tasks.find_task(NAVIGATION, "train:0"), "must be SPLIT:INDEX with a frozen split"),
-        (lambda: NAVIGATION.make_game().params([{"push": -1}]), "push=-1 must be a finite number"),
+        (lambda: make_game(NAVIGATION).params([{"push": -1}]), "push=-1 must be a finite number"),
         (lambda: NAVIGATION.check_role("attacker"), "unknown role 'attacker'"),
         (lambda: find("navigation"), "unknown game 'navigation' (did you mean 'Navigation'?)"),
     ],

@@ -8,6 +8,7 @@ from stable_baselines3 import A2C, PPO
 import metaduel
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.players.names import load_player
 from metaduel.meta.runs.black_box import START, SB3Inner, reptile, train_sb3, weights_of
@@ -67,7 +68,7 @@ def test_a_run_gives_a_model_that_plays_and_learns_on(tmp_path):
     assert env.action_space.contains(action[0])
     model.learn(10)
     assert any(not torch.equal(value, before[name]) for name, value in weights_of(model).items())
-    assert load_player(Duel(find("Navigation").make_game()), "protagonist", f"sb3:{path}").noise == 0
+    assert load_player(Duel(make_game(find("Navigation"))), "protagonist", f"sb3:{path}").noise == 0
 
 
 def test_it_goes_on_where_it_was_to_the_same_numbers(tmp_path, monkeypatch):

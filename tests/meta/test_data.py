@@ -14,9 +14,10 @@ from torch import nn
 from metaduel.agents.networks import Dense, Module
 from metaduel.agents.policies.base import stack
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.adaptation.supervised import adapt
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.learners.promp import ProMP, ProMPConfig
-from metaduel.meta.problems.supervised import DataProblem, Tasks, adapt
+from metaduel.meta.problems.supervised import DataProblem, Tasks
 from metaduel.meta.runs.checkpoint import load_checkpoint
 from metaduel.meta.runs.supervised import DataConfig, DataSource, load_data_run, meta_train
 from metaduel.meta.runs.trainer import LAST
@@ -84,13 +85,14 @@ of_games = ("meta.problems.duels", "meta.runs.source", "agents.rollout", "envs.c
 print(*(name for name in of_games if "metaduel." + name in sys.modules))
 """
     envs, games = run(code, tmp_path).splitlines()
-    # The error for bad input, files, the counted random numbers, and what the two players are called.
+    # The error for bad input, files, the counted random numbers and what they are for, and what the two players are called.
     assert envs.split() == [
         "metaduel.envs",
         "metaduel.envs.core",
         "metaduel.envs.core.errors",
         "metaduel.envs.core.files",
         "metaduel.envs.core.noise",
+        "metaduel.envs.core.purposes",
         "metaduel.envs.core.spec",
     ]
     assert games == ""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metaduel.benchmarks.studies.enumerated import AllBatches, batches_loss
+from metaduel.benchmarks.tools.enumerated import AllBatches, batches_loss
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.meta.learners.methods import METHODS
 from metaduel.meta.runs.config import TrainConfig

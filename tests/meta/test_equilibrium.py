@@ -9,6 +9,7 @@ import torch
 
 from metaduel.agents.policies.base import stack
 from metaduel.benchmarks.studies.dynamics import POLICY, SPEC, AllPlays, first_play
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.tasks import sample_tasks
 from metaduel.envs.repeated_matrix_game.values import one_shot_security
 from metaduel.meta.adaptation.inner import adapt_step
@@ -23,7 +24,7 @@ ITERATIONS, TASKS = 150, 10
 def payoffs(seed):
     """[TASKS, 3, 3, 2] random payoffs; which action beats which stays as everybody knows it."""
     tasks = [{**task, "permutation": 0.0} for task in sample_tasks(SPEC, TASKS, "train", seed)]
-    return SPEC.make_game().params(tasks, torch.float64).payoffs
+    return make_game(SPEC).params(tasks, torch.float64).payoffs
 
 
 def exploitability(strategy, payoffs):
@@ -81,7 +82,7 @@ def test_plain_adam_does_not(monkeypatch):
 
 def test_exploitability_of_known_strategies():
     table = payoffs(seed=999)
-    params = SPEC.make_game().params([{"rock": 2.0}], torch.float64)
+    params = make_game(SPEC).params([{"rock": 2.0}], torch.float64)
     rock = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
     assert exploitability(rock, params.payoffs) == 1.0  # paper wins 1
     assert abs(exploitability(params.equilibrium[:, 0], params.payoffs)) < 1e-12

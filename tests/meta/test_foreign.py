@@ -13,6 +13,7 @@ from metaduel.agents.objective.config import LossConfig, log_probs
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.repeated_matrix_game import rock_paper_scissors_v0
 from metaduel.meta.problems.duels import DuelProblem, Matches
@@ -120,7 +121,7 @@ def test_equals_the_batched_core_on_a_game_of_ours():
     spec = find("RockPaperScissors")
     horizon, episodes, seed, loss = 3, 4, 11, LossConfig("dice")
     values = {"rock": 1.5, "paper": 0.75, "scissors": 1.0, "permutation": 2.0}, {"rock": 0.5, "permutation": 5.0}
-    duel = Duel(spec.make_game(), horizon)
+    duel = Duel(make_game(spec), horizon)
     policies = {role: MLPPolicy(10, duel.action_space(role), hidden=(5,)) for role in ROLES}
     players = {
         role: {

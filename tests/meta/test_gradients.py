@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metaduel.agents.policies.base import stack
-from metaduel.benchmarks.studies.enumerated import TASKS, AllTrajectories, Flow, exact_chain
+from metaduel.benchmarks.tools.enumerated import TASKS, AllTrajectories, Flow, exact_chain
 from metaduel.benchmarks.tools.proofs import RATE, Case, declared, flat, relative, shipped, start
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.learners.methods import METHODS

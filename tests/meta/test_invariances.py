@@ -8,6 +8,7 @@ from metaduel.agents.policies.base import stack
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.benchmarks.tools.proofs import DISCOUNT, Case, row_gradients, start
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import sample_tasks, task_rows
 from metaduel.meta.adaptation.inner import adapt_step
@@ -33,7 +34,7 @@ def problem(case, tasks=TASKS, seed=SEED):
     policy = MLPPolicy(5, SPEC.action_spaces["protagonist"], hidden=())
     loss = LossConfig(case.surrogate, DISCOUNT, DISCOUNT)
     return DuelProblem(
-        Duel(SPEC.make_game(), 4), dict.fromkeys(ROLES, policy), Matches(tasks, duels=len(tasks)), EPISODES, seed, loss
+        Duel(make_game(SPEC), 4), dict.fromkeys(ROLES, policy), Matches(tasks, duels=len(tasks)), EPISODES, seed, loss
     )
 
 

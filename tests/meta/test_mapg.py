@@ -1,6 +1,6 @@
 """Meta-PG, Meta-MAPG and LOLA-DiCE against what they declare to differentiate, and the personas they meet.
 
-In a game of which every trajectory is listed (``benchmarks/enumerated.py``); the declared objective is its closed form,
+In a game of which every trajectory is listed (``benchmarks/tools/enumerated.py``); the declared objective is its closed form,
 differentiated by autograd, or by finite differences.
 """
 
@@ -12,7 +12,7 @@ import torch
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.tabular import TabularPolicy
-from metaduel.benchmarks.studies.enumerated import GAME, TASKS, AllTrajectories, Flow, declared_loss, exact_update
+from metaduel.benchmarks.tools.enumerated import GAME, TASKS, AllTrajectories, Flow, declared_loss, exact_update
 from metaduel.benchmarks.tools.proofs import DISCOUNT, HORIZON, RATE, held, relative, start
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError

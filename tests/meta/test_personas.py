@@ -11,6 +11,7 @@ from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.tabular import PerState, TabularPolicy
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find, games
 from metaduel.envs.repeated_matrix_game.opponents import memory_one_tables
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
@@ -72,7 +73,7 @@ def test_a_rate_of_one_is_a_step_along_the_discounted_return():
     spec, steps, discount = find("IteratedPrisonersDilemma"), 3, 0.96
     found = personas(spec.name, horizon=steps, discount=discount, inner_discount=discount)
     assert found.rate == steps  # the loss is per step
-    duel, episodes = Duel(spec.make_game(), steps), 40_000
+    duel, episodes = Duel(make_game(spec), steps), 40_000
     given = found.sample(2, "train", 0)
     # Tit-for-tat as a protagonist that stays; its logits are far apart but finite.
     sure = (memory_one_tables(spec)["tit_for_tat"].float() - 0.5) * 60
@@ -200,7 +201,7 @@ def test_many_personas_are_several_problems_for_whoever_has_a_memory(monkeypatch
 
 @pytest.mark.parametrize("game", games())
 def test_games_that_claim_few_states_show_one_of_them(game):
-    duel = Duel(find(game).make_game())
+    duel = Duel(make_game(find(game)))
     states = duel.game.states
     tables = duel.game.personas(3, 0)
     if not states:

@@ -16,6 +16,7 @@ import metaduel  # noqa: F401 (registers the games)
 from metaduel.agents.policies.base import stack
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import frozen_tasks
 from metaduel.envs.players.names import load_player
@@ -213,9 +214,7 @@ def test_statistics_of_observations_travel_with_the_checkpoint_and_stay(settings
     adapted = player.adapt(env, shots=1, episodes=1)
     assert all(torch.equal(a, b) for a, b in zip(adapted.policy.statistics, (mean, std), strict=True))
     if not settings:
-        plain = dataclasses.replace(
-            player, policy=make_policy(config, Duel(find("Pursuit").make_game()), "protagonist")
-        )
+        plain = dataclasses.replace(player, policy=make_policy(config, Duel(make_game(find("Pursuit"))), "protagonist"))
         observation = env.reset(seed=1)[0]
         scaled = (observation - mean.numpy()) / std.numpy().clip(1e-6)
         ours, theirs = (p.predict(o, deterministic=True)[0] for p, o in ((player, observation), (plain, scaled)))
@@ -507,11 +506,11 @@ def test_a_run_takes_a_seat(finished):
     env = gym.make("metaduel/Navigation-v0", seat="protagonist", opponent=f"run:{finished}")
     env.reset(seed=0)
     env.step(env.action_space.sample())
-    duel = Duel(find("Navigation").make_game())
+    duel = Duel(make_game(find("Navigation")))
     player = load_player(duel, "adversary", f"run:{finished}")
     assert player.agent.role == "adversary"
     with pytest.raises(InvalidInputError, match=r"Navigation.*Pursuit"):
-        load_player(Duel(find("Pursuit").make_game()), "adversary", f"run:{finished}")
+        load_player(Duel(make_game(find("Pursuit"))), "adversary", f"run:{finished}")
     with pytest.raises(InvalidInputError, match="not a run folder"):
         gym.make("metaduel/Navigation-v0", opponent="run:nowhere").reset()
 

@@ -9,7 +9,7 @@ from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.objective.losses import policy_gradient_loss
 from metaduel.agents.policies import distributions
 from metaduel.agents.rollout import Trajectories
-from metaduel.benchmarks.studies.enumerated import AllTrajectories
+from metaduel.benchmarks.tools.enumerated import AllTrajectories
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.meta.adaptation.inner import adapt_step, unroll
 from metaduel.meta.learners.trpo import TRPO, TRPOConfig, conjugate_gradients

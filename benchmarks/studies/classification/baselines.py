@@ -9,7 +9,8 @@ from metaduel.benchmarks.studies.classification.episodes import ROLE, Episodes, 
 from metaduel.benchmarks.studies.classification.settings import SCRATCH
 from metaduel.benchmarks.studies.random_starts import random_starts
 from metaduel.envs.core.noise import derive_seed
-from metaduel.meta.problems.supervised import Data, adapt
+from metaduel.meta.adaptation.supervised import adapt
+from metaduel.meta.problems.supervised import Data
 
 SCRATCH_RATES, SCRATCH_STEPS = (0.1, 0.3, 1.0, 3.0), 20
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from metaduel.benchmarks.studies.generation.settings import LATENTS
 from metaduel.benchmarks.studies.images.classes import ImageClasses
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import Split
@@ -23,7 +24,7 @@ Real = Callable[[int, Split, int], tuple[Tensor, Tensor]]
 def plane(shots: int) -> Real:
     """Samples of Forgery's distributions."""
     spec = find("Forgery")
-    game = spec.make_game()
+    game = make_game(spec)
 
     def real(n: int, split: Split, seed: int) -> tuple[Tensor, Tensor]:
         tasks = sample_tasks(spec, n, "train", seed) if split == "train" else frozen_tasks(spec, split)[:n]

@@ -12,8 +12,9 @@ from metaduel.benchmarks.studies.generation.judges import Distance, nearest
 from metaduel.benchmarks.studies.generation.settings import STEPS
 from metaduel.benchmarks.studies.generation.tasks import Forging
 from metaduel.envs.core.spec import Role
+from metaduel.meta.adaptation.supervised import adapt
 from metaduel.meta.problems.problem import Players
-from metaduel.meta.problems.supervised import Data, adapt
+from metaduel.meta.problems.supervised import Data
 
 RATES = (0.05, 0.15, 0.5, 1.5)  # among which players that have not learned theirs have them chosen, one for each
 

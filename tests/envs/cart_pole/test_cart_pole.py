@@ -11,6 +11,7 @@ from metaduel.envs.cart_pole.cases import CASES, TASK
 from metaduel.envs.cart_pole.game import START, State, accelerations
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import generate, sample_tasks
 from metaduel.envs.core.trees import take_rows
@@ -18,7 +19,7 @@ from metaduel.envs.players.play import play, steps
 from metaduel.envs.players.scripted import scripted
 
 SPEC = find("CartPole")
-DUEL = Duel(SPEC.make_game())
+DUEL = Duel(make_game(SPEC))
 
 
 def column(*numbers):

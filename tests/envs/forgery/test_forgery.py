@@ -11,6 +11,7 @@ from scipy import stats
 from metaduel.envs.core import noise
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import frozen_tasks, generate
 from metaduel.envs.core.trees import take_rows
@@ -22,7 +23,7 @@ from metaduel.envs.players.play import play, steps
 from metaduel.envs.players.scripted import scripted
 
 SPEC = find("Forgery")
-DUEL = Duel(SPEC.make_game())
+DUEL = Duel(make_game(SPEC))
 
 
 def params_of(*tasks, dtype=torch.float64):

@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import linprog
 
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import frozen_tasks, generate
 from metaduel.envs.core.trees import take_rows
@@ -29,7 +30,7 @@ from metaduel.envs.players.play import play
 from metaduel.envs.players.scripted import scripted
 
 SPEC = find("Goalkeeper")
-DUEL = Duel(SPEC.make_game())
+DUEL = Duel(make_game(SPEC))
 
 
 def row(*numbers):

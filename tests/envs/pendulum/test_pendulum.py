@@ -9,6 +9,7 @@ import torch
 
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import generate, sample_tasks
 from metaduel.envs.pendulum.cases import CASES, TASK
@@ -17,7 +18,7 @@ from metaduel.envs.players.play import play
 from metaduel.envs.players.scripted import scripted
 
 SPEC = find("Pendulum")
-DUEL = Duel(SPEC.make_game())
+DUEL = Duel(make_game(SPEC))
 
 
 def column(*numbers):

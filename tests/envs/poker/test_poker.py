@@ -11,7 +11,7 @@ from metaduel.agents.policies.base import stack
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.envs.core.game import View
+from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES
 from metaduel.envs.core.tasks import generate
@@ -35,7 +35,7 @@ from metaduel.envs.poker.values import Hand, kuhn_equilibrium, network_table, si
 from metaduel.envs.poker.viewer import moves, stakes
 
 SPECS = {name: find(name) for name in ("KuhnPoker", "LeducPoker")}
-DUELS = {name: Duel(spec.make_game()) for name, spec in SPECS.items()}
+DUELS = {name: Duel(make_game(spec)) for name, spec in SPECS.items()}
 both = pytest.mark.parametrize("name", SPECS)
 
 
@@ -398,7 +398,7 @@ def test_the_value_of_a_network(name):
             return (noise >= chances[:, :-1]).sum(1), memory
 
     # One hand: the protagonist acts first.
-    short = Duel(spec.make_game(), horizon=spec.horizon // duel.game.hands)
+    short = Duel(make_game(spec), horizon=spec.horizon // duel.game.hands)
     params, rows = duel.game.params([{}] * n), torch.arange(n)
     episode = short.reset(params, rows, rows * 0)
     won = torch.zeros(n)

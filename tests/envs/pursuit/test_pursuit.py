@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.game import View
+from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import generate
 from metaduel.envs.core.trees import take_rows
@@ -18,7 +18,7 @@ from metaduel.envs.pursuit.cases import CASES, TASK
 from metaduel.envs.pursuit.game import CAPTURE, RACE, State, lead
 
 SPEC = find("Pursuit")
-DUEL = Duel(SPEC.make_game())
+DUEL = Duel(make_game(SPEC))
 
 
 def row(*numbers):

@@ -8,14 +8,15 @@ import torch
 from metaduel.envs.core import noise, tasks
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.envs.core.game import View
+from metaduel.envs.core.game import View, make_game
 from metaduel.envs.players.names import load_player
 from metaduel.envs.players.play import play
 from metaduel.envs.players.scripted import scripted
 from metaduel.envs.repeated_matrix_game import ACTIONS, PERSONAS, SPECS
 from metaduel.envs.repeated_matrix_game.cases import CASES
 from metaduel.envs.repeated_matrix_game.game import PERMUTATIONS, own_payoffs
-from metaduel.envs.repeated_matrix_game.opponents import MemoryOne, memory_one_tables, sample_personas
+from metaduel.envs.repeated_matrix_game.opponents import MemoryOne, memory_one_tables
+from metaduel.envs.repeated_matrix_game.personas import sample_personas
 from metaduel.envs.repeated_matrix_game.values import (
     best_response_value,
     memory_one_values,
@@ -30,7 +31,7 @@ ROLES = ("protagonist", "adversary")
 
 
 def payoffs(name, dtype=torch.float64, **task):
-    return SPEC[name].make_game().params([task], dtype).payoffs[0]
+    return make_game(SPEC[name]).params([task], dtype).payoffs[0]
 
 
 def random_tables(rows, n, seed):
@@ -43,7 +44,7 @@ def random_tables(rows, n, seed):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.game}-{len(case.task)}")
 def test_golden_transitions(case):
-    duel = Duel(SPEC[case.game].make_game())
+    duel = Duel(make_game(SPEC[case.game]))
     n = len(ACTIONS[case.game])
     rows = duel.reset(duel.game.params([case.task], torch.float64), torch.tensor([0]), torch.tensor([0]))
     start = torch.eye(1 + n * n, dtype=torch.float64)[:1]
@@ -59,7 +60,7 @@ def test_golden_transitions(case):
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_clock_truncates_and_nothing_terminates(spec):
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     rows = duel.reset(duel.game.params([{}, {}]), torch.zeros(2, dtype=torch.int64), torch.arange(2))
     for step in range(1, spec.horizon + 1):
         rows, transition = duel.step(rows, (torch.tensor([0, 1]), torch.tensor([1, 1])))
@@ -69,14 +70,14 @@ def test_clock_truncates_and_nothing_terminates(spec):
 
 @pytest.mark.parametrize("name", ZERO_SUM)
 def test_zero_sum_exactly(name):
-    params = SPEC[name].make_game().params(tasks.generate(SPEC[name], "extrapolation", 500, 3))
+    params = make_game(SPEC[name]).params(tasks.generate(SPEC[name], "extrapolation", 500, 3))
     assert torch.equal(params.payoffs.sum(-1), torch.zeros_like(params.payoffs[..., 0]))
     assert SPEC[name].zero_sum
 
 
 @pytest.mark.parametrize("name", GENERAL_SUM)
 def test_symmetric_games_look_the_same_from_both_seats(name):
-    params = SPEC[name].make_game().params(tasks.generate(SPEC[name], "train", 50, 3))
+    params = make_game(SPEC[name]).params(tasks.generate(SPEC[name], "train", 50, 3))
     assert torch.equal(own_payoffs(params, 0), own_payoffs(params, 1))
     assert not SPEC[name].zero_sum
 
@@ -95,7 +96,7 @@ def test_permutation_renames_the_protagonists_actions_alone(name):
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_every_corner_of_every_range_is_still_the_game(spec):
-    game = spec.make_game()
+    game = make_game(spec)
     for split in ("train", "extrapolation"):
         ends = [
             sorted(
@@ -122,7 +123,7 @@ def test_every_corner_of_every_range_is_still_the_game(spec):
 )
 def test_payoffs_that_are_another_game_are_refused(name, task, rule):
     with pytest.raises(InvalidInputError, match=rule) as error:
-        SPEC[name].make_game().params([task])
+        make_game(SPEC[name]).params([task])
     assert "\n" not in str(error.value)
     assert f"{next(iter(task))}={next(iter(task.values())):g}" in str(error.value)
 
@@ -218,7 +219,7 @@ def test_values_equal_long_simulation(name):
     n = len(ACTIONS[name])
     tables = [random_tables(rows, n, seed) for seed in (1, 2)]
     game_tasks = tasks.generate(spec, "train", rows, 5)
-    duel = Duel(spec.make_game(), horizon=150)
+    duel = Duel(make_game(spec), horizon=150)
     params = duel.game.params(game_tasks, torch.float64)
     episode = duel.reset(params, torch.arange(rows), torch.zeros(rows, dtype=torch.int64))
     players = [MemoryOne(table) for table in tables]
@@ -338,7 +339,7 @@ def test_exploitability_of_uniform_and_of_pure_rock():
 
 @pytest.mark.parametrize("name", ZERO_SUM)
 def test_equilibria_are_unexploitable_and_differ_between_tasks(name):
-    params = SPEC[name].make_game().params(tasks.generate(SPEC[name], "train", 200, 9), torch.float64)
+    params = make_game(SPEC[name]).params(tasks.generate(SPEC[name], "train", 200, 9), torch.float64)
     pair, matrix = params.equilibrium, params.payoffs[..., 0]
     assert torch.allclose(pair.sum(-1), torch.ones(200, 2, dtype=torch.float64))
     assert one_shot_exploitability(pair[:, 0], pair[:, 1], matrix).abs().max() < 1e-12
@@ -369,7 +370,7 @@ def test_pure_equilibria_of_the_general_sum_games(name):
 
 
 def test_which_stag_hunt_equilibrium_is_safer_differs_between_tasks():
-    params = SPEC["StagHunt"].make_game().params(tasks.generate(SPEC["StagHunt"], "train", 200, 2))
+    params = make_game(SPEC["StagHunt"]).params(tasks.generate(SPEC["StagHunt"], "train", 200, 2))
     stag_safer = params.reward - params.temptation > params.punishment - params.sucker
     assert 0.15 < stag_safer.double().mean() < 0.85
 
@@ -379,7 +380,7 @@ def test_which_stag_hunt_equilibrium_is_safer_differs_between_tasks():
 
 def actions_against(name, role, opponent, sequence, task=None):
     """Play ``opponent`` in ``role`` against fixed actions and return what it chose."""
-    duel = Duel(SPEC[name].make_game())
+    duel = Duel(make_game(SPEC[name]))
     player, seat = load_player(duel, role, opponent), ROLES.index(role)
     rows = duel.reset(duel.game.params([task or {}]), torch.tensor([3]), torch.tensor([0]))
     memory, chosen = torch.zeros(1, player.memory), []
@@ -436,7 +437,7 @@ def test_players_know_the_permutation():
 def test_tables_and_players_agree(spec):
     """Played returns of each pair of fixed memory-1 players equal their exact finite-horizon values."""
     rows = 64
-    duel = Duel(spec.make_game(), horizon=12)
+    duel = Duel(make_game(spec), horizon=12)
     params = duel.game.params(tasks.generate(spec, "train", rows, 8), torch.float64)
     tables = memory_one_tables(spec)
     seed, episode = torch.arange(rows), torch.zeros(rows, dtype=torch.int64)
@@ -455,7 +456,7 @@ def test_tables_and_players_agree(spec):
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_every_opponent_plays_and_the_splits_really_differ(spec):
     rows = 40
-    duel = Duel(spec.make_game(), horizon=12)
+    duel = Duel(make_game(spec), horizon=12)
     params = duel.game.params(tasks.generate(spec, "train", rows, 8))
     seed, episode = torch.arange(rows), torch.zeros(rows, dtype=torch.int64)
     probe = MemoryOne(random_tables(1, len(ACTIONS[spec.name]), 0)[0])
@@ -520,7 +521,7 @@ def test_persona_opponents_keep_one_table_for_the_episode(role):
     its favourite varies between rows by more than one shared probability would allow, and its mean is 2/3.
     """
     rows = 400
-    duel = Duel(SPEC["RockPaperScissors"].make_game(), horizon=40)
+    duel = Duel(make_game(SPEC["RockPaperScissors"]), horizon=40)
     params = duel.game.params([{}] * rows)
     player, rock = (load_player(duel, role, name) for name in ("paper_persona", "always_rock"))
     seat = ROLES.index(role)
@@ -541,7 +542,7 @@ def test_the_picture_lights_up_the_cell_just_played():
     from metaduel.envs.render.screen import Screen
 
     spec = SPEC["IteratedPrisonersDilemma"]
-    duel = Duel(spec.make_game())
+    duel = Duel(make_game(spec))
     rows = duel.reset(duel.game.params([{}]), torch.tensor([0]), torch.tensor([0]))
     states, screen = [rows.state], Screen(spec, "rgb_array")
     frames = [screen.frame(rows.params, states, (0.0, 0.0))]

@@ -8,6 +8,8 @@ import torch
 
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
+from metaduel.envs.core.geometry import length
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES
 from metaduel.envs.core.tasks import SPLITS, generate
@@ -15,10 +17,10 @@ from metaduel.envs.players.names import load_player
 from metaduel.envs.players.play import play, steps
 from metaduel.envs.players.scripted import scripted
 from metaduel.envs.sumo.cases import CASES, TASK
-from metaduel.envs.sumo.game import CLIMB, FEEL, State, between, length, move, winner
+from metaduel.envs.sumo.game import CLIMB, FEEL, State, between, move, winner
 
 SPEC = find("Sumo")
-DUEL = Duel(SPEC.make_game())
+DUEL = Duel(make_game(SPEC))
 KNOWING = {role: [name for name, player in scripted(SPEC, role).items() if player.informed] for role in ROLES}
 BLIND = {role: [name for name, player in scripted(SPEC, role).items() if not player.informed] for role in ROLES}
 
@@ -275,7 +277,7 @@ def test_a_ring_without_room_for_both_is_refused_with_the_values():
     with pytest.raises(InvalidInputError, match=words):
         DUEL.game.params([{**task, "ring_radius": 0.642}])
     with pytest.raises(InvalidInputError, match=r"ring_radius=0\.1 .*protagonist_mass=1 "):
-        SPEC.make_game().params([{"ring_radius": 0.1}])  # smaller than a disc
+        make_game(SPEC).params([{"ring_radius": 0.1}])  # smaller than a disc
 
 
 def rollout(names, n, split="validation"):

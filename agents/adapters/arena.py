@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from metaduel.agents.adapter import SeatInfo, ShotOver
+from metaduel.agents.adapters.protocol import SeatInfo, ShotOver
 from metaduel.agents.rollout import Actor, Seated, Sitting, rollout
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.adapters.seat import Seat

@@ -27,12 +27,13 @@ from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.tabular import TabularPolicy
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
 from metaduel.meta.problems.problem import Batch, Losses, Players, Problem
 
-GAME = find("IteratedPrisonersDilemma").make_game()
+GAME = make_game(find("IteratedPrisonersDilemma"))
 # Payoffs of two tasks, for own and other: (C, C), (C, D), (D, C), (D, D). Not symmetric, so that no symmetry hides a mistake.
 TASKS = torch.tensor([[0.5, -1.5, 1.5, -0.5], [0.4, -1.3, 1.7, -0.6]], dtype=torch.float64)
 STATES = 5  # the first step, and the last joint action
