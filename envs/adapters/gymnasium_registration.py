@@ -6,6 +6,14 @@ import gymnasium
 
 from metaduel.envs.core.spec import GameSpec
 
+_ENTRY = "metaduel.envs.adapters.gymnasium:SeatEnv"
+
+
+def taken(spec: GameSpec) -> bool:
+    """Whether something else than a family of this name has the id."""
+    known = gymnasium.registry.get(spec.id)
+    return known is not None and (known.entry_point, known.kwargs.get("game")) != (_ENTRY, spec.name)
+
 
 def register(spec: GameSpec) -> None:
     """Register the seat of ``spec``, alone and vectorised, under its id; a second call changes nothing.
@@ -16,7 +24,7 @@ def register(spec: GameSpec) -> None:
     if spec.id not in gymnasium.registry:
         gymnasium.register(
             spec.id,
-            entry_point="metaduel.envs.adapters.gymnasium:SeatEnv",
+            entry_point=_ENTRY,
             vector_entry_point="metaduel.envs.adapters.vector:SeatVectorEnv",
             kwargs={"game": spec.name},
         )

@@ -46,7 +46,7 @@ class MemoryOne:
 def memory_one_tables(game: str | GameSpec) -> dict[str, Tensor]:
     """The fixed memory-1 policies among a game's scripted players, by name: [1 + n * n, n] float64, own action first."""
     spec = find(game)
-    actions = ACTIONS[spec.name]
+    actions = ACTIONS[spec.game_class]
     n = len(actions)
     one, uniform = torch.eye(n, dtype=torch.float64), torch.full((n,), 1 / n, dtype=torch.float64)
     own, other = torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)
@@ -90,13 +90,13 @@ def sample_personas(game: str | GameSpec, n: int, seed: int, kind: str, dtype: t
         InvalidInputError: an unknown game or kind, or ``n`` below 1.
     """
     spec = find(game)
-    if spec.name not in PERSONAS:
+    if spec.game_class not in PERSONAS:
         raise unknown("repeated matrix game", spec.name, PERSONAS)
-    if kind not in PERSONAS[spec.name]:
-        raise unknown(f"kind of persona of {spec.name}", kind, PERSONAS[spec.name])
+    if kind not in PERSONAS[spec.game_class]:
+        raise unknown(f"kind of persona of {spec.name}", kind, PERSONAS[spec.game_class])
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InvalidInputError(f"n={n!r} must be a whole number of at least 1 persona")
-    favourite, actions = PERSONAS[spec.name].index(kind), len(ACTIONS[spec.name])
+    favourite, actions = PERSONAS[spec.game_class].index(kind), len(ACTIONS[spec.game_class])
     # A seed of their own, so that persona i has nothing to do with task i or episode i of the same seed.
     key = counter.episode_key(
         torch.full((n,), counter.derive_seed(seed, favourite, _PERSONA_SEED), dtype=torch.int64), torch.arange(n)
@@ -233,7 +233,7 @@ _TABLES = {
 
 def PLAYERS(spec: GameSpec) -> tuple[Scripted, ...]:
     """The scripted players of one id, for both seats, in the splits that its spec lists."""
-    actions, kinds, tables = ACTIONS[spec.name], PERSONAS[spec.name], memory_one_tables(spec)
+    actions, kinds, tables = ACTIONS[spec.game_class], PERSONAS[spec.game_class], memory_one_tables(spec)
     n, players = len(actions), []
     for seat, role in enumerate(ROLES):
         # name -> description, rule, memory, noise
