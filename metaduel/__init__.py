@@ -1,6 +1,6 @@
 """metaduel: learning to adapt to adversaries.
 
-Importing it registers every family with Gymnasium and PettingZoo, and imports no torch.
+Importing it registers every family with Gymnasium and PettingZoo, those of installed packages included, and imports no torch.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from metaduel.envs.adapters import gymnasium_registration, pettingzoo_registration
-from metaduel.envs.core.registry import find, games, opponents, specs
+from metaduel.envs.core.registry import find, games, opponents, register, specs
 from metaduel.envs.core.spec import GameSpec, Task
 from metaduel.envs.core.tasks import sample_tasks as _sample_tasks
 
@@ -35,18 +34,16 @@ _LAZY = {
 __all__ = [
     "TaskList",
     "evaluate",
+    "find",
     "games",
     "load",
     "make_sb3",
     "opponents",
+    "register",
     "sample_opponents",
     "sample_tasks",
     "train_meta_adversarial",
 ]
-
-for _spec in specs().values():
-    gymnasium_registration.register(_spec)
-    pettingzoo_registration.register(_spec)
 
 
 def sample_tasks(game: str | GameSpec, n: int, split: str = "train", seed: int = 0) -> list[Task]:
@@ -68,3 +65,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
+
+
+specs()  # last, so that what a package's entry point loads finds all of the above

@@ -5,20 +5,24 @@ from pathlib import Path
 
 import pytest
 
+from metaduel.envs.core import registry
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
 def test_snippets_run_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_registered", registry.specs())  # a snippet registers a family
     namespace = {}
     snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(snippets) == 5
+    assert len(snippets) == 6
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), namespace)
     assert namespace["run"].protagonist.rates.shape[0] == 3
     assert namespace["adapted"] is not namespace["run"].protagonist
     assert "maml" in namespace["table"].values("method")
+    assert "LongNavigation" in registry.specs()
     assert {path.name for path in Path("runs/mine/evaluation").iterdir()} >= {
         "results.csv.gz",
         "report.md",

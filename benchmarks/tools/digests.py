@@ -35,7 +35,7 @@ from metaduel.benchmarks.core.scratch import Scratch
 from metaduel.envs.adapters.seat import Seat
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
-from metaduel.envs.core.registry import specs
+from metaduel.envs.core.registry import builtin
 from metaduel.envs.core.spec import ROLES
 from metaduel.meta.learners.methods import METHODS
 from metaduel.meta.problems.supervised import Tasks
@@ -212,8 +212,8 @@ def tables(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def steps() -> Iterator[tuple[str, str]]:
-    """Digests of the first 200 steps of every family, two rows, in both seats, against the first scripted players."""
-    for spec in specs().values():
+    """Digests of the first 200 steps of our families, two rows, in both seats, against the first scripted players."""
+    for spec in builtin().values():
         for role in ROLES:
             seat = Seat(spec, 2, role)
             for row in range(2):

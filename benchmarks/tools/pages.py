@@ -32,7 +32,7 @@ from metaduel.envs.render.gallery import write_gallery
 
 
 def write_pages(docs: Path, runs: Path, panels: bool = False) -> None:
-    """Bring measurements in and write all pages.
+    """Bring measurements in and write all pages, of the families of this package.
 
     Args:
         docs: the folder of the pages.
@@ -42,7 +42,7 @@ def write_pages(docs: Path, runs: Path, panels: bool = False) -> None:
     Raises:
         InvalidInputError: a certificate of another version of its game.
     """
-    for spec in registry.specs().values():
+    for spec in registry.builtin().values():
         known = measured(spec)
         certificate = runs / f"headroom-{spec.name}" / "headroom.json"
         changes: dict[str, Any] = {}
@@ -54,7 +54,7 @@ def write_pages(docs: Path, runs: Path, panels: bool = False) -> None:
             folder = Path(str(importlib.resources.files(spec.package))) / FOLDER
             content = json.dumps({**known, **changes}, indent=1, sort_keys=True) + "\n"
             write_atomic(folder / file_name(spec), content.encode())
-    for package, specs in registry.families().items():
+    for package, specs in registry.families(registry.builtin()).items():
         name = package.rpartition(".")[2]
         write_atomic(docs / f"{name}.md", page(specs).encode())
         gallery.write_png(docs / f"{name}.png", gallery.shrink(gallery.portrait(specs[0])))
@@ -189,7 +189,7 @@ def _players(spec: GameSpec, role: Role, found: Mapping[str, Any]) -> Sheet:
 def index() -> str:
     """The table of all games and roles: [Markdown]."""
     rows = []
-    for package, specs in registry.families().items():
+    for package, specs in registry.families(registry.builtin()).items():
         for spec in specs:
             certificate = measured(spec).get("headroom")
             link = f"[{spec.name}]({package.rpartition('.')[2]}.md)"
@@ -235,7 +235,7 @@ def main(docs: Path = Path("docs/games"), runs: Path = Path("runs"), panels: boo
         panels: play the panels of scripted players again.
     """
     write_pages(docs, runs, panels)
-    write_gallery(docs.parent / "gallery.png")
+    write_gallery(docs.parent / "gallery.png", registry.builtin())
     print(f"wrote {docs}")
 
 

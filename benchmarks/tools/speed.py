@@ -169,10 +169,10 @@ def compiler_missing() -> str:
 
 
 def default_games() -> list[str]:
-    """One id of every family's folder, the one with the largest observations: the others do the same on less."""
+    """One id of every folder in ``envs/``, the one with the largest observations: the others do the same on less."""
     return [
         max(specs, key=lambda spec: spec.observation_space("protagonist").shape[0]).name
-        for specs in registry.families().values()
+        for specs in registry.families(registry.builtin()).values()
     ]
 
 

@@ -12,6 +12,7 @@ from gymnasium.error import ResetNeeded
 
 from metaduel.envs.adapters.seat import OpponentLike, Seat, TaskApi, TaskLike
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.spec import GameSpec
 from metaduel.envs.render.screen import RENDER_MODES
 
 Action = npt.NDArray[np.float32] | np.int64
@@ -27,7 +28,7 @@ class SeatEnv(TaskApi, gymnasium.Env[Observation, Action]):
     clock is the family's own: no ``TimeLimit`` is wrapped around, and ``truncated`` is never true where ``terminated`` is.
 
     Args:
-        game: the family's name or id.
+        game: the family's name or id, or a spec, registered or not, which is used as it is.
         seat: ``protagonist`` or ``adversary``: the role that the learner plays.
         opponent: the player in the other seat: a scripted name, ``run:FOLDER`` or ``sb3:FILE`` (or a ``core.Player``); the
             first training opponent by default.
@@ -46,7 +47,7 @@ class SeatEnv(TaskApi, gymnasium.Env[Observation, Action]):
 
     def __init__(
         self,
-        game: str,
+        game: str | GameSpec,
         seat: str = "protagonist",
         opponent: OpponentLike = None,
         task: TaskLike = None,

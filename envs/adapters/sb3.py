@@ -114,7 +114,7 @@ def make_sb3(
     ``env.seed(0)``, ``env.set_options({"opponent": ...})``, both for the next reset.
 
     Args:
-        game: the family's name or id.
+        game: the family's name or id, or a spec, registered or not, which is used as it is.
         num_envs: how many rows.
         seat: the role that the learner plays, in every row.
         opponent: the player in the other seat, or a list with one for each row; see ``SeatEnv``.

@@ -55,7 +55,7 @@ class Seat:
     the batch that it sits in.
 
     Args:
-        game: the family's name, id or spec.
+        game: the family's name or id, or a spec, registered or not, which is used as it is.
         num_envs: rows, B.
         seat: the learner's role.
         opponent: the player in the other seat, for all rows, or a list with one for each row.

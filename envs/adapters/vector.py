@@ -14,6 +14,7 @@ from gymnasium.vector.utils import batch_space
 
 from metaduel.envs.adapters.seat import Mask, OpponentLike, Row, Seat, TaskLike
 from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.spec import GameSpec
 
 Array = npt.NDArray[Any]
 Infos = dict[str, Any]
@@ -27,7 +28,7 @@ class SeatVectorEnv(VectorEnv[Array, Array, Array]):
     each row, here and in ``reset(options=...)``.
 
     Args:
-        game: the family's name or id.
+        game: the family's name or id, or a spec, registered or not, which is used as it is.
         num_envs: how many rows.
         seat: the role that the learner plays, in every row.
         opponent: see ``SeatEnv``, or a list.
@@ -47,7 +48,7 @@ class SeatVectorEnv(VectorEnv[Array, Array, Array]):
 
     def __init__(
         self,
-        game: str,
+        game: str | GameSpec,
         num_envs: int = 1,
         seat: str = "protagonist",
         opponent: OpponentLike | Sequence[OpponentLike] = None,

@@ -11,10 +11,11 @@ class InvalidInputError(ValueError):
 
 
 def unknown(what: str, value: object, known: Iterable[str]) -> InvalidInputError:
-    """Make the error for a name that is not in ``known``, with the nearest valid one."""
+    """Make the error for a name that is not in ``known``, with the nearest valid one, whatever the case."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    folded = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(value).lower(), folded, n=1, cutoff=0.4)
+    hint = f" (did you mean {folded[near[0]]!r}?)" if near else ""
     return InvalidInputError(f"unknown {what} {value!r}{hint}; known: {', '.join(names) or 'none'}")
 
 

@@ -73,10 +73,11 @@ class GameSpec:
     """A family, as the registry knows it.
 
     Attributes:
-        name: the id's stem: ``metaduel/<name>-v<version>``.
+        name: the id's stem: ``<namespace>/<name>-v<version>``.
         version: raised whenever rewards, observations, dynamics or splits change.
         summary: one line for lists.
-        package: the family's folder as a module, for example ``metaduel.envs.navigation``.
+        package: the package that holds the family's code, tasks and measurements, for example ``metaduel.envs.navigation``,
+            or ``chase_game`` for a family that is installed apart.
         game_class: the name of the ``Game`` in ``<package>.game``.
         horizon: steps until truncation.
         contexts: the task's numbers, in the order of ``Params``.
@@ -89,6 +90,9 @@ class GameSpec:
         turn_based: whether only one of the two has a choice at each step; the other waits, which is its action 0. Such a
             game says whose turn it is and what is legal (``Game.turn``, ``Game.legal``).
         action_names: what the actions of a Discrete space are called, where people are told of them.
+        namespace: the id's first part; families that are installed apart have one of their own.
+        task_file: the frozen lists' file in ``<package>/tasks``; ``<name>-v<version>.json`` by default. A variant with the same
+            contexts may share another family's.
     """
 
     name: str
@@ -106,11 +110,18 @@ class GameSpec:
     fps: int = 20
     turn_based: bool = False
     action_names: tuple[str, ...] = ()
+    namespace: str = "metaduel"
+    task_file: str = ""
 
     @property
     def id(self) -> str:
         """The id in both registries, for example ``metaduel/Navigation-v0``."""
-        return f"metaduel/{self.name}-v{self.version}"
+        return f"{self.namespace}/{self.name}-v{self.version}"
+
+    @property
+    def frozen_file(self) -> str:
+        """Name of the frozen lists' file in ``<package>/tasks``."""
+        return self.task_file or f"{self.name}-v{self.version}.json"
 
     @cached_property
     def context_names(self) -> tuple[str, ...]:

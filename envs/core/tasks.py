@@ -145,20 +145,38 @@ def sample_tasks(spec: GameSpec, n: int, split: str = "train", seed: int = 0) ->
 
 
 @lru_cache(maxsize=64)
-def _frozen(package: str, name: str, version: int) -> dict[str, Any]:
-    path = importlib.resources.files(package) / "tasks" / f"{name}-v{version}.json"
-    content: dict[str, Any] = json.loads(path.read_text())
-    for split in FROZEN_SPLITS:
-        if digest(content[split]["tasks"]) != content[split]["sha256"]:
-            raise InvalidInputError(f"{name}: the frozen {split} list does not match its hash: reinstall metaduel")
-    return content
+def _frozen(package: str, file: str) -> dict[str, list[Task]]:
+    try:
+        content = json.loads((importlib.resources.files(package) / "tasks" / file).read_text())
+        lists = {split: (content[split]["tasks"], content[split]["sha256"]) for split in FROZEN_SPLITS}
+    except (ImportError, OSError, ValueError, LookupError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InvalidInputError(
+            f"{package}/tasks/{file} must be what metaduel.envs.core.tasks.frozen_json gives for the family ({why})"
+        ) from None
+    for split, (tasks, wanted) in lists.items():
+        if digest(tasks) != wanted:
+            raise InvalidInputError(
+                f"{package}/tasks/{file}: the frozen {split} list does not match its hash: "
+                f"reinstall {package.partition('.')[0]}"
+            )
+    return {split: tasks for split, (tasks, _) in lists.items()}
 
 
 def frozen_tasks(spec: GameSpec, split: str) -> list[Task]:
-    """The frozen list of a split (validation, held_out or extrapolation), checked against its hash."""
+    """The frozen list of a split (validation, held_out or extrapolation), checked against its hash.
+
+    Raises:
+        InvalidInputError: a split without a list, or a file that is missing, was changed, or is of other contexts.
+    """
     if check_split(split) == "train":
         raise InvalidInputError("split='train' has no frozen list: sample from it")
-    return [dict(task) for task in _frozen(spec.package, spec.name, spec.version)[split]["tasks"]]
+    tasks = [dict(task) for task in _frozen(spec.package, spec.frozen_file)[split]]
+    if tasks and set(tasks[0]) != set(spec.context_names):
+        raise InvalidInputError(
+            f"{spec.name}: {spec.frozen_file} has contexts {', '.join(tasks[0])}, not {', '.join(spec.context_names)}"
+        )
+    return tasks
 
 
 def frozen_json(spec: GameSpec) -> str:

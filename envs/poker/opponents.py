@@ -148,8 +148,13 @@ def _random(seat: Seat) -> Rule:
     return rule
 
 
+def _rules(game: Poker) -> str:
+    # Not the spec's name: a variant has one of its own.
+    return "KuhnPoker" if game.rounds == 1 else "LeducPoker"
+
+
 def _equilibrium(seat: Seat) -> Rule:
-    tables = stored_equilibria(seat.game.spec.name)
+    tables = stored_equilibria(_rules(seat.game))
     # Cumulated, so that drawing is comparing; rows of [number of ranks, information state].
     table = torch.tensor([tables[ranks].tolist() for ranks in sorted(tables)], dtype=torch.float64).cumsum(2)
 
@@ -260,7 +265,7 @@ def tables(spec: GameSpec, ranks: int = 3) -> dict[str, Array]:
     equity, making = seat.equities[ranks - 3, card, public % (game.ranks + 1)], game.action_for[:, node]
     # What is not legal is a call or check instead.
     making = torch.where(making < 0, making[CALL], making)
-    result = {"equilibrium": stored_equilibria(spec.name)[ranks]}
+    result = {"equilibrium": stored_equilibria(_rules(game))[ranks]}
     legal = game.choices[:, node].to(torch.float64)
     result["random"] = (legal / legal.sum(0)).t().numpy()
     for name, style in STYLES.items():

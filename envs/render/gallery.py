@@ -84,6 +84,6 @@ def write_png(path: Path, frame: Frame) -> None:
     write_atomic(path, content.getvalue())
 
 
-def write_gallery(path: Path) -> None:
-    """One picture with a frame of every family; see ``write_png``."""
-    write_png(path, sheet([shrink(portrait(specs[0])) for specs in registry.families().values()]))
+def write_gallery(path: Path, chosen: dict[str, GameSpec] | None = None) -> None:
+    """One picture with a frame of every registered family, or of those ``chosen``; see ``write_png``."""
+    write_png(path, sheet([shrink(portrait(specs[0])) for specs in registry.families(chosen).values()]))

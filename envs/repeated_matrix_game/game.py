@@ -144,7 +144,7 @@ class RepeatedMatrixGame(Game[Any, State]):
 
     def __init__(self, spec: GameSpec) -> None:
         super().__init__(spec)
-        self.n_actions = len(ACTIONS[spec.name])
+        self.n_actions = len(ACTIONS[spec.game_class])
         self.states = 1 + self.n_actions**2
 
     def init(self, params: Any, noise: Tensor) -> State:
@@ -170,7 +170,7 @@ class RepeatedMatrixGame(Game[Any, State]):
 
     def personas(self, n: int, seed: int) -> Tensor:
         """Meta-MAPG's, of each kind in turn; see ``sample_personas``."""
-        kinds = PERSONAS[self.spec.name]
+        kinds = PERSONAS[self.spec.game_class]
         each = [sample_personas(self.spec, -(-n // len(kinds)), seed, kind) for kind in kinds]
         return torch.stack(each, 1).flatten(0, 1)[:n]
 

@@ -45,7 +45,7 @@ class MemoryOne:
 def memory_one_tables(game: str | GameSpec) -> dict[str, Tensor]:
     """The fixed memory-1 policies among a game's scripted players, by name: [1 + n * n, n] float64, own action first."""
     spec = find(game)
-    actions = ACTIONS[spec.name]
+    actions = ACTIONS[spec.game_class]
     n = len(actions)
     one, uniform = torch.eye(n, dtype=torch.float64), torch.full((n,), 1 / n, dtype=torch.float64)
     own, other = torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)
@@ -186,7 +186,7 @@ _TABLES = {
 
 def PLAYERS(spec: GameSpec) -> tuple[Scripted, ...]:
     """The scripted players of one id, for both seats, in the splits that its spec lists."""
-    actions, kinds, tables = ACTIONS[spec.name], PERSONAS[spec.name], memory_one_tables(spec)
+    actions, kinds, tables = ACTIONS[spec.game_class], PERSONAS[spec.game_class], memory_one_tables(spec)
     n, players = len(actions), []
     for seat, role in enumerate(ROLES):
         # name -> description, rule, memory, noise

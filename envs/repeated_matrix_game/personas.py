@@ -34,13 +34,13 @@ def sample_personas(game: str | GameSpec, n: int, seed: int, kind: str, dtype: t
         InvalidInputError: an unknown game or kind, or ``n`` below 1.
     """
     spec = find(game)
-    if spec.name not in PERSONAS:
+    if spec.game_class not in PERSONAS:
         raise unknown("repeated matrix game", spec.name, PERSONAS)
-    if kind not in PERSONAS[spec.name]:
-        raise unknown(f"kind of persona of {spec.name}", kind, PERSONAS[spec.name])
+    if kind not in PERSONAS[spec.game_class]:
+        raise unknown(f"kind of persona of {spec.name}", kind, PERSONAS[spec.game_class])
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InvalidInputError(f"n={n!r} must be a whole number of at least 1 persona")
-    favourite, actions = PERSONAS[spec.name].index(kind), len(ACTIONS[spec.name])
+    favourite, actions = PERSONAS[spec.game_class].index(kind), len(ACTIONS[spec.game_class])
     # A seed of their own, so that persona i has nothing to do with task i or episode i of the same seed.
     key = counter.episode_key(
         torch.full((n,), counter.derive_seed(seed, favourite, Purpose.MATRIX_PERSONAS), dtype=torch.int64),

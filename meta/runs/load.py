@@ -11,7 +11,8 @@ from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy, adapting, normalisation
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.envs.core.spec import ROLES, Role
+from metaduel.envs.core.registry import find, use
+from metaduel.envs.core.spec import ROLES, GameSpec, Role
 from metaduel.meta.problems.foreign import Factory, action_space, describe, observation_space
 from metaduel.meta.runs.agent import Agent, AgentPlayer
 from metaduel.meta.runs.checkpoint import load_checkpoint, read_config
@@ -80,20 +81,26 @@ class ForeignRun(Trained):
 
 
 @overload
-def load(folder: str | Path, *, network: Network | None = None) -> Run: ...
+def load(folder: str | Path, *, network: Network | None = None, game: GameSpec | None = None) -> Run: ...
 @overload
 def load(folder: str | Path, task_set: Factory, network: Network | None = None) -> ForeignRun: ...
-def load(folder: str | Path, task_set: Factory | None = None, network: Network | None = None) -> Run | ForeignRun:
+def load(
+    folder: str | Path,
+    task_set: Factory | None = None,
+    network: Network | None = None,
+    game: GameSpec | None = None,
+) -> Run | ForeignRun:
     """Read a run folder: each role's best weights on the validation split.
 
     Args:
         folder: the run's.
         task_set: for a run on somebody's own environments, the function that makes them.
         network: for a run with a network of one's own, the function that makes it.
+        game: for a run on a family that is not registered in this process, its spec; it is known by its name from then on.
 
     Raises:
         InvalidInputError: not a run folder, or its checkpoint is missing, corrupt or of another version; ``task_set`` is
-            missing, too much, or makes other environments.
+            missing, too much, or makes other environments; ``game`` is missing, or not the run's.
     """
     folder = Path(folder)
     values = read_config(folder)
@@ -103,6 +110,7 @@ def load(folder: str | Path, task_set: Factory | None = None, network: Network |
                 f"{folder} was trained on environments of its own ({values['environment']}): load(folder, task_set=...)"
             )
         values.pop("task_list", None)
+        _know_family(folder, values.get("game"), game)
         config = TrainConfig.from_dict(values)
         duel = make_duel(config)
         policies = {role: make_policy(config, duel, role, network) for role in ROLES if role in config.roles}
@@ -118,6 +126,22 @@ def load(folder: str | Path, task_set: Factory | None = None, network: Network |
     pairs = zip(ROLES, env.possible_agents, strict=True)
     seats = {role: (observation_space(env, agent), action_space(env, agent)) for role, agent in pairs}
     return ForeignRun(*_players(folder, make_policies(env, own, network), seats, own.objective), own)
+
+
+def _know_family(folder: Path, name: Any, game: GameSpec | None) -> None:
+    """See to it that the run's family is found by its name."""
+    if game is not None:
+        if name not in (game.name, game.id):
+            raise InvalidInputError(f"game={game.name}: {folder} was trained on the family {name}")
+        use(game)
+    elif isinstance(name, str):
+        try:
+            find(name)
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                f"{folder} was trained on a family that is not registered here ({error}): install its package, call "
+                "metaduel.register(spec) first, or load(folder, game=spec)"
+            ) from None
 
 
 def _players(

@@ -10,6 +10,7 @@ from typing import Any
 
 from metaduel.agents.runtime import configure
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import use
 from metaduel.envs.core.spec import GameSpec, Task
 from metaduel.meta.learners.learner import Learner
 from metaduel.meta.learners.methods import find_method
@@ -27,11 +28,11 @@ class TaskList:
     """Training tasks of your own choice.
 
     Attributes:
-        game: the family.
+        game: the family: its name, or a spec.
         tasks: its contexts' values; those not named take their defaults.
     """
 
-    game: str
+    game: str | GameSpec
     tasks: Sequence[Task]
 
 
@@ -47,9 +48,11 @@ def train_meta_adversarial(
     """Meta-train a protagonist and an adversary that adapt to each task in a few episodes.
 
     Args:
-        task_set: a family's name, a ``TaskList``, or a function that makes somebody's PettingZoo ``ParallelEnv`` of two
+        task_set: a family's name, a spec, a ``TaskList``, or a function that makes somebody's PettingZoo ``ParallelEnv`` of two
             agents (a slow path that plays any two-agent game, see ``metaduel.meta.problems.foreign``; tasks through its
-            ``sample_tasks`` and ``set_task`` if it has them).
+            ``sample_tasks`` and ``set_task`` if it has them). A spec need not be registered and is used as it is; the run's
+            ``config.yaml`` records its name, by which ``load`` and ``evaluate`` find it for the rest of this process. In
+            another one, ``metaduel.register(spec)`` first, or ``load(folder, game=spec)``.
         method: see ``metaduel.meta.learners.methods.METHODS``.
         folder: of the run; ``runs/<game>-<method>-<seed>-<time>`` by default.
         resume: continue the run in ``folder``.
@@ -62,7 +65,7 @@ def train_meta_adversarial(
         The trained run, as ``metaduel.load(folder)`` gives it: each role's best weights on the validation split.
 
     Raises:
-        InvalidInputError: a setting that cannot work; nothing was written.
+        InvalidInputError: a setting or spec that cannot work, or a spec with another family's name; nothing was written.
         TrainingStopped: a number that is not finite.
     """
     if isinstance(task_set, (str, GameSpec)):
@@ -72,8 +75,10 @@ def train_meta_adversarial(
     elif callable(task_set):
         return train_foreign(task_set, method, folder, resume, quiet, network, **settings)
     else:
-        raise InvalidInputError(f"task_set={task_set!r} must be a game's name, a TaskList or a function that makes one")
-    name = game.name if isinstance(game, GameSpec) else game
+        raise InvalidInputError(
+            f"task_set={task_set!r} must be a game's name, a GameSpec, a TaskList or a function that makes one"
+        )
+    name = use(game).name if isinstance(game, GameSpec) else game
     own, kind = (network, "own") if callable(network) else (None, network)
     config = TrainConfig(game=name, method=method).override(**settings, network=kind)
     target = Path(folder) if folder is not None else default_folder(config, name)

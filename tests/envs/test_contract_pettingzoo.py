@@ -14,12 +14,12 @@ from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parall
 from pettingzoo.test.state_test import state_test
 
 from metaduel.envs.adapters import pettingzoo as adapter
-from metaduel.envs.adapters.pettingzoo_registration import register
 from metaduel.envs.adapters.seat import Seat
 from metaduel.envs.core import tasks
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import make_game
+from metaduel.envs.core.registration import in_pettingzoo as register
 from metaduel.envs.core.registry import specs
 from metaduel.envs.core.spec import ROLES
 
