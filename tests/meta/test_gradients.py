@@ -9,7 +9,8 @@ import torch
 
 from metaduel.agents.policies.base import stack
 from metaduel.benchmarks.studies.enumerated import TASKS, AllTrajectories, Flow, exact_chain
-from metaduel.benchmarks.tools.proofs import RATE, Case, declared, flat, relative, shipped, start
+from metaduel.benchmarks.tools.proofs.cases import RATE, Case, start
+from metaduel.benchmarks.tools.proofs.gradients import declared, flat, relative, shipped
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.learners.methods import METHODS
 
