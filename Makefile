@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 REPRODUCTIONS := comparison lola navigation peers robustness
 
-.PHONY: demo examples test lint types links pages bench-speed clean $(REPRODUCTIONS:%=reproduce-%)
+.PHONY: demo examples test lint types links pages bench-speed dist clean $(REPRODUCTIONS:%=reproduce-%)
 
 demo: $(STAMP)  ## train, evaluate and film a small run, in a few minutes
 	$(BIN)/metaduel demo
@@ -36,6 +36,9 @@ pages: $(STAMP)  ## the games' pages, from their docstrings and what `metaduel h
 
 bench-speed: $(STAMP)
 	$(BIN)/metaduel speed
+
+dist: $(STAMP)  ## wheel and source archive in dist/, each installed and tested in a fresh environment, in several minutes
+	.ci/dist $(BIN)/python
 
 $(REPRODUCTIONS:%=reproduce-%): reproduce-%: $(STAMP)  ## a published experiment again; called again, it goes on where it was
 	OMP_NUM_THREADS=1 $(BIN)/metaduel reproduce $*
