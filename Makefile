@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 REPRODUCTIONS := comparison lola navigation peers robustness
 
-.PHONY: demo examples test lint types links pages bench-speed clean $(REPRODUCTIONS:%=reproduce-%)
+.PHONY: demo examples test lint types links pages bench-speed dist clean $(REPRODUCTIONS:%=reproduce-%)
 
 demo: $(STAMP)  ## train, evaluate and film a small run, in a few minutes
 	$(BIN)/metaduel demo
@@ -32,10 +32,13 @@ types: $(STAMP) links
 	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml metaduel
 
 pages: $(STAMP)  ## the games' pages, from their docstrings and what `metaduel headroom` left under runs/
-	$(BIN)/python -m metaduel.benchmarks.tools.pages
+	$(BIN)/metaduel pages
 
 bench-speed: $(STAMP)
-	$(BIN)/python -m metaduel.benchmarks.tools.speed
+	$(BIN)/metaduel speed
+
+dist: $(STAMP)  ## wheel and source archive in dist/, each installed and tested in a fresh environment, in several minutes
+	.ci/dist $(BIN)/python
 
 $(REPRODUCTIONS:%=reproduce-%): reproduce-%: $(STAMP)  ## a published experiment again; called again, it goes on where it was
 	OMP_NUM_THREADS=1 $(BIN)/metaduel reproduce $*
@@ -44,7 +47,7 @@ $(REPRODUCTIONS:%=reproduce-%): reproduce-%: $(STAMP)  ## a published experiment
 links:
 	@mkdir -p .types/metaduel && find .types/metaduel -type l -exec rm {} +
 	@for file in metaduel/*.py metaduel/py.typed; do ln -s ../../$$file .types/metaduel/; done
-	@for room in envs agents meta benchmarks; do ln -s ../../$$room .types/metaduel/; done
+	@for room in envs agents meta benchmarks metaduel/cli; do ln -s ../../$$room .types/metaduel/; done
 
 $(STAMP): pyproject.toml setup.py constraints.txt
 	@test -n "$(PYTHON)" || { echo "metaduel needs Python >= 3.11 with its venv module" >&2; exit 2; }

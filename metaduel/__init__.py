@@ -13,13 +13,12 @@ from metaduel.envs.core.spec import GameSpec, Task
 from metaduel.envs.core.tasks import sample_tasks as _sample_tasks
 
 if TYPE_CHECKING:
+    __version__: str
     from metaduel.benchmarks.core.evaluate import evaluate
     from metaduel.envs.adapters.sb3 import make_sb3 as make_sb3
     from metaduel.envs.players.zoo import sample_opponents
     from metaduel.meta.runs.load import load
     from metaduel.meta.runs.train import TaskList, train_meta_adversarial
-
-__version__ = "0.1.0"
 
 # What needs torch is imported when it is first used: name -> where it is.
 _LAZY = {
@@ -56,6 +55,8 @@ def sample_tasks(game: str | GameSpec, n: int, split: str = "train", seed: int =
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _LAZY:
         raise AttributeError(f"module 'metaduel' has no attribute {name!r}")
     value = getattr(importlib.import_module(_LAZY[name]), name)
@@ -64,7 +65,17 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, "__version__"})
+
+
+def _version() -> str:
+    """What pyproject.toml said when this was installed; ``0+unknown`` in a checkout that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("metaduel")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 specs()  # last, so that what a package's entry point loads finds all of the above

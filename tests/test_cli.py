@@ -20,6 +20,9 @@ TINY = (
 )
 
 
+TOOLS = ("clouds", "digests", "dynamics", "pages", "proofs", "published", "speed")
+
+
 def fails(capsys, *args):
     """Run and return what went to standard error; the exit code must be 2, and nothing may look like a traceback."""
     with pytest.raises(SystemExit) as stopped:
@@ -49,8 +52,19 @@ def test_help_names_every_subcommand(capsys):
             "methods",
             "exploit",
             "demo",
+            *TOOLS,
         )
     )
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_says_what_it_does_and_takes(tool, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([tool, "--help"])
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    assert f"metaduel {tool}" in out
+    assert getattr(cli, tool).__doc__.split()[0] in out
 
 
 def test_help_and_list_do_not_import_torch():
@@ -86,8 +100,10 @@ def test_info_shows_ratings_headroom_and_a_picture(capsys, monkeypatch):
     panel = {
         role: {"ratings": {"seeker": {"mu": 31.4}, "repel": {"mu": 27.1}}} for role in ("protagonist", "adversary")
     }
-    monkeypatch.setattr(cli, "measured", lambda spec: {"headroom": {"roles": {"adversary": found}}, "panel": panel})
-    monkeypatch.setattr(cli, "Console", lambda: Console(force_terminal=True, width=200))
+    monkeypatch.setattr(
+        cli.games, "measured", lambda spec: {"headroom": {"roles": {"adversary": found}}, "panel": panel}
+    )
+    monkeypatch.setattr(cli.games, "Console", lambda: Console(force_terminal=True, width=200))
     cli.main(["info", "Navigation"])
     out = capsys.readouterr().out
     assert all(word in out for word in ("31.4", "27.1", "0.500 [0.400, 0.600]", "30%", "adaptation pays"))
@@ -95,8 +111,8 @@ def test_info_shows_ratings_headroom_and_a_picture(capsys, monkeypatch):
 
 
 def test_info_needs_no_pictures(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "Console", lambda: Console(force_terminal=True, width=200))
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cli.games, "Console", lambda: Console(force_terminal=True, width=200))
+    monkeypatch.setattr(cli.games.importlib.util, "find_spec", lambda name: None)
     cli.main(["info", "Navigation"])
     assert 'pip install "metaduel[render]"' in capsys.readouterr().out
 
@@ -193,7 +209,9 @@ def test_a_reader_that_leaves_is_no_traceback():
     done.wait(timeout=60)
 
 
-@pytest.mark.parametrize("args", [[], ["wach"], ["watch"], ["watch", "Navigation", "--seed", "x"], ["list", "--nope"]])
+@pytest.mark.parametrize(
+    "args", [[], ["wach"], ["watch"], ["watch", "Navigation", "--seed", "x"], ["list", "--nope"], ["proofs", "--nope"]]
+)
 def test_bad_arguments_exit_with_2(args, capsys):
     fails(capsys, *args)
 
@@ -313,6 +331,15 @@ def test_methods_lists_papers(capsys):
         (["adapt", "{run}", "--shots", "0"], "shots=0"),
         (["adapt", "{run}", "--task", "held_out:x"], "SPLIT:INDEX"),
         (["adapt", "{run}", "--video", "a.avi"], "must end with"),
+        (["clouds"], "name at least one run folder"),
+        (["clouds", "{run}"], "trained no generator of Forgery"),
+        (["clouds", "{run}", "--tasks", "0"], "tasks=0 must be at least 1"),
+        (["published"], "name at least one run folder"),
+        (["published", "{run}"], "is no run of Navigation"),
+        (["dynamics", "--seeds", "0"], "seeds=0 must be at least 1"),
+        (["speed", "--games", "Pursiut"], "did you mean 'Pursuit'"),
+        (["digests", "--check", "none.json"], "none.json"),
+        (["digests", "--check", "{cwd}/bad.yaml"], "holds no digests"),
     ],
 )
 def test_bad_input_to_training_is_one_line(args, message, run, capsys, tmp_path, monkeypatch):

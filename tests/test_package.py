@@ -1,16 +1,22 @@
 """What gets installed: the wheel in a fresh environment, the direction of imports, and how light the import is."""
 
+import importlib.metadata
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from pathlib import Path
 
 import pytest
+import yaml
+
+import metaduel
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("envs", "agents", "meta", "benchmarks")
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
 _skip = shutil.ignore_patterns("__pycache__", "*.egg-info")
 
@@ -80,6 +86,17 @@ for room in ("metaduel", "metaduel.envs"):
     python(code, tmp_path, wheel_python)
 
 
+def test_wheel_knows_its_version(wheel_python, tmp_path):
+    assert python("import metaduel; print(metaduel.__version__)", tmp_path, wheel_python) == VERSION
+
+
+def test_wheel_has_the_command_line(wheel_python, tmp_path):
+    for command in ((wheel_python.parent / "metaduel",), (wheel_python, "-m", "metaduel.cli")):
+        done = run(*command, "list", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "Navigation" in done.stdout
+
+
 def test_wheel_has_no_bare_rooms(wheel_python, tmp_path):
     code = "import importlib.util as u; print([r for r in ('envs', 'agents', 'meta', 'benchmarks') if u.find_spec(r)])"
     assert python(code, tmp_path, wheel_python) == "[]"
@@ -94,6 +111,22 @@ importlib.reload(metaduel)
 print("torch" in sys.modules)
 """
     assert python(code, tmp_path) == "False"
+
+
+def test_a_checkout_that_is_not_installed_has_no_version(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert metaduel.__version__ == "0+unknown"
+    assert "__version__" in dir(metaduel)
+
+
+def test_the_changelog_and_the_citation_are_of_this_version():
+    headings = [line.split()[1] for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
+    assert headings[0] in (VERSION, "Unreleased")
+    assert VERSION in headings
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == VERSION
 
 
 @pytest.fixture
@@ -161,6 +194,14 @@ def test_a_new_wing_must_say_where_it_stands(tree, room):
     done = lint_imports(tree)
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"metaduel.{room}.planted" in done.stdout
+
+
+def test_the_command_line_is_above_everything(tree):
+    with (tree / "metaduel" / "benchmarks" / "tools" / "film.py").open("a") as file:
+        file.write("\nimport metaduel.cli.games\n")
+    done = lint_imports(tree)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "metaduel.benchmarks.tools.film -> metaduel.cli.games" in done.stdout
 
 
 def test_a_bare_import_of_a_room_is_noticed(tree):

@@ -1,4 +1,4 @@
-"""Which outer step settles where two players learn from each other: ``python -m metaduel.benchmarks.studies.dynamics``.
+"""Which outer step settles where two players learn from each other: ``metaduel dynamics``.
 
 MAML trains both players of one play of rock-paper-scissors with random payoffs, in which every gain of one is a loss of the
 other, so that simultaneous steps may chase each other for ever. How far both are from an equilibrium after adapting to a held-out
@@ -24,8 +24,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-import tyro
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -353,14 +351,17 @@ def plot(found: Sequence[Curve], path: Path) -> None:
     write_atomic(path, rendered(figure, path.suffix[1:]))
 
 
-def main(seeds: int = 10, iterations: int = 300, outer_lr: float = 0.1, out: Path = Path("runs/dynamics")) -> None:
-    """Compare outer steps where two players learn from each other.
+def compare(seeds: int, iterations: int, outer_lr: float, out: Path) -> Sheet:
+    """Outer steps where two players learn from each other, as a table, which is written with a picture.
 
     Args:
         seeds: trainings of each.
         iterations: outer steps of each.
         outer_lr: step size at the start; decays to a tenth.
         out: folder for dynamics.md and dynamics.png.
+
+    Raises:
+        InvalidInputError: a number that is too small.
     """
     for name, value, low in (("seeds", seeds, 1), ("iterations", iterations, EVERY)):
         if value < low:
@@ -372,16 +373,4 @@ def main(seeds: int = 10, iterations: int = 300, outer_lr: float = 0.1, out: Pat
     made = sheet(found, outer_lr)
     write_atomic(out / "dynamics.md", made.markdown().encode())
     plot(found, out / "dynamics.png")
-    console = Console()
-    if not console.is_terminal:
-        console.width = 130
-    console.print(made.rich())
-    print(f"wrote {out / 'dynamics.md'} and {out / 'dynamics.png'}")
-
-
-if __name__ == "__main__":
-    try:
-        tyro.cli(main)
-    except InvalidInputError as error:
-        print(f"dynamics: {error}", file=sys.stderr)
-        sys.exit(2)
+    return made

@@ -1,5 +1,5 @@
 """Our learners beside the published ones on 2-D navigation: ``metaduel reproduce navigation``, or, for runs that there are
-already, ``python -m metaduel.benchmarks.studies.published RUN [RUN ...]``.
+already, ``metaduel published RUN [RUN ...]``.
 
 The authors' protocol as they ran it: their 40 test goals, 40 trajectories per update, sampled actions, returns after 0 to 3
 updates. The published figures are those of the authors' result files (Finn, Abbeel and Levine, ICML 2017).
@@ -11,7 +11,6 @@ trajectories as in training, and the clock of the run.
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core.metrics import Array, estimate
 from metaduel.benchmarks.core.report import (
     COLOURS,
@@ -81,7 +78,13 @@ def returns(folder: Path) -> Array:
 
 
 def sheet(folders: Sequence[Path]) -> Sheet:
-    """Rows: the published methods, each run, and the mean over runs."""
+    """Rows: the published methods, each run, and the mean over runs.
+
+    Raises:
+        InvalidInputError: no folder, or one that holds no run of this protocol.
+    """
+    if not folders:
+        raise InvalidInputError("runs: name at least one run folder of benchmarks/suites/navigation.yaml")
     found = np.stack([returns(folder) for folder in folders])  # [runs, 4, 40]
     header = ("method", *(f"after {shot} updates" for shot in range(SHOTS + 1)))
     rows = [(f"{name} (published)", *(number(value) for value in row)) for name, row in PUBLISHED.items()]
@@ -196,22 +199,3 @@ def _spoken(times: Sequence[float | None]) -> str:
     if not found:
         return "never"
     return f"{np.median(found):.1f}" + (f" ({len(found)} of {len(times)})" if len(found) < len(times) else "")
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Print the table for the run folders named."""
-    configure(1)
-    try:
-        if not arguments:
-            raise InvalidInputError("name at least one run folder of benchmarks/suites/navigation.yaml")
-        made = sheet([Path(name) for name in arguments])
-    except InvalidInputError as error:
-        print(f"published: {error}", file=sys.stderr)
-        return 2
-    Console().print(made.rich())
-    print(made.markdown())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

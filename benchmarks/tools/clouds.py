@@ -1,4 +1,4 @@
-"""What a generator of Forgery makes at every shot, beside the real distribution.
+"""What a generator of Forgery makes at every shot, beside the real distribution: ``metaduel clouds``.
 
 The generators of runs adapt to held-out distributions against held-out judges, as in the few-shot evaluation, and after every
 shot their samples are compared with fresh real ones: the energy distance in a table, the clouds themselves in a picture.
@@ -7,15 +7,12 @@ Beside them stand an untrained generator, which is not adapted, and a second clo
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
-import tyro
-from rich.console import Console
 from torch import Tensor
 
 from metaduel.agents.adapters.arena import GameArena
@@ -119,14 +116,8 @@ def plot(one: Clouds, path: Path) -> None:
     write_atomic(path, rendered(figure, path.suffix[1:]))
 
 
-def main(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
-    out: Path = Path("runs/clouds"),
-    tasks: int = 40,
-    shots: int = 3,
-    episodes: int = 5,
-) -> None:
-    """Show what generators make after every shot.
+def compare(runs: Sequence[Path], out: Path, tasks: int = 40, shots: int = 3, episodes: int = 5) -> Sheet:
+    """What the generators of ``runs`` make after every shot, as a table, which is written with a picture.
 
     Args:
         runs: run folders of Forgery; several of one method count as its seeds.
@@ -134,6 +125,9 @@ def main(
         tasks: how many held-out distributions.
         shots: updates.
         episodes: fresh episodes for each update.
+
+    Raises:
+        InvalidInputError: a number that is too small or too large, no run, or a run that trained no such generator.
     """
     for name, value, low in (("tasks", tasks, 1), ("shots", shots, 0), ("episodes", episodes, 1)):
         if value < low:
@@ -153,13 +147,4 @@ def main(
     made = sheet(found, 500)
     write_atomic(out / "clouds.md", made.markdown().encode())
     plot(found[0], out / "clouds.png")
-    Console().print(made.rich())
-    print(f"wrote {out / 'clouds.md'} and {out / 'clouds.png'}")
-
-
-if __name__ == "__main__":
-    try:
-        tyro.cli(main)
-    except InvalidInputError as error:
-        print(f"clouds: {error}", file=sys.stderr)
-        sys.exit(2)
+    return made

@@ -1,6 +1,7 @@
-"""Same numbers before and after: digests of what is trained, played and evaluated, to be compared on one machine.
+"""Digests of what is trained, played and evaluated, to be compared on one machine before and after a change.
 
-A refactoring that claims to change nothing is held to it. Three groups of figures, each with a short digest of its bits:
+A refactoring that claims to change nothing is held to it by ``metaduel digests``. Three groups of figures, each with a short
+digest of its bits:
 
 - *weights*: every method's starts after three iterations on a matrix game and on Pursuit, with personas, memories, normalised
   observations, foreign environments and tasks that are data beside them, and the metrics of those iterations;
@@ -20,11 +21,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 from torch import Tensor
@@ -42,6 +42,8 @@ from metaduel.meta.problems.supervised import Tasks
 from metaduel.meta.runs.checkpoint import load_checkpoint
 from metaduel.meta.runs.supervised import meta_train
 from metaduel.meta.runs.trainer import LAST
+
+Digests = dict[str, dict[str, str]]  # by group and name
 
 GAMES: dict[str, dict[str, Any]] = {
     "IteratedPrisonersDilemma": {"horizon": 20},
@@ -231,43 +233,43 @@ def steps() -> Iterator[tuple[str, str]]:
             yield f"{spec.name}, {role}", sha(*parts)
 
 
-def compute(folder: Path) -> dict[str, dict[str, str]]:
-    """All digests by group and name; runs are trained below ``folder``."""
-    found: dict[str, dict[str, str]] = {}
-    for group, pairs in (("steps", steps()), ("weights", weights(folder)), ("tables", tables(folder))):
-        found[group] = {}
-        for name, value in pairs:
-            found[group][name] = value
-            print(f"{group}: {name}: {value}", file=sys.stderr, flush=True)
+def measure() -> Digests:
+    """All digests by group and name, with one thread; said on standard error as they are found."""
+    torch.set_num_threads(1)
+    found: Digests = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for group, pairs in (("steps", steps()), ("weights", weights(folder)), ("tables", tables(folder))):
+            found[group] = {}
+            for kind, value in pairs:
+                found[group][kind] = value
+                print(f"{group}: {kind}: {value}", file=sys.stderr, flush=True)
     return found
 
 
-def main(out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None, check: Path | None = None) -> None:
-    """Compute the digests; write them, or compare them with those of a file.
-
-    Args:
-        out: a JSON file to write.
-        check: a JSON file to compare with; the exit code is 1 where something differs.
-    """
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        found = compute(Path(folder))
+def write(found: Digests, path: Path) -> None:
+    """Write digests, with the processor and the release of torch that they hold for."""
     content = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__, "digests": found}
-    if out is not None:
-        write_atomic(out, (json.dumps(content, indent=1) + "\n").encode())
-    if check is not None:
-        known = json.loads(check.read_text())["digests"]
-        pairs = [(group, name) for group in known for name in known[group]]
-        other = [(g, n) for g, n in pairs if found[g].get(n) != known[g][n]]
-        for group, name in other:
-            print(f"differs: {group}: {name}: {known[group][name]}, now {found[group].get(name)}")
-        print(f"{len(pairs) - len(other)} of {len(pairs)} digests are as they were")
-        sys.exit(1 if other else 0)
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
-if __name__ == "__main__":
+def read(path: Path) -> Digests:
+    """The digests that ``write`` wrote.
+
+    Raises:
+        InvalidInputError: a file that holds none.
+    """
     try:
-        tyro.cli(main)
-    except InvalidInputError as error:
-        print(f"digests: {error}", file=sys.stderr)
-        sys.exit(2)
+        return {group: dict(names) for group, names in json.loads(path.read_text())["digests"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InvalidInputError(f"{path}: holds no digests; metaduel digests --out FILE writes them") from None
+
+
+def differences(known: Digests, found: Digests) -> list[str]:
+    """A line for each digest of ``known`` that is another one in ``found``, or not there."""
+    return [
+        f"{group}: {name}: {value}, now {found.get(group, {}).get(name)}"
+        for group, names in known.items()
+        for name, value in names.items()
+        if found.get(group, {}).get(name) != value
+    ]

@@ -1,8 +1,8 @@
-"""One page per family, made of its docstring and of what was measured: ``python -m metaduel.benchmarks.tools.pages``.
+"""One page per family, made of its docstring and of what was measured: ``metaduel pages``.
 
 It first brings what was measured into the families' folders: certificates that ``metaduel headroom`` left under ``runs/``, and
 the panels of scripted players, which it plays if players are missing or ``panels`` asks for it (as after a change of one). Then
-it writes ``docs/games/``.
+it writes ``docs/games/`` and the gallery beside it.
 Nothing in a page is written by hand.
 """
 
@@ -12,12 +12,9 @@ import importlib
 import importlib.resources
 import inspect
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import tyro
 
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.benchmarks.tools.panel import panel
@@ -28,26 +25,26 @@ from metaduel.envs.core.measured import FOLDER, file_name, measured
 from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES, GameSpec, Role
 from metaduel.envs.players.scripted import scripted
 from metaduel.envs.render import gallery
-from metaduel.envs.render.gallery import write_gallery
 
 
 def write_pages(docs: Path, runs: Path, panels: bool = False) -> None:
-    """Bring measurements in and write all pages, of the families of this package.
+    """Bring measurements in and write all pages and the gallery.
 
     Args:
-        docs: the folder of the pages.
+        docs: the folder of the pages; the gallery lies beside it.
         runs: where certificates lie, as ``headroom-GAME/headroom.json``.
         panels: play the panels of scripted players again.
 
     Raises:
-        InvalidInputError: a certificate of another version of its game.
+        InvalidInputError: a certificate of another version of its game, or a file that is none; nothing is written then.
     """
+    files = {spec.name: runs / f"headroom-{spec.name}" / "headroom.json" for spec in registry.builtin().values()}
+    certificates = {name: read_certificate(path, registry.find(name)) for name, path in files.items() if path.is_file()}
     for spec in registry.builtin().values():
         known = measured(spec)
-        certificate = runs / f"headroom-{spec.name}" / "headroom.json"
         changes: dict[str, Any] = {}
-        if certificate.is_file():
-            changes["headroom"] = read_certificate(certificate, spec)
+        if spec.name in certificates:
+            changes["headroom"] = certificates[spec.name]
         if panels or any(_rated(known, role) != set(scripted(spec, role)) for role in ROLES):
             changes["panel"] = panel(spec)
         if changes:
@@ -59,6 +56,7 @@ def write_pages(docs: Path, runs: Path, panels: bool = False) -> None:
         write_atomic(docs / f"{name}.md", page(specs).encode())
         gallery.write_png(docs / f"{name}.png", gallery.shrink(gallery.portrait(specs[0])))
     write_atomic(docs / "README.md", index().encode())
+    gallery.write_gallery(docs.parent / "gallery.png")
 
 
 def _rated(known: Mapping[str, Any], role: Role) -> set[str]:
@@ -70,9 +68,12 @@ def read_certificate(path: Path, spec: GameSpec) -> dict[str, Any]:
     """A certificate of ``metaduel headroom``.
 
     Raises:
-        InvalidInputError: it belongs to another version of the game.
+        InvalidInputError: it belongs to another version of the game, or is no certificate.
     """
-    content: dict[str, Any] = json.loads(path.read_text())
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise InvalidInputError(f"{path}: not a certificate of `metaduel headroom` ({error})") from None
     if content["game"] != f"{spec.name}-v{spec.version}":
         raise InvalidInputError(f"{path} is of {content['game']}, not of {spec.name}-v{spec.version}: measure it again")
     return content
@@ -224,24 +225,3 @@ def index() -> str:
     )
     sheet = Sheet("Headroom of every game and role", header, tuple(rows), note)
     return "# The games\n\n![one frame of every family](../gallery.png)\n\n" + sheet.markdown().strip() + "\n"
-
-
-def main(docs: Path = Path("docs/games"), runs: Path = Path("runs"), panels: bool = False) -> None:
-    """Write the games' pages.
-
-    Args:
-        docs: the folder of the pages.
-        runs: where `metaduel headroom` left its certificates.
-        panels: play the panels of scripted players again.
-    """
-    write_pages(docs, runs, panels)
-    write_gallery(docs.parent / "gallery.png", registry.builtin())
-    print(f"wrote {docs}")
-
-
-if __name__ == "__main__":
-    try:
-        tyro.cli(main)
-    except InvalidInputError as error:
-        print(f"pages: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -30,7 +30,7 @@ A verdict v says that the point is real with probability (1 + 0.9 v) / 2, so tha
 Reward of the adversary (the protagonist gets the negative: zero-sum): log2 of (1 + 0.9 v) if the point was real, of
 (1 - 0.9 v) if it was forged: 0 bits for an undecided verdict, 0.93 at best, -3.32 at worst. The clock truncates after 50
 steps; nothing terminates. Besides the return, ``distance.energy_distance`` says how far forged and
-real samples are apart; ``python -m metaduel.benchmarks.tools.clouds RUN`` shows it, and both clouds, at every shot of an
+real samples are apart; ``metaduel clouds RUN`` shows it, and both clouds, at every shot of an
 adaptation.
 
 Contexts (hidden from both roles)

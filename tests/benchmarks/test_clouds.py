@@ -4,6 +4,7 @@ import pytest
 import torch
 from matplotlib import image
 
+from metaduel import cli
 from metaduel.benchmarks.tools import clouds
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.purposes import Purpose
@@ -35,7 +36,7 @@ def test_the_clouds_change_with_every_shot_and_the_distance_is_theirs(folder):
 
 
 def test_the_table_and_the_picture(folder, tmp_path, capsys):
-    clouds.main((folder,), tmp_path, tasks=3, shots=1, episodes=2)
+    cli.main(["clouds", str(folder), "--out", str(tmp_path), "--tasks", "3", "--shots", "1", "--episodes", "2"])
     text = (tmp_path / "clouds.md").read_text()
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
     assert [row for row in rows if row != "---"] == ["generator", "maml", "untrained", "another real sample"]
@@ -56,11 +57,11 @@ def test_other_runs_are_refused(tmp_path):
     )
     train(config, tmp_path / "run", quiet=True)
     with pytest.raises(InvalidInputError, match="trained no generator of Forgery"):
-        clouds.main((tmp_path / "run",), tmp_path / "out")
+        clouds.compare((tmp_path / "run",), tmp_path / "out")
     with pytest.raises(InvalidInputError, match="tasks=0 must be at least 1"):
-        clouds.main((tmp_path / "run",), tmp_path / "out", tasks=0)
+        clouds.compare((tmp_path / "run",), tmp_path / "out", tasks=0)
     with pytest.raises(InvalidInputError, match="tasks=101: the held_out list of Forgery holds 100 tasks"):
-        clouds.main((tmp_path / "run",), tmp_path / "out", tasks=101)
+        clouds.compare((tmp_path / "run",), tmp_path / "out", tasks=101)
     with pytest.raises(InvalidInputError, match="name at least one run folder"):
-        clouds.main((), tmp_path / "out")
+        clouds.compare((), tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from metaduel import cli
 from metaduel.benchmarks.studies import dynamics
 from metaduel.benchmarks.studies.dynamics import AllPlays, Averaged, Curve, Extragradient, Optimistic, Plain
 from metaduel.envs.core.errors import InvalidInputError
@@ -159,7 +160,7 @@ def test_optimistic_and_extragradient_hold_and_plain_steps_do_not():
 def test_it_writes_a_table_and_a_picture(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(dynamics, "EPISODES", 2)
     monkeypatch.setattr(dynamics, "TESTS", 3)
-    dynamics.main(seeds=2, iterations=5, out=tmp_path)
+    cli.main(["dynamics", "--seeds", "2", "--iterations", "5", "--out", str(tmp_path)])
     lines = (tmp_path / "dynamics.md").read_text().splitlines()
     table = [line.split(" | ") for line in lines if line.startswith("| ") and "---" not in line]
     assert [row[0].strip("| ") for row in table[1:]] == [*dynamics.OUTER, *dynamics.OUTER]
@@ -178,5 +179,5 @@ def test_it_writes_a_table_and_a_picture(tmp_path, capsys, monkeypatch):
 )
 def test_bad_input_is_refused(settings, message, tmp_path):
     with pytest.raises(InvalidInputError, match=message):
-        dynamics.main(out=tmp_path, **settings)
+        dynamics.compare(**{"seeds": 1, "iterations": 5, "outer_lr": 0.1} | settings, out=tmp_path)
     assert not list(tmp_path.iterdir())

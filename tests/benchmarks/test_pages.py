@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from metaduel import cli
 from metaduel.benchmarks.tools import pages
 from metaduel.envs.core import measured as lying
 from metaduel.envs.core import registry
@@ -83,3 +84,18 @@ def test_a_certificate_of_another_version_is_refused(tmp_path):
     path.write_text(json.dumps({**CERTIFICATE, "game": "Pursuit-v1"}))
     with pytest.raises(InvalidInputError, match="is of Pursuit-v1, not of Pursuit-v0"):
         pages.read_certificate(path, find("Pursuit"))
+
+
+def test_the_command_writes_nothing_where_one_certificate_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pages, "write_atomic", lambda path, content: pytest.fail(f"wrote {path}"))
+    for game, text in (("Navigation", json.dumps({**CERTIFICATE, "game": "Navigation-v0"})), ("Pursuit", "half of it")):
+        folder = tmp_path / "runs" / f"headroom-{game}"
+        folder.mkdir(parents=True)
+        (folder / "headroom.json").write_text(text)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["pages", "--docs", str(tmp_path / "docs"), "--runs", str(tmp_path / "runs")])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "not a certificate of `metaduel headroom`" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "docs").exists()

@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from metaduel.benchmarks.tools import proofs
 from metaduel.benchmarks.tools.enumerated import AllBatches, AllTrajectories
-from metaduel.benchmarks.tools.proofs import BOUND, STEPS, Case, cases, declared, error, relative, sampled, shipped
+from metaduel.benchmarks.tools.proofs import page as learners
+from metaduel.benchmarks.tools.proofs import tables
+from metaduel.benchmarks.tools.proofs.cases import RATE, STEPS, Case, cases, gradient_based
+from metaduel.benchmarks.tools.proofs.cases import double as in_double
+from metaduel.benchmarks.tools.proofs.gradients import BOUND, Gradient, declared, error, relative, shipped
+from metaduel.benchmarks.tools.proofs.sampled import FEW, MANY, sampled
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.meta.learners import maml
 from metaduel.meta.learners.methods import METHODS
@@ -21,7 +25,7 @@ OWN = Case("maml", "dice")
 
 @pytest.fixture(autouse=True)
 def double():
-    with proofs.double():
+    with in_double():
         yield
 
 
@@ -37,7 +41,7 @@ def test_every_learner_estimates_what_it_declares(case):
 
 def test_every_gradient_based_method_is_among_them():
     proven = {case.method for case in cases()}
-    assert {name for name, method in METHODS.items() if proofs.gradient_based(method)} <= proven
+    assert {name for name, method in METHODS.items() if gradient_based(method)} <= proven
     assert {"maml", "fomaml", "anil", "meta_sgd", "e_maml", "promp", "reptile", "maml_trpo", "joint"} <= proven
     assert {"meta_pg", "meta_mapg", "lola_dice"} <= proven
     assert ("maml", "dice", "total") in {case.labels for case in cases()}
@@ -59,7 +63,7 @@ def test_errors_by_hand():
     assert relative(one, one) == relative(0 * one, 0 * one) == 0.0
     assert relative(one, 0 * one) == float("inf")
     nothing = torch.zeros(1)
-    assert error(proofs.Gradient(one, nothing), proofs.Gradient(one, one[:1])) == pytest.approx(1.0)
+    assert error(Gradient(one, nothing), Gradient(one, one[:1])) == pytest.approx(1.0)
 
 
 def test_a_listed_game_draws_nothing():
@@ -86,15 +90,15 @@ def test_a_listed_game_draws_nothing():
     ids=lambda value: "-".join(value.labels) if isinstance(value, Case) else str(value),
 )
 def test_sampled_gradients_are_right_with_large_batches(case, steps):
-    found = sampled(case, steps, proofs.MANY)
+    found = sampled(case, steps, MANY)
     assert found.z < 4
     assert found.error < 0.02  # else it would prove little
 
 
 def test_small_batches_are_biased():
-    assert sampled(OWN, 1, proofs.FEW, 2000).z > 10
-    few = sampled(OWN, 1, proofs.FEW, 2000, baseline=False)
-    assert 0 < few.bias < sampled(OWN, 1, proofs.FEW, 2000).bias
+    assert sampled(OWN, 1, FEW, 2000).z > 10
+    few = sampled(OWN, 1, FEW, 2000, baseline=False)
+    assert 0 < few.bias < sampled(OWN, 1, FEW, 2000).bias
 
 
 def test_standard_errors_of_one_batch_are_those_of_repeats():
@@ -104,7 +108,7 @@ def test_standard_errors_of_one_batch_are_those_of_repeats():
 
 def test_what_the_page_says_of_the_biases_holds():
     for steps in STEPS:
-        for rate in (proofs.RATE / 10, proofs.RATE):
+        for rate in (RATE / 10, RATE):
 
             def off(case, peer=False, rate=rate, steps=steps):
                 exact = declared(Case("maml", "dice", {"peer": peer}), steps, rate)
@@ -120,7 +124,7 @@ def test_what_the_page_says_of_the_biases_holds():
 
 
 def test_memory_grows_with_updates_that_are_kept():
-    sheet = proofs.memory_sheet((2, 4, 8))
+    sheet = tables.memory_sheet((2, 4, 8))
     kept, again, _ = ([int(size) for size in row[1:]] for row in sheet.rows)
     assert kept[2] - kept[1] == pytest.approx(2 * (kept[1] - kept[0]), rel=0.05)
     assert again[2] < 1.1 * again[0]
@@ -137,6 +141,6 @@ def test_the_committed_page_is_what_the_program_writes():
     before, _, rest = page.partition("### Small batches")
     small, _, _ = rest.partition("### Memory")
     assert re.search(r"\| joint \| 0 \| fitted \| 20 \|", small)
-    ours = proofs.page([proofs.proof_sheet(), proofs.bias_sheet()])
-    again = "run python -m metaduel.benchmarks.tools.proofs"
+    ours = learners.page([tables.proof_sheet(), tables.bias_sheet()])
+    again = "run metaduel proofs"
     assert ERROR.sub("error", before).strip() == ERROR.sub("error", ours).strip(), again

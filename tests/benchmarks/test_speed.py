@@ -4,17 +4,19 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from metaduel.benchmarks.tools import speed
+from metaduel import cli
+from metaduel.benchmarks.tools.speed import chains, classification, iterations, measure, steps
 from metaduel.envs.core import registry
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.spec import ROLES
+from metaduel.meta.learners.trpo import TRPO
 
 
 @pytest.mark.parametrize("game", registry.games())
 def test_random_actions_are_within_the_spaces(game):
     duel = Duel(make_game(registry.find(game)))
-    pair = speed.random_actions(duel, 200, torch.Generator().manual_seed(0))
+    pair = steps.random_actions(duel, 200, torch.Generator().manual_seed(0))
     for role, actions in zip(ROLES, pair, strict=True):
         space = duel.action_space(role)
         assert all(space.contains(action) for action in actions.numpy())
@@ -25,8 +27,8 @@ def test_an_advance_is_a_step_and_what_is_seen_then():
     duel = Duel(make_game(registry.find("Pursuit")))
     params = duel.game.params([{}] * 3)
     start = duel.reset(params, torch.arange(3), torch.zeros(3, dtype=torch.int64))
-    actions = speed.random_actions(duel, 3, torch.Generator().manual_seed(0))
-    episode, transition, seen = speed.advance(duel, start, actions)
+    actions = steps.random_actions(duel, 3, torch.Generator().manual_seed(0))
+    episode, transition, seen = steps.advance(duel, start, actions)
     expected, outcome = duel.step(start, actions)
     assert torch.equal(transition.reward, outcome.reward)
     assert torch.equal(episode.step, torch.ones(3, dtype=torch.int64))
@@ -36,7 +38,7 @@ def test_an_advance_is_a_step_and_what_is_seen_then():
 
 def test_matrix_products_are_counted_by_shape_and_layout():
     a, b = torch.randn(2, 5, 3), torch.randn(2, 3, 4)
-    with FlopCounterMode(display=False) as counter, speed.ProductLog() as log:
+    with FlopCounterMode(display=False) as counter, measure.ProductLog() as log:
         torch.baddbmm(torch.randn(2, 1, 4), a, b)
         torch.bmm(a, b)
         torch.bmm(a, b)
@@ -46,22 +48,22 @@ def test_matrix_products_are_counted_by_shape_and_layout():
     assert counter.get_total_flops() == 960 == sum(log.calls[p] * log.flops[p] for p in log.calls)
     assert sorted(log.calls.values()) == [1, 1, 2]
     assert ((2, 4, 3), (12, 1, 4)) in {layout for product in log.calls for layout in product.layouts}
-    assert speed.product_seconds(log) > 0
+    assert measure.product_seconds(log) > 0
 
 
 def test_a_meta_iteration_is_the_stated_workload(monkeypatch):
-    monkeypatch.setattr(speed, "TASKS", 2)
-    monkeypatch.setattr(speed, "EPISODES", 2)
+    monkeypatch.setattr(iterations, "TASKS", 2)
+    monkeypatch.setattr(iterations, "EPISODES", 2)
     played = []
 
-    class Counting(speed.TimedProblem):
+    class Counting(measure.TimedProblem):
         def collect(self, players, shot):
             data = super().collect(players, shot)
             played.append(data["protagonist"].reward.shape)
             return data
 
-    monkeypatch.setattr(speed, "TimedProblem", Counting)
-    workload = speed.MetaIteration()
+    monkeypatch.setattr(iterations, "TimedProblem", Counting)
+    workload = iterations.MetaIteration()
     before = workload.learner.start["protagonist"]["layer1.weight"].clone()
     split = workload.run()
     assert played == [(2, 100, 2)] * 2
@@ -72,27 +74,27 @@ def test_a_meta_iteration_is_the_stated_workload(monkeypatch):
 
 
 def test_a_trust_region_goes_with_the_same_workload(monkeypatch, threads_kept):
-    monkeypatch.setattr(speed, "TASKS", 2)
-    monkeypatch.setattr(speed, "EPISODES", 4)
-    workload = speed.MetaIteration(share=0.5)
+    monkeypatch.setattr(iterations, "TASKS", 2)
+    monkeypatch.setattr(iterations, "EPISODES", 4)
+    workload = iterations.MetaIteration(share=0.5)
     split = workload.run()
-    assert type(workload.learner) is speed.TRPO
+    assert type(workload.learner) is TRPO
     assert workload.metrics["protagonist/kl"] <= 0.01
     assert workload.learner.config.cg_iterations == 10
     assert workload.learner.config.line_search_steps == 15
     assert split.rollout + split.inner + split.outer <= split.total
-    sheet = speed.trpo_sheet(1)
+    sheet = iterations.trpo_sheet(1)
     assert [row[0] for row in sheet.rows] == ["1", "2"]
     for row in sheet.rows:
-        assert float(row[-1]) == pytest.approx(speed.PEER_SECONDS / float(row[1]), rel=0.1)
+        assert float(row[-1]) == pytest.approx(iterations.PEER_SECONDS / float(row[1]), rel=0.1)
 
 
 def test_every_method_has_the_same_workload(monkeypatch, threads_kept):
-    monkeypatch.setattr(speed, "TASKS", 2)
-    monkeypatch.setattr(speed, "EPISODES", 4)
-    sheet = speed.methods_sheet(1)
+    monkeypatch.setattr(iterations, "TASKS", 2)
+    monkeypatch.setattr(iterations, "EPISODES", 4)
+    sheet = iterations.methods_sheet(1)
     assert [row[:3] for row in sheet.rows[:4]] == [
-        (method, str(steps), threads) for method, steps in speed.METHOD_LOADS[:2] for threads in ("1", "2")
+        (method, str(steps), threads) for method, steps in iterations.METHOD_LOADS[:2] for threads in ("1", "2")
     ]
     for row in sheet.rows:
         total, *parts = (float(value) for value in row[3:])
@@ -100,28 +102,28 @@ def test_every_method_has_the_same_workload(monkeypatch, threads_kept):
 
 
 def test_gains_are_compared_on_the_same_starts_and_data(monkeypatch):
-    monkeypatch.setattr(speed, "TASKS", 2)
-    monkeypatch.setattr(speed, "EPISODES", 4)
-    assert speed.gain_ratio(1.0, 3) == (1.0, 1.0, 1.0)
-    ratio, low, high = speed.gain_ratio(0.25, 3)
+    monkeypatch.setattr(iterations, "TASKS", 2)
+    monkeypatch.setattr(iterations, "EPISODES", 4)
+    assert iterations.gain_ratio(1.0, 3) == (1.0, 1.0, 1.0)
+    ratio, low, high = iterations.gain_ratio(0.25, 3)
     assert low <= ratio <= high
     assert low < high
 
 
-@pytest.mark.parametrize("policy", speed.CHAIN_POLICIES)
-@pytest.mark.parametrize(("load", "steps"), list(zip(speed.CHAINS, (50, 150), strict=True)))
+@pytest.mark.parametrize("policy", chains.CHAIN_POLICIES)
+@pytest.mark.parametrize(("load", "steps"), list(zip(chains.CHAINS, (50, 150), strict=True)))
 def test_chains_are_the_stated_workload(load, steps, policy, monkeypatch):
-    monkeypatch.setattr(speed, "CHAIN_EPISODES", 2)
+    monkeypatch.setattr(chains, "CHAIN_EPISODES", 2)
     played = []
 
-    class Counting(speed.TimedProblem):
+    class Counting(measure.TimedProblem):
         def collect(self, players, shot):
             data = super().collect(players, shot)
             played.append((shot, *(data[role].reward.shape for role in ROLES)))
             return data
 
-    monkeypatch.setattr(speed, "TimedProblem", Counting)
-    workload = speed.Chains(load._replace(personas=3), policy)
+    monkeypatch.setattr(chains, "TimedProblem", Counting)
+    workload = chains.Chains(load._replace(personas=3), policy)
     assert set(workload.learner.config.terms) == {"own", "peer"}
     before = {name: value.clone() for name, value in workload.learner.start["protagonist"].items()}
     seconds, rollouts = workload.run()
@@ -131,28 +133,30 @@ def test_chains_are_the_stated_workload(load, steps, policy, monkeypatch):
 
 
 def test_sheet_of_chains(monkeypatch, threads_kept):
-    monkeypatch.setattr(speed, "CHAIN_EPISODES", 2)
-    monkeypatch.setattr(speed, "UPDATES", 1)
-    monkeypatch.setattr(speed, "CHAINS", (speed.CHAINS[0]._replace(personas=2),))
-    monkeypatch.setattr(speed, "product_seconds", lambda log: sum(log.calls[p] * log.flops[p] for p in log.calls) / 1e9)
-    sheet = speed.chains_sheet(1)
-    assert [row[:3] for row in sheet.rows] == [("RockPaperScissors-v0", name, "2") for name in speed.CHAIN_POLICIES]
+    monkeypatch.setattr(chains, "CHAIN_EPISODES", 2)
+    monkeypatch.setattr(chains, "UPDATES", 1)
+    monkeypatch.setattr(chains, "CHAINS", (chains.CHAINS[0]._replace(personas=2),))
+    monkeypatch.setattr(
+        chains, "product_seconds", lambda log: sum(log.calls[p] * log.flops[p] for p in log.calls) / 1e9
+    )
+    sheet = chains.chains_sheet(1)
+    assert [row[:3] for row in sheet.rows] == [("RockPaperScissors-v0", name, "2") for name in chains.CHAIN_POLICIES]
     seconds, faster = float(sheet.rows[-1][3]), float(sheet.rows[-1][6])
     assert faster == pytest.approx(4.3 / seconds, rel=0.05, abs=1)
     assert float(sheet.rows[-1][8]) > float(sheet.rows[0][8])  # a GRU has more to multiply
 
 
 def test_default_is_one_game_of_every_folder():
-    games = speed.default_games()
+    games = steps.default_games()
     assert {"Navigation", "Pursuit", "RockPaperScissors"} <= set(games)
     folders = [registry.find(game).package for game in games]
     assert sorted(folders) == sorted({spec.package for spec in registry.specs().values()})
 
 
 def test_sheet_of_steps_without_a_compiler(monkeypatch, threads_kept):
-    monkeypatch.setattr(speed, "BATCHES", (1, 3))
+    monkeypatch.setattr(steps, "BATCHES", (1, 3))
     monkeypatch.setenv("CXX", "no-such-compiler")
-    sheet = speed.steps_sheet(["Pursuit"], 0.0)
+    sheet = steps.steps_sheet(["Pursuit"], 0.0)
     assert sheet.note == "not compiled: torch.compile needs a C++ compiler, and there is no no-such-compiler here"
     assert [row[:3] for row in sheet.rows] == [
         ("Pursuit-v0", "eager", "1"), ("Pursuit-v0", "eager", "2"), ("Pursuit-v0", "with autoreset", "1"),
@@ -162,9 +166,9 @@ def test_sheet_of_steps_without_a_compiler(monkeypatch, threads_kept):
 
 
 def test_sheet_of_an_accelerator(monkeypatch):
-    monkeypatch.setattr(speed, "ACCELERATED", (2, 300))
+    monkeypatch.setattr(steps, "ACCELERATED", (2, 300))
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cpu"))
-    sheet = speed.accelerator_sheet(["Goalkeeper"], 0.0)
+    sheet = steps.accelerator_sheet(["Goalkeeper"], 0.0)
     assert sheet.title.endswith("on cpu")
     assert sheet.rows[0][0] == "Goalkeeper-v0"
     assert all(float(cell.split()[0]) > 0 for cell in sheet.rows[0][1:])
@@ -174,7 +178,7 @@ def test_sheet_of_an_accelerator(monkeypatch):
     ("rate", "text"), [(950.4, "0.95 k"), (31_415.0, "31.4 k"), (123_456.0, "123 k"), (3.14159e6, "3.14 M")]
 )
 def test_rates_have_three_digits(rate, text):
-    assert speed._rate(rate) == text
+    assert steps._rate(rate) == text
 
 
 @pytest.mark.parametrize(
@@ -186,7 +190,9 @@ def test_rates_have_three_digits(rate, text):
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, threads_kept, arguments, message):
-    assert speed.cli(arguments) == 2
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["speed", *arguments])
+    assert stopped.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err
@@ -201,7 +207,7 @@ def threads_kept():
 
 
 def test_sheet_of_classification():
-    sheet = speed.classification_sheet(1)
+    sheet = classification.classification_sheet(1)
     kinds = ["second order", "first order", "second order, loop over tasks"]
     assert [row[:2] for row in sheet.rows] == [(threads, kind) for threads in ("1", "2") for kind in kinds]
     assert all(float(row[2]) > 0 for row in sheet.rows)

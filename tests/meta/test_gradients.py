@@ -1,6 +1,6 @@
 """Meta-gradients through the shipped losses and inner step, against finite differences of what they declare to estimate.
 
-``benchmarks/proofs.py`` compares every method with closed forms that autograd differentiates; here the objective itself is moved
+``metaduel proofs`` compares every method with closed forms that autograd differentiates; here the objective itself is moved
 a little to both sides, which trusts nothing but values.
 """
 
@@ -9,7 +9,8 @@ import torch
 
 from metaduel.agents.policies.base import stack
 from metaduel.benchmarks.tools.enumerated import TASKS, AllTrajectories, Flow, exact_chain
-from metaduel.benchmarks.tools.proofs import RATE, Case, declared, flat, relative, shipped, start
+from metaduel.benchmarks.tools.proofs.cases import RATE, Case, start
+from metaduel.benchmarks.tools.proofs.gradients import declared, flat, relative, shipped
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.learners.methods import METHODS
 

@@ -6,7 +6,8 @@ import torch
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import stack
 from metaduel.agents.policies.mlp import MLPPolicy
-from metaduel.benchmarks.tools.proofs import DISCOUNT, Case, row_gradients, start
+from metaduel.benchmarks.tools.proofs.cases import DISCOUNT, Case, start
+from metaduel.benchmarks.tools.proofs.sampled import row_gradients
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find

@@ -13,7 +13,9 @@ from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.tabular import TabularPolicy
 from metaduel.benchmarks.tools.enumerated import GAME, TASKS, AllTrajectories, Flow, declared_loss, exact_update
-from metaduel.benchmarks.tools.proofs import DISCOUNT, HORIZON, RATE, held, relative, start
+from metaduel.benchmarks.tools.proofs.cases import DISCOUNT, HORIZON, RATE, start
+from metaduel.benchmarks.tools.proofs.gradients import relative
+from metaduel.benchmarks.tools.proofs.memory import held
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.noise import derive_seed

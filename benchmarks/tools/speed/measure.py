@@ -1,0 +1,113 @@
+"""What is measured of a workload: its seconds, its matrix products, and the memory that it takes."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from metaduel.agents.trajectories import Carry, Trajectories
+from metaduel.envs.core.spec import Role
+from metaduel.meta.problems.duels import DuelProblem
+from metaduel.meta.problems.problem import Players
+
+
+class TimedProblem(DuelProblem):
+    """A problem that notes when its rollouts begin and end; everything else of a shot follows its rollout."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.rollouts: list[tuple[float, float]] = []
+
+    def collect(
+        self, players: Players, shot: int, carries: Mapping[Role, Carry] | None = None
+    ) -> dict[Role, Trajectories]:
+        """See ``DuelProblem.collect``."""
+        start = time.perf_counter()
+        data = super().collect(players, shot, carries)
+        self.rollouts.append((start, time.perf_counter()))
+        return data
+
+
+class Product(NamedTuple):
+    """A matrix product: the operator, and size and stride of each tensor that it takes."""
+
+    operator: Any
+    layouts: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    dtype: torch.dtype
+
+
+class ProductLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the matrix products that run below it, and their floating-point operations."""
+
+    _operators = (torch.ops.aten.mm, torch.ops.aten.bmm, torch.ops.aten.addmm, torch.ops.aten.baddbmm)
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: Counter[Product] = Counter()
+        self.flops: dict[Product, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operator and note it if it is a matrix product."""
+        out = func(*args, **(kwargs or {}))
+        operator = func.overloadpacket
+        if operator in self._operators:
+            tensors = [a for a in args if isinstance(a, Tensor)]
+            product = Product(operator, tuple((tuple(t.shape), t.stride()) for t in tensors), tensors[0].dtype)
+            self.calls[product] += 1
+            self.flops[product] = flop_registry[operator](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def product_seconds(log: ProductLog, share: float = 0.999) -> float:
+    """Seconds that the logged products take when they run alone; the last 0.1 % of operations at the others' rate."""
+    work = sorted(((log.calls[p] * log.flops[p], p) for p in log.calls), key=lambda item: -item[0])
+    total, measured, seconds = sum(flops for flops, _ in work), 0, 0.0
+    with torch.no_grad():
+        for flops, product in work:
+            tensors = [_laid_out(*layout, product.dtype) for layout in product.layouts]
+            calls = max(1, min(log.calls[product], 20))
+
+            def play(operator: Any = product.operator, tensors: list[Tensor] = tensors, calls: int = calls) -> None:
+                for _ in range(calls):
+                    operator(*tensors)
+
+            seconds += log.calls[product] * median_time(play, 0.05) / calls
+            measured += flops
+            if measured >= share * total:
+                break
+    return seconds * total / measured
+
+
+def _laid_out(size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Random numbers in that layout; rows may share memory, as weights that are repeated for every task do."""
+    last = sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    return torch.randn(last + 1, dtype=dtype).as_strided(size, stride)
+
+
+def median_time(play: Callable[[], None], seconds: float) -> float:
+    """Median seconds of a call: at least 3, for at least ``seconds`` in all, after one that isn't counted."""
+    play()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
+        start = time.perf_counter()
+        play()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def peak_memory() -> float:
+    """The process's largest resident memory so far, MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

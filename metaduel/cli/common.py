@@ -1,0 +1,51 @@
+"""What subcommands share: kinds of arguments, how a task is named, and how one that stops says so."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import Annotated, NoReturn
+
+import tyro
+from rich.console import Console
+
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.spec import GameSpec, Task
+from metaduel.envs.core.tasks import check_task, find_task
+
+GameName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="GAME")]
+PlayerName = Annotated[str | None, tyro.conf.arg(metavar="PLAYER")]
+
+
+def parse_task(spec: GameSpec, text: str) -> Task:
+    """A task of ``spec``: SPLIT:INDEX of a frozen list, or JSON.
+
+    Raises:
+        InvalidInputError: neither of them, or a task that the game does not have.
+    """
+    if not text.lstrip().startswith("{"):
+        return find_task(spec, text)
+    try:
+        return check_task(spec, json.loads(text))
+    except json.JSONDecodeError as error:
+        raise InvalidInputError(f"task={text!r} is not JSON ({error.msg} at character {error.pos})") from None
+
+
+def wide_console() -> Console:
+    """A console on which the widest tables fit, also where the output goes to a file."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 130
+    return console
+
+
+def stopped(error: Exception) -> NoReturn:
+    """End with exit code 1 and one line: a training cannot go on."""
+    print(f"metaduel: {error}", file=sys.stderr)
+    sys.exit(1)
+
+
+def resumable(*command: str) -> None:
+    """Say on standard error which command goes on where an interrupted one was."""
+    print(f"metaduel: stopped and saved; go on with: {shlex.join(['metaduel', *command])}", file=sys.stderr)

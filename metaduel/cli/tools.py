@@ -1,0 +1,114 @@
+"""Tools: measurements of the project itself, and the pages that are made of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from metaduel.cli.common import wide_console
+
+
+def clouds(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")],
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/clouds"),
+    tasks: int = 40,
+    shots: int = 3,
+    episodes: int = 5,
+) -> None:
+    """Show what generators of Forgery make after every shot: the distance to real samples, and a picture.
+
+    Args:
+        runs: run folders of Forgery; several of one method count as its seeds.
+        out: folder for clouds.md and clouds.png, the picture of the first run.
+        tasks: how many held-out distributions.
+        shots: updates.
+        episodes: fresh episodes for each update.
+    """
+    from metaduel.benchmarks.tools.clouds import compare
+
+    Console().print(compare(runs, out, tasks, shots, episodes).rich())
+    print(f"wrote {out / 'clouds.md'} and {out / 'clouds.png'}")
+
+
+def speed(
+    games: tuple[str, ...] = (),
+    iterations: int = 15,
+    chains: int = 3,
+    seconds: float = 0.3,
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+) -> None:
+    """Measure the speed of the games, of meta-iterations, of a chain of Meta-MAPG and of few-shot classification.
+
+    On a shared machine compare ratios within one run, never seconds of different runs.
+
+    Args:
+        games: games to measure; by default one of every family (compiling takes up to a minute each).
+        iterations: meta-iterations to take the median of.
+        chains: outer steps of Meta-MAPG to take the median of.
+        seconds: least time of one measurement of environment steps.
+        out: also write the tables here, as Markdown.
+    """
+    from metaduel.benchmarks.tools.speed.page import benchmark
+
+    benchmark(games, iterations, chains, seconds, out, wide_console())
+
+
+def proofs(out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("docs/learners.md")) -> None:
+    """Prove every learner's gradient, measure what samples make of it, and write the learners' page.
+
+    Args:
+        out: the page.
+    """
+    from metaduel.benchmarks.tools.proofs.page import prove
+
+    wide_console().print(prove(out).rich())
+    print(f"wrote {out}")
+
+
+def pages(
+    docs: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("docs/games"),
+    runs: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs"),
+    panels: bool = False,
+) -> None:
+    """Write the games' pages, from their docstrings and from what was measured.
+
+    Args:
+        docs: the folder of the pages.
+        runs: where `metaduel headroom` left its certificates.
+        panels: play the panels of scripted players again.
+    """
+    from metaduel.benchmarks.tools.pages import write_pages
+
+    write_pages(docs, runs, panels)
+    print(f"wrote {docs}")
+
+
+def digests(
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    check: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+) -> None:
+    """Compute digests of what is played, trained and evaluated; write them, or compare them with those of a file.
+
+    Bits differ between processors and releases of torch: compare on the machine that made the file.
+
+    Args:
+        out: a JSON file to write.
+        check: a JSON file to compare with; the exit code is 1 where something differs.
+    """
+    from metaduel.benchmarks.tools.digests import differences, measure, read, write
+
+    known = None if check is None else read(check)
+    found = measure()
+    if out is not None:
+        write(found, out)
+    if known is not None:
+        other = differences(known, found)
+        for line in other:
+            print(f"differs: {line}")
+        total = sum(len(group) for group in known.values())
+        print(f"{total - len(other)} of {total} digests are as they were")
+        sys.exit(1 if other else 0)

@@ -1,0 +1,169 @@
+"""Training, and what a trained player does when it adapts."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from metaduel.cli.common import PlayerName, parse_task, resumable, stopped
+from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.spec import ROLES
+
+Setting = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+Number = Annotated[int | None, tyro.conf.arg(metavar="N")]
+
+
+def train(
+    game: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[GAME]")] = None,
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    resume: bool = False,
+    quiet: bool = False,
+    method: Setting = None,
+    seed: Number = None,
+    iterations: Number = None,
+    tasks: Number = None,
+    episodes: Number = None,
+    threads: Number = None,
+    informed: bool = False,
+    set: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="NAME=VALUE")] = [],  # noqa: B006 (read only)
+) -> None:
+    """Train both players of a game into a run folder. Ctrl-C saves; --resume goes on to the same numbers.
+
+    Settings are those of the config file, then what flags say, then every --set. A run's own config.yaml is a config file.
+
+    Args:
+        game: the game's name, as `metaduel list` shows it; not needed where the config file names it.
+        config: a YAML file of settings, such as a run's config.yaml.
+        folder: where the run goes; runs/GAME-METHOD-SEED-TIME by default.
+        resume: go on with the run in the folder; its own config.yaml is used if none is given.
+        quiet: no live display.
+        method: how to learn: `metaduel methods` lists them.
+        seed: of everything random.
+        iterations: outer steps.
+        tasks: tasks per iteration and player.
+        episodes: episodes per task and shot.
+        threads: torch's threads.
+        informed: show the players every context, and don't adapt (method joint): the ceiling that adaptation is measured
+            against.
+        set: any other setting, its value in YAML, as in --set horizon=20 --set hidden=[32,32]; as often as needed.
+    """
+    named = {"method": method, "seed": seed, "iterations": iterations, "tasks": tasks, "episodes": episodes}
+    changes = {name: value for name, value in {**named, "threads": threads}.items() if value is not None}
+    if informed:
+        changes |= {"informed": True, "method": method or "joint"}
+    changes |= dict(_setting(text) for text in set)
+    if resume and folder is None:
+        raise InvalidInputError("--resume needs --folder, the run to go on with")
+    values = _config(config or (folder / "config.yaml" if resume and folder else None), game)
+
+    from metaduel.meta.runs.config import TrainConfig
+    from metaduel.meta.runs.train import default_folder
+    from metaduel.meta.runs.train import train as run
+    from metaduel.meta.runs.trainer import LAST, TrainingStopped
+
+    task_list = values.pop("task_list", None)
+    settings = TrainConfig.from_dict(values).override(**changes)
+    target = folder or default_folder(settings, settings.game)
+    try:
+        run(settings, target, task_list, resume, quiet)
+    except TrainingStopped as error:
+        stopped(error)
+    except KeyboardInterrupt:
+        if (target / LAST).exists():
+            resumable("train", "--resume", "--folder", str(target))
+        raise
+    print(f"wrote {target}")
+
+
+def methods() -> None:
+    """List what `metaduel train --method` takes: its paper, what adapts within a task, what the gradient flows through."""
+    from metaduel.meta.learners.methods import METHODS
+
+    table = Table("method", "paper", "what adapts", "what the outer gradient flows through")
+    for method in METHODS.values():
+        table.add_row(method.name, method.paper, method.adapts, method.flows)
+    Console().print(table)
+
+
+def adapt(
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
+    role: Annotated[str, tyro.conf.arg(metavar="ROLE")] = "protagonist",
+    opponent: PlayerName = None,
+    task: Annotated[str, tyro.conf.arg(metavar="TASK")] = "held_out:0",
+    shots: int = 3,
+    episodes: int = 5,
+    video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    seed: int = 0,
+) -> None:
+    """Watch a trained player adapt: a video of the same episode before adaptation and after every shot.
+
+    Args:
+        run: the run folder.
+        role: whose player: protagonist or adversary.
+        opponent: who sits in the other seat; the first held-out scripted player by default.
+        task: SPLIT:INDEX for a task of a frozen list (contexts that the run held fixed stay so), or JSON.
+        shots: updates.
+        episodes: fresh episodes for each update.
+        video: an .mp4 or .gif file to write; adapt-ROLE.mp4 by default.
+        seed: of the episodes' random numbers.
+    """
+    if role not in ROLES:
+        raise unknown("role", role, ROLES)
+
+    from metaduel.benchmarks.tools.film import film_adaptation
+    from metaduel.envs.core.spec import other
+    from metaduel.meta.runs.load import load
+
+    trained, path = load(run), video or Path(f"adapt-{role}.mp4")
+    spec = trained.duel.spec
+    values = parse_task(spec, task)
+    if not task.lstrip().startswith("{"):
+        values |= trained.config.fixed
+    rival = opponent or spec.opponents[other(role)]["held_out"][0]
+    returns = film_adaptation(trained, role, rival, values, path, shots, episodes, seed)
+    for shot, value in enumerate(returns):
+        print(f"shot {shot}: mean return {value:.3f}")
+    print(f"wrote {path}")
+
+
+def _config(path: Path | None, game: str | None) -> dict[str, Any]:
+    """The settings in a config file, with the game that was asked for."""
+    values: Any = {}
+    if path is not None:
+        try:
+            values = yaml.safe_load(path.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InvalidInputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
+        if not isinstance(values, dict):
+            raise InvalidInputError(f"{path}: must hold a mapping of settings")
+        if "environment" in values:
+            raise InvalidInputError(f"{path} is of a run on environments of its own: train it from Python")
+    if game is None and "game" not in values:
+        raise InvalidInputError(
+            "GAME is missing: give it, or a --config file that names it (`metaduel list` shows them)"
+        )
+    if game is not None and values.setdefault("game", game) != game:
+        raise InvalidInputError(f"{path} is for the game {values['game']}, not {game}")
+    return dict(values)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """A setting's name and value: ``name=value`` in YAML, and numbers such as 1e-3, which YAML takes for words."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InvalidInputError(f"--set {text!r} must be NAME=VALUE, such as --set horizon=20")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InvalidInputError(f"--set {text!r}: {value!r} is not YAML ({str(error).splitlines()[0]})") from None
+    if isinstance(parsed, str):
+        with contextlib.suppress(ValueError):
+            parsed = float(parsed)
+    return name, parsed
