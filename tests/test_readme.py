@@ -16,12 +16,14 @@ def test_snippets_run_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_registered", registry.specs())  # a snippet registers a family
     namespace = {}
     snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(snippets) == 6
+    assert len(snippets) == 7
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), namespace)
-    assert namespace["run"].protagonist.rates.shape[0] == 3
+    assert namespace["run"].protagonist.adapter.adapts
+    assert namespace["run"].protagonist.policy.lasting
     assert namespace["adapted"] is not namespace["run"].protagonist
-    assert "maml" in namespace["table"].values("method")
+    assert namespace["table"].values("method")[:3] == ["MAML", "random start", "eight directions"]
+    assert {"fine-tuned PPO", "scripted: flee"} <= set(namespace["table"].values("method"))
     assert "LongNavigation" in registry.specs()
     assert {path.name for path in Path("runs/mine/evaluation").iterdir()} >= {
         "results.csv.gz",

@@ -10,14 +10,14 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.error import ResetNeeded
 from torch import Tensor
 
-from metaduel.agents.adapters.protocol import SeatInfo, ShotOver
+from metaduel.agents.adapters.protocol import BadPlayer, Experience, OneEpisode, SeatInfo, ShotOver
 from metaduel.agents.rollout import Actor, Seated, Sitting, rollout
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.adapters.seat import Seat
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.envs.core.trees import take_rows
@@ -66,7 +66,7 @@ class GameArena:
             duel.spec.name, role, duel.observation_space(role), duel.action_space(role), duel.horizon, self.seed
         )
 
-    def shot(self, number: int) -> GameExperience:
+    def shot(self, number: int) -> Experience:
         """See ``Arena``."""
         return GameExperience(self, number)
 
@@ -108,7 +108,7 @@ class GameExperience:
     def _spend(self, rows: Sequence[int]) -> None:
         for row in rows:
             if row in self._spent:
-                raise InvalidInputError(f"it plays more than the {self.episodes} episodes of its shot in row {row}")
+                raise BadPlayer(f"it plays more than the {self.episodes} episodes of its shot", row)
             self._spent.add(row)
 
     def play(self, player: Actor) -> Trajectories:
@@ -117,7 +117,7 @@ class GameExperience:
         arena = self._arena
         return arena.played(player, arena.params, self.episodes, arena.seeds, self._number)
 
-    def one_by_one(self) -> Iterator[GameEpisode]:
+    def one_by_one(self) -> Iterator[OneEpisode]:
         """See ``Experience``."""
         self._spend(range(self.rows))
         for i in range(self.episodes):
@@ -144,7 +144,7 @@ class GameEpisode:
     def play(self, player: Actor) -> Trajectories:
         """See ``OneEpisode``."""
         if self._spent:
-            raise InvalidInputError("it plays an episode of its shot twice")
+            raise BadPlayer("it plays an episode of its shot twice")
         self._spent = True
         arena, every = self._arena, self._arena.episodes
         params = take_rows(arena.params, slice(None, None, every))
@@ -165,12 +165,13 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
 
     def __init__(self, seat: Seat, seeds: Tensor, episode: int) -> None:
         self.observation_space, self.action_space = seat.observation_space, seat.action_space  # type: ignore[assignment]
-        self.episodes, self.played = len(seeds), 0
+        self.episodes, self.played, self.over = len(seeds), 0, False
 
         # The seat stays in closures: it knows the hidden contexts.
         def begin(*, seed: int | None = None, options: Any = None) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-            if self.played == len(seeds):
-                raise ShotOver(f"all {len(seeds)} episodes of the shot are played")
+            if self.played == len(seeds):  # libraries reset by themselves when an episode ends
+                self.over = True
+                return seat.observation()[0], info()
             seat.seed[0], seat.episode[0] = seeds[self.played], episode - 1
             self.played += 1
             seat.reset()
@@ -181,8 +182,10 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
             return {} if masks is None else {"action_mask": masks[0]}
 
         def step(action: Any) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-            if bool(seat.done[0]):
-                raise ShotOver(f"episode {self.played} of {len(seeds)} is over")
+            if self.over:
+                raise ShotOver(f"all {len(seeds)} episodes of the shot are played")
+            if not self.played or bool(seat.done[0]):
+                raise ResetNeeded("call reset() before step()")
             reward, terminated, truncated = seat.step(seat.check_actions(action, batched=False))
             return seat.observation()[0], float(reward), bool(terminated), bool(truncated), info()
 

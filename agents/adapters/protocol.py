@@ -82,8 +82,8 @@ class Experience(Protocol):
         ...
 
     def environment(self, row: int) -> gym.Env[Any, Any]:
-        """The episodes of a row as a Gymnasium environment, one for each reset: for players that learn on their own. Its first
-        ``E`` episodes are the shot's; a further reset, or a step after the last episode, raises ``ShotOver``.
+        """The episodes of a row as a Gymnasium environment, one for each reset: for players that learn on their own. It holds the
+        shot's ``E`` episodes; a reset after the last one gives the last observation again, and a step then raises ``ShotOver``.
 
         Raises:
             InvalidInputError: the row's episodes were played before.
@@ -101,6 +101,18 @@ class OneEpisode(Protocol):
             InvalidInputError: it was played before.
         """
         ...
+
+
+class BadPlayer(InvalidInputError):
+    """A player that cannot be played with: its spaces don't fit, or an action is none.
+
+    Attributes:
+        row: where, if in one row alone.
+    """
+
+    def __init__(self, why: str, row: int | None = None) -> None:
+        super().__init__(why)
+        self.row = row
 
 
 class ShotOver(Exception):
@@ -202,7 +214,7 @@ class FixedPlayer:
 
 
 def check_spaces(seat: SeatInfo, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
-    """Raise ``InvalidInputError`` where a player's spaces are not the seat's."""
+    """Raise ``BadPlayer`` where a player's spaces are not the seat's."""
     for what, own, right in (
         ("observation", observation_space, seat.observation_space),
         ("action", action_space, seat.action_space),

@@ -1,40 +1,46 @@
-"""Evaluate training runs of one family: everybody who can play, on the same tasks, into one table and its report.
+"""The few-shot evaluation of anything that adapts or plays, on the same tasks, into one table and its report.
 
-Contenders, for each role: every run's player; for each meta-learned run a random start of the same seed; every scripted
-player that reads no hidden context; if asked for, Stable-Baselines3's PPO from scratch (see ``scratch``). Inner rates that
-were not meta-learned are tuned on validation first. Informed players don't adapt.
+Contenders, for each role: every entry (see ``entries``); for each meta-learned run a random start of the same seed; every
+scripted player that reads no hidden context; if asked for, Stable-Baselines3's PPO from scratch (see ``scratch``). Inner rates
+that were not meta-learned are tuned on validation first. Informed players don't adapt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from metaduel.agents.adapters.numpy_objects import NumpyAdapter
 from metaduel.agents.policies.base import stack
 from metaduel.agents.rollout import Learner
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core import few_shot
+from metaduel.benchmarks.core.entries import Entries, Entry, entries_of, opponents_of
 from metaduel.benchmarks.core.few_shot import RATES, Contender, Protocol, Result
 from metaduel.benchmarks.core.progress import progress
 from metaduel.benchmarks.core.scratch import Scratch, from_scratch
 from metaduel.benchmarks.core.summary import AT_ADAPTED, AT_START, LEARNED, LEARNING, SCRATCH, key_shots, write_report
 from metaduel.benchmarks.core.table import COLUMNS, UNTRAINED, Array, Table, concatenate, from_returns
+from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.purposes import Purpose
+from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES, GameSpec, Role, Split, other
 from metaduel.envs.core.tasks import check_split, task_rows
+from metaduel.meta.adaptation.adapters import GradientAdapter
+from metaduel.meta.adaptation.few_shot import Failed
 from metaduel.meta.adaptation.inner import adapt
 from metaduel.meta.problems.duels import DuelProblem, Matches
 from metaduel.meta.problems.problem import Players
 from metaduel.meta.runs.agent import Agent
-from metaduel.meta.runs.checkpoint import read_config
-from metaduel.meta.runs.load import Run, load
+from metaduel.meta.runs.load import Run
 from metaduel.meta.runs.players import Network
 
 CROSSED: tuple[Split, ...] = ("train", "held_out")
@@ -61,22 +67,98 @@ class _Job:
     work: Callable[[], list[Table]]
 
 
+class EvaluationFailed(InvalidInputError):
+    """An entry that could not be evaluated to its end.
+
+    Attributes:
+        table: rows of the entries that were finished before; None: there is none.
+    """
+
+    def __init__(self, why: str, table: Table | None) -> None:
+        super().__init__(why)
+        self.table = table
+
+
 def evaluate(
-    folders: Sequence[str | Path],
-    out: str | Path,
-    crossed: bool = True,
-    quiet: bool = True,
-    network: Network | None = None,
+    entries: Entries,
+    game: str | GameSpec | None = None,
+    roles: Sequence[str] | None = None,
+    tasks: str = "held_out",
+    opponents: Any = "held_out",
+    shots: int = 3,
+    episodes: int = 5,
+    test_episodes: int = 10,
+    task_count: int = 40,
+    out: str | Path | None = None,
+    *,
+    actions: str = "sampled",
+    baselines: bool = True,
+    crossed: bool = False,
     ppo: Scratch | None = None,
-    **protocol: Any,
+    network: Network | None = None,
+    quiet: bool = True,
 ) -> Table:
-    """Evaluate run folders; ``protocol`` holds fields of ``Protocol``, see ``evaluate_runs``."""
-    for name in protocol:
-        if name not in Protocol.__dataclass_fields__:
-            raise unknown("setting", name, Protocol.__dataclass_fields__)
-    return evaluate_runs(
-        [Path(folder) for folder in folders], Protocol(**protocol), Path(out), quiet, crossed, network=network, ppo=ppo
-    )
+    """Few-shot evaluation of anything that adapts or plays, in one table: on tasks and against opponents that it never met.
+
+    Every entry adapts to each (task, opponent) for ``shots`` shots of ``episodes`` episodes, and is tested after every shot on
+    the same fresh episodes as all others. It sees its own observations and rewards alone.
+
+    Args:
+        entries: one, a sequence, or a mapping from names to one or (one per training seed) several: run folders, ``Run``s,
+            ``Agent``s, ``Adapter``s, learners in NumPy, models of Stable-Baselines3 or their files, scripted players' names,
+            ``"module:name"``. See ``benchmarks.core.entries``.
+        game: the family's name, id or spec; that of the runs, where there are some.
+        roles: the seats to evaluate; None: every seat that all entries, and the opponents on the other side, can take.
+        tasks: the split of the tasks: ``held_out``, ``validation``, ``extrapolation``, or ``train`` for fresh training tasks.
+        opponents: ``held_out``, ``train``, or players: scripted names, ``run:FOLDER``, ``sb3:FILE``, ``Agent``s, models of
+            Stable-Baselines3, in a sequence or in a mapping from names.
+        shots: updates.
+        episodes: fresh episodes for each update.
+        test_episodes: for each task, opponent and shot.
+        task_count: how many tasks of the split.
+        out: a folder for ``results.csv.gz``, ``report.md`` and ``shots.png``; None: nothing is written.
+        actions: test with ``sampled`` actions, or with each policy's ``mode``.
+        baselines: beside the entries, a random start for every meta-learned run, with a tuned rate, and every scripted player
+            that reads no hidden context.
+        crossed: runs also play seen and held-out tasks against training and held-out opponents.
+        ppo: also train SB3's PPO from scratch on so much of the panel, for every seed of the runs.
+        network: of runs that have one of their own, see ``load``.
+        quiet: no progress.
+
+    Returns:
+        The table: a row for every episode's return; ``benchmarks.core.summary.sheets`` makes the report's tables of it.
+
+    Raises:
+        InvalidInputError: entries that cannot stand in one table, or settings that cannot be played; nothing was played.
+        EvaluationFailed: an entry that does not fit its seat, gives what is no action, or plays more than its shots allow. It
+            names the entry, the task, the opponent and the shot, and holds the rows of all finished entries, which are
+            written, too.
+    """
+    spec = find(game) if game is not None else None
+    made = entries_of(entries, spec, network)
+    spec = _game(made, spec)
+    listed = () if isinstance(opponents, str) and opponents in OPPONENT_SPLITS else opponents_of(opponents)
+    split: Any = "listed" if listed else opponents
+    fixed = next((tuple(entry.run.config.fixed.items()) for entry in made if entry.run is not None), ())
+    protocol = Protocol(check_split(tasks), split, shots, episodes, test_episodes, task_count, actions, fixed, listed)
+    _check_protocol(protocol, spec)
+    duel = _duel(made, spec)
+    chosen = _roles(made, duel, roles)
+    for entry in made if actions == "mode" else ():
+        if isinstance(entry.make(duel, chosen[0]).adapter, NumpyAdapter):
+            raise InvalidInputError(f"actions='mode': entry {entry.name!r} chooses by itself: leave it at 'sampled'")
+    reasons = {role: why for role in chosen if (why := _no_panel(protocol, duel, role)) is not None}
+    if roles is None and len(reasons) < len(chosen):
+        chosen = tuple(role for role in chosen if role not in reasons)
+    elif reasons:
+        role, why = next(iter(reasons.items()))
+        raise InvalidInputError(f"opponents of the {role}: {why}")
+    if crossed and listed:
+        raise InvalidInputError(
+            "crossed=True plays training and held-out opponents: leave it out with a list of opponents"
+        )
+    plan = _Plan(made, chosen, duel, protocol, baselines, crossed, 40, ppo)
+    return plan.play(None if out is None else Path(out), quiet)
 
 
 def evaluate_runs(
@@ -89,7 +171,7 @@ def evaluate_runs(
     network: Network | None = None,
     ppo: Scratch | None = None,
 ) -> Table:
-    """Evaluate run folders of one family; write ``report.md``, ``results.csv.gz`` and ``shots.png`` into ``out``.
+    """Evaluate run folders of one family with everything beside them; write ``report.md``, ``results.csv.gz`` and ``shots.png``.
 
     Args:
         folders: runs: meta-learned, joint and informed ones, any number of seeds of each.
@@ -102,70 +184,86 @@ def evaluate_runs(
         ppo: also train SB3's PPO from scratch on so much of the headline panel, for every seed of the runs.
 
     Returns:
-        The table; ``benchmarks.summary.sheets`` makes the report's tables of it.
+        The table; ``benchmarks.core.summary.sheets`` makes the report's tables of it.
 
     Raises:
         InvalidInputError: not run folders, runs that cannot be compared, or a protocol that cannot be played.
     """
-    runs = [load(one, network=network if read_config(one).get("network") == "own" else None) for one in folders]
-    _check(folders, runs)
-    described = [_describe(folder, run) for folder, run in zip(folders, runs, strict=True)]
-    # Runs of one method lie together, so that the table's methods come in order.
-    runs.sort(key=lambda run: (_rank(run), run.config.method, run.config.seed))
-    config = runs[0].config
-    protocol = replace(protocol, fixed=protocol.fixed or tuple(config.fixed.items()))
-    _check_protocol(protocol, config.spec)
-    out.mkdir(parents=True, exist_ok=True)
-    configure(config.threads)
-    tuned: list[Tuned] = []
-    tables: list[Table] = []
-    jobs = _jobs(runs, protocol, crossed, tuning_tasks, tuned, ppo)
-    with progress("contender", len(jobs), quiet) as show:
-        for job in jobs:
-            show(job.label)
-            tables += job.work()
-        show(None)
-    table = concatenate(tables)
-    table.write(out / "results.csv.gz")
-    write_report(table, out, described, [str(one) for one in tuned])
-    return table
+    made = entries_of([Path(folder) for folder in folders], network=network)
+    spec = _game(made, None)
+    run = made[0].run
+    assert run is not None
+    protocol = replace(protocol, fixed=protocol.fixed or tuple(run.config.fixed.items()))
+    _check_protocol(protocol, spec)
+    roles = tuple(role for role in ROLES if any(entry.run is not None and role in entry.run.agents for entry in made))
+    return _Plan(made, roles, _duel(made, spec), protocol, True, crossed, tuning_tasks, ppo).play(out, quiet)
 
 
 def _rank(run: Run) -> int:
     return 2 if run.config.informed else 0 if run.config.configured.steps else 1
 
 
-def _describe(folder: Path, run: Run) -> str:
-    method = "informed" if run.config.informed else run.config.method
-    best = ", ".join(f"{role} of iteration {number}" for role, number in run.iterations.items())
-    steps = run.config.environment_steps
-    length = f"{run.config.iterations} iterations" + (f" or {steps:,} environment steps" if steps else "")
-    return f"{folder.name}: {method}, seed {run.config.seed}, {length} ({best})"
-
-
-def _check(folders: Sequence[Path], runs: Sequence[Run]) -> None:
-    """Refuse runs that cannot stand in one table."""
-    if not runs:
-        raise InvalidInputError("folders=[] must name at least one run folder")
-    seen: dict[tuple[str, int], Path] = {}
-    for folder, run in zip(folders, runs, strict=True):
+def _game(entries: Sequence[Entry], spec: GameSpec | None) -> GameSpec:
+    """The game that all entries play; refuses runs that cannot stand in one table."""
+    runs = [(entry, entry.run) for entry in entries if entry.run is not None]
+    for entry, run in runs:
+        first = runs[0][1]
         for name in ("game", "fixed", "horizon"):
-            first, own = getattr(runs[0].config, name), getattr(run.config, name)
-            if own != first:
-                raise InvalidInputError(f"{folder} has {name} {own!r}, {folders[0]} {first!r}: evaluate them apart")
+            right, own = getattr(first.config, name), getattr(run.config, name)
+            if own != right:
+                raise InvalidInputError(
+                    f"{entry.source} has {name} {own!r}, {runs[0][0].source} {right!r}: evaluate them apart"
+                )
         if run.config.informed and run.config.configured.steps:
             raise InvalidInputError(
-                f"{folder} is an informed run of method {run.config.method}: the ceiling must not adapt, train it with joint"
+                f"{entry.source} is an informed run of method {run.config.method}: the ceiling must not adapt, "
+                "train it with joint"
             )
-        key = ("informed" if run.config.informed else run.config.method, run.config.seed)
-        if key in seen:
-            raise InvalidInputError(f"{folder} and {seen[key]} are both {key[0]} with seed {key[1]}: give one of them")
-        seen[key] = folder
+    own_spec = runs[0][1].duel.spec if runs else None
+    if own_spec is not None and spec is not None and own_spec != spec:
+        raise InvalidInputError(f"game={spec.name!r}: {runs[0][0].source} was trained on {own_spec.name}")
+    found = own_spec or spec
+    if found is None:
+        raise InvalidInputError("game=None: name the game, since no entry is a run that was trained on one")
+    return found
+
+
+def _duel(entries: Sequence[Entry], spec: GameSpec) -> Duel:
+    """The game as players see it that are told nothing more."""
+    horizon = next((entry.run.config.horizon for entry in entries if entry.run is not None), 0)
+    return Duel(make_game(spec), horizon or None)
+
+
+def _roles(entries: Sequence[Entry], duel: Duel, asked: Sequence[str] | None) -> tuple[Role, ...]:
+    """The seats to evaluate; refuses entries that cannot take them."""
+    if asked is not None:
+        given = (asked,) if isinstance(asked, str) else tuple(asked)
+        roles = tuple(duel.spec.check_role(role) for role in given)
+        if not roles or len(set(roles)) < len(roles):
+            raise InvalidInputError(f"roles={asked!r} must name protagonist, adversary, or both once")
+    else:
+        roles = ROLES
+    reasons = {role: [(e, why) for e in entries if (why := e.why_not(duel, role)) is not None] for role in roles}
+    possible = tuple(role for role in roles if not reasons[role])
+    if possible and (asked is None or possible == roles):
+        return possible
+    role = next(role for role in roles if reasons[role])
+    entry, why = reasons[role][0]
+    raise InvalidInputError(f"entry {entry.name!r} cannot play the {role}: {why}")
+
+
+def _no_panel(protocol: Protocol, duel: Duel, role: Role) -> str | None:
+    """Why a role has no opponents; None: it has."""
+    try:
+        protocol.panel(duel, role)
+    except InvalidInputError as error:
+        return str(error)
+    return None
 
 
 def _check_protocol(protocol: Protocol, spec: GameSpec) -> None:
     check_split(protocol.tasks)
-    if protocol.opponents not in OPPONENT_SPLITS:
+    if protocol.opponents != "listed" and protocol.opponents not in OPPONENT_SPLITS:
         raise unknown("split of opponents", protocol.opponents, OPPONENT_SPLITS)
     known = len(protocol.task_list(spec))
     if known < protocol.task_count:
@@ -174,61 +272,142 @@ def _check_protocol(protocol: Protocol, spec: GameSpec) -> None:
         )
 
 
-def _jobs(
-    runs: Sequence[Run],
-    protocol: Protocol,
-    crossed: bool,
-    tuning_tasks: int,
-    tuned: list[Tuned],
-    ppo: Scratch | None,
-) -> list[_Job]:
-    """Everything to be played, in the order of the table's rows; rates that get tuned are put into ``tuned``."""
-    spec, horizon = runs[0].duel.spec, runs[0].config.horizon or None
-    panels = [
-        replace(protocol, tasks=tasks, opponents=opponents)
-        for tasks in CROSSED
-        for opponents in CROSSED
-        if crossed and (tasks, opponents) != (protocol.tasks, protocol.opponents)
-    ]
-    jobs = []
+def _random_starts(learned: Sequence[Entry], role: Role) -> list[Contender]:
+    """One for each seed: of a run that adapts by gradients, where there is one."""
+    runs = [entry.run for entry in learned if entry.run is not None]
+    runs.sort(key=lambda run: run.agent(role).policy.lasting)
+    first = {run.config.seed: run for run in reversed(runs)}
+    return [few_shot.random_start(first[seed], role) for seed in sorted(first)]
 
-    def add(player: Contender, adapts: bool, others: Sequence[Protocol]) -> None:
-        label = f"{player.method}, {player.role}, seed {player.seed}"
-        jobs.append(_Job(label, lambda: _play(player, adapts, protocol, others, tuning_tasks, tuned)))
 
-    for role in ROLES:
-        own = [run for run in runs if role in run.agents]
-        if not own:
-            continue
-        learned, joint, informed = ([run for run in own if _rank(run) == rank] for rank in range(3))
-        for run in learned:
-            add(few_shot.contender(run, role), True, panels)
-        seeds = [run.config.seed for run in learned]
-        for i, run in enumerate(learned):
-            if run.config.seed not in seeds[:i]:
-                add(few_shot.random_start(run, role), True, ())
-        for run in joint:
-            add(few_shot.contender(run, role), True, panels)
-        for run in informed:
-            add(few_shot.contender(run, role), False, ())
-        if ppo is not None:
-            for seed in dict.fromkeys(run.config.seed for run in learned or joint):
-                work = partial(_from_scratch, spec, role, protocol, ppo, seed, horizon)
-                jobs.append(_Job(f"{SCRATCH}, {role}, seed {seed}", work))
-        jobs.append(
-            _Job(
-                f"scripted players, {role}",
-                lambda role=role: [  # type: ignore[misc]
-                    _rows(result, spec, 1)
-                    for result in few_shot.evaluate_scripted(spec, role, protocol, horizon=horizon)
-                ],
-            )
-        )
-    for run in runs:
-        if _rank(run) == 0 and len(run.agents) == 2 and protocol.shots:
-            label = f"{run.config.method}, both players, seed {run.config.seed}"
-            jobs.append(_Job(label, lambda run=run: both_adapt(run, protocol)))  # type: ignore[misc]
-    return jobs
+@dataclass
+class _Plan:
+    """Everything to be played.
+
+    Attributes:
+        entries: that take part.
+        roles: the seats.
+        duel: the game as uninformed players see it.
+        protocol: the headline panel.
+        baselines: see ``evaluate``.
+        crossed: see ``evaluate``.
+        tuning_tasks: validation tasks that inner rates are tuned on.
+        ppo: see ``evaluate``.
+        tuned: the rates that were.
+    """
+
+    entries: Sequence[Entry]
+    roles: tuple[Role, ...]
+    duel: Duel
+    protocol: Protocol
+    baselines: bool
+    crossed: bool
+    tuning_tasks: int
+    ppo: Scratch | None
+    tuned: list[Tuned] = field(default_factory=list)
+
+    def play(self, out: Path | None, quiet: bool) -> Table:
+        """Play, and write what there is."""
+        configure(next((entry.run.config.threads for entry in self.entries if entry.run is not None), 1))
+        jobs, tables = self.jobs(), list[Table]()
+        with progress("contender", len(jobs), quiet) as show:
+            for job in jobs:
+                show(job.label)
+                try:
+                    tables += job.work()
+                except Failed as error:
+                    finished = concatenate(tables) if tables else None
+                    if out is not None and finished is not None:
+                        finished.write(out / "results.csv.gz")
+                    raise EvaluationFailed(self._where(job, error), finished) from error
+            show(None)
+        table = concatenate(tables)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            table.write(out / "results.csv.gz")
+            described = [entry.described for entry in self.entries if entry.described]
+            write_report(table, out, described, [str(one) for one in self.tuned])
+        return table
+
+    def _where(self, job: _Job, error: Failed) -> str:
+        """One line that says which entry failed, and where."""
+        place = ""
+        if error.row is not None:
+            role = next(role for role in ROLES if f", {role}" in job.label)
+            names = list(self.protocol.panel(self.duel, role))
+            size = len(_task_names(self.protocol))
+            task = _task_names(self.protocol)[error.row % size]
+            place = f", task {task}, opponent {names[error.row // size % len(names)]}"
+        return f"entry {job.label}{place}, shot {error.shot}: {error}"
+
+    def jobs(self) -> list[_Job]:
+        """In the order of the table's rows; rates that get tuned are noted."""
+        jobs: list[_Job] = []
+        for role in self.roles:
+            own = [entry for entry in self.entries if entry.run is None or role in entry.run.agents]
+            learned, joint, informed = ([e for e in own if e.run is not None and _rank(e.run) == n] for n in range(3))
+            others = [entry for entry in own if entry.run is None]
+            for some in (learned, joint, informed):  # runs of one method lie together, so that methods come in order
+                some.sort(key=lambda entry: (entry.name, entry.seed))
+            jobs += [self._job(entry, role, self._panels) for entry in learned]
+            if self.baselines:
+                jobs += [self._contender(one, True, ()) for one in _random_starts(learned, role)]
+            jobs += [self._job(entry, role, self._panels) for entry in joint]
+            jobs += [self._job(entry, role, (), adapts=False) for entry in informed]
+            jobs += [self._job(entry, role, ()) for entry in others]
+            if self.ppo is not None:
+                for seed in dict.fromkeys(entry.seed for entry in learned or joint):
+                    work = partial(self._from_scratch, role, self.ppo, seed)
+                    jobs.append(_Job(f"{SCRATCH}, {role}, seed {seed}", work))
+            if self.baselines:
+                taken = {entry.name for entry in others}
+                jobs.append(_Job(f"scripted players, {role}", partial(self._scripted, role, taken)))
+        for entry in self.entries:
+            run = entry.run
+            if run is not None and _rank(run) == 0 and self.roles == ROLES and len(run.agents) == 2 and self.both:
+                label = f"{entry.name}, both players, seed {entry.seed}"
+                jobs.append(_Job(label, partial(both_adapt, run, self.protocol, entry.name)))
+        return jobs
+
+    @property
+    def both(self) -> bool:
+        """Whether the players of a run meet each other, too."""
+        return self.baselines and self.protocol.shots > 0
+
+    @property
+    def _panels(self) -> Sequence[Protocol]:
+        """Beside the headline panel, for runs."""
+        return [
+            replace(self.protocol, tasks=tasks, opponents=opponents)
+            for tasks in CROSSED
+            for opponents in CROSSED
+            if self.crossed and (tasks, opponents) != (self.protocol.tasks, self.protocol.opponents)
+        ]
+
+    def _job(self, entry: Entry, role: Role, panels: Sequence[Protocol], adapts: bool = True) -> _Job:
+        player = entry.make(self.duel, role)._replace(seed=entry.seed)
+        gradient = isinstance(player.adapter, GradientAdapter)
+        return self._contender(player, adapts and (player.adapter.adapts or gradient), panels)
+
+    def _contender(self, player: Contender, adapts: bool, panels: Sequence[Protocol]) -> _Job:
+        seed = "" if player.seed == UNTRAINED else f", seed {player.seed}"
+        work = partial(_play, player, adapts, self.protocol, panels, self.tuning_tasks, self.tuned)
+        return _Job(f"{player.method}, {player.role}{seed}", work)
+
+    def _scripted(self, role: Role, taken: set[str]) -> list[Table]:
+        found = few_shot.evaluate_scripted(self.duel.spec, role, self.protocol, horizon=self.duel.horizon)
+        return [_rows(result, self.duel.spec, 1) for result in found if result.method not in taken]
+
+    def _from_scratch(self, role: Role, ppo: Scratch, seed: int) -> list[Table]:
+        """SB3's PPO on a part of the headline panel."""
+        spec, protocol = self.duel.spec, self.protocol
+        opponents, returns = from_scratch(spec, role, protocol, ppo, seed, self.duel.horizon)
+        table = from_returns(
+            returns.round(_DECIMALS), spec, role=role, method=SCRATCH, seed=seed, task_split=protocol.tasks,
+            tasks=_task_names(protocol)[: returns.shape[2]], opponent_split=protocol.opponents, opponents=opponents,
+            actions=protocol.actions,
+        )  # fmt: skip
+        return [table]
 
 
 def _play(
@@ -262,26 +441,18 @@ def _rows(result: Result, spec: GameSpec, shots: int) -> Table:
     )  # fmt: skip
 
 
-def _from_scratch(
-    spec: GameSpec, role: Role, protocol: Protocol, ppo: Scratch, seed: int, horizon: int | None
-) -> list[Table]:
-    """SB3's PPO on a part of the headline panel."""
-    opponents, returns = from_scratch(spec, role, protocol, ppo, seed, horizon)
-    table = from_returns(
-        returns.round(_DECIMALS), spec, role=role, method=SCRATCH, seed=seed, task_split=protocol.tasks,
-        tasks=_task_names(protocol)[: returns.shape[2]], opponent_split=protocol.opponents, opponents=opponents,
-        actions=protocol.actions,
-    )  # fmt: skip
-    return [table]
-
-
 def _task_names(protocol: Protocol) -> list[str]:
     return [f"{protocol.tasks}:{i}" for i in range(protocol.task_count)]
 
 
-def both_adapt(run: Run, protocol: Protocol) -> list[Table]:
+def both_adapt(run: Run, protocol: Protocol, name: str | None = None) -> list[Table]:
     """A run's two players against each other, adapting at once for all shots, and tested on the same episodes in every
     combination of adapted or not.
+
+    Args:
+        run: that trained both.
+        protocol: tasks, shots and episodes.
+        name: in the column ``method``; None: the run's method.
 
     Returns:
         Rows of opponent split ``LEARNED``. Opponent ``LEARNING``: both at the same shot, for every shot; ``AT_START`` and
@@ -319,7 +490,7 @@ def both_adapt(run: Run, protocol: Protocol) -> list[Table]:
         for opponent, pairs in wanted.items():
             returns = np.stack([played[pair if seat == 0 else pair[::-1]][role] for pair in pairs])[:, None]
             block = from_returns(
-                returns, spec, role=role, method=config.method, seed=config.seed, task_split=protocol.tasks,
+                returns, spec, role=role, method=name or config.method, seed=config.seed, task_split=protocol.tasks,
                 tasks=_task_names(protocol), opponent_split=LEARNED, opponents=[f"{other(role)} {opponent}"],
                 actions=protocol.actions,
             )  # fmt: skip

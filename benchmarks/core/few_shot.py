@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,23 +39,25 @@ class Protocol:
 
     Attributes:
         tasks: the split whose tasks are played; ``train`` means fresh tasks of the training split ('seen').
-        opponents: ``held_out`` or ``train`` scripted opponents.
+        opponents: ``held_out`` or ``train`` scripted opponents, or ``listed`` ones.
         shots: updates.
         episodes: fresh episodes per update.
         test_episodes: per task, opponent and shot.
         task_count: how many tasks of the split.
         actions: test with sampled actions or with the distribution's mode.
         fixed: contexts held at one value.
+        listed: the opponents of a list: their names, and for each a name that ``load_player`` takes or a player.
     """
 
     tasks: Split = "held_out"
-    opponents: Split = "held_out"
+    opponents: Split | Literal["listed"] = "held_out"
     shots: int = 5
     episodes: int = 5
     test_episodes: int = 20
     task_count: int = 100
     actions: str = "sampled"
     fixed: tuple[tuple[str, float], ...] = ()
+    listed: tuple[tuple[str, str | Player], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("episodes", "test_episodes", "task_count"):
@@ -71,6 +73,17 @@ class Protocol:
         else:
             tasks = frozen_tasks(spec, self.tasks)[: self.task_count]
         return [{**task, **dict(self.fixed)} for task in tasks]
+
+    def panel(self, duel: Duel, role: Role) -> dict[str, Player]:
+        """The opponents that ``role`` meets, by name.
+
+        Raises:
+            InvalidInputError: an opponent that cannot be loaded for the other seat.
+        """
+        seat = other(role)
+        if self.opponents == "listed":
+            return {n: load_player(duel, seat, one) if isinstance(one, str) else one for n, one in self.listed}
+        return {name: load_player(duel, seat, name) for name in names(duel.spec, seat, self.opponents)}
 
 
 class Contender(NamedTuple):
@@ -112,25 +125,26 @@ def random_start(run: Run, role: Role) -> Contender:
 
 def evaluate(player: Contender, protocol: Protocol) -> Result:
     """Adapt and test one contender on every (task, opponent) of the protocol."""
-    spec = player.duel.spec
-    opponents = names(spec, other(player.role), protocol.opponents)
-    returns = against(player, protocol, opponents)
-    return Result(player.method, player.seed, player.role, protocol, opponents, returns)
+    opponents = protocol.panel(player.duel, player.role)
+    returns = _run(
+        player, protocol, list(opponents.values()), derive_seed(0, Purpose.ADAPT), derive_seed(0, Purpose.TEST)
+    )
+    return Result(player.method, player.seed, player.role, protocol, tuple(opponents), returns)
 
 
 def against(player: Contender, protocol: Protocol, opponents: Sequence[str]) -> npt.NDArray[np.float64]:
     """As ``evaluate``, against opponents of any kind by their names: returns [shots + 1, opponents, tasks, test episodes]."""
-    return _run(player, protocol, opponents, derive_seed(0, Purpose.ADAPT), derive_seed(0, Purpose.TEST))
+    loaded = [load_player(player.duel, other(player.role), name) for name in opponents]
+    return _run(player, protocol, loaded, derive_seed(0, Purpose.ADAPT), derive_seed(0, Purpose.TEST))
 
 
 def _run(
-    player: Contender, protocol: Protocol, opponents: Sequence[str], adapt_seed: int, test_seed: int
+    player: Contender, protocol: Protocol, opponents: Sequence[Player], adapt_seed: int, test_seed: int
 ) -> npt.NDArray[np.float64]:
     shots = protocol.shots if player.adapter.adapts else 0
     result = adapt_and_test(
         player.duel, player.adapter, player.role, task_rows(player.duel.spec, protocol.task_list(player.duel.spec), {}),
-        [load_player(player.duel, other(player.role), name) for name in opponents],
-        shots=shots, episodes=protocol.episodes, test_episodes=protocol.test_episodes,
+        opponents, shots=shots, episodes=protocol.episodes, test_episodes=protocol.test_episodes,
         adapt_seed=adapt_seed, test_seed=test_seed, deterministic=protocol.actions == "mode",
     ).returns.double().numpy()  # fmt: skip
     return result if shots else np.repeat(result, protocol.shots + 1, 0)
@@ -144,7 +158,7 @@ def tune_rate(player: Contender, protocol: Protocol, rates: Sequence[float] = RA
         InvalidInputError: it does not adapt by gradient steps.
     """
     on = replace(protocol, tasks="validation", opponents="train", task_count=min(tasks, protocol.task_count))
-    opponents = names(player.duel.spec, other(player.role), "train")
+    opponents = list(on.panel(player.duel, player.role).values())
     trials = [with_rate(player, rate) for rate in rates]
     found = [
         _run(one, on, opponents, derive_seed(0, Purpose.TUNE_ADAPT), derive_seed(0, Purpose.TUNE_TEST))

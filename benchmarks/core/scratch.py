@@ -1,21 +1,18 @@
-"""The baseline 'SB3 PPO from scratch': how far the budget of an adaptation gets somebody who starts from nothing.
+"""The baseline 'SB3 PPO from scratch': how far the budget of an adaptation gets a player that starts from nothing.
 
 An unmodified PPO of Stable-Baselines3 (Raffin et al., JMLR 2021; Schulman et al., 2017) is trained on one task against one
-opponent, and tested after every shot on the episodes that everybody is tested on. A shot gives it as many environment steps as an
-adaptation's: ``episodes`` x horizon, as one rollout of ``episodes`` environments of horizon steps (where episodes end early it
-plays more of them instead). Its settings are SB3's own (``MlpPolicy``, rate 3e-4, 10 epochs per rollout, ...) but for
+opponent, and tested after every shot on the episodes that every player is tested on. A shot gives it as many episodes as every
+player has, as one rollout: see ``agents.adapters.sb3``. Its settings are SB3's own (``MlpPolicy``, rate 3e-4, 10 epochs per
+rollout, ...) but for
 
-- ``n_steps``: the horizon, so that a rollout is a shot;
-- ``batch_size``: the horizon, so that an epoch has ``episodes`` minibatches; all of the rollout in games of one step.
+- ``n_steps``: as many as the episodes of a shot can have, so that a rollout is a shot;
+- ``batch_size``: the horizon, so that an epoch has about as many minibatches as episodes.
 
 That is a training for every task and opponent: it plays the first few of the panel alone.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from metaduel.agents.sb3 import MlpPlayer
+from metaduel.agents.adapters.sb3 import SB3Adapter, generators_kept
 from metaduel.benchmarks.core.few_shot import Protocol
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
@@ -34,6 +31,7 @@ from metaduel.envs.core.spec import ROLES, GameSpec, Role, Task, other
 from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.players.names import load_player, names
 from metaduel.envs.players.play import play
+from metaduel.meta.adaptation.few_shot import adapt_and_test
 
 if TYPE_CHECKING:
     from stable_baselines3 import PPO
@@ -68,41 +66,37 @@ def from_scratch(
         role: whose seat.
         protocol: the panel.
         part: how much of it.
-        seed: of the networks and of the training episodes.
+        seed: of the networks and of the training.
         horizon: steps per episode, where it is not the family's own.
 
     Returns:
         The opponents' names, and returns [shots + 1, opponents, tasks, test episodes].
     """
     duel = Duel(make_game(spec), horizon)
-    tasks = protocol.task_list(spec)[: part.tasks]
+    tasks = task_rows(spec, protocol.task_list(spec)[: part.tasks], {})
     opponents = names(spec, other(role), protocol.opponents)[: part.opponents]
-    returns = np.empty((protocol.shots + 1, len(opponents), len(tasks), protocol.test_episodes))
+    returns = []
     for i, opponent in enumerate(opponents):
-        for j, task in enumerate(tasks):
-            row = i * protocol.task_count + j  # of the panel
-            with generators_kept():
-                model = make_ppo(duel, role, opponent, task, protocol.episodes, derive_seed(seed, Purpose.SCRATCH, row))
-                for shot in range(protocol.shots + 1):
-                    if shot:
-                        model.learn(protocol.episodes * duel.horizon, reset_num_timesteps=shot == 1)
-                    player = MlpPlayer(model.policy, sample=protocol.actions == "sampled")
-                    seen = derive_seed(0, Purpose.TEST) + row * protocol.test_episodes
-                    returns[shot, i, j] = seat_returns(
-                        duel, role, player, load_player(duel, other(role), opponent), task, protocol.test_episodes, seen
-                    )
-    return opponents, returns
+        adapter = SB3Adapter(make_ppo(duel, role, protocol.episodes, derive_seed(seed, Purpose.SCRATCH, i)))
+        first = i * protocol.task_count  # row of the panel
+        found = adapt_and_test(
+            duel, adapter, role, tasks, [load_player(duel, other(role), opponent)],
+            shots=protocol.shots, episodes=protocol.episodes, test_episodes=protocol.test_episodes,
+            adapt_seed=derive_seed(seed, Purpose.SCRATCH, i), deterministic=protocol.actions == "mode",
+            test_seed=derive_seed(0, Purpose.TEST) + first * protocol.test_episodes,
+        )  # fmt: skip
+        returns.append(found.returns)
+    return opponents, torch.cat(returns, 1).double().numpy()
 
 
-def make_ppo(duel: Duel, role: Role, opponent: str, task: Task, episodes: int, seed: int) -> PPO:
-    """An untrained PPO on one task against one opponent, whose rollout is a shot; see the module. It seeds its episodes, and
-    global generators.
-    """
+def make_ppo(duel: Duel, role: Role, episodes: int, seed: int) -> PPO:
+    """An untrained PPO whose rollout is at most an episode; see the module. It leaves global generators as they are."""
     steps = duel.horizon
-    return untrained_ppo(
-        duel.spec, role, opponent, task, episodes, seed, steps, n_steps=steps, batch_size=steps if steps > 1 else episodes,
-        normalize_advantage=steps * episodes > 1,
-    )  # fmt: skip
+    with generators_kept():
+        return untrained_ppo(
+            duel.spec, role, names(duel.spec, other(role), "train")[0], {}, 1, seed, steps, n_steps=max(2, steps * episodes),
+            batch_size=max(2, steps),
+        )  # fmt: skip
 
 
 def untrained_ppo(
@@ -146,15 +140,3 @@ def seat_returns(
     played = play(duel, pair if role == "protagonist" else pair[::-1], params, seeds, torch.zeros_like(seeds))
     found: npt.NDArray[np.float64] = played.returns[:, ROLES.index(role)].double().numpy()
     return found
-
-
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """SB3 seeds every global generator, and draws from them."""
-    ours, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        try:
-            yield
-        finally:
-            random.setstate(ours)
-            np.random.set_state(numpys)  # noqa: NPY002

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaduel.agents.adapters.sb3 import generators_kept
 from metaduel.agents.sb3 import MlpPlayer
 from metaduel.benchmarks.core.metrics import Array, estimate, mean, paired_difference
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
-from metaduel.benchmarks.core.scratch import generators_kept, untrained_ppo
+from metaduel.benchmarks.core.scratch import untrained_ppo
 from metaduel.benchmarks.core.suite import Cell, Report, Suite
 from metaduel.benchmarks.core.table import Table, concatenate, from_returns
 from metaduel.envs.core.duel import Duel

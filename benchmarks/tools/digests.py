@@ -193,7 +193,7 @@ def tables(folder: Path) -> Iterator[tuple[str, str]]:
         runs.append(folder / f"evaluated {method}{' informed' if informed else ''}")
         metaduel.train_meta_adversarial("Pursuit", method=method, folder=runs[-1], **own, informed=informed)
     table = metaduel.evaluate(
-        runs, folder / "evaluation", ppo=Scratch(1, 1), shots=2, episodes=2, test_episodes=2, task_count=3,
+        runs, out=folder / "evaluation", crossed=True, ppo=Scratch(1, 1), shots=2, episodes=2, test_episodes=2, task_count=3,
     )  # fmt: skip
     for method in table.values("method"):
         rows = table.filter(method=method)

@@ -12,6 +12,7 @@ from metaduel.agents.adapters.arena import GameArena
 from metaduel.agents.adapters.protocol import Adapter, adaptation
 from metaduel.agents.rollout import Actor
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.spec import Role
 
@@ -21,6 +22,19 @@ class FewShot(NamedTuple):
 
     returns: Tensor  # [shots + 1, opponents, tasks, test episodes], undiscounted
     players: Sequence[Actor]  # after every shot
+
+
+class Failed(InvalidInputError):
+    """A player that could not go on.
+
+    Attributes:
+        shot: updates so far.
+        row: of opponents and tasks, if it failed in one row alone.
+    """
+
+    def __init__(self, why: str, shot: int, row: int | None) -> None:
+        super().__init__(why)
+        self.shot, self.row = shot, row
 
 
 def adapt_and_test(
@@ -50,10 +64,20 @@ def adapt_and_test(
         adapt_seed: of the adaptation episodes.
         test_seed: of the test episodes; keep it far from ``adapt_seed``.
         deterministic: test with the likeliest actions instead of samples.
+
+    Raises:
+        Failed: the player does not fit the seat, gives what is no action, or plays more than its shot allows.
     """
     arena = GameArena(duel, role, tasks, opponents, max(episodes, 1), adapt_seed)
     test = GameArena(duel, role, tasks, opponents, test_episodes, test_seed, deterministic)
-    players = list(adaptation(adapter, arena, shots, adapt_seed))
-    returns = [test.test(player).returns for player in players]
+    loop = adaptation(adapter, arena, shots, adapt_seed)
+    players: list[Actor] = []
+    returns: list[Tensor] = []
+    for shot in range(shots + 1):
+        try:
+            players.append(next(loop))
+            returns.append(test.test(players[-1]).returns)
+        except InvalidInputError as error:
+            raise Failed(str(error), shot, getattr(error, "row", None)) from error
     shape = (shots + 1, len(opponents), tasks.shape[0], test_episodes)
-    return FewShot(torch.stack(returns).view(shape), players)
+    return FewShot(torch.stack([one.view(shape[1:]) for one in returns]), players)

@@ -14,7 +14,7 @@ import tyro
 
 from metaduel.cli.evaluation import evaluate, exploit, headroom
 from metaduel.cli.games import gallery, info, list_games, watch
-from metaduel.cli.studies import demo, dynamics, published, reproduce
+from metaduel.cli.studies import classification, demo, dynamics, generation, published, reproduce
 from metaduel.cli.tools import clouds, digests, pages, proofs, speed
 from metaduel.cli.training import adapt, methods, train
 from metaduel.envs.core.errors import InvalidInputError
@@ -29,6 +29,11 @@ app = tyro.extras.SubcommandApp()
 app.command(name="list")(list_games)
 for _command in COMMANDS:
     app.command(_command)
+
+_studies = tyro.extras.SubcommandApp()
+for _command in (classification, generation):
+    _studies.command(_command)
+app.command(_studies, name="study", help="Run one of our own studies on tasks that are data.")
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,59 +17,90 @@ from metaduel.envs.core.spec import OPPONENT_SPLITS, SPLITS
 
 
 def evaluate(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")],
+    entries: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ENTRY [ENTRY ...]")],
+    game: Annotated[str | None, tyro.conf.arg(metavar="GAME")] = None,
+    role: Annotated[str | None, tyro.conf.arg(metavar="ROLE")] = None,
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     tasks: Annotated[str, tyro.conf.arg(metavar="SPLIT")] = "held_out",
-    opponents: Annotated[str, tyro.conf.arg(metavar="SPLIT")] = "held_out",
+    opponents: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SPLIT or PLAYER ...")] = ("held_out",),
     shots: int = 5,
     episodes: int = 5,
     test_episodes: int = 20,
     task_count: int = 100,
     actions: Annotated[str, tyro.conf.arg(metavar="HOW")] = "sampled",
+    no_baselines: bool = False,
     no_crossed: bool = False,
     ppo: bool = False,
     ppo_tasks: int = 5,
     ppo_opponents: int = 2,
     quiet: bool = False,
 ) -> None:
-    """Measure how runs of one game adapt to tasks and opponents that they never met: a table, a report and a plot.
+    """Measure how anything that plays adapts to tasks and opponents that it never met: a table, a report and a plot.
 
-    Beside the runs' own players there are random starts, every scripted player that reads no hidden context, and joint and
-    informed runs if they are among RUN. Inner rates that were not meta-learned are tuned on validation tasks first.
+    An entry is a run folder, sb3:FILE for a Stable-Baselines3 model, a scripted player's name, or MODULE:NAME for a learner of
+    your own (`metaduel.evaluate` says what it may be). NAME=ENTRY gives it a name; several of one name are training seeds.
+
+    Beside the entries there are random starts of meta-learned runs and every scripted player that reads no hidden context. Inner
+    rates that were not meta-learned are tuned on validation tasks first.
 
     Args:
-        runs: run folders of one game: any methods and seeds.
-        out: folder for report.md, results.csv.gz and shots.png; "evaluation" in the first run's by default.
+        entries: what to evaluate, all in one game.
+        game: the game's name; that of the runs, where there are some.
+        role: protagonist or adversary; every seat that all entries can take by default.
+        out: folder for report.md, results.csv.gz and shots.png; "evaluation" in the first run's by default, or runs/evaluation.
         tasks: held_out, validation, extrapolation, or train for fresh training tasks.
-        opponents: held_out or train.
+        opponents: held_out or train, or players: scripted names, run:FOLDER, sb3:FILE.
         shots: updates.
         episodes: fresh episodes for each update.
         test_episodes: test episodes for each task, opponent and shot.
         task_count: how many tasks of the split.
         actions: sampled, or mode for the most probable action.
-        no_crossed: leave out seen and held-out tasks x training and held-out opponents.
-        ppo: also train Stable-Baselines3's PPO from scratch, with as many steps as the adaptation has.
+        no_baselines: leave out random starts and scripted players.
+        no_crossed: leave out what runs do on seen and held-out tasks x training and held-out opponents.
+        ppo: also train Stable-Baselines3's PPO from scratch, with as many episodes as the adaptation has.
         ppo_tasks: on the first so many tasks.
         ppo_opponents: against the first so many opponents.
         quiet: no progress.
     """
     if tasks not in SPLITS:
         raise unknown("split of tasks", tasks, SPLITS)
-    if opponents not in OPPONENT_SPLITS:
-        raise unknown("split of opponents", opponents, OPPONENT_SPLITS)
+    if not opponents:
+        raise InvalidInputError("opponents=() must name a split or at least one player")
+    split = len(opponents) == 1 and opponents[0] in OPPONENT_SPLITS
 
-    from metaduel.benchmarks.core.evaluate import evaluate_runs
-    from metaduel.benchmarks.core.few_shot import Protocol
+    from metaduel.benchmarks.core.evaluate import evaluate as run
     from metaduel.benchmarks.core.scratch import Scratch
     from metaduel.benchmarks.core.summary import sheets
 
-    protocol = Protocol(tasks, opponents, shots, episodes, test_episodes, task_count, actions)  # type: ignore[arg-type]
     scratch = Scratch(ppo_tasks, ppo_opponents) if ppo else None
-    out = out or (runs[0] / "evaluation" if runs else Path("runs"))
-    table = evaluate_runs(runs, protocol, out, quiet, not no_crossed, ppo=scratch)
+    folders = [Path(text.partition("=")[2] or text) for text in entries]
+    first = next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
+    target = out or (Path("runs") if first is None else first) / "evaluation"
+    table = run(
+        _named(entries), game, None if role is None else (role,), tasks, opponents[0] if split else list(opponents), shots,
+        episodes, test_episodes, task_count, target, actions=actions, baselines=not no_baselines,
+        crossed=split and not no_crossed, ppo=scratch, quiet=quiet,
+    )  # fmt: skip
     for sheet in sheets(table):
         Console().print(sheet.rich())
-    print(f"wrote {out / 'report.md'}, {out / 'results.csv.gz'} and {out / 'shots.png'}")
+    print(f"wrote {target / 'report.md'}, {target / 'results.csv.gz'} and {target / 'shots.png'}")
+
+
+def _named(entries: Sequence[str]) -> list[str] | dict[str, list[str]]:
+    """Entries as ``metaduel.evaluate`` takes them: a mapping where they have names."""
+    pairs = [text.partition("=")[::2] if _NAME.match(text) else ("", text) for text in entries]
+    if not any(name for name, _ in pairs):
+        return list(entries)
+    if not all(name for name, _ in pairs):
+        plain = next(text for name, text in pairs if not name)
+        raise InvalidInputError(f"{plain!r} has no name: give all entries names, as in mine={plain}, or none")
+    found: dict[str, list[str]] = {}
+    for name, text in pairs:
+        found.setdefault(name, []).append(text)
+    return found
+
+
+_NAME = re.compile(r"[\w .-]+=")  # before a bracket or a slash: lead(noise=0.1) is a player
 
 
 def exploit(

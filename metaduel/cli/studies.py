@@ -8,6 +8,8 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from metaduel.benchmarks.studies.classification.settings import Options as ClassificationOptions
+from metaduel.benchmarks.studies.generation.settings import Options as GenerationOptions
 from metaduel.cli.common import resumable, stopped, wide_console
 from metaduel.envs.core.errors import check_whole
 
@@ -44,6 +46,20 @@ def reproduce(
     for sheet in found.sheets:
         Console().print(sheet.rich())
     print(f"wrote {target / 'report.md'}, {target / 'results.csv.gz'} and {', '.join(found.pictures)}")
+
+
+def classification(settings: ClassificationOptions) -> None:
+    """Few-shot classification of images: meta-learners, baselines, a table and a picture."""
+    from metaduel.benchmarks.studies.classification.study import main
+
+    main(settings)
+
+
+def generation(settings: GenerationOptions) -> None:
+    """Few-shot generation of samples and images: meta-learned generators and discriminators, a table and pictures."""
+    from metaduel.benchmarks.studies.generation.study import main
+
+    main(settings)
 
 
 def demo(

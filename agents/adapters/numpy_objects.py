@@ -1,0 +1,219 @@
+"""Learners that speak NumPy: an in-context model in any framework, statistics, a list of rules. They need no torch.
+
+A learner has two methods, and a third if it likes:
+
+    begin(rows, seat)       called once: how many rows there are, and where the player sits (see ``SeatInfo``)
+    act(observation, previous_action, previous_reward, episode_start) -> actions
+    end_of_shot()           called after every shot
+
+There is one row per opponent and task, the same ones from ``begin`` on. The episodes of a shot run one after another in every
+row, so that what the learner remembers of a row is how it adapts to it. Every test episode is played by a deep copy of the
+learner, made after the shot, in the same rows.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metaduel.agents.adapters.protocol import BadPlayer, Experience, SeatInfo
+from metaduel.agents.rollout import Place
+from metaduel.agents.trajectories import Trajectories
+from metaduel.envs.core.errors import InvalidInputError
+
+Array = npt.NDArray[Any]
+
+
+class NumpyLearner(Protocol):
+    """See the module; ``end_of_shot`` may be left out."""
+
+    def begin(self, rows: int, seat: SeatInfo) -> None:
+        """Get ready for ``rows`` independent rows."""
+        ...
+
+    def act(
+        self, observation: Array, previous_action: Array, previous_reward: Array, episode_start: npt.NDArray[np.bool_]
+    ) -> Array:
+        """Choose in every row.
+
+        Args:
+            observation: [rows, d] float32. A row whose episode is over waits: its last observation is repeated, and its action
+                makes no difference.
+            previous_action: [rows, a] float32 or [rows] int64 of the step before, as it was played; 0 before the first.
+            previous_reward: [rows] float32 of the step before, also across episodes, so that every reward is told once; 0
+                where there is nothing to tell.
+            episode_start: [rows] bool, whether this is the first step of an episode.
+
+        Returns:
+            [rows, a] floats, cut to the action space, or [rows] whole numbers in it.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class NumpyAdapter:
+    """Adapts by whatever a ``NumpyLearner`` remembers.
+
+    Attributes:
+        learner: a learner before ``begin``; it is copied, never changed.
+    """
+
+    learner: Any
+    adapts: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("begin", "act"):
+            if not callable(getattr(self.learner, name, None)):
+                raise InvalidInputError(
+                    f"{type(self.learner).__name__} has no method {name}: a learner in NumPy has begin(rows, seat) and "
+                    "act(observation, previous_action, previous_reward, episode_start)"
+                )
+
+    def start(self, seat: SeatInfo, rows: int, seed: int) -> NumpyPlayer:
+        """See ``Adapter``."""
+        learner = _copy(self.learner)
+        learner.begin(rows, seat)
+        space = seat.action_space
+        discrete = isinstance(space, spaces.Discrete)
+        action = np.zeros(rows, np.int64) if discrete else np.zeros((rows, *space.shape), np.float32)  # type: ignore[misc]
+        return NumpyPlayer(learner, seat, action, np.zeros(rows, np.float32))
+
+    def update(self, player: NumpyPlayer, experience: Experience) -> NumpyPlayer:
+        """See ``Adapter``."""
+        after = player.copy()
+        for episode in experience.one_by_one():
+            episode.play(_Itself(after))
+        end = getattr(after.learner, "end_of_shot", None)
+        if callable(end):
+            end()
+        return after
+
+
+@dataclass
+class NumpyPlayer:
+    """A learner in its seat.
+
+    Attributes:
+        learner: the object.
+        seat: where it sits.
+        action: [rows, ...] its last actions.
+        reward: [rows] rewards that it has not been told yet.
+    """
+
+    learner: Any
+    seat: SeatInfo
+    action: Array
+    reward: Array
+    noise: int = 0
+
+    def copy(self) -> NumpyPlayer:
+        """A deep copy."""
+        return NumpyPlayer(_copy(self.learner), self.seat, self.action.copy(), self.reward.copy())
+
+    def sit(self, place: Place) -> NumpyRows:
+        """See ``rollout.Actor``: one copy for each episode."""
+        return NumpyRows([self.copy() for _ in range(place.episodes)], place)
+
+
+@dataclass
+class _Itself:
+    """The learner, and not a copy of it, for one episode in every row."""
+
+    player: NumpyPlayer
+    noise: int = 0
+
+    def sit(self, place: Place) -> NumpyRows:
+        return NumpyRows([self.player], place)
+
+
+class NumpyRows:
+    """Learners during a rollout, see ``rollout.Acting``: one for each episode, in all rows."""
+
+    def __init__(self, players: list[NumpyPlayer], place: Place) -> None:
+        self.players, self.rows = players, place.rows
+        self.shape = (place.tasks, len(players))
+        self.alive = np.ones(self.shape, np.bool_)
+        self.start = True
+        self.seen: Array | None = None
+        self.kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # observation, action, reward, alive
+        self.now: tuple[Tensor, Tensor] | None = None
+
+    def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
+        """See ``rollout.Acting``."""
+        new = observation[self.rows].view(*self.shape, -1).numpy()
+        self.seen = new.copy() if self.seen is None else np.where(self.alive[..., None], new, self.seen)
+        actions = [self._ask(player, self.seen[:, e]) for e, player in enumerate(self.players)]
+        self.start = False
+        action = torch.from_numpy(np.stack(actions, 1))
+        self.now = torch.from_numpy(self.seen.copy()), action
+        return action.flatten(0, 1)
+
+    def _ask(self, player: NumpyPlayer, observation: Array) -> Array:
+        start = np.full(len(observation), self.start)
+        told = player.reward
+        player.reward = np.zeros_like(told)
+        try:
+            given = player.learner.act(observation.copy(), player.action.copy(), told, start)
+        except Exception as error:  # whatever the learner does
+            why = " ".join(str(error).split())[:120]
+            raise BadPlayer(f"its act raises {type(error).__name__}: {why}") from error
+        player.action = _checked(given, player.seat.action_space, player.action.shape)
+        return player.action
+
+    def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
+        """See ``rollout.Acting``."""
+        own, played = reward[self.rows].view(self.shape), alive[self.rows].view(self.shape)
+        got = torch.where(played, own, torch.zeros_like(own))
+        assert self.now is not None
+        self.kept.append((*self.now, got, played.to(own.dtype)))
+        for e, player in enumerate(self.players):
+            player.reward = got[:, e].numpy().astype(np.float32)
+        self.alive = played.numpy().copy()
+
+    def result(self) -> Trajectories:
+        """See ``rollout.Acting``."""
+        observation, action, reward, alive = (torch.stack(part, 1) for part in zip(*self.kept, strict=True))
+        return Trajectories(observation, action, reward, alive)
+
+
+def _checked(actions: Any, space: spaces.Space[Any], shape: tuple[int, ...]) -> Array:
+    """Actions within the space, or an error that names the first bad row."""
+    if isinstance(space, spaces.Discrete):
+        found = np.asarray(actions)
+        if found.shape != shape or found.dtype.kind not in "iu":
+            raise BadPlayer(
+                f"its actions are {found.dtype} of shape {found.shape}, must be whole numbers of shape {shape}"
+            )
+        bad = (found < 0) | (found >= space.n)
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise BadPlayer(f"its action {int(found[row])} must be in 0 to {int(space.n) - 1}", row)
+        return found.astype(np.int64)
+    assert isinstance(space, spaces.Box)
+    try:
+        floats: Array = np.asarray(actions, np.float32)
+    except (TypeError, ValueError):
+        raise BadPlayer(f"its actions {str(actions)[:60]!r} must be numbers of shape {shape}") from None
+    if floats.shape != shape:
+        raise BadPlayer(f"its actions have shape {floats.shape}, must have {shape}")
+    unknown = np.isnan(floats).reshape(len(floats), -1).any(1)
+    if unknown.any():
+        raise BadPlayer("its action is NaN", int(np.flatnonzero(unknown)[0]))
+    return np.clip(floats, space.low, space.high)
+
+
+def _copy(learner: Any) -> Any:
+    try:
+        return copy.deepcopy(learner)
+    except Exception as error:  # whatever the object holds
+        raise InvalidInputError(
+            f"{type(learner).__name__} cannot be deep-copied ({' '.join(str(error).split())[:80]}): test episodes are played by "
+            "copies; give it a __deepcopy__"
+        ) from None

@@ -1,0 +1,209 @@
+"""Stable-Baselines3's algorithms as adapters: a model is fine-tuned by its own ``learn`` in every row.
+
+A shot's episodes are an environment that counts episodes, one row of it, and ``learn`` ends with the last of them. What an
+on-policy algorithm (PPO, A2C) has collected of an unfinished rollout by then is trained on as well, as a shorter rollout: with
+episodes shorter than ``n_steps`` nothing would be learned otherwise. Test episodes are played by the policy as it was after the
+shot.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from metaduel.agents.adapters.protocol import BadPlayer, Experience, SeatInfo, ShotOver, check_spaces
+from metaduel.agents.rollout import Place
+from metaduel.agents.trajectories import Trajectories
+from metaduel.envs.core.noise import derive_seed
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+_ENDLESS = 1 << 40  # steps, of which the environment plays as many as its episodes have
+_SEEDS = (1 << 32) - 1  # what SB3 takes as seeds
+_KEPT = ("observations", "actions", "rewards", "values", "log_probs", "episode_starts")  # of a rollout buffer
+
+
+@dataclass(frozen=True)
+class SB3Adapter:
+    """Fine-tunes copies of a model, one in every row.
+
+    Attributes:
+        model: of any algorithm; it is copied, never changed.
+    """
+
+    model: BaseAlgorithm
+    adapts: bool = True
+
+    def start(self, seat: SeatInfo, rows: int, seed: int) -> SB3Player:
+        """See ``Adapter``."""
+        check_spaces(seat, self.model.observation_space, self.model.action_space)
+        return SB3Player([self.model.policy] * rows, seed, _Rows(self.model, [None] * rows))
+
+    def update(self, player: SB3Player, experience: Experience) -> SB3Player:
+        """See ``Adapter``; takes a moment per row."""
+        rows = player.rows
+        if player.shot != rows.shot:
+            raise BadPlayer("it has learned on already: a player of Stable-Baselines3 is updated once")
+        rows.shot += 1
+        policies = []
+        with generators_kept():
+            for row in range(len(player.policies)):
+                model, env = rows.models[row], experience.environment(row)
+                if model is None:
+                    model = rows.models[row] = _clone(self.model, env)
+                else:
+                    model.set_env(env, force_reset=True)  # type: ignore[arg-type]  # SB3 wraps it
+                model.set_random_seed(derive_seed(player.seed, row, player.shot) & _SEEDS)
+                learn_until_over(model)
+                policies.append(_frozen(model.policy))
+        return SB3Player(policies, player.seed, rows, rows.shot)
+
+
+@dataclass
+class _Rows:
+    """The models that go on learning, one in every row once it has begun."""
+
+    template: BaseAlgorithm
+    models: list[BaseAlgorithm | None]
+    shot: int = 0
+
+
+@dataclass(frozen=True)
+class SB3Player:
+    """A policy for each row, as it was after a shot.
+
+    Attributes:
+        policies: one for each row.
+        seed: of anything random.
+        rows: the models that go on learning.
+        shot: how many updates there were.
+    """
+
+    policies: list[Any]
+    seed: int
+    rows: _Rows = field(repr=False)
+    shot: int = 0
+    noise: int = 0
+
+    def sit(self, place: Place) -> SB3Rows:
+        """See ``rollout.Actor``."""
+        return SB3Rows(self, place)
+
+
+class SB3Rows:
+    """Policies during a rollout, see ``rollout.Acting``. Samples are drawn from torch's generator, seeded for the rollout."""
+
+    def __init__(self, player: SB3Player, place: Place) -> None:
+        self.player, self.rows, self.shape = player, place.rows, (place.tasks, place.episodes)
+        self.deterministic = place.deterministic
+        self.states: list[Any] = [None] * place.tasks
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(player.seed, int(place.key[0])))
+            self.generator = torch.get_rng_state()
+        self.kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # observation, action, reward, alive
+        self.now: tuple[Tensor, Tensor] | None = None
+
+    def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
+        """See ``rollout.Acting``."""
+        seen = observation[self.rows].view(*self.shape, -1)
+        start = np.full(self.shape[1], step == 0)
+        actions: list[npt.NDArray[Any]] = []
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.generator)
+            for row, policy in enumerate(self.player.policies):
+                action, self.states[row] = policy.predict(
+                    seen[row].numpy(), self.states[row], start, deterministic=self.deterministic
+                )
+                actions.append(action)
+            self.generator = torch.get_rng_state()
+        action = torch.from_numpy(np.stack(actions))
+        action = action.to(torch.int64) if not action.is_floating_point() else action.to(seen.dtype)
+        if action.is_floating_point() and torch.isnan(action).any():
+            raise BadPlayer("its action is NaN", int(torch.isnan(action).flatten(1).any(1).nonzero()[0]))
+        self.now = seen, action
+        return action.flatten(0, 1)
+
+    def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
+        """See ``rollout.Acting``."""
+        own, played = reward[self.rows].view(self.shape), alive[self.rows].view(self.shape)
+        assert self.now is not None
+        self.kept.append((*self.now, torch.where(played, own, torch.zeros_like(own)), played.to(own.dtype)))
+
+    def result(self) -> Trajectories:
+        """See ``rollout.Acting``."""
+        observation, action, reward, alive = (torch.stack(part, 1) for part in zip(*self.kept, strict=True))
+        return Trajectories(observation, action, reward, alive)
+
+
+def learn_until_over(model: BaseAlgorithm) -> None:
+    """Let a model learn until its environment's episodes are used, see the module."""
+    try:
+        model.learn(_ENDLESS, reset_num_timesteps=False)
+    except ShotOver:
+        buffer = getattr(model, "rollout_buffer", None)
+        if buffer is not None and 0 < buffer.pos < buffer.buffer_size:
+            _train_on_part(model, buffer)
+
+
+def _train_on_part(model: Any, buffer: Any) -> None:
+    """Train an on-policy algorithm on a rollout that ended early, with the last step of an episode."""
+    part = type(buffer)(
+        buffer.pos,
+        buffer.observation_space,
+        buffer.action_space,
+        buffer.device,
+        buffer.gae_lambda,
+        buffer.gamma,
+        buffer.n_envs,
+    )
+    for name in _KEPT:
+        setattr(part, name, getattr(buffer, name)[: buffer.pos].copy())
+    part.pos, part.full = buffer.pos, True
+    # The episode is over: the value of what follows does not count.
+    part.compute_returns_and_advantage(torch.zeros(buffer.n_envs), np.ones(buffer.n_envs))
+    model.rollout_buffer = part
+    try:
+        model.train()
+    finally:
+        model.rollout_buffer = buffer
+        buffer.reset()
+
+
+def _clone(model: BaseAlgorithm, env: gym.Env[Any, Any]) -> BaseAlgorithm:
+    """A copy in an environment of its own."""
+    stored = io.BytesIO()
+    model.save(stored)
+    stored.seek(0)
+    twin = type(model).load(stored, env=env, device="cpu")  # what this process has just written
+    twin.verbose = 0
+    return twin
+
+
+def _frozen(policy: Any) -> Any:
+    """A copy of a policy as it is now. (Python's own deep copy stumbles over the last distribution that it holds.)"""
+    twin = type(policy)(**policy._get_constructor_parameters())
+    twin.load_state_dict(policy.state_dict())
+    return twin.eval() if hasattr(twin, "eval") else twin
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Keep every global generator as it is: SB3 seeds them all, and draws from them."""
+    ours, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(ours)
+            np.random.set_state(numpys)  # noqa: NPY002

@@ -1,0 +1,341 @@
+"""Who takes part in an evaluation: anything that adapts or plays, as an ``Adapter`` with a name and a training seed.
+
+| entry | what it is |
+|---|---|
+| ``"runs/mine"``, a ``Path``, ``"run:FOLDER"``, a ``Run`` | a run folder: its players with the rates that they learned |
+| an ``Agent`` | one player of a run, adapted before or not |
+| an ``Adapter`` | any object with ``start(seat, rows, seed)`` and ``update(player, experience)`` |
+| an object with ``begin`` and ``act`` | a learner in NumPy, see ``agents.adapters.numpy_objects`` |
+| a model of Stable-Baselines3 | fine-tuned by its own ``learn`` |
+| ``"sb3:FILE"``, ``"FILE.zip"`` | a saved model as it is |
+| ``"sb3:FILE?trust=PPO"`` | the same, loaded with its own code, and fine-tuned |
+| ``"lead"``, ``"lead(noise=0.1)"``, a ``core.Player`` | a player that does not adapt |
+| ``"module:name"`` | any of the others, or a function that makes one |
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from metaduel.agents.adapters.numpy_objects import NumpyAdapter
+from metaduel.agents.adapters.protocol import Adapter, FixedPlayer
+from metaduel.agents.adapters.sb3 import SB3Adapter
+from metaduel.agents.sb3 import PredictPlayer
+from metaduel.benchmarks.core.few_shot import Contender, contender
+from metaduel.benchmarks.core.table import UNTRAINED
+from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import Player, make_game
+from metaduel.envs.core.registry import find
+from metaduel.envs.core.spec import ROLES, GameSpec, Role
+from metaduel.envs.players.names import LOADERS, load_player
+from metaduel.envs.players.scripted import scripted
+from metaduel.meta.runs.agent import Agent, AgentPlayer
+from metaduel.meta.runs.checkpoint import read_config
+from metaduel.meta.runs.load import Run, load
+from metaduel.meta.runs.players import Network
+
+SCRIPT = "scripted: "
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One that takes part.
+
+    Attributes:
+        name: in the table's column ``method``.
+        seed: of its training; ``UNTRAINED`` where it has none.
+        make: its contender for a role, in the game as it is played.
+        why_not: why it cannot take a role's seat; None: it can.
+        run: of a run folder, the run.
+        described: a line about it for the report.
+        source: what it was made of, in a few words.
+    """
+
+    name: str
+    seed: int
+    make: Callable[[Duel, Role], Contender]
+    why_not: Callable[[Duel, Role], str | None]
+    run: Run | None = None
+    described: str = ""
+    source: str = ""
+
+
+Entries = Any  # one of the module's table, a sequence of them, or a mapping from names to one or a sequence of them
+
+
+def entries_of(given: Entries, spec: GameSpec | None = None, network: Network | None = None) -> list[Entry]:
+    """All that take part.
+
+    Args:
+        given: see ``Entries``. In a mapping, a sequence holds one for each training seed.
+        spec: the game, where it is known; scripted names need it.
+        network: of runs that have one of their own, see ``load``.
+
+    Raises:
+        InvalidInputError: nothing, something that is no entry, or two entries of one name and seed.
+    """
+    found: list[Entry] = []
+    pairs: Iterable[tuple[Any, Any]] = (
+        given.items() if isinstance(given, Mapping) else [(None, one) for one in _several(given)]
+    )
+    pairs = list(pairs)
+    spec = spec or next(filter(None, (_game_of(one) for name, value in pairs for one in _several(value))), None)
+    for name, value in pairs:
+        if name is not None and (not isinstance(name, str) or not name):
+            raise InvalidInputError(f"entries: the name {name!r} must be a string")
+        several = _several(value) if name is not None else [value]
+        for index, one in enumerate(several):
+            entry = replace(_entry(one, name, spec, network), source=_word(one))
+            seed = index if len(several) > 1 and entry.seed == UNTRAINED else entry.seed
+            found.append(replace(entry, seed=seed))
+    if not found:
+        raise InvalidInputError("entries=[] must hold at least one run folder, learner or player")
+    seen: dict[tuple[str, int], int] = {}
+    for i, entry in enumerate(found):
+        key = (entry.name, entry.seed)
+        if key in seen:
+            trained = "" if entry.seed == UNTRAINED else f" with seed {entry.seed}"
+            raise InvalidInputError(
+                f"{entry.source} and {found[seen[key]].source} are both {entry.name}{trained}: give one of them, "
+                "or names in a mapping"
+            )
+        seen[key] = i
+    return found
+
+
+def _game_of(value: Any) -> GameSpec | None:
+    """The game of a run, or of a run folder; None for anything else."""
+    if isinstance(value, Run):
+        return value.duel.spec
+    if isinstance(value, (str, os.PathLike)):
+        folder = Path(os.fspath(value).removeprefix("run:"))
+        if (folder / "config.yaml").is_file():
+            values = read_config(folder)
+            return find(values["game"]) if "game" in values else None
+    return None
+
+
+def _several(value: Any) -> list[Any]:
+    single = isinstance(value, (str, os.PathLike, Mapping)) or not isinstance(value, Sequence)
+    return [value] if single else list(value)
+
+
+def _entry(value: Any, name: str | None, spec: GameSpec | None, network: Network | None) -> Entry:
+    if isinstance(value, (str, os.PathLike)):
+        return _named(os.fspath(value), name, spec, network)
+    if isinstance(value, Run):
+        return _run(value, name, f"{value.config.game}, {value.config.method}")
+    if isinstance(value, Agent):
+        return _agent(value, name)
+    if _is_sb3(value):
+        return _adapter(SB3Adapter(value), name or type(value).__name__, _spaces_of(value))
+    if callable(getattr(value, "start", None)) and callable(getattr(value, "update", None)):
+        return _adapter(value, name or type(value).__name__)
+    if callable(getattr(value, "begin", None)):
+        return _adapter(NumpyAdapter(value), name or type(value).__name__)
+    if callable(getattr(value, "act", None)) and hasattr(value, "memory"):
+        return _adapter(FixedPlayer(value), name or str(getattr(value, "name", type(value).__name__)))
+    raise InvalidInputError(
+        f"entries: {_word(value)} is none: give a run folder, a learner with begin and act, an Adapter, a model of "
+        "Stable-Baselines3, or a player's name"
+    )
+
+
+def _named(text: str, name: str | None, spec: GameSpec | None, network: Network | None) -> Entry:
+    """What a string names."""
+    prefix, colon, rest = text.partition(":")
+    folder = Path(rest if colon and prefix == "run" else text)
+    if (colon and prefix == "run") or (folder / "config.yaml").is_file() or folder.is_dir():
+        own = read_config(folder).get("network") == "own"
+        run = load(folder, network=network if own else None)
+        return _run(run, name, folder.name)
+    file = rest if colon and prefix == "sb3" else text if text.endswith(".zip") else None
+    if file is not None:
+        return _file(file, name)
+    if (
+        colon
+        and prefix.isidentifier()
+        and all(part.isidentifier() for part in rest.split("."))
+        and _known(spec, prefix)
+    ):
+        pass  # GAME:NAME is a scripted name
+    elif colon and all(part.isidentifier() for part in (*prefix.split("."), *rest.split("."))):
+        return _imported(prefix, rest, text, name, spec, network)
+    return _scripted(text, name, spec)
+
+
+def _known(spec: GameSpec | None, prefix: str) -> bool:
+    return spec is not None and prefix.lower() == spec.name.lower()
+
+
+def _imported(
+    module: str, attribute: str, text: str, name: str | None, spec: GameSpec | None, network: Network | None
+) -> Entry:
+    """``module:name``, from the present folder or anywhere else on the path."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise InvalidInputError(f"entries: {text!r}: {error}") from None
+    made = found() if isinstance(found, type) or (callable(found) and not hasattr(found, "act")) else found
+    if isinstance(made, (str, os.PathLike)):
+        raise InvalidInputError(f"entries: {text!r} makes {made!r}, must make a learner or a player")
+    return _entry(made, name or attribute, spec, network)
+
+
+def _run(run: Run, name: str | None, described: str) -> Entry:
+    config = run.config
+    method = name or ("informed" if config.informed else config.method)
+    best = ", ".join(f"{role} of iteration {number}" for role, number in run.iterations.items())
+    steps = f" or {config.environment_steps:,} environment steps" if config.environment_steps else ""
+    line = f"{described}: {method}, seed {config.seed}, {config.iterations} iterations{steps} ({best})"
+
+    def why_not(duel: Duel, role: Role) -> str | None:
+        if run.duel.spec != duel.spec:
+            return f"it was trained on {run.duel.spec.id}, this is {duel.spec.id}"
+        return None if role in run.agents else f"it trained {', '.join(run.agents)} alone"
+
+    return Entry(method, config.seed, lambda duel, role: contender(run, role, method), why_not, run, line)
+
+
+def _agent(agent: Agent, name: str | None) -> Entry:
+    def why_not(duel: Duel, role: Role) -> str | None:
+        if role != agent.role:
+            return f"it plays the {agent.role}"
+        return _mismatch(agent.observation_space, agent.action_space, duel, role)
+
+    label = name or "agent"
+    return Entry(label, UNTRAINED, lambda duel, role: Contender(label, UNTRAINED, role, duel, agent.adapter), why_not)
+
+
+def _adapter(adapter: Adapter, name: str, why_not: Callable[[Duel, Role], str | None] | None = None) -> Entry:
+    return Entry(
+        name,
+        UNTRAINED,
+        lambda duel, role: Contender(name, UNTRAINED, role, duel, adapter),
+        why_not or (lambda duel, role: None),
+    )
+
+
+def _scripted(text: str, name: str | None, spec: GameSpec | None) -> Entry:
+    label = name or f"{SCRIPT}{text}"
+
+    def make(duel: Duel, role: Role) -> Contender:
+        return Contender(label, UNTRAINED, role, duel, FixedPlayer(load_player(duel, role, text)))
+
+    def why_not(duel: Duel, role: Role) -> str | None:
+        try:
+            load_player(duel, role, text)
+        except InvalidInputError as error:
+            return str(error)
+        return None
+
+    if spec is None:
+        known = "no folder or file of this name, and scripted players need game=..."
+        raise InvalidInputError(f"entries: {text!r}: {known}")
+    duel = Duel(make_game(spec))
+    if all(why_not(duel, role) is not None for role in ROLES):
+        names = sorted({player for role in ROLES for player in scripted(spec, role)})
+        raise InvalidInputError(
+            f"entries: {text!r} is no folder, no file, and no scripted player of {spec.name}: {', '.join(names)}"
+        )
+    return Entry(label, UNTRAINED, make, why_not)
+
+
+def _file(text: str, name: str | None) -> Entry:
+    """A saved model: as it is, or, where its code is trusted, fine-tuned."""
+    path, _, query = text.partition("?")
+    label = name or Path(path).name.removesuffix(".zip")
+    trusted = dict(parse_qsl(query)).get("trust")
+    if trusted is None:
+
+        def make(duel: Duel, role: Role) -> Contender:
+            return Contender(label, UNTRAINED, role, duel, FixedPlayer(load_player(duel, role, f"sb3:{text}")))
+
+        def why_not(duel: Duel, role: Role) -> str | None:
+            try:
+                load_player(duel, role, f"sb3:{text}")
+            except InvalidInputError as error:
+                return str(error)
+            return None
+
+        return Entry(label, UNTRAINED, make, why_not)
+    module = importlib.import_module("stable_baselines3")
+    algorithm = getattr(module, trusted, None)
+    if algorithm is None:
+        raise InvalidInputError(f"entries: {text!r}: Stable-Baselines3 has no algorithm {trusted!r}")
+    model = algorithm.load(path, device="cpu")
+    return _adapter(SB3Adapter(model), label, _spaces_of(model))
+
+
+def opponents_of(given: Any) -> tuple[tuple[str, str | Player], ...]:
+    """Opponents of an explicit list, by name: strings that ``load_player`` takes, players of the core, ``Agent``s, and models of
+    Stable-Baselines3, which play as they are. A mapping names them.
+
+    Raises:
+        InvalidInputError: nothing, something that is no player, or two of one name.
+    """
+    pairs = list(given.items()) if isinstance(given, Mapping) else [(None, one) for one in _several(given)]
+    if not pairs:
+        raise InvalidInputError("opponents=[] must hold at least one player")
+    found: dict[str, str | Player] = {}
+    for name, value in pairs:
+        label, player = _opponent(value)
+        label = name or label
+        if label in found:
+            raise InvalidInputError(f"opponents: two of them are called {label!r}: give names in a mapping")
+        found[label] = player
+    return tuple(found.items())
+
+
+def _opponent(value: Any) -> tuple[str, str | Player]:
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and (Path(value) / "config.yaml").is_file()):
+        value = f"run:{os.fspath(value)}"
+    if isinstance(value, str):
+        if value.endswith(".zip") and value.partition(":")[0] not in LOADERS:
+            value = f"sb3:{value}"
+        return value, value
+    if isinstance(value, Agent):
+        return f"agent ({value.role})", AgentPlayer(value)
+    if callable(getattr(value, "act", None)) and hasattr(value, "memory"):
+        return str(getattr(value, "name", type(value).__name__)), value
+    if callable(getattr(value, "predict", None)):
+        return type(value).__name__, PredictPlayer(value)
+    raise InvalidInputError(
+        f"opponents: {_word(value)} is no player: give a scripted name, run:FOLDER, sb3:FILE, an Agent, a player of the core, "
+        "or a model of Stable-Baselines3"
+    )
+
+
+def _is_sb3(value: Any) -> bool:
+    return all(callable(getattr(value, name, None)) for name in ("learn", "predict", "save", "set_env"))
+
+
+def _spaces_of(model: Any) -> Callable[[Duel, Role], str | None]:
+    return lambda duel, role: _mismatch(model.observation_space, model.action_space, duel, role)
+
+
+def _mismatch(observation_space: Any, action_space: Any, duel: Duel, role: Role) -> str | None:
+    for what, own, right in (
+        ("observation", observation_space, duel.observation_space(role)),
+        ("action", action_space, duel.action_space(role)),
+    ):
+        if own != right:
+            return f"its {what} space is {_word(own)}, the seat's is {_word(right)}"
+    return None
+
+
+def _word(value: object) -> str:
+    text = " ".join(str(value).split()) if isinstance(value, (str, os.PathLike)) else " ".join(repr(value).split())
+    return text if len(text) <= 100 else f"{text[:97]}..."
