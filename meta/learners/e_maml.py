@@ -15,12 +15,12 @@ Order: second. Limits: the second term's variance grows with the number of episo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
 from metaduel.meta.learners.maml import MAML, MAMLConfig, Unrolled
@@ -56,4 +56,8 @@ def explored(learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequenc
     return result, [unrolled]
 
 
-EMAML = partial(MAML, objective=explored)
+def EMAML(
+    start: Mapping[Role, Weights], config: MAMLConfig, heads: Mapping[Role, tuple[str, ...]] | None = None
+) -> MAML:
+    """MAML with E-MAML's objective; see the module."""
+    return MAML(start, config, heads, explored)

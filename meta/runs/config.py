@@ -95,10 +95,6 @@ class RunConfig:
             raise InvalidInputError(
                 f"context={self.context!r} must be a whole number, and 0 without hidden layers or with a network of your own"
             )
-        if self.normalise_observations and self.method == "self_play":
-            raise InvalidInputError(
-                "normalise_observations=True: past selves of method self_play saw with the statistics of their time; leave it out"
-            )
         if find_method(self.method).memory is not None:
             for name in ("exact_discount", "inner_clip"):
                 if getattr(self.loss, name):

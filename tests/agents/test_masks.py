@@ -14,7 +14,7 @@ from metaduel.agents.policies.memory import MemoryPolicy
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.module import ModulePolicy
 from metaduel.agents.policies.recurrent import GRUPolicy, LSTMPolicy
-from metaduel.agents.rollout import Learner, Sitting, rollout
+from metaduel.agents.rollout import Learner, Seated, Sitting, rollout
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
@@ -23,12 +23,12 @@ from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.train import train
 
 KINDS = {
-    "mlp": lambda d, a: MLPPolicy(d, a, (8,)),
-    "gru": lambda d, a: GRUPolicy(d, a, 8),
-    "lstm": lambda d, a: LSTMPolicy(d, a, 8),
-    "memory": lambda d, a: MemoryPolicy(d, a, 8),
-    "latent": lambda d, a: LatentPolicy(d, a, a, 8),
-    "module": lambda d, a: ModulePolicy(lambda: nn.Linear(d, int(a.n)), d, a),
+    "mlp": lambda d, a, **mask: MLPPolicy(d, a, (8,), **mask),
+    "gru": lambda d, a, **mask: GRUPolicy(d, a, 8, **mask),
+    "lstm": lambda d, a, **mask: LSTMPolicy(d, a, 8, **mask),
+    "memory": lambda d, a, **mask: MemoryPolicy(d, a, 8, **mask),
+    "latent": lambda d, a, **mask: LatentPolicy(d, a, a, 8, **mask),
+    "module": lambda d, a, **mask: ModulePolicy(lambda: nn.Linear(d, int(a.n)), d, a, **mask),
 }
 
 
@@ -50,22 +50,22 @@ def test_the_mask_is_where_the_game_says(game):
 def test_no_rollout_has_an_illegal_action(game, kind, role):
     duel = Duel(make_game(find(game)))
     other = "adversary" if role == "protagonist" else "protagonist"
-    policy = KINDS[kind](duel.observation_space(role).shape[0], duel.action_space(role))
+    size, space = duel.observation_space(role).shape[0], duel.action_space(role)
+    unmasked, policy = KINDS[kind](size, space), KINDS[kind](size, space, mask=duel.game.mask)
     generator = torch.Generator().manual_seed(0)
     weights = {k: 2 * torch.randn(3, *w.shape, generator=generator) for k, w in policy.init(0).items()}
     opponent = load_player(duel, other, find(game).opponents[other]["train"][0])
 
-    def illegal(mask):
-        policy.mask = mask
-        seats = [[Sitting(slice(0, 3), Learner(policy, weights))], [Sitting(slice(0, 3), opponent)]]
+    def illegal(policy):
+        seats = [[Sitting(slice(0, 3), Learner(policy, weights))], [Sitting(slice(0, 3), Seated(opponent))]]
         seats = seats if role == "protagonist" else seats[::-1]
         seeds = torch.arange(30)
         data = rollout(duel, duel.game.params([{}] * 30), tuple(seats), 10, seeds, seeds * 0)[role == "adversary"]
         chosen = data.observation[..., duel.game.mask].gather(-1, data.action.unsqueeze(-1)).squeeze(-1)
         return int(((chosen == 0) & (data.alive > 0)).sum()), data
 
-    assert illegal(None)[0] > 0
-    count, data = illegal(duel.game.mask)
+    assert illegal(unmasked)[0] > 0
+    count, data = illegal(policy)
     assert count == 0
     likely = log_probs(policy, weights, data)
     assert (likely[data.alive > 0] > -1e6).all()
@@ -77,8 +77,7 @@ def test_no_rollout_has_an_illegal_action(game, kind, role):
 def test_second_derivatives_equal_finite_differences():
     torch.set_default_dtype(torch.float64)
     try:
-        policy = MLPPolicy(4, spaces.Discrete(3), (5,))
-        policy.mask = slice(1, 4)
+        policy = MLPPolicy(4, spaces.Discrete(3), (5,), mask=slice(1, 4))
         weights = {name: value.unsqueeze(0).double() for name, value in policy.init(1).items()}
         seen = torch.tensor([[[0.3, 1.0, 0.0, 1.0], [-0.2, 1.0, 1.0, 1.0], [0.5, 0.0, 1.0, 0.0]]])
         action = torch.tensor([[2, 1, 1]])

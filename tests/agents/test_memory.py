@@ -4,10 +4,12 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from metaduel.agents.policies.base import normalisation, stack
 from metaduel.agents.policies.latent import LatentPolicy
 from metaduel.agents.policies.memory import MemoryPolicy, join
 from metaduel.agents.policies.recurrent import GRUPolicy
-from metaduel.agents.rollout import Learner, Sitting, rollout
+from metaduel.agents.rollout import Learner, Seated, Sitting, rollout
+from metaduel.agents.trajectories import Carry
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
@@ -40,15 +42,15 @@ def play(duel, policy, weights, episodes, deterministic=False, tasks=TASKS, per_
     rows = tasks * per_task
     params = duel.game.params([{}] * rows, torch.float64)
     opponent = load_player(duel, "adversary", duel.spec.opponents["adversary"]["train"][0])
-    chain = []
+    chain, carry = [], None
     for episode in range(episodes):
         seats = (
-            [Sitting(slice(0, tasks), Learner(policy, weights, deterministic))],
-            [Sitting(slice(0, tasks), opponent)],
+            [Sitting(slice(0, tasks), Learner(policy, weights, deterministic, carry))],
+            [Sitting(slice(0, tasks), Seated(opponent))],
         )
         seeds = torch.arange(rows)
         chain.append(rollout(duel, params, seats, per_task, seeds, torch.full_like(seeds, episode))[0])
-        weights = weights | {"memory.start": chain[-1].memory}
+        carry = chain[-1].carry
     return chain
 
 
@@ -59,8 +61,8 @@ def test_a_chain_played_step_by_step_and_replayed_at_once_are_the_same(kind, gam
     duel = Duel(make_game(find(game)), 40 if game == "Pursuit" else 5)
     policy = made(kind, duel)
     size = policy.observation_size
-    policy.statistics = torch.linspace(-0.2, 0.3, size), torch.linspace(0.5, 2.0, size)
-    weights = random_weights(policy, stacked)
+    statistics = torch.linspace(-0.2, 0.3, size), torch.linspace(0.5, 2.0, size)
+    weights = random_weights(policy, stacked) | stack(normalisation(statistics), stacked)
     chain = play(duel, policy, weights, 3, deterministic=True)
     if game == "Pursuit":
         assert any(data.alive.min() == 0 for data in chain)  # or gaps would not be seen
@@ -71,8 +73,8 @@ def test_a_chain_played_step_by_step_and_replayed_at_once_are_the_same(kind, gam
         played = data.alive > 0
         torch.testing.assert_close(mode.view_as(data.action)[played], data.action[played])
     # The memory after the last episode, too.
-    after = policy.close(prepared, policy._last(chain[-1]), hidden[-1][:, -1])
-    torch.testing.assert_close(after, chain[-1].memory)
+    after = policy.end_episode(prepared, Carry(hidden[-1][:, -1], policy._last(chain[-1])))
+    torch.testing.assert_close(after.memory, chain[-1].carry.memory)
 
 
 def test_the_next_episode_knows_of_the_one_before():
@@ -85,8 +87,9 @@ def test_the_next_episode_knows_of_the_one_before():
     inputs = chain[1].observation[:, 0]
     before = inputs[..., policy.observation_size :]
     assert not before.any()  # nothing of it is in the input
-    assert not torch.equal(chain[0].memory, torch.zeros_like(chain[0].memory))
-    assert (chain[0].memory[0, 0] - chain[0].memory[0, 1]).norm() > 0  # each task has its own
+    memory = chain[0].carry.memory
+    assert not torch.equal(memory, torch.zeros_like(memory))
+    assert (memory[0, 0] - memory[0, 1]).norm() > 0  # each task has its own
 
 
 def test_an_episode_is_closed_with_its_last_reward():
@@ -96,16 +99,16 @@ def test_an_episode_is_closed_with_its_last_reward():
     before = torch.tensor([[[0.5, 2.0, 0.0]]])
     hidden = torch.full((1, 1, 4), 0.3)
     given = torch.tensor([[[0.0, 0.0, 0.5, 2.0, 1.0]]])
-    expected = cell.advance(weights, given, hidden)[1]
-    torch.testing.assert_close(policy.close(weights, before, hidden), expected)
+    expected = cell.advance(weights, given, Carry(hidden, before[..., :-1]))[1].memory
+    torch.testing.assert_close(policy.end_episode(weights, Carry(hidden, before)).memory, expected)
 
 
 def test_episodes_start_from_copies_of_a_memory_per_task():
     policy = MemoryPolicy(2, spaces.Discrete(3), units=4)
     per_weights = {"memory.start": torch.arange(8.0).view(2, 4)}
-    assert torch.equal(policy.begin(per_weights, 3)[1], torch.arange(4.0, 8.0).expand(3, 4))
-    one_set = {"memory.start": torch.arange(8.0).view(1, 2, 4)}
-    rows = policy.begin(one_set, 6)[0]
+    assert torch.equal(policy.initial_carry(per_weights, 3).memory[1], torch.arange(4.0, 8.0).expand(3, 4))
+    one_set = Carry(torch.arange(8.0).view(1, 2, 4), torch.zeros(1, 2, policy.carried[1]))
+    rows = one_set.repeated(3).memory[0]
     assert torch.equal(rows[:3], torch.arange(4.0).expand(3, 4))
     assert torch.equal(rows[3:], torch.arange(4.0, 8.0).expand(3, 4))
 

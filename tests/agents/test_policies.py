@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from metaduel.agents.policies.base import MIN_LOG_STD, stack
+from metaduel.agents.policies.base import MIN_LOG_STD, adapting, normalisation, stack
 from metaduel.agents.policies.distributions import Categorical, Gaussian
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.module import ModulePolicy
@@ -224,22 +224,22 @@ def test_normalising_is_the_same_as_normalising_by_hand(kind):
     mean, std = (
         torch.tensor(values, dtype=torch.float64) for values in ([0.02, -3.0, 50.0, 1.0], [0.01, 2.0, 9.0, 0.0])
     )
-    policy.statistics = mean, std
     weights = random_weights(policy, 3)
+    normalised = weights | {name: value.double() for name, value in stack(normalisation((mean, std)), 3).items()}
     observation = mean + torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     by_hand = (observation - mean) / torch.tensor(
         [0.01, 2.0, 9.0, 1.0], dtype=torch.float64
     )  # a constant: shifted alone
-    torch.testing.assert_close(policy(weights, observation).mean, plain(weights, by_hand).mean)
-    over_time = policy.over_time(policy.prepare(weights), observation.unsqueeze(2))
+    torch.testing.assert_close(policy(normalised, observation).mean, plain(weights, by_hand).mean)
+    over_time = policy.over_time(policy.prepare(normalised), observation.unsqueeze(2))
     torch.testing.assert_close(over_time.squeeze(2), plain(weights, by_hand).mean)
 
 
-def test_statistics_are_no_weights():
+def test_statistics_are_no_weights_that_adapt():
     policy = MLPPolicy(4, BOX, (8,))
     before = set(policy.init(0))
-    policy.statistics = torch.zeros(4), torch.full((4,), 2.0)
-    assert set(policy.init(0)) == set(policy.prepare(stack(policy.init(0), 2))) == before
+    normalised = policy.init(0) | normalisation((torch.zeros(4), torch.full((4,), 2.0)))
+    assert set(policy.init(0)) == set(adapting(policy.prepare(stack(normalised, 2)))) == before
 
 
 def test_hidden_layers_may_start_wider_and_with_biases():

@@ -4,9 +4,9 @@ from gymnasium import spaces
 from torch import nn
 
 from metaduel.agents.objective.config import log_probs
-from metaduel.agents.policies.base import stack
+from metaduel.agents.policies.base import normalisation, stack
 from metaduel.agents.policies.recurrent import GRUPolicy, LSTMPolicy
-from metaduel.agents.rollout import Learner, Sitting, rollout
+from metaduel.agents.rollout import Learner, Seated, Sitting, rollout
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
@@ -47,14 +47,15 @@ def test_the_forget_gate_of_an_lstm_starts_open():
 def test_observations_are_normalised_and_what_comes_after_them_is_not(unit):
     plain, policy = (unit(3, SPACES["box"], units=5) for _ in range(2))
     mean, std = torch.tensor([1.0, -20.0, 4.0]), torch.tensor([0.01, 3.0, 0.0])
-    policy.statistics = mean, std
     weights = random_weights(policy, 2)
+    normalised = weights | {name: value.double() for name, value in stack(normalisation((mean, std)), 2).items()}
     given = torch.randn(2, 7, 4, policy.input_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     by_hand = given.clone()
     by_hand[..., :3] = (given[..., :3] - mean.double()) / torch.tensor([0.01, 3.0, 1.0])  # a constant is shifted alone
-    out, expected = (one.over_time(one.prepare(weights), x) for one, x in ((policy, given), (plain, by_hand)))
+    out = policy.over_time(policy.prepare(normalised), given)
+    expected = plain.over_time(plain.prepare(weights), by_hand)
     torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(policy(weights, given[:, 0]).mean, out[:, 0])
+    torch.testing.assert_close(policy(normalised, given[:, 0]).mean, out[:, 0])
 
 
 @pytest.mark.parametrize("statistics", [None, (0.3, 0.05)])
@@ -65,12 +66,13 @@ def test_a_rollout_records_what_the_memory_was_given(game, unit, statistics):
     spec = find(game)
     duel = Duel(make_game(spec), 6)
     policy = unit(duel.observation_space("protagonist").shape[0], duel.action_space("protagonist"), units=8)
-    if statistics:
-        policy.statistics = tuple(torch.full((policy.observation_size,), value) for value in statistics)
     weights = stack(policy.init(1), 3)
+    if statistics:
+        mean, std = (torch.full((policy.observation_size,), value) for value in statistics)
+        weights |= stack(normalisation((mean, std)), 3)
     rows = duel.game.params([{}] * 6)
     opponent = load_player(duel, "adversary", spec.opponents["adversary"]["train"][0])
-    seats = ([Sitting(slice(0, 3), Learner(policy, weights))], [Sitting(slice(0, 3), opponent)])
+    seats = ([Sitting(slice(0, 3), Learner(policy, weights))], [Sitting(slice(0, 3), Seated(opponent))])
     seeds = torch.arange(6)
     data = rollout(duel, rows, seats, 2, seeds, seeds * 0)[0]
     seen, extra = data.observation.split([policy.observation_size, policy.action_size + 1], -1)

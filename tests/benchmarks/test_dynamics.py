@@ -21,8 +21,12 @@ class Product:
     """The protagonist wants x y to be small, the adversary large: simultaneous steps circle around (0, 0)."""
 
     tasks = dict.fromkeys(ROLES, 1)
+    environment_steps = 0
 
-    def losses(self, players, shot, joint=False):
+    def draw(self, players, shot):
+        return self
+
+    def losses(self, players, joint=False):
         x, y = (players[role]["w"] for role in ROLES)
         result = {"protagonist": x[:, 0] * y.detach()[:, 0], "adversary": -x.detach()[:, 0] * y[:, 0]}
         return Losses(result, result)
@@ -108,7 +112,7 @@ def test_gradients_of_all_plays_are_exact():
     matrix = dynamics.payoffs(TASKS)[..., 0]
     value = torch.einsum("ni,nij,nj->n", p, matrix, q)
     for joint in (False, True):
-        losses = problem.losses(players, 0, joint).support
+        losses = problem.draw(players, 0).losses(players, joint).support
         for role, sign in zip(ROLES, (-1, 1), strict=True):
             leaves = [players[r]["layer0.bias"] for r in ROLES]
             ours = torch.autograd.grad(losses[role].sum(), leaves, retain_graph=True, materialize_grads=True)
@@ -116,7 +120,7 @@ def test_gradients_of_all_plays_are_exact():
             for r, a, b in zip(ROLES, ours, exact, strict=True):
                 assert torch.allclose(a, b if joint or r == role else torch.zeros_like(b), atol=1e-12)
     with pytest.raises(InvalidInputError, match="use a method that draws its data once"):
-        AllPlays(dynamics.payoffs(TASKS)).replay(None)
+        AllPlays(dynamics.payoffs(TASKS)).draw(players, 0).replay(None)
 
 
 def test_sampled_plays_estimate_the_exact_gradients(monkeypatch):
@@ -124,7 +128,7 @@ def test_sampled_plays_estimate_the_exact_gradients(monkeypatch):
     found = []
     for batch, dtype in (("exact", torch.float64), ("sampled", torch.float32)):
         learner = dynamics.make("plain", 0.0, 1, 0.1, dtype)
-        gradients = learner.gradients(dynamics.BATCHES[batch](TASKS, 0))
+        gradients = learner.maml.gradients(dynamics.BATCHES[batch](TASKS, 0))
         found.append(torch.cat([gradients[role][0]["layer0.bias"].double() for role in ROLES]))
     assert found[0].norm() > 0.05
     assert (found[0] - found[1]).norm() < 0.03 * found[0].norm()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from metaduel.agents.trajectories import Carry
 from metaduel.benchmarks.core import suite
 from metaduel.benchmarks.studies import optimum, peers, remembering, reproduce
 from metaduel.benchmarks.studies.peers import OWN
@@ -131,7 +132,8 @@ def test_a_player_that_remembers_does_so_over_shots_and_its_peer_learns():
     # What was recorded is what replaying the whole chain gives.
     hidden = policy.over_chain(prepared, episodes)
     for data, one_hidden in zip(episodes, hidden, strict=True):
-        assert torch.allclose(policy.close(prepared, policy._last(data), one_hidden[:, -1]), data.memory, atol=1e-5)
+        after = policy.end_episode(prepared, Carry(one_hidden[:, -1], policy._last(data)))
+        assert torch.allclose(after.memory, data.carry.memory, atol=1e-5)
     again = remembering.learn(memory, config, them)[1]
     assert all(torch.equal(value, again[name]) for name, value in weights.items())
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from metaduel.agents.policies.base import SHIFT, normalisation
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.recurrent import GRUPolicy
 from metaduel.benchmarks.tools.population import Budget, Population, _take
@@ -65,11 +66,14 @@ def test_observations_are_normalised_by_what_was_seen_so_far():
     for data in parts:
         players._look(data)
     seen = torch.cat([data.observation.flatten(0, 2) for data in parts]).double()
-    mean, std = players.policy.statistics
+    mean, std = players.statistics.statistics
     torch.testing.assert_close(mean, seen.mean(0))
     torch.testing.assert_close(std, seen.std(0, correction=0))
     time = torch.arange(100, dtype=torch.float64).mean() / 100
-    assert players.critic.statistics[0][-1].item() == pytest.approx(time.item())
+    assert players.judges[SHIFT].shape[0] == players.size
+    assert players.judges[SHIFT][:, -1].tolist() == pytest.approx([time.item()] * players.size)
+    for name, value in normalisation((seen.mean(0), seen.std(0, correction=0))).items():
+        torch.testing.assert_close(players.weights[name], value.expand(players.size, -1))
 
 
 def test_returns_are_of_every_bonus_seed_and_task():

@@ -1,6 +1,7 @@
 """Every gradient-based learner estimates what it says, and docs/learners.md says what the program finds."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,8 @@ def test_every_gradient_based_method_is_among_them():
 
 def test_a_wrong_update_is_noticed(monkeypatch):
     # Updates as constants where they should be differentiated.
-    def first_order(problem, players, rates, steps, second_order, *rest):
-        return unroll(problem, players, rates, steps, False, *rest)
+    def first_order(problem, players, rates, steps, through, *rest):
+        return unroll(problem, players, rates, steps, replace(through, second_order=False), *rest)
 
     unroll = maml.unroll
     monkeypatch.setattr(maml, "unroll", first_order)
@@ -69,11 +70,11 @@ def test_errors_by_hand():
 def test_a_listed_game_draws_nothing():
     for game in (AllTrajectories(), AllBatches(1, 1)):
         with pytest.raises(InvalidInputError, match="everything that can happen is in it already"):
-            game.replay(0.3)
+            game.draw({}, 0).replay(0.3)
         with pytest.raises(InvalidInputError, match="everything that can happen"):
-            game.drop("protagonist", [0])
+            game.without("protagonist", [0])
     with pytest.raises(InvalidInputError, match="everything that can happen"):
-        AllTrajectories().costs(0)
+        AllTrajectories().draw({}, 0).costs()
 
 
 # One batch of 100,000 episodes per update: its estimate is right within what chance makes of it.

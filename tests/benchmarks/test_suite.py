@@ -94,7 +94,7 @@ from functools import partial
 from pathlib import Path
 sys.path.append({here!r})
 import playable
-from metaduel.benchmarks import suite
+from metaduel.benchmarks.core import suite
 from metaduel.envs.core.registry import find
 
 if __name__ == "__main__":

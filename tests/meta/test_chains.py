@@ -60,13 +60,12 @@ def test_rl2_learns_to_remember():
     assert metrics["protagonist/validation_return_1"] > metrics["protagonist/validation_return_0"] + 0.2
 
 
-def test_the_latent_learner_moves_what_acts_and_what_predicts_apart():
+def test_the_latent_learner_moves_what_acts_and_what_predicts_apart(monkeypatch):
     config = TrainConfig(game="RockPaperScissors", method="latent").override(
         tasks=4, episodes=2, steps=1, horizon=3, hidden=(4,), outer_steps=2
     )
     source = DuelSource(config)
     learner = make_learner(config, source)
-    chain = source.problem(0).chain(learner._players(), 2)
     acts = {"layer.weight", "layer.bias", "output.weight", "output.bias"}
 
     def moved(work):
@@ -74,14 +73,10 @@ def test_the_latent_learner_moves_what_acts_and_what_predicts_apart():
         work()
         return [{n for n, v in w.items() if not torch.equal(v, before[r][n])} for r, w in learner.start.items()]
 
-    predictors, learner._predictors = learner._predictors, {}
-    predictions, steps = type(chain).predictions, []
-    type(chain).predictions = lambda self, players, draw: steps.append(draw) or {}
-    try:
-        assert moved(lambda: learner.learn(chain, 1.0)) == [acts, acts]
-    finally:
-        type(chain).predictions = predictions
+    steps = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Chain, "predictions", lambda self, players, draw: steps.append(draw) or {})
+        assert moved(lambda: learner.update(source.problem(0))) == [acts, acts]
     assert steps == [0, 1]
-    learner._predictors = predictors
-    everything = moved(lambda: learner.learn(chain, 1.0))
+    everything = moved(lambda: learner.update(source.problem(0)))
     assert all(acts < names and "belief.weight" in names and "decoder.weight" in names for names in everything)

@@ -118,12 +118,8 @@ def test_a_learner_learns(tmp_path, method):
 def test_meta_gradient_equals_the_loop_over_tasks():
     sines = Sines()
     config = MAMLConfig(steps=2, inner_lr=0.05, inner_lr_per="step")
-    learner = MAML(sines.init(3), config)
+    learner = MAML({r: {n: v.double() for n, v in w.items()} for r, w in sines.init(3).items()}, config)
     data = tuple(tensor.double() for tensor in sines.draw(4, "train", 1))
-    learner.start = {
-        r: {n: v.detach().double().requires_grad_() for n, v in w.items()} for r, w in learner.start.items()
-    }
-    learner.log_rates = {r: v.detach().double().requires_grad_() for r, v in learner.log_rates.items()}
     ours, _ = learner.gradients(DataProblem(sines, data))["protagonist"]
     start, total, rate = learner.start["protagonist"], 0.0, learner.rates("protagonist").detach()[0, 0]
     for task in range(4):
@@ -158,9 +154,9 @@ def test_an_iterations_graph_is_freed_without_the_garbage_collector(settings):
     gc.disable()  # few objects hold large tensors: it would come late
     try:
         problem = DataProblem(tasks, tasks.draw(4, "train", 0))
-        learner.update(problem, 1.0)
-        gone = [weakref.ref(one) for one in (problem, problem.history[2].query["protagonist"])]
-        del problem
+        update = learner.update(problem, 1.0)
+        gone = [weakref.ref(one) for one in (problem, update.losses[2].query["protagonist"])]
+        del problem, update
         assert [one() for one in gone] == [None, None]
     finally:
         gc.enable()
@@ -229,7 +225,7 @@ def test_the_other_players_weights_are_constants_unless_joint():
     problem = DataProblem(tasks, tasks.draw(3, "train", 0))
     players = {r: {"x": torch.full((3, 1), 0.5, requires_grad=True)} for r in tasks.networks}
     for joint, reaches in ((False, False), (True, True)):
-        loss = problem.losses(players, 0, joint).support["protagonist"].sum()
+        loss = problem.draw(players, 0).losses(players, joint).support["protagonist"].sum()
         (other,) = torch.autograd.grad(loss, [players["adversary"]["x"]], allow_unused=True)
         assert (other is not None) == reaches
 

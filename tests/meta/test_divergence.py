@@ -1,5 +1,7 @@
 """Updates that blow up: the task is left out and counted, and too many of them stop the run."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 
@@ -9,9 +11,10 @@ from metaduel.meta.adaptation.inner import Diverged, check_weights
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.learners.methods import METHODS
 from metaduel.meta.problems.duels import DuelProblem
+from metaduel.meta.problems.played import Drawn
 from metaduel.meta.problems.problem import Losses
 from metaduel.meta.runs.config import TrainConfig
-from metaduel.meta.runs.source import DuelSource
+from metaduel.meta.runs.source import DuelSource, joined_returns
 from metaduel.meta.runs.train import make_learner, train
 from metaduel.meta.runs.trainer import LAST, TrainingStopped
 
@@ -27,17 +30,22 @@ class Slopes:
     def __init__(self, slopes):
         self.slopes, self.dropped = torch.tensor(slopes), []
 
+    environment_steps = 0
+
     @property
     def tasks(self):
         return {"protagonist": len(self.slopes)}
 
-    def losses(self, players, shot, joint=False):
+    def draw(self, players, shot):
+        return self
+
+    def losses(self, players, joint=False):
         loss = {"protagonist": self.slopes * players["protagonist"]["w"][:, 0]}
         return Losses(loss, loss)
 
-    def drop(self, role, tasks):
+    def without(self, role, tasks):
         self.dropped.append((role, tasks))
-        self.slopes = self.slopes[[n for n in range(len(self.slopes)) if n not in tasks]]
+        return Slopes([slope for n, slope in enumerate(self.slopes.tolist()) if n not in tasks])
 
 
 @pytest.mark.parametrize("method", ["maml", "fomaml", "reptile"])
@@ -47,13 +55,13 @@ def test_the_task_is_left_out_and_counted(method):
     start = {"protagonist": {"w": torch.tensor([1.0])}}
     learner, other = (METHODS[method].learner(start, config) for config in made)
     problem = Slopes([1.0, inf, 3.0, -inf])
-    metrics = learner.update(problem)
+    metrics = learner.update(problem).metrics
     assert problem.dropped == [("protagonist", [1, 3])]
-    assert metrics["skipped_tasks"] == learner.skipped == 2
+    assert metrics["skipped_tasks"] == learner.skipped.count == 2
     other.update(Slopes([1.0, 3.0]))
     assert torch.equal(learner.start["protagonist"]["w"], other.start["protagonist"]["w"])
     other.load(learner.state())
-    assert other.skipped == 2
+    assert other.skipped.count == 2
     before = learner.start["protagonist"]["w"].clone()
     message = r"the protagonist's weights are not finite after update 1, in task 0 \(tasks skipped so far: 3\)"
     with pytest.raises(FloatingPointError, match=message):
@@ -79,11 +87,12 @@ def test_the_other_tasks_of_a_game_keep_their_noise(role, gone):
         3,
         3,
     )
-    whole, part = source.problem(0), source.problem(0)
+    whole = source.problem(0)
     learner = make_learner(TINY, source)
-    part.losses({r: stack(learner.start[r], n) for r, n in part.tasks.items()}, 0)
-    part.drop(role, gone)
-    before, after = (p.losses({r: stack(learner.start[r], n) for r, n in p.tasks.items()}, 0) for p in (whole, part))
+    part = whole.without(role, gone)
+    players = [{r: stack(learner.start[r], n) for r, n in p.tasks.items()} for p in (whole, part)]
+    batches = [p.draw(own, 0) for p, own in zip((whole, part), players, strict=True)]
+    before, after = (batch.losses(own) for batch, own in zip(batches, players, strict=True))
     # Protagonist's rows are matches 0-5, the adversary's 3-8.
     out = {"protagonist": 0, "adversary": 3}
     matches = {n + out[role] for n in gone}
@@ -91,27 +100,32 @@ def test_the_other_tasks_of_a_game_keep_their_noise(role, gone):
         stay = [n for n in range(6) if n + out[r] not in matches]
         assert part.tasks[r] == len(stay)
         assert torch.equal(after.support[r], before.support[r][stay])
-    assert len(part.returns) == 1
+        assert torch.equal(batches[1].returns[r], batches[0].returns[r][stay])
+        assert whole.tasks[r] == 6
 
 
 def test_a_game_with_nobody_left_says_so():
     problem = DuelSource(TINY.override(learned_share=1.0)).problem(0)
     with pytest.raises(FloatingPointError, match="every task of the protagonist's, or of its opponent's, blew up"):
-        problem.drop("protagonist", list(range(6)))
+        problem.without("protagonist", list(range(6)))
 
 
 def test_too_many_stop_the_run_with_its_last_checkpoint(tmp_path, monkeypatch):
-    original = DuelProblem.losses
+    original = DuelProblem.draw
 
-    def losses(self, players, shot, joint=False):
-        result = original(self, players, shot, joint)
-        if shot == 1:
+    class Endless(Drawn):
+        def losses(self, players, joint=False):
+            result = super().losses(players, joint)
             result.support["protagonist"][0] = result.support["protagonist"][0] * float("inf")
-        return result
+            return result
+
+    def draw(self, players, shot):
+        batch = original(self, players, shot)
+        return Endless(*(getattr(batch, f.name) for f in fields(batch))) if shot == 1 else batch
 
     folder = tmp_path / "run"
     train(TINY.override(iterations=1, max_skipped=0), tmp_path / "whole", quiet=True)
-    monkeypatch.setattr(DuelProblem, "losses", losses)
+    monkeypatch.setattr(DuelProblem, "draw", draw)
     with pytest.raises(TrainingStopped, match=r"^iteration 1: the protagonist's weights are not finite after update 2"):
         train(TINY.override(max_skipped=3), folder, quiet=True)  # every retry has a first task
     assert not (folder / LAST).exists()
@@ -120,7 +134,7 @@ def test_too_many_stop_the_run_with_its_last_checkpoint(tmp_path, monkeypatch):
 def test_how_many_must_be_a_count():
     with pytest.raises(InvalidInputError, match="max_skipped=-1 must be a whole number of at least 0"):
         MAMLConfig(max_skipped=-1)
-    assert MAML({"protagonist": {"w": torch.zeros(1)}}, MAMLConfig()).skipped == 0
+    assert MAML({"protagonist": {"w": torch.zeros(1)}}, MAMLConfig()).skipped.count == 0
 
 
 def test_a_part_of_a_mixture_may_go_entirely():
@@ -128,14 +142,15 @@ def test_a_part_of_a_mixture_may_go_entirely():
     problem = source.problem(0)
     sizes = [part.problem.tasks for part in problem.parts]
     assert sizes[1] == {"protagonist": 1, "adversary": 1}
-    problem.drop(1, "protagonist", [0])
+    problem = problem.without(1, "protagonist", [0])
     assert [part.problem.tasks for part in problem.parts] == [sizes[0], sizes[2]]
     learner = make_learner(TINY.override(tasks=4, persona_share=0.25), source)
     assert all(torch.isfinite(v).all() for g, _ in learner.gradients(problem).values() for v in g.values())
     # What is told of the iteration is told without it.
-    assert {role: len(value) for role, value in problem.returns[0].items()} == learner_tasks(problem)
-    assert {role for role, _ in problem.seen()} == set(ROLES)
-    assert problem.environment_steps > 0
+    update = learner.update(problem)
+    assert {role: len(value) for role, value in joined_returns(update.shots[0]).items()} == learner_tasks(problem)
+    assert {role for batch in update.shots[0] for role, _ in batch.seen()} == set(ROLES)
+    assert source.told(update)["environment_steps"] > 0
 
 
 def learner_tasks(problem):

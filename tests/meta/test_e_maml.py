@@ -67,11 +67,11 @@ def test_costs_are_losses_less_what_the_other_tasks_lost():
     )
     source = DuelSource(config)
     problem, learner = source.problem(0), make_learner(config, source)
-    learner.gradients(problem)
-    data = problem._kept[1][1]["protagonist"]
+    unrolled = learner.unrolled(problem)
+    data = unrolled.batches[0][1].data["protagonist"]
     losses = -(data.reward * 0.9 ** torch.arange(6.0).view(1, 6, 1)).sum(1).mean(1) / 6
     expected = losses - torch.stack([losses[[1, 2]].mean(), losses[[0, 2]].mean(), losses[[0, 1]].mean()])
-    assert torch.allclose(problem.costs(1)["protagonist"], expected.to(torch.float32), rtol=1e-5)
+    assert torch.allclose(unrolled.costs("protagonist", 1), expected.to(torch.float32), rtol=1e-5)
 
 
 def test_a_single_task_has_no_baseline():
@@ -81,8 +81,7 @@ def test_a_single_task_has_no_baseline():
     )
     source = DuelSource(config)
     problem = source.problem(0)
-    make_learner(config, source).gradients(problem)
-    assert problem.costs(1)["protagonist"].abs() > 0
+    assert make_learner(config, source).unrolled(problem).costs("protagonist", 1).abs() > 0
 
 
 def test_what_the_method_needs_is_said_or_chosen():

@@ -14,7 +14,7 @@ from metaduel.envs.core.tasks import sample_tasks
 from metaduel.envs.repeated_matrix_game.values import one_shot_security
 from metaduel.meta.adaptation.inner import adapt_step
 from metaduel.meta.adaptation.outer import OuterOptimiser
-from metaduel.meta.learners import maml
+from metaduel.meta.learners import learner as parts
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 
 ROLES = ("protagonist", "adversary")
@@ -75,7 +75,7 @@ def test_plain_adam_does_not(monkeypatch):
         assert optimistic  # two players learn: the default is the optimistic step
         return OuterOptimiser(params, lr, False, 0.9, max_norm)
 
-    monkeypatch.setattr(maml, "OuterOptimiser", plain)
+    monkeypatch.setattr(parts, "OuterOptimiser", plain)
     for seed in (1, 2):
         assert train(seed) > uniform() + 0.3
 

@@ -135,12 +135,14 @@ def test_equals_the_batched_core_on_a_game_of_ours():
     envs = [rock_paper_scissors_v0.parallel_env() for _ in values]
     foreign = ForeignProblem(envs, values, policies, episodes, seed, loss, horizon)
     for shot in (0, 1):
-        ours, theirs = core.collect(players, shot), foreign.collect(players, shot)
+        ours, theirs = core.collect(players, shot), foreign.collect(players, shot)[0]
         for role in ROLES:
             for a, b in zip(ours[role][:4], theirs[role][:4], strict=True):
                 assert torch.allclose(a, b, atol=1e-6)
+        batches = core.draw(players, shot), foreign.draw(players, shot)
+        assert [batch.environment_steps for batch in batches] == [2 * episodes * horizon] * 2
         for joint in (False, True):
-            a, b = core.losses(players, shot, joint).query, foreign.losses(players, shot, joint).query
+            a, b = (batch.losses(players, joint).query for batch in batches)
             for role in ROLES:
                 assert torch.allclose(a[role], b[role], atol=1e-5)
                 slopes = [
@@ -152,7 +154,6 @@ def test_equals_the_batched_core_on_a_game_of_ours():
                 for one, two in zip(*slopes, strict=True):
                     assert (one is None) == (two is None)
                     assert one is None or torch.allclose(one, two, atol=1e-5)
-    assert core.environment_steps == foreign.environment_steps == 6 * 2 * episodes * horizon
 
 
 class Flat(Guess):
@@ -180,7 +181,7 @@ def problem(tasks, episodes=3, make=Guess, **settings):
 
 def test_agents_that_leave_at_different_times():
     batch, players = problem([1, 3])
-    data = batch.collect(players, 0)
+    data, steps = batch.collect(players, 0)
     walker, watcher = data["protagonist"], data["adversary"]
     assert walker.alive.shape == watcher.alive.shape == (2, 5, 3)
     assert walker.alive.sum(1).tolist() == [[5.0] * 3] * 2
@@ -193,17 +194,17 @@ def test_agents_that_leave_at_different_times():
     # Dict spaces are flattened by key: one-hot of the last guess, then (time, -1); time says that nothing was overwritten.
     assert torch.equal(walker.observation[..., 4], torch.arange(5.0).view(1, 5, 1).expand(2, 5, 3))
     assert torch.equal(walker.observation[:, 1:, :, :4].argmax(-1), guesses[:, :-1])
-    assert batch.environment_steps == 2 * 3 * 5
+    assert steps == 2 * 3 * 5
 
 
 def test_a_horizon_cuts_episodes_and_joint_losses_take_different_lengths():
     batch, players = problem([1, 3], horizon=2)
-    assert batch.collect(players, 0)["protagonist"].alive.shape == (2, 2, 3)
+    assert batch.collect(players, 0)[0]["protagonist"].alive.shape == (2, 2, 3)
     leaves = {role: {n: v.clone().requires_grad_() for n, v in w.items()} for role, w in players.items()}
-    losses = batch.losses(leaves, 0, joint=True)
+    losses = batch.draw(leaves, 0).losses(leaves, joint=True)
     slope = torch.autograd.grad(losses.query["protagonist"].sum(), leaves["adversary"]["layer0.bias"])[0]
     # By hand: the watcher's log-probabilities count while it was there, with the walker's advantages.
-    data = batch.collect(leaves, 0)
+    data, _ = batch.collect(leaves, 0)
     advantage = LossConfig("plain").query_advantages(data["protagonist"]) * data["adversary"].alive
     expected = -log_probs(batch.policies["adversary"], leaves["adversary"], data["adversary"]) * advantage
     expected = expected.sum(1).mean(1).sum() / 2  # per step, per episode
@@ -213,7 +214,7 @@ def test_a_horizon_cuts_episodes_and_joint_losses_take_different_lengths():
 
 def test_memory_that_an_environment_reuses_is_copied():
     batch, players = problem([3], make=Flat)
-    data = batch.collect(players, 0)["protagonist"]
+    data = batch.collect(players, 0)[0]["protagonist"]
     assert torch.equal(data.observation[0, :, 0, 0], torch.arange(5.0))
 
 

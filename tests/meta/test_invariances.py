@@ -45,7 +45,7 @@ def updated(case, batch, steps=2):
     players = {role: stack(start()[role], len(batch.matches.tasks)) for role in ROLES}
     for shot in range(steps):
         players = {r: {n: v.detach().requires_grad_() for n, v in w.items()} for r, w in players.items()}
-        losses = batch.losses(players, shot, learner.config.peer)
+        losses = batch.draw(players, shot).losses(players, learner.config.peer)
         rates = {role: learner.rates(role)[shot] for role in ROLES}
         players = adapt_step(players, losses.support, rates, False, learner.config.peer)
         found.append({r: torch.cat([v.flatten(1) for v in w.values()], 1).detach() for r, w in players.items()})

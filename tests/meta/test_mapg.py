@@ -19,7 +19,7 @@ from metaduel.benchmarks.tools.proofs.memory import held
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.noise import derive_seed
-from metaduel.meta.adaptation.inner import unroll
+from metaduel.meta.adaptation.inner import Through, unroll
 from metaduel.meta.learners.mapg import MAPGConfig
 from metaduel.meta.learners.methods import METHODS
 from metaduel.meta.problems.duels import DuelProblem, Matches
@@ -57,7 +57,7 @@ def everyone(ours, given):
     steps = ours.config.steps
     flats = {role: flat(weights.values()) for role, weights in ours.start.items()}
     sizes = {role: torch.tensor([v.numel() for v in weights.values()]) for role, weights in ours.start.items()}
-    rates = {role: ours.log_rates[role].exp().repeat_interleave(sizes[role], 1) for role in flats}
+    rates = {role: ours.inner.log_rates[role].exp().repeat_interleave(sizes[role], 1) for role in flats}
     for role, one in given.items():
         flats[role] = one.weights["table"].flatten(1)
         rates[role] = torch.full((steps, flats[role].shape[1]), one.rate)
@@ -68,7 +68,7 @@ def exact_gradients(ours, method, role, given):
     flats, rates = everyone(ours, given)
     last = ours.config.outer_shots == "last"
     value = declared_loss(game(tabular=tuple(given)), flats, rates, FLOWS[method], role, last)
-    leaves = [*ours.start[role].values(), ours.log_rates[role]]
+    leaves = [*ours.start[role].values(), ours.inner.log_rates[role]]
     return torch.autograd.grad(value, leaves, materialize_grads=True)
 
 
@@ -99,7 +99,7 @@ def test_the_gradient_is_that_of_the_declared_objective(method, steps, recompute
 def test_against_personas_it_is_the_same_with_their_starts_constant(method, steps, recompute, role):
     other = ROLES[1 - ROLES.index(role)]
     ours, given = learner(method, steps, (role,), recompute=recompute), {other: persona()}
-    found = ours.gradients(Mixture([Part(game((other,)), given)]))
+    found = ours.gradients(Mixture((Part(game((other,)), given),)))
     assert list(found) == [role]
     *expected, _ = exact_gradients(ours, method, role, given)
     assert relative(flat(found[role][0].values()), flat(expected)) < 1e-6
@@ -150,14 +150,14 @@ def test_without_the_box_the_peer_term_is_wrong(method):
 def test_a_mixture_is_the_mean_over_its_tasks(method):
     config = METHODS[method].configure(METHODS[method].settings(steps=2, inner_lr=RATE))
     ours = METHODS[method].learner(start(), config)
-    parts = [
+    parts = (
         Part(game()),
         Part(game(("adversary",)), {"adversary": persona(1)}),
         Part(game(("protagonist",)), {"protagonist": persona(2)}),
-    ]
+    )
     together, main = ours.gradients(Mixture(parts)), ours.gradients(parts[0].problem)
     for role, part in zip(ROLES, parts[1:], strict=True):
-        alone = ours.gradients(Mixture([part]))
+        alone = ours.gradients(Mixture((part,)))
         assert list(alone) == [role]
         for name, value in together[role][0].items():
             assert torch.allclose(value, (main[role][0][name] + alone[role][0][name]) / 2)
@@ -189,7 +189,7 @@ def test_sampled_gradients_are_unbiased(method):
     many = {r: {n: v.detach().repeat(repeats, *[1] * (v.dim() - 1)) for n, v in w.items()} for r, w in everyone.items()}
     leaves = {r: {n: v.requires_grad_() for n, v in w.items()} for r, w in many.items()}
     peer, moving = "peer" in ours.config.terms, None if "own" in ours.config.terms else (other,)
-    history = unroll(problem, leaves, rates, steps, True, peer, moving, recompute=True)
+    history, _ = unroll(problem, leaves, rates, steps, Through(joint=peer, recompute=True), moving)
     parts = torch.autograd.grad(ours.outer_loss(role, history) * repeats, list(leaves[role].values()))
     estimates = torch.cat([part.flatten(1) for part in parts], 1).view(repeats, 2, 12).sum(1)
     expected, error = flat(exact_gradients(ours, method, role, given)[:-1]), estimates.std(0) / repeats**0.5

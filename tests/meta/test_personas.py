@@ -15,7 +15,7 @@ from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find, games
 from metaduel.envs.repeated_matrix_game.opponents import memory_one_tables
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
-from metaduel.meta.adaptation.inner import unroll
+from metaduel.meta.adaptation.inner import FIRST_ORDER, unroll
 from metaduel.meta.problems import personas as module
 from metaduel.meta.problems.duels import DuelProblem, Matches
 from metaduel.meta.problems.personas import Personas
@@ -23,7 +23,7 @@ from metaduel.meta.problems.problem import Mixture
 from metaduel.meta.runs.checkpoint import load_checkpoint
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.players import make_duel, make_policy
-from metaduel.meta.runs.source import DuelSource
+from metaduel.meta.runs.source import DuelSource, joined_returns
 from metaduel.meta.runs.train import make_learner, train
 from metaduel.meta.runs.trainer import LAST
 
@@ -87,14 +87,14 @@ def test_a_rate_of_one_is_a_step_along_the_discounted_return():
     problem = DuelProblem(duel, policies, Matches(row.repeat(2, 1), duels=2), episodes, 5, losses)
     rates = {role: torch.full((1, 1), found.rate) for role in players}
     ends = []
-    original = problem.losses
+    original = problem.draw
 
-    def spy(now, shot, joint=False):
+    def spy(now, shot):
         ends.append(now["adversary"]["table"].detach())
-        return original(now, shot, joint)
+        return original(now, shot)
 
-    problem.losses = spy
-    unroll(problem, players, rates, 1, second_order=False, moving=("adversary",))
+    problem.draw = spy
+    unroll(problem, players, rates, 1, FIRST_ORDER, moving=("adversary",))
     table = given.weights["table"].detach().double().requires_grad_()
     payoffs = duel.game.params([{}], torch.float64).payoffs
     tit_for_tat = memory_one_tables(spec)["tit_for_tat"].expand(2, -1, -1)
@@ -147,12 +147,12 @@ def test_a_persona_learns_while_it_is_met():
     batch = source.problem(0)
     assert isinstance(batch, Mixture)
     assert [set(part.given) for part in batch.parts] == [{"adversary"}]
-    make_learner(config, source).update(batch)
+    update = make_learner(config, source).update(batch)
     # An untrained protagonist cooperates half of the time: the cooperative persona learns to exploit it.
-    gains = [returns["protagonist"][0] for returns in batch.returns]
+    gains = [joined_returns(shot)["protagonist"][0] for shot in update.shots]
     assert len(gains) == 4
     assert gains[-1] < gains[0] - 2
-    assert batch.environment_steps == 2 * 200 * 4 * 20
+    assert source.told(update)["environment_steps"] == 2 * 200 * 4 * 20
 
 
 def test_the_same_iteration_is_the_same_batch_and_another_one_is_not():
@@ -193,9 +193,9 @@ def test_many_personas_are_several_problems_for_whoever_has_a_memory(monkeypatch
     assert [part.problem.tasks["adversary"] for part in batch.parts] == [7, 7, 6]
     tables = torch.cat([part.given["adversary"].weights["table"] for part in batch.parts])
     assert len({tuple(table.flatten().tolist()) for table in tables}) == 20
-    make_learner(config, source).update(batch)
-    assert batch.returns[0]["protagonist"].shape == (20,)
-    assert batch.environment_steps == 20 * 2 * 2 * 3
+    update = make_learner(config, source).update(batch)
+    assert joined_returns(update.shots[0])["protagonist"].shape == (20,)
+    assert source.told(update)["environment_steps"] == 20 * 2 * 2 * 3
     assert [part.problem.tasks["adversary"] for part in DuelSource(config).problem(0).parts] == [20]
 
 

@@ -63,6 +63,13 @@ def test_divergences_are_those_of_torch():
     assert torch.allclose(ours, kl_divergence(Categorical(logits=a), Categorical(logits=b)))
 
 
+def stacked(learner, problem):
+    """The start of every player in each of its tasks."""
+    return {
+        role: {n: v.expand(k, *v.shape) for n, v in learner.start[role].items()} for role, k in problem.tasks.items()
+    }
+
+
 def flat(gradients):
     return torch.cat([value.flatten() for weights, _ in gradients.values() for value in weights.values()])
 
@@ -70,18 +77,17 @@ def flat(gradients):
 def test_a_replay_at_the_same_weights_is_the_first_pass():
     # Ratios are 1 and divergences 0 there, at the start and, since the updates are the same, after every update.
     learner, problem = made()
-    first = flat(learner.gradients(problem))
-    played = problem.environment_steps
-    again = flat(learner.gradients(problem.replay(0.3)))
-    assert torch.allclose(first, again, rtol=1e-9, atol=1e-12)
-    assert problem.environment_steps == played  # nothing was drawn
+    first, (unrolled,) = learner.maml.outer_gradients(problem)
+    again, (replayed,) = learner.maml.outer_gradients(unrolled.replay(0.3))
+    assert torch.allclose(flat(first), flat(again), rtol=1e-9, atol=1e-12)
+    assert all(batch.environment_steps > 0 for batch in unrolled.batches[0])
+    assert not any(batch.environment_steps for batch in replayed.batches[0])  # nothing was drawn
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_the_gradient_of_a_replay_equals_finite_differences(steps):
     learner, problem = made(ProMPConfig(steps=steps, kl_penalty=0.5))
-    learner.gradients(problem)
-    replay, name = problem.replay(0.3), "layer1.bias"
+    replay, name = learner.maml.unrolled(problem).replay(0.3), "layer1.bias"
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():  # away from where the data are from, so that ratios and divergences count
         for weights in learner.start.values():
@@ -94,7 +100,7 @@ def test_the_gradient_of_a_replay_equals_finite_differences(steps):
             for step in (1e-5, -1e-5):
                 with torch.no_grad():
                     weights[name][i] += step
-                values.append(learner.outer_losses(replay)[role].item())
+                values.append(learner.maml.outer_losses(replay)[role].item())
                 with torch.no_grad():
                     weights[name][i] -= step
             # The other's adapted weights are constants of a replay: its data are its own.
@@ -105,14 +111,8 @@ def test_the_gradient_of_a_replay_equals_finite_differences(steps):
 def test_the_penalty_holds_the_players_where_the_data_are_from():
     def moved(penalty):
         learner, problem = made(ProMPConfig(steps=1, outer_steps=8, kl_penalty=penalty, outer_lr=0.02))
-        learner.update(problem)
-        losses = problem.replay(0.3).losses(
-            {
-                role: {n: v.expand(k, *v.shape) for n, v in learner.start[role].items()}
-                for role, k in problem.tasks.items()
-            },
-            0,
-        )
+        (drawn,) = learner.update(problem).shots[0]
+        losses = drawn.replay(0.3).losses(stacked(learner, problem))
         return sum(value.mean().item() for value in losses.divergence.values())
 
     assert moved(10.0) < 0.5 * moved(0.0)
@@ -151,9 +151,10 @@ def test_its_settings_are_known_to_it_alone():
 
 
 def test_a_replay_needs_the_surrogate_with_ratios():
-    source = DuelSource(CONFIG.override(surrogate="dice"))
+    problem = DuelSource(CONFIG.override(surrogate="dice")).problem(0)
+    drawn = problem.draw(stacked(made()[0], problem), 0)
     with pytest.raises(InvalidInputError, match="surrogate='dice' must be 'lvc' where data are used more than once"):
-        source.problem(0).replay(0.3)
+        drawn.replay(0.3)
 
 
 @pytest.mark.parametrize("method", [["maml"], 3, None])

@@ -5,9 +5,11 @@ import torch
 
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.meta.learners.self_play import AVERAGE
+from metaduel.meta.runs.checkpoint import load_checkpoint
 from metaduel.meta.runs.config import TrainConfig
-from metaduel.meta.runs.source import DuelSource
-from metaduel.meta.runs.train import make_learner
+from metaduel.meta.runs.source import DuelSource, joined_returns
+from metaduel.meta.runs.train import make_learner, train
+from metaduel.meta.runs.trainer import LAST
 
 TINY = TrainConfig(game="RockPaperScissors", method="self_play").override(
     tasks=6, episodes=2, horizon=3, hidden=(4,), pool=2, pool_every=1
@@ -50,13 +52,9 @@ def test_win_rates_by_hand(role):
     learner, source = made(opponents="uniform")
     problem = source.problem(0)
     n, seat = problem.duels, ["protagonist", "adversary"].index(role)
-    if seat:
-        learner._loss(problem, "protagonist", 0)  # shots are played in order
-        learner.win_rates = {r: torch.full((1,), 0.5) for r in learner.win_rates}
-    learner._loss(problem, role, seat)
+    _, batch = learner._loss(problem, role, seat)
     met = "adversary" if role == "protagonist" else "protagonist"
-    returns = problem.returns[seat]
-    own, other = returns["protagonist"][-n:], returns["adversary"][:n]
+    own, other = batch.returns["protagonist"][-n:], batch.returns["adversary"][:n]
     if role == "adversary":
         own, other = other, own
     better = float(torch.where(own == other, 0.5, (own > other).float()).mean())
@@ -81,17 +79,27 @@ def test_past_selves_stand_still_and_are_met():
     before = {name: value.clone() for name, value in past.items()}
     seen = []
     problem = source.problem(3)
-    original = problem.losses
-    problem.losses = lambda players, shot, joint=False: seen.append(players) or original(players, shot, joint)
-    learner.update(problem)
+    original = problem.draw
+    problem.draw = lambda players, shot: seen.append(players) or original(players, shot)
+    update = learner.update(problem)
     rows = seen[0]["adversary"]["layer1.bias"]
     then, now = ((rows == own["layer1.bias"]).all(1) for own in (before, present))
     assert then.any()
     assert now.any()
     assert (then ^ now).all()
     assert all(torch.equal(value, past[name]) for name, value in before.items())
-    assert len(problem.returns) == 1
-    assert set(problem.returns[0]) == {"protagonist", "adversary"}
+    assert len(update.shots) == 1
+    assert set(joined_returns(update.shots[0])) == {"protagonist", "adversary"}
+
+
+def test_past_selves_see_with_the_statistics_of_their_time(tmp_path):
+    config = TINY.override(normalise_observations=True, pool=3, iterations=2, validation_tasks=2)
+    train(config, tmp_path / "run", quiet=True)
+    tensors, _ = load_checkpoint(tmp_path / "run" / LAST)
+    for role in ("protagonist", "adversary"):
+        shifts = [tensors[f"{role}/pool/{i}/fixed.shift"] for i in range(2)]
+        assert not torch.equal(*shifts)
+        assert not torch.equal(shifts[1], tensors[f"{role}/start/fixed.shift"])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +111,6 @@ def test_past_selves_stand_still_and_are_met():
         ({"opponents": "all"}, "opponents"),
         ({"persona_share": 0.2}, "method self_play cannot meet personas"),
         ({"learned_share": 0.0}, "self-play needs tasks on which the learners meet; set it above 0"),
-        ({"normalise_observations": True}, "past selves of method self_play saw with the statistics of their time"),
     ],
 )
 def test_settings_that_contradict_are_refused(settings, message):

@@ -13,7 +13,8 @@ import yaml
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import metaduel  # noqa: F401 (registers the games)
-from metaduel.agents.policies.base import stack
+from metaduel.agents.policies.base import SCALE, SHIFT, adapting, normalisation, stack
+from metaduel.agents.policies.statistics import RunningStatistics
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import make_game
@@ -23,10 +24,10 @@ from metaduel.envs.players.names import load_player
 from metaduel.meta.adaptation.inner import adapt_step, rate_at
 from metaduel.meta.learners.maml import MAML
 from metaduel.meta.runs import source as source_module
+from metaduel.meta.runs.agent import EnvironmentExperience
 from metaduel.meta.runs.checkpoint import load_checkpoint, save_checkpoint
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.load import load
-from metaduel.meta.runs.players import make_policy
 from metaduel.meta.runs.source import DuelSource
 from metaduel.meta.runs.train import TaskList, train, train_meta_adversarial
 from metaduel.meta.runs.trainer import BEST, LAST, Trainer, TrainingStopped
@@ -203,20 +204,27 @@ def test_statistics_of_observations_travel_with_the_checkpoint_and_stay(settings
     tensors, state = load_checkpoint(folder / LAST)
     seen = tensors["protagonist/statistics/count"]
     assert seen > 0
-    if state["best"]["protagonist/iteration"] == 3:
-        assert torch.equal(tensors["best/protagonist/observation_mean"], tensors["protagonist/statistics/mean"])
+    running = RunningStatistics(len(tensors["protagonist/statistics/mean"]))
+    running.load({name: tensors[f"protagonist/statistics/{name}"] for name in running.state()})
+    mean, std = running.statistics
+    for name, value in normalisation((mean, std)).items():
+        assert torch.equal(tensors[f"protagonist/start/{name}"], value)
+        if state["best"]["protagonist/iteration"] == 3:
+            assert torch.equal(tensors[f"best/protagonist/start/{name}"], value)
     player = load(folder).protagonist
-    mean, std = player.policy.statistics
+    shift, scale = player.weights[SHIFT], player.weights[SCALE]
     best = load_checkpoint(folder / BEST)[0]
-    assert torch.equal(mean, best["protagonist/observation_mean"])
+    assert torch.equal(shift, best["protagonist/start/fixed.shift"])
+    assert torch.equal(scale, best["protagonist/start/fixed.scale"])
     env = gym.make(f"metaduel/{config.game}-v0", horizon=5)
     env.reset(seed=0)
     adapted = player.adapt(env, shots=1, episodes=1)
-    assert all(torch.equal(a, b) for a, b in zip(adapted.policy.statistics, (mean, std), strict=True))
+    assert torch.equal(adapted.weights[SHIFT], shift)
+    assert torch.equal(adapted.weights[SCALE], scale)
     if not settings:
-        plain = dataclasses.replace(player, policy=make_policy(config, Duel(make_game(find("Pursuit"))), "protagonist"))
+        plain = dataclasses.replace(player, weights=adapting(player.weights))
         observation = env.reset(seed=1)[0]
-        scaled = (observation - mean.numpy()) / std.numpy().clip(1e-6)
+        scaled = (observation - shift.numpy()) * scale.numpy()
         ours, theirs = (p.predict(o, deterministic=True)[0] for p, o in ((player, observation), (plain, scaled)))
         assert ours == pytest.approx(theirs, abs=1e-4)
 
@@ -235,17 +243,17 @@ def test_a_run_with_statistics_resumes_to_the_same_numbers(tmp_path, monkeypatch
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
-    original = MAML.gradients
+    original = MAML._gradients
 
     def gradients(self, problem):
         result = original(self, problem)
         if len(rows) == 2:
-            result["adversary"][0]["layer1.bias"][0] = float("nan")
+            result[0]["adversary"][0]["layer1.bias"][0] = float("nan")
         rows.append(1)
         return result
 
     rows = []
-    monkeypatch.setattr(MAML, "gradients", gradients)
+    monkeypatch.setattr(MAML, "_gradients", gradients)
     folder = tmp_path / "run"
     with pytest.raises(TrainingStopped, match=r"^iteration 3: .*adversary.*layer1\.bias.*checkpoint") as error:
         train(TINY, folder, quiet=True)
@@ -399,9 +407,9 @@ def test_task_lists_are_trained_on_and_loaded(tmp_path):
 def test_validation_sees_the_validation_split_alone(monkeypatch):
     seen = []
 
-    def spy(duel, policy, role, start, rates, loss, tasks, opponents, **rest):
+    def spy(duel, adapter, role, tasks, opponents, **rest):
         seen.append((role, tasks, [player.name for player in opponents]))
-        return source_module_adapt(duel, policy, role, start, rates, loss, tasks, opponents, **rest)
+        return source_module_adapt(duel, adapter, role, tasks, opponents, **rest)
 
     source_module_adapt = source_module.adapt_and_test
     monkeypatch.setattr(source_module, "adapt_and_test", spy)
@@ -427,7 +435,7 @@ class Scores:
     def __init__(self, scores):
         self.real = DuelSource(TINY)
         self.policies, self.problem, self.scores = self.real.policies, self.real.problem, iter(scores)
-        self.told, self.state, self.kept = self.real.told, self.real.state, self.real.kept
+        self.told, self.state, self.fixed = self.real.told, self.real.state, self.real.fixed
 
     def validate(self, learner):
         self.starts = [*getattr(self, "starts", []), {r: w["layer0.bias"].clone() for r, w in learner.start.items()}]
@@ -469,8 +477,8 @@ def test_adapting_on_a_gymnasium_env_equals_the_batched_step(finished, monkeypat
     agent = load(finished).protagonist
     env = gym.make("metaduel/Navigation-v0", opponent="idle", task="validation:0", horizon=5)
     data = []
-    original = type(agent)._play
-    monkeypatch.setattr(type(agent), "_play", lambda self, *args: data.append(original(self, *args)) or data[-1])
+    original = EnvironmentExperience.play
+    monkeypatch.setattr(EnvironmentExperience, "play", lambda *args: data.append(original(*args)) or data[-1])
     env.reset(seed=3)
     before = {name: value.clone() for name, value in agent.weights.items()}
     adapted = agent.adapt(env, shots=2, episodes=3)

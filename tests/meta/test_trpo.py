@@ -8,12 +8,13 @@ import torch
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.objective.losses import policy_gradient_loss
 from metaduel.agents.policies import distributions
-from metaduel.agents.rollout import Trajectories
+from metaduel.agents.trajectories import Trajectories
 from metaduel.benchmarks.tools.enumerated import AllTrajectories
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.meta.adaptation.inner import adapt_step, unroll
+from metaduel.meta.adaptation.inner import Through, adapt_step, unroll
 from metaduel.meta.learners.trpo import TRPO, TRPOConfig, conjugate_gradients
-from metaduel.meta.problems.replay import Replay, keep
+from metaduel.meta.problems.played import Drawn, copies
+from metaduel.meta.problems.problem import Replay
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.players import initial_weights
 from metaduel.meta.runs.source import DuelSource
@@ -33,7 +34,7 @@ def double():
 
 
 def made(config=CONFIG, **settings):
-    """A learner and a batch that it has played, in float64."""
+    """A learner and a problem, in float64."""
     config = config.override(**settings)
     source = DuelSource(config)
     start = {
@@ -66,7 +67,7 @@ def mean_divergence(learner, role, replay):
     """With its graph to the start, through the updates."""
     players = {role: {n: v.expand(replay.tasks[role], *v.shape) for n, v in learner.start[role].items()}}
     rates = {role: learner.rates(role).detach()}
-    history = unroll(replay, players, rates, learner.config.steps, learner.config.second_order)
+    history, _ = unroll(replay, players, rates, learner.config.steps, Through(learner.config.second_order))
     counted = history[1:] if learner.config.outer_shots == "all" and learner.config.steps else history[-1:]
     return torch.stack([losses.divergence[role].mean() for losses in counted]).mean()
 
@@ -101,14 +102,15 @@ def enumerated(steps, **settings):
     learner = TRPO(start, TRPOConfig(steps=steps, inner_lr=1.5, curvature_share=1.0, **settings))
     data, loss = source.data(), LossConfig(discount=1.0, normalise=False, inner_baseline=False)
     players = {role: {n: v.expand(2, *v.shape) for n, v in weights.items()} for role, weights in learner.start.items()}
-    tasks, kept = dict.fromkeys(ROLES, 2), []
+    batches = []
     for shot in range(steps + 1):
-        kept.append(keep(players, data))
+        drawn = Drawn(source.policies, dict.fromkeys(ROLES, loss), copies(players), data, 0)
+        batches.append(drawn.replay(None))
         if shot < steps:
-            losses = Replay(source.policies, dict.fromkeys(ROLES, loss), kept, tasks).losses(players, shot)
+            losses = batches[shot].losses(players)
             rates = {role: learner.rates(role)[shot] for role in ROLES}
             players = adapt_step(players, losses.support, rates, create_graph=False)
-    return learner, Replay(source.policies, dict.fromkeys(ROLES, loss), kept, tasks)
+    return learner, Replay(batches, dict.fromkeys(ROLES, 2))
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -133,8 +135,7 @@ def test_the_curvature_is_the_hessian_of_the_divergence_on_an_enumerated_game(st
 def test_the_curvature_is_the_hessian_on_sampled_episodes(steps, settings, role, double):
     # Gaussian actions, hidden layers, scripted opponents beside the learned one.
     learner, problem = made(steps=steps, **settings)
-    learner.gradients(problem)
-    replay = problem.replay(None)
+    replay = _played(learner, problem)
     exact = hessian(mean_divergence(learner, role, replay), list(learner.start[role].values()))
     ours = matrix(learner.curvature(role, replay), len(exact))
     assert relative(ours, exact) < 1e-9
@@ -147,8 +148,7 @@ def test_the_curvature_is_the_hessian_on_sampled_episodes(steps, settings, role,
 def test_the_curvature_is_that_of_the_measured_divergence(role, double):
     # KL(s d) = s^2 / 2 d F d + O(s^3): the sum at s and -s has no cubic term.
     learner, problem = made(steps=2)
-    learner.gradients(problem)
-    replay, product = problem.replay(None), None
+    replay = _played(learner, problem)
     product = learner.curvature(role, replay)
     size = sum(value.numel() for value in learner.start[role].values())
     for seed in range(3):
@@ -187,7 +187,7 @@ def test_conjugate_gradients_by_hand():
 def test_conjugate_gradients_solve_for_the_natural_gradient(role, double):
     learner, problem = made(steps=2)
     gradient = flat(list(learner.gradients(problem)[role][0].values()))
-    product = learner.curvature(role, problem.replay(None))
+    product = learner.curvature(role, _played(learner, problem))
     x = conjugate_gradients(lambda v: product(v) + 1e-3 * v, gradient, 4 * len(gradient), tolerance=1e-22)
     dense = matrix(product, len(gradient)) + 1e-3 * torch.eye(len(gradient))
     assert relative(x, torch.linalg.solve(dense, gradient)) < 1e-6
@@ -199,7 +199,7 @@ def test_the_step_to_the_border_has_the_divergence_that_is_allowed(role, double)
     # For a bound so small that the divergence is quadratic; without damping, which the border takes in.
     learner, problem = made(steps=2, max_kl=1e-11, damping=0.0, curvature_share=1.0)
     gradient = flat(list(learner.gradients(problem)[role][0].values()))
-    replay = problem.replay(None)
+    replay = _played(learner, problem)
     border = learner._border(role, replay, gradient)
     before, _ = learner.measure(role, replay, learner.start[role])
     loss, kl = learner.measure(role, replay, moved(learner, role, -border))
@@ -225,8 +225,9 @@ def test_every_step_keeps_within_the_bound_and_does_not_worsen_the_surrogate():
     for iteration in range(40):
         problem = source.problem(iteration)
         before = {role: {n: v.detach().clone() for n, v in w.items()} for role, w in learner.start.items()}
-        metrics = learner.update(problem)
-        replay = problem.replay(None)
+        update = learner.update(problem)
+        metrics = update.metrics
+        replay = Replay([drawn.replay(None) for (drawn,) in update.shots], problem.tasks)
         for role in ROLES:
             kl = mean_divergence(learner, role, replay).item()
             improvement = (
@@ -247,7 +248,7 @@ def test_a_step_that_is_too_long_is_shortened_and_one_uphill_is_not_taken(double
     learner, problem = made(curvature_share=1.0, line_search_steps=60, damping=1e-2)
     border = TRPO._border
     monkeypatch.setattr(TRPO, "_border", lambda *a: 100 * border(*a))
-    metrics = learner.update(problem)
+    metrics = learner.update(problem).metrics
     for role in ROLES:
         assert 0 < metrics[f"{role}/step_fraction"] < 0.02
         assert 0.5 * 0.01 < metrics[f"{role}/kl"] <= 0.01
@@ -255,7 +256,7 @@ def test_a_step_that_is_too_long_is_shortened_and_one_uphill_is_not_taken(double
     learner, problem = made(learn_inner_lr=False, damping=1e-2, max_kl=1e-5)
     before = {name: value.clone() for name, value in learner.state().items()}
     monkeypatch.setattr(TRPO, "_border", lambda *a: -border(*a))
-    metrics = learner.update(problem)
+    metrics = learner.update(problem).metrics
     assert all(metrics[f"{role}/step_fraction"] == metrics[f"{role}/kl"] == 0 for role in ROLES)
     assert all(torch.equal(value, before[name]) for name, value in learner.state().items())
 
@@ -267,8 +268,7 @@ def test_a_player_without_a_gradient_stays_where_it_is(double):
 
 
 def _played(learner, problem):
-    learner.gradients(problem)
-    return problem.replay(None)
+    return learner.maml.unrolled(problem).replay(None)
 
 
 def _sizes(learner):
@@ -290,21 +290,22 @@ def test_step_sizes_are_learned_beside_it():
     source = DuelSource(CONFIG)
     for learn in (True, False):
         learner = make_learner(CONFIG.override(learn_inner_lr=learn), source)
-        before = learner.log_rates["protagonist"].clone()
+        before = learner.inner.log_rates["protagonist"].clone()
         learner.update(source.problem(0))
-        assert torch.equal(before, learner.log_rates["protagonist"]) != learn
+        assert torch.equal(before, learner.inner.log_rates["protagonist"]) != learn
 
 
 def test_a_replay_without_a_clip_weighs_the_query_by_the_ratio_alone(double):
     learner, problem = made(steps=1)
-    replay, clipped = _played(learner, problem), problem.replay(0.1)
+    unrolled = learner.maml.unrolled(problem)
+    replay, clipped = unrolled.replay(None), unrolled.replay(0.1)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weights in learner.start.values():
             for value in weights.values():
                 value.add_(0.2 * torch.randn(value.shape, generator=generator))
     players = {r: {n: v.expand(k, *v.shape) for n, v in learner.start[r].items()} for r, k in problem.tasks.items()}
-    ours, other = replay.losses(players, 0), clipped.losses(players, 0)
+    ours, other = (one.draw(players, 0).losses(players) for one in (replay, clipped))
     for role in ROLES:
         assert torch.allclose(ours.query[role], ours.support[role])  # the same discount and baseline here
         assert not torch.allclose(ours.query[role], other.query[role])
@@ -312,21 +313,22 @@ def test_a_replay_without_a_clip_weighs_the_query_by_the_ratio_alone(double):
 
 def test_a_share_is_the_first_episodes_with_the_advantages_of_all(double):
     learner, problem = made(steps=1)
-    part = _played(learner, problem).replay(None, 0.5)
-    players, data = problem._kept[0]
+    unrolled = learner.maml.unrolled(problem)
+    part, drawn = unrolled.replay(None, 0.5), unrolled.batches[0][0]
+    players, data = drawn.players, drawn.data
     for role in ROLES:
         one = data[role]
         first = Trajectories(*(field[:, :, :2].contiguous() for field in one[:4]))
-        advantage = problem._losses[role].query_advantages(one)[:, :, :2]
+        advantage = problem.objectives[role].query_advantages(one)[:, :, :2]
         own = {name: value.clone().requires_grad_() for name, value in players[role].items()}
         policy = problem.policies[role]
         log_prob = policy(own, first.observation.flatten(1, 2)).log_prob(first.action.flatten(1, 2)).view_as(advantage)
         by_hand = policy_gradient_loss(log_prob, advantage, first.alive, "lvc")
-        found = part.losses({role: own}, 0).query[role]
+        found = part.draw({role: own}, 0).losses({role: own}).query[role]
         assert torch.allclose(found, by_hand)
         a, b = (torch.autograd.grad(loss.sum(), list(own.values()), retain_graph=True) for loss in (found, by_hand))
         assert torch.allclose(flat(a), flat(b))
-    assert part.replay(None, 0.1)._shots[0][role].query.shape[2] == 1  # at least one
+    assert drawn.replay(None, 0.1).kept[role].query.shape[2] == 1  # at least one
 
 
 @pytest.mark.parametrize(
@@ -348,10 +350,11 @@ def test_bad_settings_are_refused(settings, message):
     assert message in str(error.value)
 
 
-def test_a_share_that_is_none_is_refused():
-    _, problem = made()
+def test_a_share_that_is_none_is_refused(double):
+    learner, problem = made()
+    unrolled = learner.maml.unrolled(problem)
     with pytest.raises(InvalidInputError, match="share=0 must be above 0 and at most 1"):
-        problem.replay(None, 0)
+        unrolled.replay(None, 0)
 
 
 def test_a_trust_region_is_refused_where_the_method_has_none():

@@ -30,7 +30,7 @@ def cosine(role, **loss):
     matches = Matches(rows, **{against: groups})
     problem = DuelProblem(duel, {role: policy}, matches, CONFIG.episodes, 77, replace(CONFIG.loss, **loss))
     weights = {name: w.contiguous().requires_grad_() for name, w in stack(policy.init(3), len(rows)).items()}
-    support = problem.losses({role: weights}, 0).support[role].sum()
+    support = problem.draw({role: weights}, 0).losses({role: weights}).support[role].sum()
     update = -torch.autograd.grad(support, weights["layer2.bias"])[0]
     gate = duel.game.params_from_rows(rows).gate
     return torch.cosine_similarity(update, gate).mean().item()
