@@ -7,8 +7,8 @@ import sys
 
 import tyro
 
+from metaduel import InvalidInputError
 from metaduel.benchmarks.studies.classification.study import main
-from metaduel.envs.core.errors import InvalidInputError
 
 if __name__ == "__main__":
     try:

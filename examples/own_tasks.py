@@ -4,9 +4,8 @@ import math
 
 import torch
 
-from metaduel.agents.networks import Dense
-from metaduel.meta.problems.supervised import Tasks
-from metaduel.meta.runs.supervised import meta_train
+from metaduel.agents import Dense
+from metaduel.meta import Tasks, meta_train
 
 
 class Sines(Tasks):

@@ -5,12 +5,14 @@ Importing it registers every family with Gymnasium and PettingZoo, those of inst
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.lazy import exports
 from metaduel.envs.core.registry import find, games, opponents, register, specs
 from metaduel.envs.core.spec import GameSpec, Task
 from metaduel.envs.core.tasks import sample_tasks as _sample_tasks
+from metaduel.moved import install
 
 if TYPE_CHECKING:
     __version__: str
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from metaduel.meta.runs.train import TaskList, train_meta_adversarial
 
 # What needs torch is imported when it is first used: name -> where it is.
-_LAZY = {
+_PLACES = {
     "TaskList": "metaduel.meta.runs.train",
     "evaluate": "metaduel.benchmarks.core.evaluate",
     "load": "metaduel.meta.runs.load",
@@ -31,6 +33,9 @@ _LAZY = {
 }
 
 __all__ = [
+    "GameSpec",
+    "InvalidInputError",
+    "Task",
     "TaskList",
     "evaluate",
     "find",
@@ -44,6 +49,8 @@ __all__ = [
     "train_meta_adversarial",
 ]
 
+_public, __dir__ = exports(__name__, {**_PLACES, "__version__": ""})
+
 
 def sample_tasks(game: str | GameSpec, n: int, split: str = "train", seed: int = 0) -> list[Task]:
     """Sample ``n`` tasks of a family: fresh ones from ``train``, distinct ones of the list from a frozen split.
@@ -55,17 +62,7 @@ def sample_tasks(game: str | GameSpec, n: int, split: str = "train", seed: int =
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return _version()
-    if name not in _LAZY:
-        raise AttributeError(f"module 'metaduel' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, "__version__"})
+    return _version() if name == "__version__" else _public(name)
 
 
 def _version() -> str:
@@ -78,4 +75,5 @@ def _version() -> str:
         return "0+unknown"
 
 
+install()
 specs()  # last, so that what a package's entry point loads finds all of the above

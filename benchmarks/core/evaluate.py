@@ -152,7 +152,8 @@ def evaluate(
         chosen = tuple(role for role in chosen if role not in reasons)
     elif reasons:
         role, why = next(iter(reasons.items()))
-        raise InvalidInputError(f"opponents of the {role}: {why}")
+        splits = f"; or name a split: {', '.join(OPPONENT_SPLITS)}" if listed else ""
+        raise InvalidInputError(f"opponents of the {role}: {why}{splits}")
     if crossed and listed:
         raise InvalidInputError(
             "crossed=True plays training and held-out opponents: leave it out with a list of opponents"

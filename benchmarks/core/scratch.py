@@ -90,7 +90,7 @@ def from_scratch(
 
 
 def make_ppo(duel: Duel, role: Role, episodes: int, seed: int) -> PPO:
-    """An untrained PPO whose rollout is at most an episode; see the module. It leaves global generators as they are."""
+    """An untrained PPO whose rollout is as long as ``episodes`` episodes can be. It leaves global generators as they are."""
     steps = duel.horizon
     with generators_kept():
         return untrained_ppo(

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from metaduel.agents.adapters.arena import GameArena
+from metaduel.agents.adapters.protocol import FixedPlayer, adaptation
+from metaduel.agents.adapters.sb3 import SB3Adapter
 from metaduel.agents.sb3 import MlpPlayer
 from metaduel.benchmarks.core import few_shot, summary
 from metaduel.benchmarks.core.evaluate import evaluate
@@ -17,7 +20,8 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES
-from metaduel.envs.players.names import names
+from metaduel.envs.core.tasks import frozen_tasks, task_rows
+from metaduel.envs.players.names import load_player, names
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.train import train
 
@@ -42,27 +46,29 @@ def test_the_same_seed_gives_the_same_numbers_and_touches_no_global_generator():
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_it_is_tested_on_everybodys_episodes(role, monkeypatch):
+def test_it_is_tested_on_the_episodes_of_every_player(role, monkeypatch):
     """A player that stands in for the network: it must get what ``evaluate_player`` gives it on the whole panel."""
     import metaduel.benchmarks.core.scratch as scratch
 
-    duel = Duel(make_game(SPEC), 5)
-    model = make_ppo(duel, role, names(SPEC, ROLES[1 - ROLES.index(role)], "train")[0], {}, 3, seed=7)
+    model = make_ppo(Duel(make_game(SPEC), 5), role, 3, seed=7)
     player = MlpPlayer(model.policy, sample=True)
-    monkeypatch.setattr(scratch, "MlpPlayer", lambda policy, sample: player)
+    monkeypatch.setattr(scratch, "SB3Adapter", lambda model: FixedPlayer(player))
     _, returns = from_scratch(SPEC, role, Protocol(shots=0, episodes=3, test_episodes=2, task_count=4), PART, 0, 5)
     whole = few_shot.evaluate_player(SPEC, role, PROTOCOL, "stand-in", player, 5).returns
     np.testing.assert_allclose(returns[0], whole[0, :2, :2], atol=1e-5)
 
 
-def test_a_shot_is_one_rollout_of_as_many_steps_as_an_adaptation_has():
-    model = make_ppo(Duel(make_game(SPEC), 5), "protagonist", "guard", {}, 3, seed=0)
-    model.learn(3 * 5)
-    assert model.num_timesteps == 15
-    assert model._n_updates == model.n_epochs == 10
-    model.learn(3 * 5, reset_num_timesteps=False)
-    assert model.num_timesteps == 30
-    assert (model.n_steps, model.batch_size) == (5, 5)
+def test_a_shot_is_one_rollout_of_the_episodes_that_an_adaptation_has():
+    """PPO does not stop early here, so its optimiser's steps are ten epochs for each shot."""
+    duel = Duel(make_game(SPEC), 5)
+    model = make_ppo(duel, "protagonist", 3, seed=0)
+    assert (model.n_steps, model.batch_size) == (15, 5)
+    tasks = task_rows(SPEC, frozen_tasks(SPEC, "held_out")[:1], {})
+    arena = GameArena(duel, "protagonist", tasks, [load_player(duel, "adversary", "guard")], 3, seed=0)
+    last = list(adaptation(SB3Adapter(model), arena, 2))[-1]
+    tuned = last.rows.models[0]
+    assert tuned._n_updates == 2 * model.n_epochs == 20
+    assert 2 * 3 <= tuned.num_timesteps <= 2 * 3 * 5
 
 
 @pytest.mark.parametrize(
@@ -88,15 +94,15 @@ def test_an_evaluation_has_it_beside_those_that_adapt(tmp_path, monkeypatch):
     )
     train(config, tmp_path / "run", quiet=True)
     settings = {"shots": 2, "episodes": 3, "test_episodes": 2, "task_count": 4, "crossed": False}
-    without = evaluate([tmp_path / "run"], tmp_path / "without", **settings)
-    table = evaluate([tmp_path / "run"], tmp_path / "out", ppo=PART, **settings)
+    without = evaluate(tmp_path / "run", out=tmp_path / "without", **settings)
+    table = evaluate(tmp_path / "run", out=tmp_path / "out", ppo=PART, **settings)
     own = table.filter(method=summary.SCRATCH)
     assert len(own) == 2 * 3 * 2 * 2 * 2  # roles, shots, opponents, tasks, test episodes
     assert own.values("seed") == [0]
     assert own.values("task") == ["held_out:0", "held_out:1"]
     expected = from_scratch(SPEC, "adversary", PROTOCOL, PART, seed=0, horizon=5)[1]
     np.testing.assert_allclose(own.filter(role="adversary")["return"], expected.ravel(), atol=1e-6)
-    # Nothing else changes, and the sheet compares everybody on the same part of the panel.
+    # Nothing else changes, and the sheet compares all players on the same part of the panel.
     before, after = summary.sheets(without), summary.sheets(table)
     assert [sheet for sheet in after if not sheet.title.startswith("Learning from scratch")] == before
     sheet = next(sheet for sheet in after if sheet.title.startswith("Learning from scratch: Return as protagonist"))

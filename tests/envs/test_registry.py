@@ -50,7 +50,7 @@ package-data = {{ "*" = ["tasks/*.json", "measured/*.json"] }}
 """Run from a chaser along a line in a wind that nobody is shown."""
 import numpy as np
 from gymnasium import spaces
-from metaduel.envs.core.spec import ROLES, Context, GameSpec
+from metaduel.envs import ROLES, Context, GameSpec
 
 line, step = spaces.Box(-1.0, 1.0, (2,), np.float32), spaces.Box(-1.0, 1.0, (1,), np.float32)
 wind = Context("wind", "m/step", 0.0, (-0.05, 0.05), "carries the runner", ((0.05, 0.08),), (-0.1, 0.1))
@@ -70,7 +70,7 @@ SPECS = (
 from typing import NamedTuple
 import torch
 from torch import Tensor
-from metaduel.envs.core.game import Game, Outcome
+from metaduel.envs import Game, Outcome
 
 class Params(NamedTuple):
     wind: Tensor  # [B] m/step
@@ -99,7 +99,7 @@ class Chase(Game[Params, State]):
     "{package}/opponents.py": '''
 """Chase's scripted players."""
 import torch
-from metaduel.envs.players.scripted import Scripted
+from metaduel.envs import Scripted
 
 def away(view, memory, noise):
     return torch.sign(view.state.runner - view.state.chaser).unsqueeze(1), memory
@@ -119,16 +119,14 @@ PLAYERS = (
 ''',
     "{package}/viewer.py": '''
 """Chase's picture."""
-from metaduel.envs.render.screen import ADVERSARY, PROTAGONIST
-
 def draw(canvas, params, states):
     canvas.view(-1, 1, -1, 1)
-    canvas.circle((states[-1].runner[0], 0), 0.1, PROTAGONIST)
-    canvas.circle((states[-1].chaser[0], 0), 0.1, ADVERSARY)
+    canvas.circle((states[-1].runner[0], 0), 0.1, "#0b66c3")
+    canvas.circle((states[-1].chaser[0], 0), 0.1, "#d9480f")
 ''',
     "{package}/cases.py": '''
 """Chase's golden transitions."""
-from metaduel.envs.core.golden import Golden
+from metaduel.envs import Golden
 
 CASES = (
     # 0 + 0.1 * 1 + 0.05 and 0.5 - 0.1 * 1: 0.25 apart
@@ -244,7 +242,7 @@ metaduel.train_meta_adversarial("Chase", folder="run", **{SHORT})
 run = metaduel.load("run")
 assert run.config.game == "Chase"
 assert run.protagonist.adapt(env, shots=1, episodes=1).predict(env.reset()[0])[0].shape == (1,)
-table = metaduel.evaluate(["run"], "table", shots=1, episodes=2, test_episodes=2, task_count=2)
+table = metaduel.evaluate("run", out="table", shots=1, episodes=2, test_episodes=2, task_count=2)
 print(set(table.values("family")))
 """
     assert python(code, tmp_path, installed)[0] == "{'Chase'}"
@@ -472,7 +470,7 @@ def test_a_spec_is_trained_on_as_it_is_and_found_again_by_its_name(fresh, tmp_pa
     assert run.duel.horizon == 7
     assert yaml.safe_load((folder / "config.yaml").read_text())["game"] == "ShortNavigation"
     assert metaduel.load(folder).duel.spec is spec
-    table = metaduel.evaluate([folder], tmp_path / "out", shots=1, episodes=2, test_episodes=2, task_count=2)
+    table = metaduel.evaluate(folder, out=tmp_path / "out", shots=1, episodes=2, test_episodes=2, task_count=2)
     assert table.values("family") == ["ShortNavigation"]
     assert "ShortNavigation-v0" in (tmp_path / "out" / "report.md").read_text()
     assert metaduel.games() == before
@@ -562,8 +560,8 @@ BROKEN = {
     "leak": [("game.py", "[state.runner, state.chaser]", "[-10 * params.wind, state.chaser]")],
     "no_wind": [("game.py", " + params.wind", "")],
     "refuses": [("game.py", "    def init", "    def check(self, task):\n        assert task['wind'] < 0.04\n\n    def init")],
-    "blank": [("viewer.py", "canvas.circle((states[-1].runner[0], 0), 0.1, PROTAGONIST)", ""),
-              ("viewer.py", "canvas.circle((states[-1].chaser[0], 0), 0.1, ADVERSARY)", "")],
+    "blank": [("viewer.py", 'canvas.circle((states[-1].runner[0], 0), 0.1, "#0b66c3")', ""),
+              ("viewer.py", 'canvas.circle((states[-1].chaser[0], 0), 0.1, "#d9480f")', "")],
     "wrong_case": [("cases.py", "0.15", "0.16")],
     "odd_case": [("cases.py", '{"runner": 0.15', '{"walker": 0.15')],
 }  # fmt: skip

@@ -91,6 +91,7 @@ print(*(name for name in of_games if "metaduel." + name in sys.modules))
         "metaduel.envs.core",
         "metaduel.envs.core.errors",
         "metaduel.envs.core.files",
+        "metaduel.envs.core.lazy",
         "metaduel.envs.core.noise",
         "metaduel.envs.core.purposes",
         "metaduel.envs.core.spec",

@@ -41,7 +41,7 @@ def test_it_trains_plays_adapts_and_is_evaluated(folder, tmp_path):
     assert not torch.equal(adapted.weights["inner.weight"], player.weights["inner.weight"])
     assert env.action_space.contains(adapted.predict(env.reset(seed=0)[0])[0])
     table = metaduel.evaluate(
-        [folder], tmp_path, crossed=False, network=residual, shots=1, episodes=1, test_episodes=1, task_count=2
+        folder, out=tmp_path, network=residual, shots=1, episodes=1, test_episodes=1, task_count=2
     )
     assert np.isfinite(table["return"]).all()
 
