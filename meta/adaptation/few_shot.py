@@ -11,8 +11,8 @@ from torch import Tensor
 from metaduel.agents.adapters.arena import GameArena
 from metaduel.agents.adapters.protocol import Adapter, adaptation
 from metaduel.agents.rollout import Actor
-from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import Player
+from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import Role
 
 
@@ -24,7 +24,7 @@ class FewShot(NamedTuple):
 
 
 def adapt_and_test(
-    duel: Duel,
+    simulator: Simulator,
     adapter: Adapter,
     role: Role,
     tasks: Tensor,
@@ -39,10 +39,10 @@ def adapt_and_test(
     """Adapt on every (opponent, task) at once and test after every shot.
 
     Args:
-        duel: the game; what ``role`` is shown is its choice.
+        simulator: the game or environment; what ``role`` is shown is its choice.
         adapter: whose players.
         role: whose seat.
-        tasks: [M, number of contexts].
+        tasks: [M, C] as ``Simulator.params`` takes them: a game's context values.
         opponents: in the other seat.
         shots: updates.
         episodes: episodes per update.
@@ -51,8 +51,8 @@ def adapt_and_test(
         test_seed: of the test episodes; keep it far from ``adapt_seed``.
         deterministic: test with the likeliest actions instead of samples.
     """
-    arena = GameArena(duel, role, tasks, opponents, max(episodes, 1), adapt_seed)
-    test = GameArena(duel, role, tasks, opponents, test_episodes, test_seed, deterministic)
+    arena = GameArena(simulator, role, tasks, opponents, max(episodes, 1), adapt_seed)
+    test = GameArena(simulator, role, tasks, opponents, test_episodes, test_seed, deterministic)
     players = list(adaptation(adapter, arena, shots, adapt_seed))
     returns = [test.test(player).returns for player in players]
     shape = (shots + 1, len(opponents), tasks.shape[0], test_episodes)
