@@ -257,18 +257,22 @@ def _joined(parts: Sequence[Trajectories | None]) -> Trajectories | None:
         return None
     steps = max(part.reward.shape[1] for part in found)
 
-    def join(fields: Sequence[Tensor], dim: int) -> Tensor:
+    def join(fields: list[Tensor], dim: int) -> Tensor:
         return torch.stack(fields, dim + 1).flatten(dim, dim + 1).contiguous()
 
-    def over_time(fields: Sequence[Tensor]) -> Tensor:
+    def over_time(fields: list[Tensor]) -> Tensor:
         return join([torch.cat([f, f.new_zeros(len(f), steps - f.shape[1], *f.shape[2:])], 1) for f in fields], 2)
 
+    observation, action, reward, alive = (over_time(list(fields)) for fields in zip(*(part[:4] for part in found)))
     others = [part.other for part in found if part.other is not None]
     carries = [part.carry for part in found if part.carry is not None]
     return Trajectories(
-        *(over_time(fields) for fields in zip(*(part[:4] for part in found), strict=True)),
-        other=over_time(others) if others else None,
-        carry=Carry(*(join(fields, 1) for fields in zip(*carries, strict=True))) if carries else None,
+        observation,
+        action,
+        reward,
+        alive,
+        over_time(others) if others else None,
+        Carry(*(join(list(fields), 1) for fields in zip(*carries))) if carries else None,
     )
 
 

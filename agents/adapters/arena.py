@@ -171,7 +171,7 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
     ) -> None:
         mask, seat = simulator.mask(role), ROLES.index(role)
         # Copies: seeding an environment's spaces must not touch another's.
-        self.observation_space = copy.deepcopy(simulator.observation_space(role))  # type: ignore[assignment]
+        self.observation_space = copy.deepcopy(simulator.observation_space(role))  # type: ignore[arg-type]
         space = copy.deepcopy(simulator.action_space(role))
         if mask is not None:
             space = LegalDiscrete(mask.stop - mask.start, np.ones(mask.stop - mask.start, np.int8))

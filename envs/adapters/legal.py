@@ -110,4 +110,6 @@ def bad_action(who: str, value: object, right: str) -> InvalidInputError:
 
 def legal_actions(names: Sequence[str], mask: Mask) -> str:
     """The legal actions by number and name, if they have any: ``1 (pass) or 2 (bet)``."""
-    return " or ".join(f"{action} ({names[action]})" if names else str(action) for action in np.flatnonzero(mask))
+    return " or ".join(
+        f"{action} ({names[action]})" if names else str(action) for action in np.flatnonzero(mask).tolist()
+    )

@@ -109,6 +109,7 @@ class ParallelSimulator:
         at_once: see ``Simulator``.
         states: the same.
         tasks: what ``set_task`` takes, in a list.
+        described: see ``describe``.
 
     Raises:
         InvalidInputError: an environment that cannot be played, see ``describe``.
@@ -119,7 +120,8 @@ class ParallelSimulator:
 
     def __init__(self, factory: Factory, horizon: int = 0) -> None:
         env = factory()
-        self.name = str(describe(env)["environment"])
+        self.described = describe(env)
+        self.name = str(self.described["environment"])
         self.tasks: Sequence[Any] = (None,)
         self._factory, self._cut = factory, horizon
         self._envs = [env]  # shared by all copies: there are as many as the largest batch has needed
@@ -318,7 +320,7 @@ class EnvironmentPlayer:
         """
         rows, here = view.observation.numpy(), view.state.here[:, self._seat].tolist()
         discrete = isinstance(self._space, spaces.Discrete)
-        actions = np.zeros((len(rows), *self._space.shape), np.int64 if discrete else rows.dtype)
+        actions = np.zeros((len(rows), *(self._space.shape or ())), np.int64 if discrete else rows.dtype)
         for row in (row for row, there in enumerate(here) if there):
             given = self._opponent.act(spaces.unflatten(self._seen, rows[row].copy()))
             action = np.asarray(given)
