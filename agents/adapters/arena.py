@@ -175,6 +175,7 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
         space = copy.deepcopy(simulator.action_space(role))
         if mask is not None:
             space = LegalDiscrete(mask.stop - mask.start, np.ones(mask.stop - mask.start, np.int8))
+            space.seed()  # or the first sample would, and forget what is legal
         self.action_space = space
         self.episodes, self.played = len(seeds), 0
         who = f"{simulator.name}: the {role}"

@@ -3,20 +3,24 @@
 Rows are independent up to float rounding in the networks; the games and the noise are the same numbers bit for bit.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from metaduel.agents.episodes import Step, pad_episodes
+from metaduel.agents.policies.memory import MemoryPolicy
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.recurrent import GRUPolicy
-from metaduel.agents.rollout import Learner, Sitting, rollout
+from metaduel.agents.rollout import Learner, Seated, Sitting, Taught, rollout
+from metaduel.agents.trajectories import Carry
 from metaduel.envs.core import noise
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import sample_tasks
 from metaduel.envs.players.names import load_player
-from metaduel.envs.players.scripted import scripted
+from metaduel.envs.players.scripted import Impaired, scripted
 
 ROLES = ("protagonist", "adversary")
 GAMES = ("Navigation", "Pursuit", "RockPaperScissors")
@@ -114,7 +118,8 @@ def by_hand(setup, n, seed):
     for _ in range(duel.horizon):
         seen, chosen, played = duel.observe(rows), [], []
         for seat, role in enumerate(ROLES):
-            policy, weights = setup.learner(role, [n])[:2]
+            learner = setup.learner(role, [n])
+            policy, weights = learner.policy, learner.weights
             uniforms = noise.uniform(key, rows.step, noise.SEAT[seat], policy.noise)
             action = policy(weights, seen[seat].unsqueeze(0)).sample(policy.prepare_noise(uniforms).unsqueeze(0))[0]
             chosen.append(action)
@@ -148,15 +153,15 @@ def test_scripted_players_sit_in_blocks(game):
     players = [load_player(setup.duel, "adversary", name) for name in names]
     learned = setup.learner("adversary", [2, 3])
     mixture = [
-        Sitting(slice(0, 1), players[0]),
-        Sitting(slice(1, 2), players[1]),
+        Sitting(slice(0, 1), Seated(players[0])),
+        Sitting(slice(1, 2), Seated(players[1])),
         Sitting(slice(2, 4), learned),
     ]
     first, second = setup.play(seats=([Sitting(slice(0, TASKS), setup.learner("protagonist"))], mixture))
     assert first.reward.shape[0] == TASKS
     assert second.reward.shape[0] == 2  # the learner's tasks alone
     for n, player in enumerate(players):
-        seats = [Sitting(slice(0, 1), setup.learner("protagonist", [n]))], [Sitting(slice(0, 1), player)]
+        seats = [Sitting(slice(0, 1), setup.learner("protagonist", [n]))], [Sitting(slice(0, 1), Seated(player))]
         alone, nobody = setup.play([n], seats)
         assert nobody is None
         assert_same(take(first, [n]), alone)
@@ -174,19 +179,19 @@ def test_scripted_players_with_memory_and_noise(role):
     assert any(p.memory for p in players)
     assert any(p.noise for p in players)
     for pair in zip(players[::2], players[1::2], strict=False):
-        blocks = [Sitting(slice(0, 3), pair[0]), Sitting(slice(3, 4), pair[1])]
+        blocks = [Sitting(slice(0, 3), Seated(pair[0])), Sitting(slice(3, 4), Seated(pair[1]))]
         own = [Sitting(slice(0, TASKS), setup.learner(role))]
         seat = ROLES.index(role)
         together = setup.play(seats=(own, blocks) if seat == 0 else (blocks, own))[seat]
         for n in (0, 2, 3):
-            seats = [Sitting(slice(0, 1), setup.learner(role, [n]))], [Sitting(slice(0, 1), pair[n == 3])]
+            seats = [Sitting(slice(0, 1), setup.learner(role, [n]))], [Sitting(slice(0, 1), Seated(pair[n == 3]))]
             alone = setup.play([n], seats if seat == 0 else seats[::-1])[seat]
             assert_same(take(together, [n]), alone)
 
 
 def test_deterministic_learners_play_their_mode():
     setup = Setup("Navigation")
-    learners = [setup.learner(role)._replace(deterministic=True) for role in ROLES]
+    learners = [replace(setup.learner(role), deterministic=True) for role in ROLES]
     data = setup.play(seats=tuple([Sitting(slice(0, TASKS), learner)] for learner in learners))
     for role, own in zip(ROLES, data, strict=True):
         n, t, e = own.reward.shape
@@ -218,8 +223,8 @@ def test_who_is_taught_acts_in_every_other_episode_and_is_told_in_all(game):
     teacher = load_player(setup.duel, "protagonist", name)
     adversary = [Sitting(everything, setup.learner("adversary"))]
     alone = setup.play()[1]
-    shown = setup.play(seats=([Sitting(everything, teacher)], adversary))[1]
-    taught = [Sitting(everything, setup.learner("protagonist")._replace(teacher=teacher))]
+    shown = setup.play(seats=([Sitting(everything, Seated(teacher))], adversary))[1]
+    taught = [Sitting(everything, Taught(setup.learner("protagonist"), teacher))]
     data, seen = setup.play(seats=(taught, adversary))
     acts = torch.arange(TASKS * EPISODES).view(TASKS, 1, EPISODES) % 2 == 0
     for part, learner, teacher_part in zip(*(pad(one, HORIZON) for one in (seen, alone, shown)), strict=True):
@@ -243,6 +248,73 @@ def test_a_policy_with_a_memory_is_not_taught():
     policy = GRUPolicy(setup.duel.observation_space("protagonist").shape[0], setup.duel.action_space("protagonist"))
     weights = {name: value.unsqueeze(0) for name, value in policy.init(0).items()}
     teacher = load_player(setup.duel, "protagonist", "always_rock")
-    seats = [Sitting(slice(0, TASKS), Learner(policy, weights, teacher=teacher))]
+    seats = [Sitting(slice(0, TASKS), Taught(Learner(policy, weights), teacher))]
     with pytest.raises(TypeError, match="GRUPolicy has a memory"):
         setup.play(seats=(seats, [Sitting(slice(0, TASKS), setup.learner("adversary"))]))
+
+
+class OneByOne(Duel):
+    """As a simulator that has an environment for every row: a task's episodes are played one after another."""
+
+    at_once = False
+
+    def step(self, episode, actions, numbers=None, active=None):
+        assert len(episode.key) == TASKS
+        self.stepped = [*getattr(self, "stepped", []), int(active.sum())]
+        return super().step(episode, actions, numbers, active)
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_episodes_one_after_another_equal_all_at_once(game):
+    setup = Setup(game, horizon=60 if game == "Pursuit" else HORIZON)
+    teacher = load_player(setup.duel, "protagonist", setup.spec.opponents["protagonist"]["train"][0])
+    everything = slice(0, TASKS)
+    learner, watched = setup.learner("protagonist"), Seated(teacher, recorded=True)
+    for actor in (learner, replace(learner, deterministic=True), Taught(learner, teacher), watched):
+        seats = ([Sitting(everything, actor)], [Sitting(everything, setup.learner("adversary"))])
+        together = setup.play(seats=seats)
+        duel, setup.duel = setup.duel, OneByOne(make_game(setup.spec), setup.duel.horizon)
+        apart = setup.play(seats=seats)
+        assert (min(setup.duel.stepped) < TASKS) == bool((together[0].alive.sum(1) < together[0].alive.shape[1]).any())
+        setup.duel = duel
+        for one, two in zip(together, apart, strict=True):
+            assert one.reward.shape == two.reward.shape
+            assert_same(one, two)
+
+
+@pytest.mark.parametrize("stacked", [1, TASKS])
+@pytest.mark.parametrize("carries", [1, EPISODES])
+def test_memories_go_on_from_their_own_carry_one_after_another_too(stacked, carries):
+    setup = Setup("Pursuit", horizon=60)
+    policy = MemoryPolicy(
+        setup.duel.observation_space("protagonist").shape[0], setup.duel.action_space("protagonist"), 6
+    )
+    generator = torch.Generator().manual_seed(0)
+    weights = {k: torch.randn(stacked, *w.shape, generator=generator) for k, w in policy.init(0).items()}
+    rows = TASKS * carries // stacked
+    carry = Carry(*(torch.randn(stacked, rows, size, generator=generator) for size in policy.carried))
+    seats = (
+        [Sitting(slice(0, TASKS), Learner(policy, weights, carry=carry))],
+        [Sitting(slice(0, TASKS), setup.learner("adversary"))],
+    )
+    together = setup.play(seats=seats)[0]
+    setup.duel = OneByOne(make_game(setup.spec), 60)
+    apart = setup.play(seats=seats)[0]
+    assert_same(together, apart)
+    alive = together.alive.bool()
+    torch.testing.assert_close(together.other[alive], apart.other[alive], atol=1e-5, rtol=1e-4)
+    for one, two in zip(together.carry, apart.carry, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_numbers_that_are_drawn_block_by_block_are_the_same(game, monkeypatch):
+    setup = Setup(game)
+    player = Impaired(
+        load_player(setup.duel, "adversary", setup.spec.opponents["adversary"]["train"][0]),
+        setup.duel.action_space("adversary"), 0.5, 0,
+    )  # fmt: skip
+    seats = ([Sitting(slice(0, TASKS), setup.learner("protagonist"))], [Sitting(slice(0, TASKS), Seated(player))])
+    whole = setup.play(seats=seats)[0]
+    monkeypatch.setattr("metaduel.agents.rollout.BLOCK", 5)
+    assert_same(whole, setup.play(seats=seats)[0], atol=1e-6)
