@@ -67,7 +67,7 @@ class Acting(Protocol):
         ...
 
     def result(self) -> Trajectories | None:
-        """What it saw, did and got; None: nobody learns from it."""
+        """What it saw, did and got; None: no player learns from it."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Anybody's two-agent PettingZoo environments as a ``Simulator``: a slow path in plain Python, through ``ParallelEnv``.
+"""A user's two-agent PettingZoo environments as a ``Simulator``: a slow path in plain Python, through ``ParallelEnv``.
 
 The environments come from a factory ``() -> ParallelEnv``. Its first possible agent is the protagonist, its second the
 adversary. What differs between tasks goes to ``set_task(task)``, if the environment has it; an environment that has

@@ -15,13 +15,14 @@ import torch
 from gymnasium.error import ResetNeeded
 from torch import Tensor
 
+from metaduel.envs.adapters.given import draw_tasks, resolve_task
 from metaduel.envs.adapters.legal import as_actions, int8, own_space, refuse_illegal
 from metaduel.envs.core import noise, registry, tasks
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.game import Episode, Pair, Player, make_game
 from metaduel.envs.core.simulator import ask
-from metaduel.envs.core.spec import FROZEN_SPLITS, ROLES, GameSpec, Role, Task
+from metaduel.envs.core.spec import ROLES, GameSpec, Role, Task
 from metaduel.envs.core.trees import take_rows, tree_map
 from metaduel.envs.players.names import load_player
 from metaduel.envs.render.screen import Screen
@@ -116,7 +117,6 @@ class Seat:
         self._given = torch.zeros(self.num_envs, len(self.spec.contexts), dtype=torch.float64)
         self._sampled = torch.ones(self.num_envs, dtype=torch.bool)
         self._values = self._given  # [B, C] float64: tasks of the current episodes
-        self._frozen: Tensor | None = None  # [N, C] float64: the split's list, once it is needed
         self._ids = np.full(self.num_envs, None, object)
         self._unnamed = np.ones(self.num_envs, np.bool_)  # rows whose id of the task is yet to be computed
         self._players: dict[Any, Player] = {}
@@ -168,9 +168,7 @@ class Seat:
             sampled[row] = item is None
             if item is not None:
                 if id(item) not in parsed:
-                    task = tasks.find_task(self.spec, item) if isinstance(item, str) else item
-                    full = tasks.check_task(self.spec, task)
-                    self.duel.game.check(full)
+                    full = resolve_task(self.duel, item)
                     parsed[id(item)] = [full[name] for name in self.spec.context_names]
                 given[row] = torch.tensor(parsed[id(item)], dtype=torch.float64)
         return given, sampled
@@ -323,22 +321,8 @@ class Seat:
         """Context values of new episodes: [n, C] float64."""
         if not self._some_sampled:
             return given
-        step = torch.zeros_like(key)
-        if self.split in FROZEN_SPLITS:
-            table = self._frozen_table()
-            u = noise.uniform(key, step, noise.TASK, 1, torch.float64)
-            values = table[(u[:, 0] * len(table)).long()]
-        else:
-            u = noise.uniform(key, step, noise.TASK, len(self.spec.contexts), torch.float64)
-            values = tasks.draw(self.spec, self.split, u)
+        values = draw_tasks(self.spec, self.split, key)
         return values if self._all_sampled else torch.where(sampled.unsqueeze(1), values, given)
-
-    def _frozen_table(self) -> Tensor:
-        if self._frozen is None:
-            names = self.spec.context_names
-            listed = [[task[name] for name in names] for task in tasks.frozen_tasks(self.spec, self.split)]
-            self._frozen = torch.tensor(listed, dtype=torch.float64)
-        return self._frozen
 
     def check_actions(self, actions: Any, batched: bool = True) -> Tensor:
         """Turn a batch of actions, or one action, into a tensor: [B, d] float32 or [B] int64.

@@ -1,6 +1,6 @@
 """The seam between players and what they play in: one thing that rollouts, arenas and sources of tasks step.
 
-``Duel`` is the simulator of our games, ``adapters.parallel.ParallelSimulator`` that of anybody's PettingZoo environments. A
+``Duel`` is the simulator of our games, ``adapters.parallel.ParallelSimulator`` that of a user's PettingZoo environments. A
 simulator of another kind, such as a rigid-body engine, needs the methods below and nothing else.
 """
 

@@ -268,7 +268,7 @@ class ForeignConfig(RunConfig):
             raise InvalidInputError(f"roles={self.roles!r} must name protagonist, adversary, or both once")
         for role, names in self.scripted.items():
             if role not in self.roles or not names:
-                why = "is met by nobody: that role does not learn" if role in ROLES else "must be of a role"
+                why = "has no effect: that role does not learn" if role in ROLES else "must be of a role"
                 raise InvalidInputError(f"opponents[{role!r}] {why if names else 'is empty: leave it out'}")
         if self.learned_share is not None:
             if not 0 <= self.learned_share <= 1:
@@ -281,7 +281,7 @@ class ForeignConfig(RunConfig):
         for role in self.roles:
             if role not in self.scripted and not self.met["learned"]:
                 raise InvalidInputError(
-                    f"opponents: the {role} meets nobody: give it scripted opponents"
+                    f"opponents: the {role} meets no player: give it scripted opponents"
                     + (", or set learned_share above 0" if len(self.roles) == 2 else "")
                 )
         _check_met(self)

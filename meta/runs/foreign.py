@@ -93,7 +93,7 @@ class ForeignSource(PlayedSource):
     def problem(self, iteration: int) -> DuelProblem:
         """See ``PlayedSource``."""
         matches = self._matches(iteration)
-        assert matches is not None  # the settings see to it that everybody meets somebody
+        assert matches is not None  # the settings see to it that every role meets one
         return matches
 
     def _drawn(self, n: int, iteration: int) -> tuple[Simulator, Tensor]:

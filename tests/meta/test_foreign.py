@@ -490,11 +490,11 @@ def test_a_game_without_tasks_meets_scripted_players(tmp_path):
     [
         ({"learned_share": 0.5}, "learned_share=0.5 has no effect"),
         ({"learned_share": 1.5, "opponents": {"protagonist": [Clock()]}}, r"must be in \[0, 1\]"),
-        ({"roles": ("protagonist",)}, "the protagonist meets nobody"),
+        ({"roles": ("protagonist",)}, "the protagonist meets no player"),
         ({"roles": ()}, "roles="),
         ({"roles": ("protagonist",), "opponents": {"adversary": [Clock()]}}, "opponents.'adversary'"),
         ({"roles": ("adversary",), "learned_share": 0.5, "opponents": {"adversary": [Clock()]}}, "has no effect"),
-        ({"learned_share": 0.0, "opponents": {"adversary": [Clock()]}}, "the protagonist meets nobody"),
+        ({"learned_share": 0.0, "opponents": {"adversary": [Clock()]}}, "the protagonist meets no player"),
         ({"opponents": {"watcher": [Clock()]}}, "opponents.'watcher'"),
         ({"opponents": {"adversary": []}}, "is empty"),
         ({"opponents": {"adversary": Clock()}}, "must be a list"),
