@@ -3,6 +3,9 @@
 Rows are task-major: row ``n * E + e`` is episode ``e`` of task ``n``. Each seat is a list of contiguous row ranges with the
 actor of each, so that a learned player may sit in some tasks and scripted ones in others. An actor is anything that can
 ``sit``: stacked policies here, scripted players (``Seated``), objects that speak NumPy (``agents.adapters``).
+
+A simulator that keeps an environment for every row (not ``at_once``) is played one episode of each task at a time, E times. That
+changes no player's numbers, which depend on the episode and the step alone.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.runtime import one_thread
 from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.core import noise
-from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.game import Episode, Player, View
+from metaduel.envs.core.game import Player, View
+from metaduel.envs.core.simulator import Rows, Simulator
 from metaduel.envs.core.trees import take_rows
+
+BLOCK = 1024  # steps whose numbers are drawn at once: more than the episodes of most games have
 
 
 class Place(NamedTuple):
@@ -29,15 +34,23 @@ class Place(NamedTuple):
     rows: slice  # of the batch
     tasks: int
     episodes: int
-    uniforms: Tensor  # [T, rows, noise] the actor's own numbers in [0, 1)
     key: Tensor  # [rows] the episodes' noise keys
+    horizon: int  # the most steps that an episode can have
+    channel: int  # of its numbers, see ``core.noise``
+    dtype: torch.dtype  # of observations, rewards and numbers
     deterministic: bool = False  # act with the likeliest actions, where there is a choice
+    part: tuple[int, int] = (0, 1)  # (i, k): each of its tasks' episodes is the i-th of k, the others are played apart
+
+    def uniforms(self, n: int, first: int = 0) -> Tensor:
+        """The actor's own numbers in [0, 1) from step ``first`` on, [steps, rows, n]: of ``BLOCK`` steps, or all left."""
+        time = torch.arange(first, min(first + BLOCK, self.horizon)).view(-1, 1)
+        return noise.uniform(self.key, time, self.channel, n, self.dtype)
 
 
 class Acting(Protocol):
     """An actor in its seat, for one episode in every row."""
 
-    def act(self, step: int, rows: Episode, observation: Tensor) -> Tensor:
+    def act(self, step: int, rows: Rows, observation: Tensor) -> Tensor:
         """Actions of its rows [rows, a] (or [rows] int64), within their space.
 
         Args:
@@ -48,13 +61,13 @@ class Acting(Protocol):
         ...
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
-        """Note what came of the step, for the whole batch: own rewards [B], whether the step counted [B] bool, and what the
-        other seat did.
+        """Note what came of the step, for the whole batch: own rewards [B], whether it played the step [B] bool, and what the
+        other seat did (0 once that has left).
         """
         ...
 
     def result(self) -> Trajectories | None:
-        """What it saw, did and got; None: nobody learns from it."""
+        """What it saw, did and got; None: no player learns from it."""
         ...
 
 
@@ -155,7 +168,7 @@ class Sitting(NamedTuple):
 
 
 def rollout(
-    duel: Duel,
+    simulator: Simulator,
     params: Any,
     seats: tuple[Sequence[Sitting], Sequence[Sitting]],
     episodes: int,
@@ -165,7 +178,7 @@ def rollout(
     """Play one episode in every row and record what the learners need.
 
     Args:
-        duel: the game.
+        simulator: the world.
         params: the tasks, one row per (task, episode).
         seats: per seat, sittings that cover all tasks in order. At most one of a seat's sittings gives trajectories.
         episodes: E.
@@ -177,46 +190,90 @@ def rollout(
         the longest episode. With one set of weights for n tasks they are [1, T, n E, ...].
     """
     with torch.no_grad(), one_thread():
-        return _play(duel, params, seats, episodes, seed, episode)
+        key = noise.episode_key(seed, episode)
+        if simulator.at_once or episodes == 1:
+            return _play(simulator, params, seats, episodes, key)
+        results = []
+        for i in range(episodes):
+            every = slice(i, None, episodes)
+            results.append(_play(simulator, take_rows(params, every), seats, 1, key[every].contiguous(), (i, episodes)))
+        return _joined([first for first, _ in results]), _joined([second for _, second in results])
 
 
 def _play(
-    duel: Duel,
+    simulator: Simulator,
     params: Any,
     seats: tuple[Sequence[Sitting], Sequence[Sitting]],
     episodes: int,
-    seed: Tensor,
-    episode: Tensor,
+    key: Tensor,
+    part: tuple[int, int] = (0, 1),
 ) -> tuple[Trajectories | None, Trajectories | None]:
-    rows = duel.reset(params, seed, episode)
-    dtype = params[0].dtype
-    time = torch.arange(duel.horizon).view(-1, 1)
-    numbers = duel.step_noise(rows.key, time, dtype).unbind(0) if duel.game.step_noise else None
+    rows, horizon = simulator.start(params, key), simulator.horizon
+    dtype = rows.dtype
+    numbers = simulator.numbers(key, horizon, dtype)
     actors: list[list[Acting]] = []
     for seat, sittings in enumerate(seats):
         actors.append([])
         for sitting in sittings:
             where = slice(sitting.tasks.start * episodes, sitting.tasks.stop * episodes)
-            key = rows.key[where]
-            uniforms = noise.uniform(key, time, noise.SEAT[seat], sitting.actor.noise, dtype)
-            tasks = sitting.tasks.stop - sitting.tasks.start
-            actors[seat].append(sitting.actor.sit(Place(where, tasks, episodes, uniforms, key, sitting.deterministic)))
-    alive = torch.ones(rows.key.shape[0], dtype=torch.bool)
-    for step in range(duel.horizon):
+            tasks, channel = sitting.tasks.stop - sitting.tasks.start, noise.SEAT[seat]
+            place = Place(where, tasks, episodes, key[where], horizon, channel, dtype, sitting.deterministic, part)
+            actors[seat].append(sitting.actor.sit(place))
+    alive = torch.ones(key.shape[0], dtype=torch.bool)
+    there = (alive, alive)  # per seat
+    for step in range(horizon):
         actions = []
-        for own, observation in zip(actors, duel.observe(rows), strict=True):
+        for own, observation in zip(actors, simulator.observe(rows), strict=True):
             parts = [actor.act(step, rows, observation) for actor in own]
             actions.append(parts[0] if len(parts) == 1 else torch.cat(parts))
-        rows, transition = duel.step(rows, (actions[0], actions[1]), numbers[step] if numbers is not None else None)
-        rewards = transition.reward.unbind(1)
-        for own, reward, other in zip(actors, rewards, actions[::-1], strict=True):
+        given = numbers[step] if numbers is not None else None
+        rows, transition = simulator.step(rows, (actions[0], actions[1]), given, alive)
+        if transition.left is not None:
+            actions = [_where(here, action) for here, action in zip(there, actions, strict=True)]
+        for own, reward, here, other in zip(actors, transition.reward.unbind(1), there, actions[::-1], strict=True):
             for actor in own:
-                actor.record(reward, alive, other)
-        alive = alive & ~transition.terminated
+                actor.record(reward, here, other)
+        if transition.left is None:
+            alive = alive & ~transition.terminated
+            there = (alive, alive)
+        else:
+            there = (there[0] & ~transition.left[:, 0], there[1] & ~transition.left[:, 1])
+            alive = there[0] | there[1]
         if not alive.any():
             break
     results = [next((r for actor in own if (r := actor.result()) is not None), None) for own in actors]
     return results[0], results[1]
+
+
+def _where(mask: Tensor, action: Tensor) -> Tensor:
+    """Actions in the rows of ``mask`` [B], 0 in the others."""
+    return torch.where(mask if action.dim() == 1 else mask.unsqueeze(1), action, 0)
+
+
+def _joined(parts: Sequence[Trajectories | None]) -> Trajectories | None:
+    """Episodes that were played apart as if they had been played together, [N, T, M, ...] each, of different lengths."""
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    steps = max(part.reward.shape[1] for part in found)
+
+    def join(fields: list[Tensor], dim: int) -> Tensor:
+        return torch.stack(fields, dim + 1).flatten(dim, dim + 1).contiguous()
+
+    def over_time(fields: list[Tensor]) -> Tensor:
+        return join([torch.cat([f, f.new_zeros(len(f), steps - f.shape[1], *f.shape[2:])], 1) for f in fields], 2)
+
+    observation, action, reward, alive = (over_time(list(fields)) for fields in zip(*(part[:4] for part in found)))
+    others = [part.other for part in found if part.other is not None]
+    carries = [part.carry for part in found if part.carry is not None]
+    return Trajectories(
+        observation,
+        action,
+        reward,
+        alive,
+        over_time(others) if others else None,
+        Carry(*(join(list(fields), 1) for fields in zip(*carries))) if carries else None,
+    )
 
 
 class LearnerRows:
@@ -227,17 +284,17 @@ class LearnerRows:
         # Stacked weights may be views of one set; rollouts are faster on real copies.
         prepared = self.policy.prepare({name: value.detach() for name, value in learner.weights.items()})
         self.weights = {name: value.contiguous() for name, value in prepared.items()}
-        n = len(next(iter(self.weights.values())))
-        horizon, rows = place.uniforms.shape[:2]
-        self.shape = (n, rows // n)
-        self.noise: Sequence[Tensor | None] = [None] * horizon
-        if not (learner.deterministic or place.deterministic):
-            numbers = self.policy.prepare_noise(place.uniforms).view(horizon, *self.shape, -1)
-            self.noise = self.policy.scale_noise(self.weights, numbers).unbind(0)
+        n, rows = len(next(iter(self.weights.values()))), len(place.key)
+        self.shape, self.place = (n, rows // n), place
+        self.sampled = not (learner.deterministic or place.deterministic)
+        self.noise: list[Tensor] = []  # of the steps so far, and of those that follow in the same block
         if learner.carry is None:
             self.carry = self.policy.initial_carry(self.weights, self.shape[1])
         else:
-            self.carry = learner.carry.repeated(self.shape[1] // learner.carry.memory.shape[1])
+            number, parts = place.part
+            self.carry = learner.carry.repeated(self.shape[1] * parts // learner.carry.memory.shape[1])
+            if parts > 1:
+                self.carry = Carry(*(field[:, number::parts] for field in self.carry))
         # Kept step by step and joined once: writing into a block costs a strided copy per step and field.
         self.kept: list[tuple[Tensor, Tensor]] = []  # input, action
         self.got: list[tuple[Tensor, Tensor]] = []  # reward, alive
@@ -247,9 +304,17 @@ class LearnerRows:
         """See ``Acting``."""
         given = self.policy.input(observation[self.rows].view(*self.shape, -1), self.carry)
         self.before = self.carry
-        action, self.carry = self.policy.choose(self.weights, given, self.carry, self.noise[step])
+        action, self.carry = self.policy.choose(self.weights, given, self.carry, self._noise(step))
         self.kept.append((given, action))
         return self.policy.clip(action).flatten(0, 1)
+
+    def _noise(self, step: int) -> Tensor | None:
+        if not self.sampled:
+            return None
+        if step == len(self.noise):
+            numbers = self.policy.prepare_noise(self.place.uniforms(self.policy.noise, step))
+            self.noise += self.policy.scale_noise(self.weights, numbers.view(len(numbers), *self.shape, -1)).unbind(0)
+        return self.noise[step]
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
         """See ``Acting``."""
@@ -278,10 +343,9 @@ class TaughtRows(LearnerRows):
 
     def __init__(self, taught: Taught, place: Place) -> None:
         super().__init__(taught.learner, place)
-        time = torch.arange(len(place.uniforms)).view(-1, 1)
-        own = noise.uniform(place.key, time, noise.TEACHER, taught.teacher.noise, place.uniforms.dtype)
-        self.teacher = PlayerRows(taught.teacher, place._replace(uniforms=own))
-        self.acts = torch.arange(place.uniforms.shape[1]) % 2 == 0  # [rows]
+        self.teacher = PlayerRows(taught.teacher, place._replace(channel=noise.TEACHER))
+        number, parts = place.part
+        self.acts = (torch.arange(len(place.key)) * parts + number) % 2 == 0  # [rows]
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
         """See ``Acting``."""
@@ -300,10 +364,10 @@ class PlayerRows:
     """A ``Seated`` player."""
 
     def __init__(self, player: Player, place: Place) -> None:
-        self.rows, self.player, self.noise = place.rows, player, place.uniforms.unbind(0)
-        count, dtype = place.uniforms.shape[1], place.uniforms.dtype
-        self.memory = torch.zeros(count, player.memory, dtype=dtype)
-        self.reward = torch.zeros(count, dtype=dtype)
+        self.rows, self.player, self.place = place.rows, player, place
+        self.noise: list[Tensor] = []  # as a learner's
+        self.memory = torch.zeros(len(place.key), player.memory, dtype=place.dtype)
+        self.reward = torch.zeros(len(place.key), dtype=place.dtype)
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
         """See ``Acting``."""
@@ -311,6 +375,8 @@ class PlayerRows:
         if self.memory.shape[0] < observation.shape[0]:  # it shares the seat
             view = take_rows(view, self.rows)
         view = view._replace(reward=self.reward)
+        if step == len(self.noise):
+            self.noise += self.place.uniforms(self.player.noise, step).unbind(0)
         action, self.memory = self.player.act(view, self.memory, self.noise[step])
         return action
 

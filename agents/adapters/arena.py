@@ -1,7 +1,8 @@
-"""A game's arena: one seat against fixed opponents on every task, where adapters adapt and are tested."""
+"""A simulator's arena: one seat against fixed opponents on every task, where adapters adapt and are tested."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,10 @@ from torch import Tensor
 from metaduel.agents.adapters.protocol import BadPlayer, Experience, OneEpisode, SeatInfo, ShotOver
 from metaduel.agents.rollout import Actor, Seated, Sitting, rollout
 from metaduel.agents.trajectories import Trajectories
-from metaduel.envs.adapters.seat import Seat
-from metaduel.envs.core.duel import Duel
+from metaduel.envs.adapters.legal import LegalDiscrete, as_actions
+from metaduel.envs.core import noise
 from metaduel.envs.core.game import Player
+from metaduel.envs.core.simulator import Simulator, ask
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.envs.core.trees import take_rows
 
@@ -28,16 +30,16 @@ class GameArena:
     """Rows of opponents and tasks, see ``adapter.Arena``: row ``i * M + j`` is opponent i on task j.
 
     Attributes:
-        duel: the game; what ``role`` is shown is its choice.
+        simulator: the game or environment; what ``role`` is shown is its choice.
         role: the seat.
-        tasks: [M, number of contexts] context values, float64.
+        tasks: [M, C] as ``Simulator.params`` takes them: a game's context values, float64.
         opponents: in the other seat.
         episodes: E, per row and shot.
         seed: of all noise; episode e of row n has the seed ``seed + n * E + e``, and shot k its k-th episode.
         deterministic: the player acts with the likeliest actions.
     """
 
-    duel: Duel
+    simulator: Simulator
     role: Role
     tasks: Tensor
     opponents: Sequence[Player]
@@ -46,10 +48,11 @@ class GameArena:
     deterministic: bool = False
     params: Any = field(init=False)
     seeds: Tensor = field(init=False)
+    _apart: dict[int, Simulator] = field(init=False, default_factory=dict)  # of rows that are played on their own
 
     def __post_init__(self) -> None:
         values = self.tasks.repeat(len(self.opponents), 1).repeat_interleave(self.episodes, 0)
-        object.__setattr__(self, "params", self.duel.game.params_from_rows(values, torch.get_default_dtype()))
+        object.__setattr__(self, "params", self.simulator.params(values))
         # Row seeds wrap around like all arithmetic on keys.
         object.__setattr__(self, "seeds", torch.arange(len(values)) + self.seed)
 
@@ -61,10 +64,8 @@ class GameArena:
     @property
     def seat(self) -> SeatInfo:
         """See ``Arena``."""
-        duel, role = self.duel, self.role
-        return SeatInfo(
-            duel.spec.name, role, duel.observation_space(role), duel.action_space(role), duel.horizon, self.seed
-        )
+        own, role = self.simulator, self.role
+        return SeatInfo(own.name, role, own.observation_space(role), own.action_space(role), own.horizon, self.seed)
 
     def shot(self, number: int) -> Experience:
         """See ``Arena``."""
@@ -80,16 +81,21 @@ class GameArena:
         size, theirs = len(self.tasks), enumerate(self.opponents)
         others = [Sitting(slice(i * size, (i + 1) * size), Seated(one)) for i, one in theirs]
         seats = (mine, others) if self.role == ROLES[0] else (others, mine)
-        results = rollout(self.duel, params, seats, episodes, seeds, torch.full_like(seeds, episode))
+        results = rollout(self.simulator, params, seats, episodes, seeds, torch.full_like(seeds, episode))
         own = results[ROLES.index(self.role)]
         if own is not None:
             return own
         raise TypeError(f"{type(player).__name__} records no trajectories: it can be tested, but not learn")
 
-    def task(self, row: int) -> dict[str, float]:
-        """Context values of a row."""
-        names = self.duel.spec.context_names
-        return dict(zip(names, self.tasks[row % len(self.tasks)].tolist(), strict=True))
+    def environment(self, row: int, episode: int) -> CountedEpisodes:
+        """The given episode under each of a row's seeds, one after another."""
+        if row not in self._apart:
+            self._apart[row] = self.simulator.apart()
+        first = row * self.episodes
+        params = take_rows(self.params, slice(first, first + 1))
+        opponent = self.opponents[row // len(self.tasks)]
+        seeds = self.seeds[first : first + self.episodes]
+        return CountedEpisodes(self._apart[row], self.role, params, opponent, seeds, episode)
 
 
 class GameExperience:
@@ -126,13 +132,7 @@ class GameExperience:
     def environment(self, row: int) -> CountedEpisodes:
         """See ``Experience``."""
         self._spend([row])
-        arena = self._arena
-        seat = Seat(
-            arena.duel.spec, 1, arena.role, arena.opponents[row // len(arena.tasks)], arena.task(row),
-            informed=arena.role in arena.duel.informed, horizon=arena.duel.horizon,
-        )  # fmt: skip
-        first = row * self.episodes
-        return CountedEpisodes(seat, arena.seeds[first : first + self.episodes], self._number)
+        return self._arena.environment(row, self._number)
 
 
 class GameEpisode:
@@ -158,35 +158,69 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
     evaluation's choice.
 
     Args:
-        seat: its one row; whoever is asked for it here does not give it away.
+        simulator: the game or environment.
+        role: the seat.
+        params: its one row.
+        opponent: in the other seat.
         seeds: [E] of the episodes.
         episode: their number under these seeds.
     """
 
-    def __init__(self, seat: Seat, seeds: Tensor, episode: int) -> None:
-        self.observation_space, self.action_space = seat.observation_space, seat.action_space  # type: ignore[assignment]
+    def __init__(
+        self, simulator: Simulator, role: Role, params: Any, opponent: Player, seeds: Tensor, episode: int
+    ) -> None:
+        mask, seat = simulator.mask(role), ROLES.index(role)
+        # Copies: seeding an environment's spaces must not touch another's.
+        self.observation_space = copy.deepcopy(simulator.observation_space(role))  # type: ignore[arg-type]
+        space = copy.deepcopy(simulator.action_space(role))
+        if mask is not None:
+            space = LegalDiscrete(mask.stop - mask.start, np.ones(mask.stop - mask.start, np.int8))
+            space.seed()  # or the first sample would, and forget what is legal
+        self.action_space = space
         self.episodes, self.played, self.over = len(seeds), 0, False
+        who = f"{simulator.name}: the {role}"
 
-        # The seat stays in closures: it knows the hidden contexts.
+        # The episode stays in closures: it knows the hidden contexts.
+        rows: Any = None
+        observations, paid, memory, done = None, torch.zeros(1), torch.zeros(1, opponent.memory), True
+
+        def seen() -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+            own = observations[seat][0].numpy().astype(np.float32)  # type: ignore[index]
+            if mask is None:
+                return own, {}
+            legal = (own[mask] > 0).astype(np.int8)
+            space.legal = legal.copy()  # type: ignore[union-attr]
+            return own, {"action_mask": legal}
+
+        @torch.no_grad()
         def begin(*, seed: int | None = None, options: Any = None) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+            nonlocal rows, observations, paid, memory, done
             if self.played == len(seeds):  # libraries reset by themselves when an episode ends
                 self.over = True
-                return seat.observation()[0], info()
-            seat.seed[0], seat.episode[0] = seeds[self.played], episode - 1
+                return seen()
+            one = seeds[self.played : self.played + 1]
+            rows = simulator.start(params, noise.episode_key(one, torch.full_like(one, episode)))
             self.played += 1
-            seat.reset()
-            return seat.observation()[0], info()
+            observations, done = simulator.observe(rows), False
+            paid, memory = torch.zeros(1, dtype=rows.dtype), torch.zeros(1, opponent.memory, dtype=rows.dtype)
+            return seen()
 
-        def info() -> dict[str, Any]:
-            masks = seat.action_masks()
-            return {} if masks is None else {"action_mask": masks[0]}
-
+        @torch.no_grad()
         def step(action: Any) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+            nonlocal rows, observations, paid, memory, done
             if self.over:
                 raise ShotOver(f"all {len(seeds)} episodes of the shot are played")
-            if not self.played or bool(seat.done[0]):
+            if done:
                 raise ResetNeeded("call reset() before step()")
-            reward, terminated, truncated = seat.step(seat.check_actions(action, batched=False))
-            return seat.observation()[0], float(reward), bool(terminated), bool(truncated), info()
+            # An action that is not legal is played as the game takes it, as in a batch: models that know no masks learn, too.
+            own = torch.from_numpy(as_actions(who, action, space, space.shape)).unsqueeze(0)
+            theirs, memory = ask(opponent, 1 - seat, rows, observations[1 - seat], paid, memory)  # type: ignore[index]
+            rows, transition = simulator.step(rows, (own, theirs) if seat == 0 else (theirs, own))
+            observations, paid = simulator.observe(rows), transition.reward[:, 1 - seat]
+            truncated = bool(transition.truncated)
+            gone = transition.left is not None and bool(transition.left[0, seat])
+            terminated = not truncated and (gone or bool(transition.terminated))
+            done = truncated or terminated
+            return (seen()[0], float(transition.reward[0, seat]), terminated, truncated, seen()[1])
 
         self.reset, self.step = begin, step  # type: ignore[method-assign, assignment]

@@ -1,8 +1,9 @@
-"""What adapters share for turn-based games: masks of legal actions, spaces that sample them, and the refusal of others."""
+"""What adapters share about actions: what is one, masks of legal ones, spaces that sample them, and the refusal of others."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.spec import ROLES, GameSpec, Role
+from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.spec import ROLES, Role
 
 Mask = npt.NDArray[np.int8]
 
@@ -60,6 +62,54 @@ def int8(mask: Tensor) -> Mask:
     return mask.numpy().astype(np.int8)
 
 
-def legal_actions(spec: GameSpec, mask: Mask) -> str:
-    """The legal actions by number and name: ``1 (pass) or 2 (bet)``."""
-    return " or ".join(f"{action} ({spec.action_names[action]})" for action in np.flatnonzero(mask))
+def as_actions(who: str, actions: Any, space: spaces.Space[Any], shape: tuple[int, ...] | None) -> npt.NDArray[Any]:
+    """Turn actions into an array: float32, or int64.
+
+    Args:
+        who: gives them: ``metaduel/Navigation-v0: the adversary``.
+        actions: one action, or a batch.
+        space: a Box or a Discrete.
+        shape: what they must have.
+
+    Raises:
+        InvalidInputError: a wrong shape or type, NaN, or a value outside the space.
+    """
+    if isinstance(space, spaces.Box):
+        try:
+            array: npt.NDArray[Any] = np.array(actions, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise bad_action(who, actions, f"must be numbers of shape {shape}") from None
+        if array.shape != shape:
+            raise bad_action(who, actions, f"must have shape {shape}, not {array.shape}")
+        inside = (array >= space.low) & (array <= space.high)
+    else:
+        assert isinstance(space, spaces.Discrete)
+        array = np.asarray(actions)
+        if array.dtype.kind not in "iu" or array.shape != shape:
+            wrong = f"{array.dtype} of shape {array.shape}"
+            raise bad_action(who, actions, f"must be whole numbers of shape {shape}, not {wrong}")
+        array = array.astype(np.int64)
+        inside = (array >= space.start) & (array < space.start + space.n)
+    if not inside.all():  # NaN is inside nothing
+        raise bad_action(who, array[~inside][:3].tolist(), f"must be inside {space}")
+    return array
+
+
+def refuse_illegal(who: str, action: Any, mask: Mask, names: Sequence[str] = ()) -> None:
+    """Raise ``InvalidInputError`` where an action is not legal now; the message names those that are."""
+    if not mask[action]:
+        called = f"({names[int(action)]}) " if names else ""
+        raise bad_action(who, int(action), f"{called}must be legal now: {legal_actions(names, mask)}")
+
+
+def bad_action(who: str, value: object, right: str) -> InvalidInputError:
+    """The error of an action."""
+    text = " ".join(repr(value).split())
+    return InvalidInputError(f"{who}'s action {text[:60]} {right}")
+
+
+def legal_actions(names: Sequence[str], mask: Mask) -> str:
+    """The legal actions by number and name, if they have any: ``1 (pass) or 2 (bet)``."""
+    return " or ".join(
+        f"{action} ({names[action]})" if names else str(action) for action in np.flatnonzero(mask).tolist()
+    )

@@ -23,6 +23,7 @@ from pettingzoo.utils.conversions import parallel_to_aec
 from pettingzoo.utils.wrappers import BaseWrapper, OrderEnforcingWrapper
 from torch import Tensor
 
+from metaduel.envs.adapters.given import draw_tasks, resolve_task
 from metaduel.envs.adapters.legal import int8, own_space
 from metaduel.envs.adapters.turns import TurnsEnv
 from metaduel.envs.core import noise, tasks
@@ -160,9 +161,9 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
             self._seed, self._episode, self._lists_sampled = check_seed(seed), 0, 0
         elif self._seed is not None:
             self._episode += 1
-        key = (torch.tensor([self._current_seed()]), torch.tensor([self._episode]))
-        self._task = self._fixed_task or draw_task(self._game_spec, self._split, *key)
-        self._rows = self._duel.reset(self._duel.game.params([self._task]), *key)
+        key = noise.episode_key(torch.tensor([self._current_seed()]), torch.tensor([self._episode]))
+        self._task = self._fixed_task or self._draw(key)
+        self._rows = self._duel.start(self._duel.game.params([self._task]), key)
         self._states, self._returns = [self._rows.state], [0.0, 0.0]
         self.agents = list(self.possible_agents)
         if self.render_mode == "human":
@@ -240,6 +241,11 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
             raise ResetNeeded(f"{self._game_spec.name}: call reset() before {method}()")
         return self._rows
 
+    def _draw(self, key: Tensor) -> Task:
+        """The task of an episode, from its noise key [1]."""
+        values = draw_tasks(self._game_spec, self._split, key)[0]
+        return dict(zip(self._game_spec.context_names, values.tolist(), strict=True))
+
     def _current_seed(self) -> int:
         if self._seed is None:
             self._seed = fresh_seed()
@@ -314,26 +320,6 @@ def check_seed(seed: object) -> int:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 63:
         raise InvalidInputError(f"seed={seed!r} must be a whole number in [0, 2^63)")
     return int(seed)
-
-
-def resolve_task(duel: Duel, task: Mapping[str, float] | str) -> Task:
-    """Check a task given as a mapping, or look up ``held_out:3``."""
-    if isinstance(task, str):
-        return tasks.find_task(duel.spec, task)
-    full = tasks.check_task(duel.spec, task)
-    duel.game.check(full)
-    return full
-
-
-def draw_task(spec: GameSpec, split: str, seed: Tensor, episode: Tensor) -> Task:
-    """The task of an episode: drawn from its noise, or picked by it from a frozen list. ``seed``, ``episode``: [1]."""
-    key = noise.episode_key(seed, episode)
-    u = noise.uniform(key, torch.zeros_like(key), noise.TASK, len(spec.contexts), torch.float64)
-    name = tasks.check_split(split)
-    if name != "train":
-        frozen = tasks.frozen_tasks(spec, name)
-        return frozen[int(u[0, 0] * len(frozen))]
-    return dict(zip(spec.context_names, tasks.draw(spec, name, u)[0].tolist(), strict=True))
 
 
 def check_action(agent: str, action: Any, space: Space) -> Tensor:

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from torch import Tensor
 
-from metaduel.envs.adapters.legal import int8, legal_actions, own_space
+from metaduel.envs.adapters.given import draw_tasks, resolve_task
+from metaduel.envs.adapters.legal import as_actions, int8, own_space, refuse_illegal
 from metaduel.envs.core import noise, registry, tasks
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
-from metaduel.envs.core.game import Episode, Pair, Player, View, make_game
-from metaduel.envs.core.spec import FROZEN_SPLITS, ROLES, GameSpec, Role, Task
+from metaduel.envs.core.game import Episode, Pair, Player, make_game
+from metaduel.envs.core.simulator import ask
+from metaduel.envs.core.spec import ROLES, GameSpec, Role, Task
 from metaduel.envs.core.trees import take_rows, tree_map
 from metaduel.envs.players.names import load_player
 from metaduel.envs.render.screen import Screen
@@ -116,7 +117,6 @@ class Seat:
         self._given = torch.zeros(self.num_envs, len(self.spec.contexts), dtype=torch.float64)
         self._sampled = torch.ones(self.num_envs, dtype=torch.bool)
         self._values = self._given  # [B, C] float64: tasks of the current episodes
-        self._frozen: Tensor | None = None  # [N, C] float64: the split's list, once it is needed
         self._ids = np.full(self.num_envs, None, object)
         self._unnamed = np.ones(self.num_envs, np.bool_)  # rows whose id of the task is yet to be computed
         self._players: dict[Any, Player] = {}
@@ -168,9 +168,7 @@ class Seat:
             sampled[row] = item is None
             if item is not None:
                 if id(item) not in parsed:
-                    task = tasks.find_task(self.spec, item) if isinstance(item, str) else item
-                    full = tasks.check_task(self.spec, task)
-                    self.duel.game.check(full)
+                    full = resolve_task(self.duel, item)
                     parsed[id(item)] = [full[name] for name in self.spec.context_names]
                 given[row] = torch.tensor(parsed[id(item)], dtype=torch.float64)
         return given, sampled
@@ -284,23 +282,17 @@ class Seat:
     def _opponents_act(self) -> Tensor:
         rows, memory, observation, paid = self.rows, self._memory, self.observations[self.other], self._paid
         if self._groups[0].where is None:
-            action, self._memory = self._act(self._groups[0].player, rows, observation, memory, paid)
+            action, self._memory = ask(self._groups[0].player, self.other, rows, observation, paid, memory)
             return action
         actions, memories = [], []
         for player, index in self._groups:
             part = take_rows(rows, index)  # type: ignore[arg-type]
             own = memory[index, : player.memory].contiguous()
-            action, new = self._act(player, part, observation[index], own, paid[index])
+            action, new = ask(player, self.other, part, observation[index], paid[index], own)
             actions.append(action)
             memories.append(_widen(new, self._width))
         self._memory = torch.cat(memories)[self._inverse]
         return torch.cat(actions)[self._inverse]
-
-    def _act(
-        self, player: Player, rows: Episode, observation: Tensor, memory: Tensor, paid: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        numbers = noise.uniform(rows.key, rows.step, noise.SEAT[self.other], player.noise, rows.params[0].dtype)
-        return player.act(View(rows.params, rows.state, observation, rows.step, paid), memory, numbers)
 
     def _start(self, index: Tensor | None, observe: bool = True) -> None:
         """Start new episodes in the rows at ``index`` (all by default). Writes into no tensor that was handed out."""
@@ -329,22 +321,8 @@ class Seat:
         """Context values of new episodes: [n, C] float64."""
         if not self._some_sampled:
             return given
-        step = torch.zeros_like(key)
-        if self.split in FROZEN_SPLITS:
-            table = self._frozen_table()
-            u = noise.uniform(key, step, noise.TASK, 1, torch.float64)
-            values = table[(u[:, 0] * len(table)).long()]
-        else:
-            u = noise.uniform(key, step, noise.TASK, len(self.spec.contexts), torch.float64)
-            values = tasks.draw(self.spec, self.split, u)
+        values = draw_tasks(self.spec, self.split, key)
         return values if self._all_sampled else torch.where(sampled.unsqueeze(1), values, given)
-
-    def _frozen_table(self) -> Tensor:
-        if self._frozen is None:
-            names = self.spec.context_names
-            listed = [[task[name] for name in names] for task in tasks.frozen_tasks(self.spec, self.split)]
-            self._frozen = torch.tensor(listed, dtype=torch.float64)
-        return self._frozen
 
     def check_actions(self, actions: Any, batched: bool = True) -> Tensor:
         """Turn a batch of actions, or one action, into a tensor: [B, d] float32 or [B] int64.
@@ -356,36 +334,14 @@ class Seat:
         """
         if not self._started:
             raise ResetNeeded(f"{self.spec.id}: call reset() before step()")
-        space = self.action_space
-        shape = (self.num_envs, *(space.shape or ())) if batched else space.shape
-        if isinstance(space, spaces.Box):
-            try:
-                array: npt.NDArray[Any] = np.array(actions, dtype=np.float32)
-            except (TypeError, ValueError):
-                raise self._bad_action(actions, f"must be numbers of shape {shape}") from None
-            if array.shape != shape:
-                raise self._bad_action(actions, f"must have shape {shape}, not {array.shape}")
-            inside = (array >= space.low) & (array <= space.high)
-        else:
-            array = np.asarray(actions)
-            if array.dtype.kind not in "iu" or array.shape != shape:
-                wrong = f"{array.dtype} of shape {array.shape}"
-                raise self._bad_action(actions, f"must be whole numbers of shape {shape}, not {wrong}")
-            array = array.astype(np.int64)
-            inside = (array >= space.start) & (array < space.start + space.n)
-        if not inside.all():  # NaN is inside nothing
-            raise self._bad_action(array[~inside][:3].tolist(), f"must be inside {space}")
-        if self.spec.turn_based and not batched:
+        shape = (self.num_envs, *(self.action_space.shape or ())) if batched else self.action_space.shape
+        who = f"{self.spec.id}: the {self.role}"
+        array = as_actions(who, actions, self.action_space, shape)
+        if self.spec.turn_based and not batched and not self.done[0]:
             mask = self.action_masks()[0]  # type: ignore[index]
-            if not mask[array] and not self.done[0]:
-                name = self.spec.action_names[int(array)]
-                raise self._bad_action(int(array), f"({name}) must be legal now: {legal_actions(self.spec, mask)}")
+            refuse_illegal(who, array, mask, self.spec.action_names)
         tensor = torch.from_numpy(array)
         return tensor if batched else tensor.unsqueeze(0)
-
-    def _bad_action(self, value: object, right: str) -> InvalidInputError:
-        text = " ".join(repr(value).split())
-        return InvalidInputError(f"{self.spec.id}: the {self.role}'s action {text[:60]} {right}")
 
     # Showing
 

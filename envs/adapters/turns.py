@@ -53,7 +53,7 @@ class TurnsEnv(parallel_to_aec_wrapper):  # type: ignore[misc]
         mask = self.infos[agent]["action_mask"]
         if not mask[action]:
             name = self._game_spec.action_names[action]
-            legal = legal_actions(self._game_spec, mask)
+            legal = legal_actions(self._game_spec.action_names, mask)
             raise InvalidInputError(f"{agent}: action={action} ({name}) must be legal now: {legal}")
         self._cumulative_rewards[agent] = 0
         played = self.env.step({role: action if role == agent else WAIT for role in ROLES})

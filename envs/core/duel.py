@@ -22,15 +22,21 @@ class Transition(NamedTuple):
     terminated: Tensor  # [B] bool: the rules ended the episode
     truncated: Tensor  # [B] bool: the clock did, and the rules did not
 
+    @property
+    def left(self) -> None:
+        """None: both play until the episode is over, see ``simulator.Stepped``."""
+
 
 class Duel:
-    """A game with its clock, its noise and its contexts shown: the one thing that adapters and rollouts step.
+    """A game with its clock, its noise and its contexts shown: the ``Simulator`` of our games.
 
     Args:
         game: the rules.
         horizon: steps until truncation; the family's own by default.
         informed: roles that are shown every context, hidden ones included.
     """
+
+    at_once = True  # see ``Simulator``
 
     def __init__(self, game: Game[Any, Any], horizon: int | None = None, informed: Sequence[Role] = ()) -> None:
         if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
@@ -55,6 +61,28 @@ class Duel:
         middle = [[(low + high) / 2] for low, high in ranges]
         scale = [[2 / (high - low) if high > low else 1.0] for low, high in ranges]
         return torch.tensor(middle, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64)
+
+    @property
+    def name(self) -> str:
+        """The family's name."""
+        return self.spec.name
+
+    @property
+    def states(self) -> int:
+        """See ``Game.states``."""
+        return self.game.states
+
+    def mask(self, role: Role) -> slice | None:
+        """See ``Game.mask``; the same for both roles."""
+        return self.game.mask
+
+    def params(self, tasks: Tensor) -> Any:
+        """Params of valid context values [B, number of contexts], in torch's default precision."""
+        return self.game.params_from_rows(tasks, torch.get_default_dtype())
+
+    def apart(self) -> Duel:
+        """Itself: its rows share nothing."""
+        return self
 
     def observation_space(self, role: Role) -> spaces.Box:
         """The role's observation space; the same object at every call."""
@@ -104,13 +132,16 @@ class Duel:
         """Which actions both may choose in a turn-based game: [B, n] bool each."""
         return self.game.legal(episode.params, episode.state)
 
-    def step(self, episode: Episode, actions: Pair, numbers: Tensor | None = None) -> tuple[Episode, Transition]:
+    def step(
+        self, episode: Episode, actions: Pair, numbers: Tensor | None = None, active: Tensor | None = None
+    ) -> tuple[Episode, Transition]:
         """Play one step in every row.
 
         Args:
             episode: where the rows are.
             actions: (protagonist's, adversary's), within their spaces.
             numbers: [B, step_noise] if they were drawn ahead with ``step_noise``; drawn here otherwise.
+            active: makes no difference: rows that are over are stepped like the others, which costs nothing and changes none.
         """
         if numbers is None:
             numbers = self.step_noise(episode.key, episode.step, episode.params[0].dtype)
@@ -123,3 +154,9 @@ class Duel:
     def step_noise(self, key: Tensor, step: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """The dynamics' numbers at ``step`` (broadcasts: a [T, 1] step gives a whole rollout, [T, B, n])."""
         return noise.uniform(key, step, noise.DYNAMICS, self.game.step_noise, dtype)
+
+    def numbers(self, key: Tensor, steps: int, dtype: torch.dtype = torch.float32) -> Sequence[Tensor] | None:
+        """The dynamics' numbers at each of the first ``steps`` steps; None: a game without them."""
+        if not self.game.step_noise:
+            return None
+        return self.step_noise(key, torch.arange(steps).view(-1, 1), dtype).unbind(0)

@@ -38,6 +38,12 @@ class Episode(NamedTuple):
     key: Tensor  # [B] int64: the episode's noise key
     step: Tensor  # [B] int64: steps played
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the params, and with them of everything that is computed."""
+        dtype: torch.dtype = self.params[0].dtype
+        return dtype
+
 
 class View(NamedTuple):
     """What a player in a seat is given. Scripted players may look at params and state: they are part of the world."""

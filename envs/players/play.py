@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metaduel.envs.core import noise
 from metaduel.envs.core.duel import Duel, Transition
-from metaduel.envs.core.game import Episode, Player, View
+from metaduel.envs.core.game import Episode, Player
+from metaduel.envs.core.simulator import ask
 
 
 class Played(NamedTuple):
@@ -28,9 +28,7 @@ def steps(duel: Duel, players: tuple[Player, Player], rows: Episode) -> Iterator
     for _ in range(duel.horizon):
         actions = []
         for seat, (player, observation) in enumerate(zip(players, duel.observe(rows), strict=True)):
-            numbers = noise.uniform(rows.key, rows.step, noise.SEAT[seat], player.noise, rows.params[0].dtype)
-            view = View(rows.params, rows.state, observation, rows.step, rewards[seat])
-            action, memory[seat] = player.act(view, memory[seat], numbers)
+            action, memory[seat] = ask(player, seat, rows, observation, rewards[seat], memory[seat])
             actions.append(action)
         rows, outcome = duel.step(rows, (actions[0], actions[1]))
         rewards = list(outcome.reward.unbind(1))

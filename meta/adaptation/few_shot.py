@@ -11,9 +11,9 @@ from torch import Tensor
 from metaduel.agents.adapters.arena import GameArena
 from metaduel.agents.adapters.protocol import Adapter, adaptation
 from metaduel.agents.rollout import Actor
-from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player
+from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import Role
 
 
@@ -38,7 +38,7 @@ class Failed(InvalidInputError):
 
 
 def adapt_and_test(
-    duel: Duel,
+    simulator: Simulator,
     adapter: Adapter,
     role: Role,
     tasks: Tensor,
@@ -53,10 +53,10 @@ def adapt_and_test(
     """Adapt on every (opponent, task) at once and test after every shot.
 
     Args:
-        duel: the game; what ``role`` is shown is its choice.
+        simulator: the game or environment; what ``role`` is shown is its choice.
         adapter: whose players.
         role: whose seat.
-        tasks: [M, number of contexts].
+        tasks: [M, C] as ``Simulator.params`` takes them: a game's context values.
         opponents: in the other seat.
         shots: updates.
         episodes: episodes per update.
@@ -68,8 +68,8 @@ def adapt_and_test(
     Raises:
         Failed: the player does not fit the seat, gives what is no action, or plays more than its shot allows.
     """
-    arena = GameArena(duel, role, tasks, opponents, max(episodes, 1), adapt_seed)
-    test = GameArena(duel, role, tasks, opponents, test_episodes, test_seed, deterministic)
+    arena = GameArena(simulator, role, tasks, opponents, max(episodes, 1), adapt_seed)
+    test = GameArena(simulator, role, tasks, opponents, test_episodes, test_seed, deterministic)
     loop = adaptation(adapter, arena, shots, adapt_seed)
     players: list[Actor] = []
     returns: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""Games as a ``Problem``: joint rollouts give each adapting player its policy-gradient loss on every task."""
+"""Games and environments as a ``Problem``: joint rollouts give each adapting player its policy-gradient loss on every task."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from metaduel.agents.policies.base import Policy
 from metaduel.agents.policies.memory import MemoryPolicy
 from metaduel.agents.rollout import Learner, Seated, Sitting, rollout
 from metaduel.agents.trajectories import Carry, Trajectories
-from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import Player
+from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import ROLES, Role
+from metaduel.envs.core.trees import take_rows
 from metaduel.meta.problems.chains import Chain
 from metaduel.meta.problems.played import Drawn, copies
 from metaduel.meta.problems.problem import Players
@@ -30,7 +31,7 @@ class Matches:
     against each other, scripted protagonists against the adversary.
 
     Attributes:
-        tasks: [M, number of contexts] context values.
+        tasks: [M, C] as ``Simulator.params`` takes them: a game's context values.
         against_adversaries: the protagonist's scripted opponents, with how many tasks each.
         duels: how many tasks the two learners play against each other.
         against_protagonists: the adversary's scripted opponents, with how many tasks each.
@@ -68,10 +69,10 @@ class Matches:
 
 
 class DuelProblem:
-    """Matches of one game, as a ``Problem``.
+    """Matches of one game or environment, as a ``Problem``.
 
     Args:
-        duel: the game.
+        duel: the game, or any other simulator.
         policies: per role.
         matches: who meets whom on which tasks.
         episodes: episodes per task and shot.
@@ -82,7 +83,7 @@ class DuelProblem:
 
     def __init__(
         self,
-        duel: Duel,
+        duel: Simulator,
         policies: Mapping[Role, Policy],
         matches: Matches,
         episodes: int,
@@ -93,8 +94,7 @@ class DuelProblem:
         self.duel, self.policies, self.matches = duel, policies, matches
         self.episodes, self.deterministic = episodes, deterministic
         self.objectives = {role: loss.of(role) if isinstance(loss, LossConfig) else loss[role] for role in policies}
-        dtype = torch.get_default_dtype()
-        self._params = duel.game.params_from_rows(matches.tasks.repeat_interleave(episodes, 0), dtype)
+        self._params = duel.params(matches.tasks.repeat_interleave(episodes, 0))
         self.seed = seed
         # Row seeds wrap around like all arithmetic on keys.
         self._seeds = torch.arange(matches.tasks.shape[0] * episodes) + seed
@@ -114,7 +114,7 @@ class DuelProblem:
     def draw(self, players: Players, shot: int) -> Drawn:
         """See ``Problem.draw``."""
         data = self.collect(players, shot)
-        facing = partial(_facing, self.matches) if self.matches.duels else None
+        facing = partial(_facing, self.matches, data) if self.matches.duels else None
         return Drawn(self.policies, self.objectives, copies(players), data, self._count(data), facing)
 
     def chain(self, players: Players, shots: int) -> Chain:
@@ -139,7 +139,7 @@ class DuelProblem:
             Per role its episodes, and the carry after the last one.
         """
         played: dict[Role, list[Trajectories]] = {role: [] for role in players}
-        rows = type(self._params)(*(column[:: self.episodes] for column in self._params))
+        rows = take_rows(self._params, slice(None, None, self.episodes))
         seeds = self._seeds[:: self.episodes]
         now = dict(carries or {})
         for episode in range(first, first + episodes):
@@ -160,7 +160,7 @@ class DuelProblem:
             raise FloatingPointError(f"every task of the {role}'s, or of its opponent's, blew up")
         rows = keep.repeat_interleave(self.episodes)
         rest._seeds = self._seeds[rows]
-        rest._params = type(self._params)(*(column[rows] for column in self._params))
+        rest._params = take_rows(self._params, rows)
         return rest
 
     def collect(
@@ -192,17 +192,20 @@ class DuelProblem:
         return seats
 
     def _count(self, data: dict[Role, Trajectories]) -> int:
-        steps = {role: one.alive.sum(1).flatten() for role, one in data.items()}  # [rows]
-        if len(steps) == 2:  # the rows of the adversary's duels are counted already
-            own = steps["adversary"]
-            steps["adversary"] = own[len(own) // self.tasks["adversary"] * self.matches.duels :]
-        return sum(int(count.sum()) for count in steps.values())
+        steps = sum(int(one.alive.sum(dtype=torch.float64)) for one in data.values())
+        if len(data) == 2 and self.matches.duels:  # what both played counts once
+            first, last = (data[role].alive.transpose(0, 1).flatten(1) for role in ROLES)  # [T, rows]
+            shared = last.shape[1] // self.tasks["adversary"] * self.matches.duels
+            both = first[:, first.shape[1] - shared :] * last[:, :shared]
+            steps -= int(both.sum(dtype=torch.float64))
+        return steps
 
 
-def _facing(matches: Matches, log_prob: dict[Role, Tensor]) -> dict[Role, Tensor]:
-    """Per role the other learner's log-probabilities, 0 where a scripted opponent sat."""
+def _facing(matches: Matches, data: Mapping[Role, Trajectories], log_prob: dict[Role, Tensor]) -> dict[Role, Tensor]:
+    """Per role the other learner's log-probabilities, 0 where a scripted opponent sat or the other had left."""
     first, duels, last = matches.first, matches.duels, matches.last
-    theirs = {"protagonist": log_prob["adversary"][:duels], "adversary": log_prob["protagonist"][first:]}
+    own = {role: value * data[role].alive for role, value in log_prob.items()}
+    theirs = {"protagonist": own["adversary"][:duels], "adversary": own["protagonist"][first:]}
     return {
         "protagonist": torch.nn.functional.pad(theirs["protagonist"], (0, 0, 0, 0, first, 0)),
         "adversary": torch.nn.functional.pad(theirs["adversary"], (0, 0, 0, 0, 0, last)),

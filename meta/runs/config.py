@@ -203,10 +203,6 @@ class TrainConfig(RunConfig):
             raise InvalidInputError(
                 f"persona_share={self.persona_share!r} and learned_share={self.learned_share!r} must be at most 1 together"
             )
-        if self.method == "self_play" and len(self.roles) == 2 and not self.met["learned"]:
-            raise InvalidInputError(
-                f"learned_share={self.learned_share!r}: self-play needs tasks on which the learners meet; set it above 0"
-            )
         if self.persona_share and not find_method(self.method).personas:
             raise InvalidInputError(
                 f"persona_share={self.persona_share!r}: method {self.method} cannot meet personas; set it to 0, or use "
@@ -214,11 +210,7 @@ class TrainConfig(RunConfig):
             )
         if self.persona_lr is not None and not self.persona_lr > 0:
             raise InvalidInputError(f"persona_lr={self.persona_lr!r} must be above 0")
-        if "peer" in getattr(self.configured, "terms", ()) and not (self.met["learned"] or self.met["persona"]):
-            raise InvalidInputError(
-                f"method={self.method!r} shapes how others learn, and nobody who is met learns: set persona_share above 0, or "
-                "train both roles with learned_share above 0, or use method meta_pg"
-            )
+        _check_met(self)
         for name, value in self.fixed.items():
             if name not in spec.context_names:
                 raise unknown(f"context of {spec.name}", name, spec.context_names)
@@ -247,17 +239,70 @@ class TrainConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignConfig(RunConfig):
-    """A training run on somebody's own environments, where both players learn.
+    """A training run on a user's own PettingZoo environments: ``parallel_env (foreign)``.
 
     Attributes:
         environment: the environment's own name.
         agents: its two agents: the protagonist, the adversary.
         spaces: per agent its observation and action space, as text.
+        scripted: per learner, the names of the scripted players that it meets; they are given as ``opponents``.
+        roles: who learns; a player that does not learn is a scripted opponent of the other.
+        learned_share: share of a player's tasks that it plays against the other learner, where it has scripted opponents, too;
+            None: half of them. A player without scripted opponents meets the other learner alone.
     """
 
     environment: str
     agents: tuple[str, ...]
     spaces: tuple[str, ...]
+    scripted: dict[Role, tuple[str, ...]] = field(default_factory=dict)
+    roles: tuple[Role, ...] = ROLES
+    learned_share: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.roles or len(set(self.roles)) != len(self.roles) or not set(self.roles) <= set(ROLES):
+            raise InvalidInputError(f"roles={self.roles!r} must name protagonist, adversary, or both once")
+        for role, names in self.scripted.items():
+            if role not in self.roles or not names:
+                why = "has no effect: that role does not learn" if role in ROLES else "must be of a role"
+                raise InvalidInputError(f"opponents[{role!r}] {why if names else 'is empty: leave it out'}")
+        if self.learned_share is not None:
+            if not 0 <= self.learned_share <= 1:
+                raise InvalidInputError(f"learned_share={self.learned_share!r} must be in [0, 1]")
+            if len(self.roles) < 2 or not self.scripted:
+                raise InvalidInputError(
+                    f"learned_share={self.learned_share!r} has no effect unless both roles learn and meet scripted opponents, "
+                    "too: leave it out"
+                )
+        for role in self.roles:
+            if role not in self.scripted and not self.met["learned"]:
+                raise InvalidInputError(
+                    f"opponents: the {role} meets no player: give it scripted opponents"
+                    + (", or set learned_share above 0" if len(self.roles) == 2 else "")
+                )
+        _check_met(self)
+
+    @property
+    def met(self) -> dict[str, int]:
+        """How many tasks a player with scripted opponents plays against each kind of peer: ``learned``, ``scripted``."""
+        share = (0.5 if self.learned_share is None else self.learned_share) if self.scripted else 1.0
+        learned = round(share * self.tasks) if len(self.roles) == 2 else 0
+        return {"learned": learned, "scripted": self.tasks - learned}
+
+
+def _check_met(config: TrainConfig | ForeignConfig) -> None:
+    """Refuse a method that needs others who learn, where a player meets none."""
+    learned, personas = config.met["learned"], config.met.get("persona")
+    if config.method == "self_play" and len(config.roles) == 2 and not learned:
+        raise InvalidInputError(
+            f"learned_share={config.learned_share!r}: self-play needs tasks on which the learners meet; set it above 0"
+        )
+    if "peer" in getattr(config.configured, "terms", ()) and not (learned or personas):
+        more = "" if personas is None else "set persona_share above 0, or "
+        raise InvalidInputError(
+            f"method={config.method!r} shapes how others learn, and nobody who is met learns: {more}train both roles with "
+            "learned_share above 0, or use method meta_pg"
+        )
 
 
 def _settings_of(method: str, learner: MAMLConfig) -> MAMLConfig:

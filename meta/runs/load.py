@@ -9,17 +9,18 @@ from typing import Any, overload
 
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy, adapting, normalisation
+from metaduel.envs.adapters.parallel import Factory, ParallelSimulator
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.registry import find, use
 from metaduel.envs.core.spec import ROLES, GameSpec, Role
-from metaduel.meta.problems.foreign import Factory, action_space, describe, observation_space
 from metaduel.meta.runs.agent import Agent, AgentPlayer
 from metaduel.meta.runs.checkpoint import load_checkpoint, read_config
 from metaduel.meta.runs.config import ForeignConfig, TrainConfig
-from metaduel.meta.runs.foreign import make_policies
 from metaduel.meta.runs.players import Network, make_duel, make_policy
 from metaduel.meta.runs.trainer import BEST
+
+LISTS = ("task_list", "validation_list")  # of a run folder's config.yaml, beside the settings
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,16 @@ class Run(Trained):
 
 @dataclass(frozen=True)
 class ForeignRun(Trained):
-    """A run on somebody's own environments. Its agents' observation spaces are flat: where the environment's own are not,
+    """A run on a user's own environments. Its agents' observation spaces are flat: where the environment's own are not,
     wrap it in ``gymnasium.wrappers.FlattenObservation``, or pass ``gymnasium.spaces.flatten(space, observation)``.
 
     Attributes:
         config: its settings.
+        simulator: the environments, for arenas: ``simulator.with_tasks(tasks)`` has tasks to adapt to.
     """
 
     config: ForeignConfig
+    simulator: ParallelSimulator
 
 
 @overload
@@ -94,7 +97,7 @@ def load(
 
     Args:
         folder: the run's.
-        task_set: for a run on somebody's own environments, the function that makes them.
+        task_set: for a run on a user's own environments, the function that makes them.
         network: for a run with a network of one's own, the function that makes it.
         game: for a run on a family that is not registered in this process, its spec; it is known by its name from then on.
 
@@ -104,12 +107,13 @@ def load(
     """
     folder = Path(folder)
     values = read_config(folder)
+    for name in LISTS:
+        values.pop(name, None)
     if task_set is None:
         if "environment" in values:
             raise InvalidInputError(
                 f"{folder} was trained on environments of its own ({values['environment']}): load(folder, task_set=...)"
             )
-        values.pop("task_list", None)
         _know_family(folder, values.get("game"), game)
         config = TrainConfig.from_dict(values)
         duel = make_duel(config)
@@ -118,14 +122,15 @@ def load(
         return Run(*_players(folder, policies, seats, config.objective), config, duel)
     if "environment" not in values:
         raise InvalidInputError(f"{folder} was trained on the family {values.get('game')}: load it without task_set")
-    own, env = ForeignConfig.from_dict(values), task_set()
-    found = describe(env)
+    own = ForeignConfig.from_dict(values)
+    simulator = ParallelSimulator(task_set, own.horizon)
+    found = simulator.described
     for name, value in found.items():
         if getattr(own, name) != value:
             raise InvalidInputError(f"{folder} was trained with {name} {getattr(own, name)}, task_set makes {value}")
-    pairs = zip(ROLES, env.possible_agents, strict=True)
-    seats = {role: (observation_space(env, agent), action_space(env, agent)) for role, agent in pairs}
-    return ForeignRun(*_players(folder, make_policies(env, own, network), seats, own.objective), own)
+    policies = {role: make_policy(own, simulator, role, network) for role in ROLES if role in own.roles}
+    seats = {role: (simulator.observation_space(role), simulator.action_space(role)) for role in policies}
+    return ForeignRun(*_players(folder, policies, seats, own.objective), own, simulator)
 
 
 def _know_family(folder: Path, name: Any, game: GameSpec | None) -> None:

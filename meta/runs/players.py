@@ -20,6 +20,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.purposes import Purpose
+from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import Role, other
 from metaduel.meta.learners.methods import find_method
 from metaduel.meta.runs.config import RunConfig, TrainConfig
@@ -33,11 +34,11 @@ def make_duel(config: TrainConfig) -> Duel:
     return Duel(make_game(config.spec), config.horizon or None, informed)
 
 
-def make_policy(config: TrainConfig, duel: Duel, role: Role, network: Network | None = None) -> Policy:
+def make_policy(config: RunConfig, simulator: Simulator, role: Role, network: Network | None = None) -> Policy:
     """A role's policy network."""
-    size, own = duel.observation_space(role).shape[0], duel.action_space(role)
-    policy = policy_of(config, size, own, duel.action_space(other(role)), network, duel.game.mask)
-    return PerState(policy) if isinstance(policy, MLPPolicy) and size == duel.game.states else policy
+    size, own = simulator.observation_space(role).shape[0], simulator.action_space(role)
+    policy = policy_of(config, size, own, simulator.action_space(other(role)), network, simulator.mask(role))
+    return PerState(policy) if isinstance(policy, MLPPolicy) and size == simulator.states else policy
 
 
 def policy_of(

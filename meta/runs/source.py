@@ -1,4 +1,4 @@
-"""Where a training run's batches of tasks come from, and how it is validated: the game side of the trainer."""
+"""Where a training run's batches of tasks come from, and how it is validated: the played side of the trainer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.purposes import PERSONA_EPISODES, PERSONA_TASKS, Purpose
+from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import ROLES, Role, Split, Task, other
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
 from metaduel.envs.players.names import load_player
@@ -25,20 +26,37 @@ from metaduel.meta.learners.learner import Learner, Update
 from metaduel.meta.problems.duels import DuelProblem, Matches
 from metaduel.meta.problems.personas import Personas, problem_sizes
 from metaduel.meta.problems.problem import Given, Mixture, Part, Played, Players, Tasks, played
-from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.config import ForeignConfig, TrainConfig
 from metaduel.meta.runs.players import Network, make_duel, make_policy, running_statistics
 
 
 class PlayedSource(ABC):
-    """What sources have in common whose problems are played: players, returns, and statistics of what players saw.
+    """What sources have in common whose problems are played: players, opponents, returns, and statistics of what players saw.
+
+    Args:
+        config: the run's settings.
+        simulator: what is played.
+        network: makes the policies' modules, where ``config.network`` is ``own``.
+        opponents: per learner, the scripted players that it meets.
 
     Attributes:
         policies: per learner.
         statistics: of what the learners saw in training; empty: not normalised.
     """
 
-    policies: Mapping[Role, Policy]
-    statistics: Mapping[Role, RunningStatistics]
+    def __init__(
+        self,
+        config: TrainConfig | ForeignConfig,
+        simulator: Simulator,
+        network: Network | None,
+        opponents: Mapping[Role, Sequence[Player]],
+    ) -> None:
+        self.policies: Mapping[Role, Policy] = {
+            role: make_policy(config, simulator, role, network) for role in config.roles
+        }
+        self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
+        self._run, self._opponents = config, opponents
+        self._duels, self._scripted = config.met["learned"], config.met["scripted"]
 
     @abstractmethod
     def problem(self, iteration: int) -> Tasks:
@@ -49,8 +67,62 @@ class PlayedSource(ABC):
         """Per role, which share of its tasks each kind of peer has: ``<role>/share_<kind>``."""
 
     @abstractmethod
+    def _drawn(self, n: int, iteration: int) -> tuple[Simulator, Tensor]:
+        """``n`` training tasks of an iteration, and what they are tasks of."""
+
+    @abstractmethod
+    def _panel(self, role: Role) -> tuple[Simulator, Tensor, Sequence[Player]]:
+        """Where a role is validated: on which tasks, against which opponents."""
+
+    def _matches(self, iteration: int) -> DuelProblem | None:
+        """The iteration's meetings of learners with each other and with scripted players; None: there are none."""
+        config = self._run
+        first, last = self._met("protagonist", iteration), self._met("adversary", iteration)
+        total = sum(n for _, n in first) + self._duels + sum(n for _, n in last)
+        if not total:
+            return None
+        simulator, rows = self._drawn(total, iteration)
+        matches = Matches(rows, first, self._duels, last)
+        seed = derive_seed(config.seed, Purpose.EPISODES, iteration)
+        return DuelProblem(simulator, self.policies, matches, config.episodes_per_batch, seed, config.objective)
+
+    def _met(self, role: Role, iteration: int) -> list[tuple[Player, int]]:
+        """The scripted opponents of an iteration with how many tasks each: two of them in turn, since each one costs its
+        own small operations at every step.
+        """
+        players = self._opponents.get(role, ())
+        if not players or not self._scripted:
+            return []
+        first, second = players[iteration % len(players)], players[(iteration + 1) % len(players)]
+        half = self._scripted // 2
+        if len(players) == 1 or not half:
+            return [(first, self._scripted)]
+        return [(first, self._scripted - half), (second, half)]
+
     def validate(self, learner: Learner) -> dict[str, float]:
-        """See ``trainer.Source``."""
+        """Few-shot returns of each role on its validation panel, and its score."""
+        metrics: dict[str, float] = {}
+        for role, policy in self.policies.items():
+            rates, shots = learner.rates(role).detach(), self._run.configured.steps
+            adapter = adapter_of(role, policy, learner.start[role], rates, self._run.objective)
+            simulator, tasks, opponents = self._panel(role)
+            returns = adapt_and_test(
+                simulator, adapter, role, tasks, opponents,
+                shots=shots, episodes=self._run.episodes, test_episodes=self._run.episodes,
+                adapt_seed=derive_seed(0, Purpose.VALIDATION_ADAPT), test_seed=derive_seed(0, Purpose.VALIDATION_TEST),
+            ).returns.mean((1, 2, 3)).tolist()  # fmt: skip
+            metrics |= {f"{role}/validation_return_{shot}": value for shot, value in enumerate(returns)}
+            adapted = returns[1:] or returns
+            score = sum(adapted) / len(adapted)
+            more, metrics[f"{role}/score"] = self._beside(role, learner.start[role], rates, shots, score)
+            metrics |= more
+        return metrics
+
+    def _beside(
+        self, role: Role, start: Weights, rates: Tensor, shots: int, score: float
+    ) -> tuple[dict[str, float], float]:
+        """What else a role is validated on, and its score with that."""
+        return {}, score
 
     def told(self, update: Update) -> dict[str, float]:
         """See ``trainer.Source``. From the next iteration on, players see what they saw so far normalised."""
@@ -97,6 +169,11 @@ def joined_returns(batches: Iterable[Played]) -> dict[Role, Tensor]:
     return {role: torch.cat(parts) for role, parts in values.items()}
 
 
+def picks(length: int, n: int, seed: int) -> Tensor:
+    """``n`` places in a list, drawn with replacement: [n] int64."""
+    return torch.randint(length, (n,), generator=torch.Generator().manual_seed(seed))
+
+
 class DuelSource(PlayedSource):
     """Batches of a family's matches: sampled (or given) training tasks against the mixture of opponents.
 
@@ -114,21 +191,17 @@ class DuelSource(PlayedSource):
     ) -> None:
         self.config, self.spec = config, config.spec
         self.duel = make_duel(config)
-        self.policies: Mapping[Role, Policy] = {
-            role: make_policy(config, self.duel, role, network) for role in config.roles
-        }
-        self._opponents = {
+        opponents = {
             role: [load_player(self.duel, other(role), name) for name in config.opponents(role)]
             for role in config.roles
         }
-        self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
+        super().__init__(config, self.duel, network, opponents)
         if tasks is not None and not tasks:
             raise InvalidInputError("tasks=[] must hold at least one task")
         self._tasks = None if tasks is None else task_rows(self.spec, tasks, config.fixed)
         self._validation = task_rows(
             self.spec, frozen_tasks(self.spec, "validation")[: config.validation_tasks], config.fixed
         )
-        self._duels, self._scripted = config.met["learned"], config.met["scripted"]
         self._personas = {
             role: Personas(
                 self.duel,
@@ -143,16 +216,8 @@ class DuelSource(PlayedSource):
 
     def problem(self, iteration: int) -> Tasks:
         """See ``PlayedSource``."""
-        config = self.config
-        first, last = self._met("protagonist", iteration), self._met("adversary", iteration)
-        total = sum(n for _, n in first) + self._duels + sum(n for _, n in last)
-        duels: list[DuelProblem] = []
-        if total:
-            matches = Matches(self._rows(total, Purpose.TASKS, iteration), first, self._duels, last)
-            seed = derive_seed(config.seed, Purpose.EPISODES, iteration)
-            duels.append(
-                DuelProblem(self.duel, self.policies, matches, config.episodes_per_batch, seed, config.objective)
-            )
+        config, matches = self.config, self._matches(iteration)
+        duels: list[DuelProblem] = [] if matches is None else [matches]
         given: list[Mapping[Role, Given]] = [{} for _ in duels]
         for role in self._personas if config.met["persona"] else ():
             seat, n = ROLES.index(role), config.met["persona"]
@@ -167,12 +232,15 @@ class DuelSource(PlayedSource):
             return duels[0]
         return Mixture(tuple(Part(problem, personas) for problem, personas in zip(duels, given, strict=True)))
 
+    def _drawn(self, n: int, iteration: int) -> tuple[Simulator, Tensor]:
+        return self.duel, self._rows(n, Purpose.TASKS, iteration)
+
     def _rows(self, n: int, purpose: int, iteration: int) -> Tensor:
         """Training tasks of an iteration."""
         seed = derive_seed(self.config.seed, purpose, iteration)
         if self._tasks is None:
             return task_rows(self.spec, sample_tasks(self.spec, n, "train", seed), self.config.fixed)
-        return self._tasks[torch.randint(len(self._tasks), (n,), generator=torch.Generator().manual_seed(seed))]
+        return self._tasks[picks(len(self._tasks), n, seed)]
 
     def _against_personas(
         self, role: Role, rows: Tensor, episodes: int, seeds: tuple[int, ...], split: Split
@@ -195,42 +263,20 @@ class DuelSource(PlayedSource):
         met = self.config.met
         return {f"{role}/share_{kind}": n / self.config.tasks for role in self.config.roles for kind, n in met.items()}
 
-    def _met(self, role: Role, iteration: int) -> list[tuple[Player, int]]:
-        """The scripted opponents of an iteration with how many tasks each: two of them in turn, since each one costs its
-        own small operations at every step.
-        """
-        players = self._opponents.get(role, [])
-        if not players or not self._scripted:
-            return []
-        first, second = players[iteration % len(players)], players[(iteration + 1) % len(players)]
-        half = self._scripted // 2
-        if len(players) == 1 or not half:
-            return [(first, self._scripted)]
-        return [(first, self._scripted - half), (second, half)]
+    def _panel(self, role: Role) -> tuple[Simulator, Tensor, Sequence[Player]]:
+        """The validation split, against the scripted training opponents."""
+        return self.duel, self._validation, self._opponents[role]
 
-    def validate(self, learner: Learner) -> dict[str, float]:
-        """Few-shot returns of each role on the validation split against its scripted training opponents, and against learning
-        personas where those are met in training; the score weighs the two as they are met.
-        """
-        metrics: dict[str, float] = {}
-        for role, policy in self.policies.items():
-            rates, shots = learner.rates(role).detach(), self.config.configured.steps
-            adapter = adapter_of(role, policy, learner.start[role], rates, self.config.objective)
-            returns = adapt_and_test(
-                self.duel, adapter, role, self._validation, self._opponents[role],
-                shots=shots, episodes=self.config.episodes, test_episodes=self.config.episodes,
-                adapt_seed=derive_seed(0, Purpose.VALIDATION_ADAPT), test_seed=derive_seed(0, Purpose.VALIDATION_TEST),
-            ).returns.mean((1, 2, 3)).tolist()  # fmt: skip
-            metrics |= {f"{role}/validation_return_{shot}": value for shot, value in enumerate(returns)}
-            adapted = returns[1:] or returns
-            score = sum(adapted) / len(adapted)
-            if self._personas:
-                met = self._validate_on_personas(role, learner.start[role], rates, shots)
-                metrics |= {f"{role}/validation_persona_return_{shot}": value for shot, value in enumerate(met)}
-                share, adapted = self.config.persona_share, met[1:] or met
-                score = (1 - share) * score + share * sum(adapted) / len(adapted)
-            metrics[f"{role}/score"] = score
-        return metrics
+    def _beside(
+        self, role: Role, start: Weights, rates: Tensor, shots: int, score: float
+    ) -> tuple[dict[str, float], float]:
+        """Learning personas, where those are met in training; the score weighs the two as they are met."""
+        if not self._personas:
+            return {}, score
+        met = self._validate_on_personas(role, start, rates, shots)
+        share, adapted = self.config.persona_share, met[1:] or met
+        score = (1 - share) * score + share * sum(adapted) / len(adapted)
+        return {f"{role}/validation_persona_return_{shot}": value for shot, value in enumerate(met)}, score
 
     def _validate_on_personas(self, role: Role, start: Weights, rates: Tensor, shots: int) -> list[float]:
         """Mean returns at every shot against personas of the validation split, both learning."""

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metaduel.agents.runtime import configure
+from metaduel.envs.adapters.parallel import Factory, describe
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.registry import use
-from metaduel.envs.core.spec import GameSpec, Task
+from metaduel.envs.core.spec import GameSpec, Role
 from metaduel.meta.learners.learner import Learner
 from metaduel.meta.learners.methods import find_method
-from metaduel.meta.problems.foreign import Factory, describe
 from metaduel.meta.runs.config import ForeignConfig, RunConfig, TrainConfig
 from metaduel.meta.runs.foreign import ForeignSource
-from metaduel.meta.runs.load import ForeignRun, Run, load
+from metaduel.meta.runs.load import LISTS, ForeignRun, Run, load
 from metaduel.meta.runs.players import Network, initial_weights
 from metaduel.meta.runs.source import DuelSource, PlayedSource
 from metaduel.meta.runs.trainer import Trainer
@@ -25,15 +26,18 @@ from metaduel.meta.runs.trainer import Trainer
 
 @dataclass(frozen=True)
 class TaskList:
-    """Training tasks of your own choice.
+    """Tasks of your own choice.
 
     Attributes:
-        game: the family: its name, or a spec.
-        tasks: its contexts' values; those not named take their defaults.
+        game: the family: its name, or a spec. Or a function that makes your own PettingZoo environment.
+        tasks: of training: values of a family's contexts, where those not named take their defaults; what your environment's
+            ``set_task`` takes (plain values are kept in ``config.yaml``). None: your environment's own.
+        validation: tasks of your environment that are validated on, all of them; None: its own. Families have a list for that.
     """
 
-    game: str | GameSpec
-    tasks: Sequence[Task]
+    game: str | GameSpec | Factory
+    tasks: Sequence[Any] | None
+    validation: Sequence[Any] | None = None
 
 
 def train_meta_adversarial(
@@ -48,8 +52,8 @@ def train_meta_adversarial(
     """Meta-train a protagonist and an adversary that adapt to each task in a few episodes.
 
     Args:
-        task_set: a family's name, a spec, a ``TaskList``, or a function that makes somebody's PettingZoo ``ParallelEnv`` of two
-            agents (a slow path that plays any two-agent game, see ``metaduel.meta.problems.foreign``; tasks through its
+        task_set: a family's name, a spec, a ``TaskList``, or a function that makes your own PettingZoo ``ParallelEnv`` of two
+            agents (a slow path that plays any two-agent game, see ``metaduel.meta.runs.foreign``; tasks through its
             ``sample_tasks`` and ``set_task`` if it has them). A spec need not be registered and is used as it is; the run's
             ``config.yaml`` records its name, by which ``load`` and ``evaluate`` find it for the rest of this process. In
             another one, ``metaduel.register(spec)`` first, or ``load(folder, game=spec)``.
@@ -59,7 +63,11 @@ def train_meta_adversarial(
         quiet: no live display.
         network: ``mlp``, ``gru``, ``lstm``, or a function ``(size of observations, number of actions) -> nn.Module`` whose
             modules map observations [M, d] to means or logits [M, A] and have no state but parameters. ``load`` then needs it.
-        **settings: fields of ``TrainConfig`` (of ``RunConfig`` for environments of your own), and of its learner and loss.
+        **settings: fields of ``TrainConfig`` (of ``ForeignConfig`` for environments of your own), and of its learner and loss.
+            For environments of your own also ``opponents``: per role that learns, the scripted players that it meets, such as
+            ``{"protagonist": [rusher, guard]}``, who sit in the adversary's seat. Such a player has
+            ``act(observation) -> action``, on the environment's own observation (see ``parallel.EnvironmentPlayer``), or is a
+            player of the core (``core.game.Player``), on the flat one.
 
     Returns:
         The trained run, as ``metaduel.load(folder)`` gives it: each role's best weights on the validation split.
@@ -68,16 +76,22 @@ def train_meta_adversarial(
         InvalidInputError: a setting or spec that cannot work, or a spec with another family's name; nothing was written.
         TrainingStopped: a number that is not finite.
     """
-    if isinstance(task_set, (str, GameSpec)):
-        game, tasks = task_set, None
-    elif isinstance(task_set, TaskList):
-        game, tasks = task_set.game, task_set.tasks
-    elif callable(task_set):
-        return train_foreign(task_set, method, folder, resume, quiet, network, **settings)
-    else:
+    given = task_set if isinstance(task_set, TaskList) else TaskList(task_set, None)
+    game, tasks = given.game, given.tasks
+    if not isinstance(game, (str, GameSpec)):
+        if not callable(game):
+            raise InvalidInputError(
+                f"task_set={task_set!r} must be a game's name, a GameSpec, a TaskList or a function that makes one"
+            )
+        return train_foreign(given, method, folder, resume, quiet, network, **settings)
+    if isinstance(settings.get("opponents"), Mapping):
         raise InvalidInputError(
-            f"task_set={task_set!r} must be a game's name, a GameSpec, a TaskList or a function that makes one"
+            "opponents: a family has its own; name those that are met in against_protagonist and against_adversary"
         )
+    if given.validation is not None:
+        raise InvalidInputError("validation: a family is validated on its own frozen tasks; leave it out")
+    if given is task_set and tasks is None:
+        raise InvalidInputError("tasks=None: a TaskList of a family must hold its tasks")
     name = use(game).name if isinstance(game, GameSpec) else game
     own, kind = (network, "own") if callable(network) else (None, network)
     config = TrainConfig(game=name, method=method).override(**settings, network=kind)
@@ -88,7 +102,7 @@ def train_meta_adversarial(
 def train(
     config: TrainConfig,
     folder: Path,
-    tasks: Sequence[Task] | None = None,
+    tasks: Sequence[Any] | None = None,
     resume: bool = False,
     quiet: bool = False,
     network: Network | None = None,
@@ -98,13 +112,13 @@ def train(
     source = DuelSource(config, tasks, network)
     settings = config.to_dict()
     if tasks is not None:
-        settings["task_list"] = [dict(task) for task in tasks]
+        settings[LISTS[0]] = [dict(task) for task in tasks]
     run_trainer(make_learner(config, source), source, folder, settings, config, resume, quiet)
     return load(folder, network=network)
 
 
 def train_foreign(
-    task_set: Factory,
+    task_set: TaskList,
     method: str = "maml",
     folder: str | Path | None = None,
     resume: bool = False,
@@ -112,18 +126,51 @@ def train_foreign(
     network: Network | str = "mlp",
     **settings: Any,
 ) -> ForeignRun:
-    """Train on somebody's own environments; see ``train_meta_adversarial`` and ``metaduel.meta.problems.foreign``."""
-    found = describe(task_set())
-    for name in found:
+    """Train on a user's own environments; see ``train_meta_adversarial`` and ``metaduel.meta.runs.foreign``."""
+    factory: Any = task_set.game
+    found = describe(factory())
+    for name in (*found, "scripted"):
         if name in settings:
-            raise InvalidInputError(f"{name}={settings[name]!r} is what task_set says it is, not a setting")
+            raise InvalidInputError(
+                f"{name}={settings[name]!r} is what task_set and opponents say it is, not a setting"
+            )
+    opponents: dict[Role, list[Any]] = {}
+    if isinstance(settings.get("opponents"), Mapping):
+        given = settings.pop("opponents")
+        for role, some in given.items():
+            if not isinstance(some, (list, tuple)):
+                raise InvalidInputError(f"opponents[{role!r}]={some!r} must be a list of players")
+        opponents = {role: list(some) for role, some in given.items()}
+    if task_set.validation is not None:
+        if "validation_tasks" in settings:
+            raise InvalidInputError(
+                f"validation_tasks={settings['validation_tasks']!r}: all tasks of the list are validated on; leave it out"
+            )
+        settings["validation_tasks"] = len(task_set.validation)
     own, kind = (network, "own") if callable(network) else (None, network)
-    config = ForeignConfig(method=method, **found).override(**settings, network=kind)
+    names = {role: tuple(_name(one) for one in some) for role, some in opponents.items()}
+    config = ForeignConfig(method=method, **found).override(**settings, scripted=names, network=kind)
     configure(config.threads)
-    source = ForeignSource(task_set, config, own)
+    source = ForeignSource(factory, config, own, opponents, task_set.tasks, task_set.validation)
     target = Path(folder) if folder is not None else default_folder(config, config.environment)
-    run_trainer(make_learner(config, source), source, target, config.to_dict(), config, resume, quiet)
-    return load(target, task_set, own)
+    written = config.to_dict()
+    for name, tasks in zip(LISTS, (task_set.tasks, task_set.validation), strict=True):
+        if tasks is not None:
+            written[name] = _recorded(tasks)
+    run_trainer(make_learner(config, source), source, target, written, config, resume, quiet)
+    return load(target, factory, own)
+
+
+def _name(opponent: Any) -> str:
+    return str(getattr(opponent, "name", type(opponent).__name__))
+
+
+def _recorded(tasks: Sequence[Any]) -> Any:
+    """Tasks as ``config.yaml`` holds them: as they are, if they are plain values, else how many there are."""
+    try:
+        return json.loads(json.dumps(list(tasks), allow_nan=False))
+    except (TypeError, ValueError):
+        return f"{len(tasks)} tasks that are not plain values"
 
 
 def make_learner(config: RunConfig, source: PlayedSource) -> Learner:

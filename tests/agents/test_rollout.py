@@ -9,16 +9,18 @@ import pytest
 import torch
 
 from metaduel.agents.episodes import Step, pad_episodes
+from metaduel.agents.policies.memory import MemoryPolicy
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.recurrent import GRUPolicy
 from metaduel.agents.rollout import Learner, Seated, Sitting, Taught, rollout
+from metaduel.agents.trajectories import Carry
 from metaduel.envs.core import noise
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import sample_tasks
 from metaduel.envs.players.names import load_player
-from metaduel.envs.players.scripted import scripted
+from metaduel.envs.players.scripted import Impaired, scripted
 
 ROLES = ("protagonist", "adversary")
 GAMES = ("Navigation", "Pursuit", "RockPaperScissors")
@@ -249,3 +251,70 @@ def test_a_policy_with_a_memory_is_not_taught():
     seats = [Sitting(slice(0, TASKS), Taught(Learner(policy, weights), teacher))]
     with pytest.raises(TypeError, match="GRUPolicy has a memory"):
         setup.play(seats=(seats, [Sitting(slice(0, TASKS), setup.learner("adversary"))]))
+
+
+class OneByOne(Duel):
+    """As a simulator that has an environment for every row: a task's episodes are played one after another."""
+
+    at_once = False
+
+    def step(self, episode, actions, numbers=None, active=None):
+        assert len(episode.key) == TASKS
+        self.stepped = [*getattr(self, "stepped", []), int(active.sum())]
+        return super().step(episode, actions, numbers, active)
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_episodes_one_after_another_equal_all_at_once(game):
+    setup = Setup(game, horizon=60 if game == "Pursuit" else HORIZON)
+    teacher = load_player(setup.duel, "protagonist", setup.spec.opponents["protagonist"]["train"][0])
+    everything = slice(0, TASKS)
+    learner, watched = setup.learner("protagonist"), Seated(teacher, recorded=True)
+    for actor in (learner, replace(learner, deterministic=True), Taught(learner, teacher), watched):
+        seats = ([Sitting(everything, actor)], [Sitting(everything, setup.learner("adversary"))])
+        together = setup.play(seats=seats)
+        duel, setup.duel = setup.duel, OneByOne(make_game(setup.spec), setup.duel.horizon)
+        apart = setup.play(seats=seats)
+        assert (min(setup.duel.stepped) < TASKS) == bool((together[0].alive.sum(1) < together[0].alive.shape[1]).any())
+        setup.duel = duel
+        for one, two in zip(together, apart, strict=True):
+            assert one.reward.shape == two.reward.shape
+            assert_same(one, two)
+
+
+@pytest.mark.parametrize("stacked", [1, TASKS])
+@pytest.mark.parametrize("carries", [1, EPISODES])
+def test_memories_go_on_from_their_own_carry_one_after_another_too(stacked, carries):
+    setup = Setup("Pursuit", horizon=60)
+    policy = MemoryPolicy(
+        setup.duel.observation_space("protagonist").shape[0], setup.duel.action_space("protagonist"), 6
+    )
+    generator = torch.Generator().manual_seed(0)
+    weights = {k: torch.randn(stacked, *w.shape, generator=generator) for k, w in policy.init(0).items()}
+    rows = TASKS * carries // stacked
+    carry = Carry(*(torch.randn(stacked, rows, size, generator=generator) for size in policy.carried))
+    seats = (
+        [Sitting(slice(0, TASKS), Learner(policy, weights, carry=carry))],
+        [Sitting(slice(0, TASKS), setup.learner("adversary"))],
+    )
+    together = setup.play(seats=seats)[0]
+    setup.duel = OneByOne(make_game(setup.spec), 60)
+    apart = setup.play(seats=seats)[0]
+    assert_same(together, apart)
+    alive = together.alive.bool()
+    torch.testing.assert_close(together.other[alive], apart.other[alive], atol=1e-5, rtol=1e-4)
+    for one, two in zip(together.carry, apart.carry, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_numbers_that_are_drawn_block_by_block_are_the_same(game, monkeypatch):
+    setup = Setup(game)
+    player = Impaired(
+        load_player(setup.duel, "adversary", setup.spec.opponents["adversary"]["train"][0]),
+        setup.duel.action_space("adversary"), 0.5, 0,
+    )  # fmt: skip
+    seats = ([Sitting(slice(0, TASKS), setup.learner("protagonist"))], [Sitting(slice(0, TASKS), Seated(player))])
+    whole = setup.play(seats=seats)[0]
+    monkeypatch.setattr("metaduel.agents.rollout.BLOCK", 5)
+    assert_same(whole, setup.play(seats=seats)[0], atol=1e-6)

@@ -9,20 +9,30 @@ from mpe2 import simple_tag_v3
 from pettingzoo import ParallelEnv
 from pettingzoo.classic import connect_four_v3, rps_v2
 
+from metaduel.agents.adapters.arena import GameArena
+from metaduel.agents.adapters.protocol import ShotOver
 from metaduel.agents.objective.config import LossConfig, log_probs
+from metaduel.agents.policies.memory import MemoryPolicy
 from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.agents.rollout import Learner, Seated
+from metaduel.envs.adapters.parallel import EnvironmentPlayer, ParallelSimulator, as_player, describe
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import make_game
+from metaduel.envs.core.noise import derive_seed
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.registry import find
+from metaduel.envs.core.spec import other
+from metaduel.envs.core.tasks import frozen_tasks, task_rows
 from metaduel.envs.repeated_matrix_game import rock_paper_scissors_v0
+from metaduel.meta.adaptation.few_shot import adapt_and_test
 from metaduel.meta.problems.duels import DuelProblem, Matches
-from metaduel.meta.problems.foreign import ForeignProblem, describe
-from metaduel.meta.runs.checkpoint import load_checkpoint
+from metaduel.meta.runs.checkpoint import load_checkpoint, read_config
 from metaduel.meta.runs.config import ForeignConfig
 from metaduel.meta.runs.foreign import ForeignSource
 from metaduel.meta.runs.load import load
-from metaduel.meta.runs.train import train_meta_adversarial
+from metaduel.meta.runs.players import initial_weights
+from metaduel.meta.runs.train import TaskList, train_meta_adversarial
 from metaduel.meta.runs.trainer import LAST, TrainingStopped
 
 ROLES = ("protagonist", "adversary")
@@ -132,10 +142,10 @@ def test_equals_the_batched_core_on_a_game_of_ours():
     }
     rows = torch.stack(list(duel.game.params(values, torch.float64)), 1)
     core = DuelProblem(duel, policies, Matches(rows, duels=2), episodes, seed, loss)
-    envs = [rock_paper_scissors_v0.parallel_env() for _ in values]
-    foreign = ForeignProblem(envs, values, policies, episodes, seed, loss, horizon)
+    simulator = ParallelSimulator(rock_paper_scissors_v0.parallel_env, horizon).with_tasks(values)
+    foreign = DuelProblem(simulator, policies, Matches(simulator.task_rows, duels=2), episodes, seed, loss)
     for shot in (0, 1):
-        ours, theirs = core.collect(players, shot), foreign.collect(players, shot)[0]
+        ours, theirs = core.collect(players, shot), foreign.collect(players, shot)
         for role in ROLES:
             for a, b in zip(ours[role][:4], theirs[role][:4], strict=True):
                 assert torch.allclose(a, b, atol=1e-6)
@@ -168,20 +178,22 @@ class Flat(Guess):
         return dict.fromkeys(self.agents, self._buffer)
 
 
-def problem(tasks, episodes=3, make=Guess, **settings):
-    envs = [make() for _ in tasks]
-    size = spaces.flatdim(envs[0].observation_space("walker"))
+def problem(tasks, episodes=3, make=Guess, horizon=0):
+    simulator = ParallelSimulator(make, horizon).with_tasks(tasks)
+    size = simulator.observation_space("protagonist").shape[0]
     policies = {role: MLPPolicy(size, spaces.Discrete(3), hidden=()) for role in ROLES}
     players = {
         role: {name: value.expand(len(tasks), *value.shape) for name, value in policy.init(i).items()}
         for i, (role, policy) in enumerate(policies.items())
     }
-    return ForeignProblem(envs, tasks, policies, episodes, 3, LossConfig("plain"), **settings), players
+    matches = Matches(simulator.task_rows, duels=len(tasks))
+    return DuelProblem(simulator, policies, matches, episodes, 3, LossConfig("plain")), players
 
 
 def test_agents_that_leave_at_different_times():
     batch, players = problem([1, 3])
-    data, steps = batch.collect(players, 0)
+    drawn = batch.draw(players, 0)
+    data = drawn.data
     walker, watcher = data["protagonist"], data["adversary"]
     assert walker.alive.shape == watcher.alive.shape == (2, 5, 3)
     assert walker.alive.sum(1).tolist() == [[5.0] * 3] * 2
@@ -194,17 +206,23 @@ def test_agents_that_leave_at_different_times():
     # Dict spaces are flattened by key: one-hot of the last guess, then (time, -1); time says that nothing was overwritten.
     assert torch.equal(walker.observation[..., 4], torch.arange(5.0).view(1, 5, 1).expand(2, 5, 3))
     assert torch.equal(walker.observation[:, 1:, :, :4].argmax(-1), guesses[:, :-1])
-    assert steps == 2 * 3 * 5
+    assert drawn.environment_steps == 2 * 3 * 5
+    # The same where the adversary is the one who stays.
+    batch, players = problem([2, 3], make=lambda: Guess(("watcher", "walker")))
+    drawn = batch.draw(players, 0)
+    assert drawn.data["protagonist"].alive.sum(1).tolist() == [[2.0] * 3, [3.0] * 3]
+    assert drawn.environment_steps == 2 * 3 * 5
+    assert len(batch.duel._envs) == 2  # whatever the number of episodes
 
 
 def test_a_horizon_cuts_episodes_and_joint_losses_take_different_lengths():
     batch, players = problem([1, 3], horizon=2)
-    assert batch.collect(players, 0)[0]["protagonist"].alive.shape == (2, 2, 3)
+    assert batch.collect(players, 0)["protagonist"].alive.shape == (2, 2, 3)
     leaves = {role: {n: v.clone().requires_grad_() for n, v in w.items()} for role, w in players.items()}
     losses = batch.draw(leaves, 0).losses(leaves, joint=True)
     slope = torch.autograd.grad(losses.query["protagonist"].sum(), leaves["adversary"]["layer0.bias"])[0]
     # By hand: the watcher's log-probabilities count while it was there, with the walker's advantages.
-    data, _ = batch.collect(leaves, 0)
+    data = batch.collect(leaves, 0)
     advantage = LossConfig("plain").query_advantages(data["protagonist"]) * data["adversary"].alive
     expected = -log_probs(batch.policies["adversary"], leaves["adversary"], data["adversary"]) * advantage
     expected = expected.sum(1).mean(1).sum() / 2  # per step, per episode
@@ -214,12 +232,12 @@ def test_a_horizon_cuts_episodes_and_joint_losses_take_different_lengths():
 
 def test_memory_that_an_environment_reuses_is_copied():
     batch, players = problem([3], make=Flat)
-    data = batch.collect(players, 0)[0]["protagonist"]
+    data = batch.collect(players, 0)["protagonist"]
     assert torch.equal(data.observation[0, :, 0, 0], torch.arange(5.0))
 
 
 def test_an_endless_episode_is_an_error(monkeypatch):
-    monkeypatch.setattr("metaduel.meta.problems.foreign.LIMIT", 4)
+    monkeypatch.setattr("metaduel.envs.adapters.parallel.LIMIT", 4)
     batch, players = problem([1])
     with pytest.raises(InvalidInputError, match="set horizon"):
         batch.collect(players, 0)
@@ -231,18 +249,22 @@ def test_tasks_are_sampled_set_and_repeat():
         return ForeignSource(Guess, settings)
 
     first, second = source(0), source(0)
-    batches = [[s.problem(i)._tasks for i in (3, 4)] for s in (first, second)]
+    batches = [[s.problem(i).duel.tasks for i in (3, 4)] for s in (first, second)]
     assert batches[0] == batches[1]
     assert batches[0][0] != batches[0][1]
     batch = first.problem(3)
     weights = {role: policy.init(0) for role, policy in first.policies.items()}
     batch.collect({r: {n: v.expand(4, *v.shape) for n, v in w.items()} for r, w in weights.items()}, 0)
-    assert [env.set[-1] for env in first._envs] == batch._tasks
-    assert first._validation == source(1)._validation  # does not depend on the run's seed
+    assert [env.set[-1] for env in batch.duel._envs] == batch.duel.tasks
+    assert first._validation.tasks == source(1)._validation.tasks  # does not depend on the run's seed
 
 
-def test_resumed_equals_unbroken(tmp_path):
-    settings = TINY | {"validate_every": 1, "iterations": 3}
+MEMORIES = [{"network": "gru"}, {"network": "lstm"}, {"method": "rl2"}, {"method": "latent"}]
+
+
+@pytest.mark.parametrize("kind", [{}, *MEMORIES], ids=str)
+def test_resumed_equals_unbroken(kind, tmp_path):
+    settings = TINY | {"validate_every": 1, "iterations": 3} | kind
     train_meta_adversarial(Guess, folder=tmp_path / "unbroken", **settings)
     made: list[int] = []
     original = ForeignSource.problem
@@ -294,6 +316,335 @@ def test_agents_adapt_on_a_flattened_gymnasium_env(tmp_path):
     assert not torch.equal(adapted.weights["layer0.weight"], run.protagonist.weights["layer0.weight"])
     with pytest.raises(InvalidInputError, match="observation_space"):
         run.protagonist.adapt(Seat(), shots=1, episodes=3)
+
+
+class Still:
+    """A player of the core that always does the first thing, or nothing."""
+
+    memory = noise = 0
+
+    def __init__(self, space):
+        self.space = space
+
+    def act(self, view, memory, noise):
+        discrete = isinstance(self.space, spaces.Discrete)
+        return torch.zeros(len(view.observation), *self.space.shape, dtype=torch.int64 if discrete else None), memory
+
+
+class Point(Guess):
+    """Guesses by pointing at a number."""
+
+    def __init__(self):
+        super().__init__(action=spaces.Box(-1, 1, (1,), np.float64))
+
+    def step(self, actions):
+        assert all(self.action_space(a).contains(action) for a, action in actions.items())
+        self._spaces["action"] = spaces.Discrete(3)
+        try:
+            return super().step({agent: np.digitize(action[0], (-0.3, 0.3)) for agent, action in actions.items()})
+        finally:
+            self._spaces["action"] = spaces.Box(-1, 1, (1,), np.float64)
+
+
+@pytest.mark.parametrize("kind", MEMORIES, ids=str)
+@pytest.mark.parametrize("make", [Point, GAMES["rock-paper-scissors"]], ids=["continuous", "discrete"])
+def test_networks_with_a_memory_train_and_adapt(kind, make, tmp_path):
+    run = train_meta_adversarial(make, folder=tmp_path / "run", **TINY | kind)
+    start = initial_weights({role: run.agent(role).policy for role in ROLES}, run.config.seed)
+    for role in ROLES:
+        agent = run.agent(role)
+        assert any(not torch.equal(value, start[role][key]) for key, value in agent.weights.items())
+        opponent = Still(run.simulator.action_space(other(role)))
+        simulator = run.simulator.with_tasks([3]) if make is Point else run.simulator
+        arena = GameArena(simulator, role, simulator.task_rows, [opponent], 2, 5)
+        before = agent.adapter.start(arena.seat, arena.rows, 0)
+        after = agent.adapter.update(before, arena.shot(0))
+        first, again, then = (arena.test(player) for player in (before, before, after))
+        assert torch.equal(first.returns, again.returns)
+        assert then.returns.shape == (1, 2)
+        if kind.get("method") in ("rl2", "latent"):
+            assert not torch.equal(after.carry.memory, before.carry.memory)
+        else:
+            assert not torch.equal(after.weights["memory.weight"], before.weights["memory.weight"])
+
+
+def test_a_memory_hears_of_every_episode_while_it_takes_part():
+    """The watcher leaves after as many steps as the task's number; its memory stands still from then on."""
+    simulator = ParallelSimulator(Guess).with_tasks([1, 3])
+    policy = MemoryPolicy(6, spaces.Discrete(3), units=5)
+    generator = torch.Generator().manual_seed(0)
+    weights = {k: torch.randn(1, *w.shape, generator=generator) for k, w in policy.init(0).items()}
+    arena = GameArena(simulator, "adversary", simulator.task_rows, [Still(spaces.Discrete(3))], 2, 7)
+    player = Learner(policy, weights, carry=policy.initial_carry(weights, 2))
+    episodes = []
+    for one in arena.shot(0).one_by_one():
+        episodes.append(one.play(player))
+        player = Learner(policy, weights, carry=episodes[-1].carry)
+    assert [data.alive.sum(1).tolist() for data in episodes] == [[[1.0, 3.0]]] * 2
+    for data in episodes:
+        assert data.other.shape == (1, 5, 2)
+        assert torch.equal(data.observation[0, :, 0, 4:6], torch.tensor([[0.0, -1.0]] + [[0.0, 0.0]] * 4))
+    # The memory after both episodes is that of the steps that were played, each episode closed once.
+    hidden = policy.over_chain(weights, episodes)
+    closed = policy._close(weights, policy._last(episodes[1]), hidden[1][:, -1])
+    torch.testing.assert_close(episodes[1].carry.memory, closed)
+
+
+class Clock:
+    """A player of the environment's own observations: acts by the time in them."""
+
+    def __init__(self, shift=0):
+        self.seen, self.shift = [], shift
+
+    def act(self, observation):
+        self.seen.append(observation)
+        return (int(observation["time"][0]) + self.shift) % 3
+
+
+def test_scripted_players_of_the_environments_own_observations():
+    simulator = ParallelSimulator(Guess).with_tasks([2, 3])
+    script = Clock()
+    player = as_player(simulator, "protagonist", script)
+    assert (player.name, player.memory, player.noise) == ("Clock", 0, 0)
+    arena = GameArena(simulator, "adversary", simulator.task_rows, [player], 2, 0)
+    policy = MLPPolicy(6, spaces.Discrete(3), ())
+    weights = {name: value.unsqueeze(0) for name, value in policy.init(0).items()}
+    data = arena.test(Learner(policy, weights))
+    assert all(simulator.own_space("protagonist").contains(seen) for seen in script.seen)
+    assert len(script.seen) == 2 * 2 * 5  # the walker plays on when the watcher has left
+    # It guesses 1, 2, 3, 1, 2; the watcher is paid for wrong guesses while it is there.
+    reward = data.reward.view(5, 2, 2)
+    assert reward[:, 0].tolist() == [[1.0] * 2, [0.0] * 2, *[[0.0] * 2] * 3]
+    assert reward[:, 1].tolist() == [[1.0] * 2, [1.0] * 2, *[[0.0] * 2] * 3]
+    core = Still(spaces.Discrete(3))
+    assert as_player(simulator, "protagonist", core) is core
+    for bad, words in ((object(), "must be an object with act"), (Guess(), "must be an object with act")):
+        with pytest.raises(InvalidInputError, match=words):
+            as_player(simulator, "protagonist", bad)
+
+
+@pytest.mark.parametrize("action", [3, -1, 1.0, [0], "left", None])
+def test_a_scripted_players_bad_action_is_refused(action):
+    simulator = ParallelSimulator(Guess).with_tasks([2])
+
+    class Wrong:
+        def act(self, observation):
+            return action
+
+    arena = GameArena(simulator, "adversary", simulator.task_rows, [as_player(simulator, "protagonist", Wrong())], 1, 0)
+    with pytest.raises(InvalidInputError, match=r"Wrong gives the action .* must be in Discrete") as error:
+        arena.test(Seated(Still(spaces.Discrete(3)), recorded=True))
+    assert "\n" not in str(error.value)
+
+
+def test_training_against_scripted_players(tmp_path):
+    class Named(Clock):
+        name = "late"
+
+    scripts = Clock(), Named(1)
+    opponents = {"adversary": list(scripts)}
+    settings = TINY | {"tasks": 4, "learned_share": 0.25, "opponents": opponents}
+    run = train_meta_adversarial(Guess, folder=tmp_path / "run", **settings)
+    assert read_config(tmp_path / "run")["scripted"] == {"adversary": ["Clock", "late"]}
+    assert all(script.seen for script in scripts)
+    text = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    row = dict(zip(text[0].split(","), text[-1].split(","), strict=True))
+    assert {name: float(row[name]) for name in row if "share" in name} == {
+        "protagonist/share_learned": 1.0, "protagonist/share_scripted": 0.0,
+        "adversary/share_learned": 0.25, "adversary/share_scripted": 0.75,
+    }  # fmt: skip
+    # Validation by hand: against the scripts, on the environment's own tasks.
+    agent, simulator = run.adversary, ForeignSource(Guess, run.config, opponents=opponents)._validation
+    found = adapt_and_test(
+        simulator, agent.adapter, "adversary", simulator.task_rows, [as_player(simulator, ROLES[0], s) for s in scripts],
+        shots=1, episodes=2, test_episodes=2, adapt_seed=derive_seed(0, Purpose.VALIDATION_ADAPT),
+        test_seed=derive_seed(0, Purpose.VALIDATION_TEST),
+    )  # fmt: skip
+    assert found.returns.shape == (2, 2, 2, 2)
+    mean = found.returns.mean((1, 2, 3)).tolist()
+    assert [float(row[f"adversary/validation_return_{shot}"]) for shot in (0, 1)] == mean
+    with pytest.raises(InvalidInputError, match="scripted"):  # resumed with other opponents
+        train_meta_adversarial(
+            Guess, folder=tmp_path / "run", resume=True, **settings | {"opponents": {"adversary": [Clock()]}}
+        )
+
+
+def test_one_role_learns_alone(tmp_path):
+    settings = TINY | {"roles": ("protagonist",), "opponents": {"protagonist": [Clock()]}}
+    run = train_meta_adversarial(Guess, folder=tmp_path / "run", **settings)
+    assert list(run.agents) == ["protagonist"]
+    assert load(tmp_path / "run", Guess).iterations == {"protagonist": 2}
+
+
+def test_a_game_without_tasks_meets_scripted_players(tmp_path):
+    opponents = {role: [Still(spaces.Discrete(3))] for role in ROLES}
+    settings = TINY | {"tasks": 3, "opponents": opponents, "learned_share": 0.3}
+    run = train_meta_adversarial(GAMES["rock-paper-scissors"], folder=tmp_path / "run", **settings)
+    problem = ForeignSource(GAMES["rock-paper-scissors"], run.config, opponents=opponents).problem(0)
+    assert problem.tasks == {"protagonist": 3, "adversary": 3}
+    assert (problem.matches.first, problem.duels, problem.matches.last) == (2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"learned_share": 0.5}, "learned_share=0.5 has no effect"),
+        ({"learned_share": 1.5, "opponents": {"protagonist": [Clock()]}}, r"must be in \[0, 1\]"),
+        ({"roles": ("protagonist",)}, "the protagonist meets no player"),
+        ({"roles": ()}, "roles="),
+        ({"roles": ("protagonist",), "opponents": {"adversary": [Clock()]}}, "opponents.'adversary'"),
+        ({"roles": ("adversary",), "learned_share": 0.5, "opponents": {"adversary": [Clock()]}}, "has no effect"),
+        ({"learned_share": 0.0, "opponents": {"adversary": [Clock()]}}, "the protagonist meets no player"),
+        ({"opponents": {"watcher": [Clock()]}}, "opponents.'watcher'"),
+        ({"opponents": {"adversary": []}}, "is empty"),
+        ({"opponents": {"adversary": Clock()}}, "must be a list"),
+        ({"opponents": {"adversary": ["rusher"]}}, "must be an object with act"),
+        ({"scripted": {}}, "scripted="),
+        ({"method": "self_play", "learned_share": 0.0, "opponents": {r: [Clock()] for r in ROLES}}, "self-play needs"),
+        (
+            {"method": "meta_mapg", "learned_share": 0.0, "opponents": {r: [Clock()] for r in ROLES}},
+            "nobody who is met learns",
+        ),
+    ],
+)
+def test_opponents_that_cannot_be_met_are_refused(settings, words, tmp_path):
+    with pytest.raises(InvalidInputError, match=words) as error:
+        train_meta_adversarial(Guess, folder=tmp_path / "run", **TINY | settings)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_lists_of_tasks(tmp_path):
+    tasks = TaskList(Guess, tasks=[1, 2], validation=[3, 3, 2])
+    settings = {name: value for name, value in TINY.items() if name != "validation_tasks"} | {"tasks": 8}
+    run = train_meta_adversarial(tasks, folder=tmp_path / "run", **settings)
+    config = read_config(tmp_path / "run")
+    assert (config["task_list"], config["validation_list"], config["validation_tasks"]) == ([1, 2], [3, 3, 2], 3)
+    assert load(tmp_path / "run", Guess).config == run.config
+    source = ForeignSource(Guess, run.config, tasks=tasks.tasks, validation=tasks.validation)
+    assert source._validation.tasks == [3, 3, 2]
+    drawn = [source.problem(i).matches.tasks.flatten().tolist() for i in (0, 1, 0)]
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert set(drawn[0]) == {0.0, 1.0}
+    train_meta_adversarial(tasks, folder=tmp_path / "run", resume=True, **settings)
+    with pytest.raises(InvalidInputError, match="task_list"):
+        train_meta_adversarial(TaskList(Guess, [1], [3, 3, 2]), folder=tmp_path / "run", resume=True, **settings)
+
+
+class Taking(Guess):
+    """Takes tasks, and makes none."""
+
+    sample_tasks = None
+
+    def set_task(self, task):
+        super().set_task(next(iter(task)))
+
+
+def test_tasks_of_any_kind_for_an_environment_that_makes_none(tmp_path):
+    settings = {name: value for name, value in TINY.items() if name != "validation_tasks"}
+    tasks = TaskList(Taking, [{1}, {2}], [{3}])  # sets are no plain values
+    run = train_meta_adversarial(tasks, folder=tmp_path / "run", **settings)
+    assert read_config(tmp_path / "run")["task_list"] == "2 tasks that are not plain values"
+    assert load(tmp_path / "run", Taking).config == run.config
+
+
+@pytest.mark.parametrize(
+    ("tasks", "settings", "words"),
+    [
+        (TaskList(Guess, []), {}, "at least one task"),
+        (TaskList(Guess, [1], []), {}, "validation_tasks=0"),
+        (TaskList(Guess, [1], [2]), {"validation_tasks": 2}, "validation_tasks=2"),
+        (TaskList(GAMES["rock-paper-scissors"], [1], [2]), {}, "no set_task"),
+        (TaskList(Taking, [{1}]), {}, "both sample_tasks"),
+        (TaskList("RockPaperScissors", None), {}, "must hold its tasks"),
+        (TaskList("RockPaperScissors", [{}], [{}]), {}, "its own frozen tasks"),
+        ("RockPaperScissors", {"opponents": {"adversary": [Clock()]}}, "against_protagonist"),
+        (TaskList(3, [1]), {}, "must be a game's name"),
+    ],
+)
+def test_lists_of_tasks_that_cannot_be_used_are_refused(tasks, settings, words, tmp_path):
+    base = {name: value for name, value in TINY.items() if name != "validation_tasks"}
+    with pytest.raises(InvalidInputError, match=words):
+        train_meta_adversarial(tasks, folder=tmp_path / "run", **base | settings)
+    assert not (tmp_path / "run").exists()
+
+
+class Moody:
+    """A player of the core that remembers, draws numbers and looks at its rewards."""
+
+    memory, noise = 1, 2
+
+    def act(self, view, memory, noise):
+        mood = memory[:, 0] + view.reward.abs() + view.observation.sum(1)
+        return (mood + 3 * noise[:, 1]).long() % 3, memory + 1
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("episodes", [1, 3])
+def test_an_arena_equals_that_of_a_game_of_ours(role, episodes):
+    """The same game by both ways, against the same players: all episodes at once, one by one, and one row on its own."""
+    spec = find("RockPaperScissors")
+    tasks = frozen_tasks(spec, "validation")[:2]
+    duel = Duel(make_game(spec), 4)
+    opponents = [Still(duel.action_space(other(role))), Moody()]
+    foreign = ParallelSimulator(rock_paper_scissors_v0.parallel_env, 4).with_tasks(tasks)
+    arenas = (
+        GameArena(duel, role, task_rows(spec, tasks, {}), opponents, episodes, 9),
+        GameArena(foreign, role, foreign.task_rows, opponents, episodes, 9),
+    )
+    assert arenas[0].seat[1:2] + arenas[0].seat[3:] == arenas[1].seat[1:2] + arenas[1].seat[3:]
+    policy = MemoryPolicy(arenas[0].seat.observation_space.shape[0], spaces.Discrete(3), units=4)
+    generator = torch.Generator().manual_seed(1)
+    weights = {k: torch.randn(1, *w.shape, generator=generator) for k, w in policy.init(0).items()}
+    player = Learner(policy, weights, carry=policy.initial_carry(weights, 4))
+    ours, theirs = (arena.shot(1).play(player) for arena in arenas)
+    for one, two in zip((*ours[:5], *ours.carry), (*theirs[:5], *theirs.carry), strict=True):
+        torch.testing.assert_close(one, two)
+    pairs = zip(*(arena.shot(1).one_by_one() for arena in arenas), strict=True)
+    for one, two in ((first.play(player), second.play(player)) for first, second in pairs):
+        torch.testing.assert_close(one[:5], two[:5])
+    shots = [arena.shot(0) for arena in arenas]
+    pairs = [[shot.environment(row) for shot in shots] for row in range(4)]  # all rows at once
+    for _ in range(episodes):
+        steps = []
+        for envs in pairs:
+            (seen, info), (same, _) = (env.reset() for env in envs)
+            assert np.array_equal(seen, same)
+            assert info == {}
+        for step in range(4):
+            for envs in pairs:
+                steps.append([env.step(step % 3) for env in envs])
+                for one, two in zip(*(part[1:] for part in steps[-1]), strict=True):
+                    assert one == pytest.approx(two)
+                assert steps[-1][0][3] == (step == 3)
+    for envs in pairs:
+        for env in envs:
+            with pytest.raises(ShotOver):
+                env.reset()
+
+
+def test_an_arenas_environment_of_masked_actions():
+    simulator = ParallelSimulator(Masked)
+    other_player = EnvironmentPlayer(simulator, "adversary", FirstLegal())
+    env = GameArena(simulator, "protagonist", simulator.task_rows, [other_player], 1, 0).shot(0).environment(0)
+    observation, info = env.reset()
+    for step in range(6):
+        legal = np.arange(3) != step % 3
+        assert np.array_equal(info["action_mask"], legal)
+        assert {int(env.action_space.sample()) for _ in range(20)} == set(np.flatnonzero(legal))
+        with pytest.raises(InvalidInputError, match="must be legal now"):
+            env.step(np.int64(step % 3))
+        for bad in (3, 0.5, None):
+            with pytest.raises(InvalidInputError, match="masked_v0: the protagonist's action"):
+                env.step(bad)
+        observation, _, terminated, truncated, info = env.step(np.flatnonzero(legal)[0])
+        assert (terminated, truncated) == (False, step == 5)
+    assert not observation.any()
+
+
+class FirstLegal:
+    def act(self, observation):
+        return np.flatnonzero(observation["action_mask"])[0]
 
 
 class Masked(ParallelEnv):
