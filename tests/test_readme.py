@@ -19,7 +19,8 @@ def test_snippets_run_in_order(tmp_path, monkeypatch):
     assert len(snippets) == 6
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), namespace)
-    assert namespace["run"].protagonist.rates.shape[0] == 3
+    assert namespace["adapted"].rates.shape[0] == 3
+    assert not len(namespace["run"].protagonist.rates)  # the last run's player remembers instead
     assert namespace["adapted"] is not namespace["run"].protagonist
     assert "maml" in namespace["table"].values("method")
     assert "LongNavigation" in registry.specs()

@@ -14,7 +14,6 @@ from rich.table import Table
 
 from metaduel.cli.common import GameName, PlayerName, parse_task
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.envs.core.game import make_game
 from metaduel.envs.core.measured import measured
 from metaduel.envs.core.registry import find, specs
 from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES, Context, GameSpec
@@ -103,6 +102,7 @@ def watch(
     names = ["you" if role == person else chosen[role] or spec.opponents[role]["train"][0] for role in ROLES]
 
     from metaduel.envs.core.duel import Duel
+    from metaduel.envs.core.game import make_game
     from metaduel.envs.players.names import load_player
     from metaduel.envs.render.film import film
     from metaduel.envs.render.human import Person
