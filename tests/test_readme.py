@@ -21,6 +21,8 @@ def test_snippets_run_in_order(tmp_path, monkeypatch):
         exec(compile(snippet, "README.md", "exec"), namespace)
     assert namespace["run"].protagonist.adapter.adapts
     assert namespace["run"].protagonist.policy.lasting
+    assert namespace["adapted"].rates.shape[0] == 3
+    assert not len(namespace["run"].protagonist.rates)  # the last run's player remembers instead
     assert namespace["adapted"] is not namespace["run"].protagonist
     assert namespace["table"].values("method")[:3] == ["MAML", "random start", "eight directions"]
     assert {"fine-tuned PPO", "scripted: flee"} <= set(namespace["table"].values("method"))

@@ -212,11 +212,11 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
                 raise ShotOver(f"all {len(seeds)} episodes of the shot are played")
             if done:
                 raise ResetNeeded("call reset() before step()")
-            # An action that is not legal is played as the game takes it, as in a batch: models that know no masks learn, too.
+            # The simulator refuses what is not legal, or takes it for a legal action: models that know no masks learn, too.
             own = torch.from_numpy(as_actions(who, action, space, space.shape)).unsqueeze(0)
-            theirs, memory = ask(opponent, 1 - seat, rows, observations[1 - seat], paid, memory)  # type: ignore[index]
+            theirs, remembered = ask(opponent, 1 - seat, rows, observations[1 - seat], paid, memory)  # type: ignore[index]
             rows, transition = simulator.step(rows, (own, theirs) if seat == 0 else (theirs, own))
-            observations, paid = simulator.observe(rows), transition.reward[:, 1 - seat]
+            memory, observations, paid = remembered, simulator.observe(rows), transition.reward[:, 1 - seat]
             truncated = bool(transition.truncated)
             gone = transition.left is not None and bool(transition.left[0, seat])
             terminated = not truncated and (gone or bool(transition.terminated))

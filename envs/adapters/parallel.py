@@ -26,6 +26,7 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 from torch import Tensor
 
+from metaduel.envs.adapters.legal import refuse_illegal
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Pair, Player, View
 from metaduel.envs.core.spec import ROLES, Role
@@ -243,10 +244,11 @@ class ParallelSimulator:
         """See ``Simulator``: steps the environments of the active rows, with the actions of those who are still there.
 
         Raises:
-            InvalidInputError: an episode does not end, and no horizon was given.
+            InvalidInputError: an action is not legal, or an episode does not end and no horizon was given.
             FloatingPointError: an observation or a reward that is not finite.
         """
         playing = rows.state.here if active is None else rows.state.here & active.unsqueeze(1)
+        self._check_legal(rows, actions, playing)
         here, moves = playing.tolist(), [action.numpy() for action in actions]
         rewards, cut = np.zeros((len(here), 2)), [False] * len(here)
         seen = [np.zeros(one.shape, np.float32) for one in rows.observations]
@@ -276,6 +278,15 @@ class ParallelSimulator:
         first, second = (torch.from_numpy(part).to(dtype) for part in seen)
         after = ParallelRows(rows.envs, rows.params, rows.key, step, (first, second), Present(~left))
         return after, Parting(torch.from_numpy(rewards).to(dtype), over & ~truncated, truncated, left)
+
+    def _check_legal(self, rows: ParallelRows, actions: Pair, playing: Tensor) -> None:
+        for seat, role in enumerate(ROLES):
+            if (mask := self._masks[role]) is None:
+                continue
+            legal = rows.observations[seat][:, mask] > 0
+            refused = ~legal.gather(1, actions[seat].view(-1, 1)).squeeze(1) & playing[:, seat]
+            for row in refused.nonzero().flatten().tolist():
+                refuse_illegal(f"{self.name}: the {role}", int(actions[seat][row]), legal[row].numpy().astype(np.int8))
 
     def _flatten(self, env: Any, role: Role, observations: Mapping[Any, Any]) -> np.ndarray[Any, Any]:
         agent = self._agents[role]

@@ -49,6 +49,7 @@ from torch import Tensor
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import ROLES, Role
+from metaduel.meta.adaptation.inner import Diverged
 from metaduel.meta.learners.maml import MAML, MAMLConfig, Unrolled, after_adaptation
 from metaduel.meta.problems.problem import Mixture, Tasks, parts_of
 
@@ -108,13 +109,20 @@ def _configure(name: str, config: MAMLConfig) -> MAPGConfig:
 
 def look_ahead(learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequence[Unrolled]]:
     """LOLA's objective: each player's loss after the other's imagined updates alone; see the module."""
-    result, unrolled = {}, []
+    result: dict[Role, Tensor] = {}
+    unrolled: list[Unrolled] = []
     for role in learner.start:
         first = 0 if role == ROLES[0] else learner.config.steps + 1
-        met = [part for part in parts_of(problem) if role in part.learners]
+        met = {number: part for number, part in enumerate(parts_of(problem)) if role in part.learners}
         if met:
             moving = [other for other in ROLES if other != role]
-            unrolled.append(learner.unrolled(Mixture(tuple(met)), moving, first))
+            try:
+                unrolled.append(learner.unrolled(Mixture(tuple(met.values())), moving, first))
+            except Diverged as error:
+                error.part = list(met)[error.part]
+                drawn = [batch for one in unrolled for batches in one.batches for batch in batches]
+                error.environment_steps += sum(batch.environment_steps for batch in drawn)
+                raise
             result[role] = learner.outer_loss(role, unrolled[-1].losses)
     return result, unrolled
 

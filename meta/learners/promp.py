@@ -85,12 +85,13 @@ class ProMP(Learner):
     def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
         """``outer_steps`` outer steps on a set of tasks; the metrics are the last one's."""
         gradients, (unrolled,) = self.maml.outer_gradients(problem)
-        metrics = self.maml.step(gradients, lr_scale)
+        update = self.maml.told(self.maml.step(gradients, lr_scale), [unrolled])
+        metrics = update.metrics
         if self.config.outer_steps > 1:
             replay = unrolled.replay(self.config.clip)
             for _ in range(self.config.outer_steps - 1):
-                metrics = self.maml.step(self.maml.outer_gradients(replay)[0], lr_scale)
-        return self.maml.told(metrics, [unrolled])
+                metrics = metrics | self.maml.step(self.maml.outer_gradients(replay)[0], lr_scale)
+        return update._replace(metrics=metrics)
 
 
 def proximal(penalty: float, learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequence[Unrolled]]:

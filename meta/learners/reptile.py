@@ -20,7 +20,7 @@ from torch import Tensor
 from metaduel.agents.policies.base import Weights, adapting
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.inner import Diverged, adapt, check_weights
+from metaduel.meta.adaptation.inner import Diverged, adapt_step, check_weights, leaves, rate_at
 from metaduel.meta.adaptation.rates import Rates
 from metaduel.meta.learners.learner import (
     Gradients,
@@ -127,16 +127,17 @@ class Reptile(Learner):
         rates |= {role: torch.tensor([persona.rate]) for role, persona in part.given.items()}
         batches: list[Batch] = []
         losses: list[Losses] = []
-        for shot, now in enumerate(adapt(part.problem, players, rates, self.config.steps)):
-            players = now.players
+        for shot in range(self.config.steps):
+            players = leaves(players)
+            batches.append(part.problem.draw(players, shot))
+            losses.append(batches[-1].losses(players))
+            sizes = {role: rate_at(rates[role], shot) for role in players}
+            players = adapt_step(players, losses[-1].support, sizes, create_graph=False)
             try:
-                check_weights(players, shot)
+                check_weights(players, shot + 1)
             except Diverged as error:
                 error.environment_steps = sum(one.environment_steps for one in batches)
                 raise
-            if now.batch is not None and now.losses is not None:
-                batches.append(now.batch)
-                losses.append(now.losses)
         return _End(part, {role: players[role] for role in part.learners}, batches, losses)
 
 

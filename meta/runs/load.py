@@ -165,7 +165,7 @@ def _players(
                 f"{folder}: the {role}'s weights don't fit the config.yaml, or this version's spaces"
             )
         fixed = {name: value for name, value in found.items() if name not in weights}
-        if f"{role}/observation_mean" in tensors:  # as runs of format 2 before version 0.2 hold it
+        if not fixed and f"{role}/observation_mean" in tensors:  # as runs of format 2 before version 0.2 hold it
             fixed = normalisation((tensors[f"{role}/observation_mean"], tensors[f"{role}/observation_std"]))
         # In the policy's own order, which the rates follow; a file has its own.
         weights = {name: weights[name] for name in expected} | fixed

@@ -181,13 +181,16 @@ class Trainer:
         problem = self.source.problem(self.iteration)
         update = self.learner.update(problem, 1.0 - self._done_after(self.iteration, 0.9))
         metrics = update.metrics | self.source.told(update)
-        for role in self.learner.start:
-            if fixed := self.source.fixed(role):
-                self.learner.starts.normalise(role, fixed)
+        self._normalise()
         if "environment_steps" in metrics:
             self.steps += int(metrics["environment_steps"])
             metrics["environment_steps"] = float(self.steps)
         return metrics
+
+    def _normalise(self) -> None:
+        for role in self.learner.start:
+            if fixed := self.source.fixed(role):
+                self.learner.starts.normalise(role, fixed)
 
     def _check_finite(self, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -228,6 +231,7 @@ class Trainer:
         tensors, state = load_checkpoint(self.folder / LAST)
         self.learner.load({name: value for name, value in tensors.items() if not name.startswith("best/")})
         self.source.load(tensors)
+        self._normalise()  # older runs hold what was noted alone
         self._best_tensors = {n.removeprefix("best/"): v for n, v in tensors.items() if n.startswith("best/")}
         self.iteration, self.seconds, self.steps = state["iteration"], state["seconds"], state["steps"]
         self._best = state["best"]

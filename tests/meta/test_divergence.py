@@ -12,7 +12,7 @@ from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.learners.methods import METHODS
 from metaduel.meta.problems.duels import DuelProblem
 from metaduel.meta.problems.played import Drawn
-from metaduel.meta.problems.problem import Losses
+from metaduel.meta.problems.problem import Losses, Mixture
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.source import DuelSource, joined_returns
 from metaduel.meta.runs.train import make_learner, train
@@ -37,6 +37,7 @@ class Slopes:
         return {"protagonist": len(self.slopes)}
 
     def draw(self, players, shot):
+        assert torch.isfinite(players["protagonist"]["w"]).all()  # a player that blew up plays no more
         return self
 
     def losses(self, players, joint=False):
@@ -48,10 +49,11 @@ class Slopes:
         return Slopes([slope for n, slope in enumerate(self.slopes.tolist()) if n not in tasks])
 
 
+@pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("method", ["maml", "fomaml", "reptile"])
-def test_the_task_is_left_out_and_counted(method):
+def test_the_task_is_left_out_and_counted(method, steps):
     inf = float("inf")
-    made = [METHODS[method].configure(MAMLConfig(steps=1, inner_lr=0.1, max_skipped=2))] * 2
+    made = [METHODS[method].configure(MAMLConfig(steps=steps, inner_lr=0.1, max_skipped=2))] * 2
     start = {"protagonist": {"w": torch.tensor([1.0])}}
     learner, other = (METHODS[method].learner(start, config) for config in made)
     problem = Slopes([1.0, inf, 3.0, -inf])
@@ -110,18 +112,25 @@ def test_a_game_with_nobody_left_says_so():
         problem.without("protagonist", list(range(6)))
 
 
+class Endless(Drawn):
+    """A batch whose update blows the protagonist up in its first task."""
+
+    def losses(self, players, joint=False):
+        result = super().losses(players, joint)
+        result.support["protagonist"][0] = result.support["protagonist"][0] * float("inf")
+        return result
+
+
+def endless(batch):
+    return Endless(*(getattr(batch, f.name) for f in fields(batch)))
+
+
 def test_too_many_stop_the_run_with_its_last_checkpoint(tmp_path, monkeypatch):
     original = DuelProblem.draw
 
-    class Endless(Drawn):
-        def losses(self, players, joint=False):
-            result = super().losses(players, joint)
-            result.support["protagonist"][0] = result.support["protagonist"][0] * float("inf")
-            return result
-
     def draw(self, players, shot):
         batch = original(self, players, shot)
-        return Endless(*(getattr(batch, f.name) for f in fields(batch))) if shot == 1 else batch
+        return endless(batch) if shot == 1 else batch
 
     folder = tmp_path / "run"
     train(TINY.override(iterations=1, max_skipped=0), tmp_path / "whole", quiet=True)
@@ -129,6 +138,45 @@ def test_too_many_stop_the_run_with_its_last_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(TrainingStopped, match=r"^iteration 1: the protagonist's weights are not finite after update 2"):
         train(TINY.override(max_skipped=3), folder, quiet=True)  # every retry has a first task
     assert not (folder / LAST).exists()
+
+
+# LOLA's second look-ahead, which the protagonist's updates are of, has shots K + 1..2 K + 1.
+BLOWS_UP_AT = {"maml": 1, "promp": 1, "maml_trpo": 1, "reptile": 1, "meta_mapg": 1, "lola_dice": 4}
+
+
+@pytest.mark.parametrize("method", BLOWS_UP_AT)
+def test_steps_of_batches_that_were_given_up_count(method, monkeypatch):
+    original, played = DuelProblem.draw, []
+
+    def draw(self, players, shot):
+        batch = original(self, players, shot)
+        played.append((shot, batch.environment_steps))
+        first = shot == BLOWS_UP_AT[method] and [one for one, _ in played].count(shot) == 1
+        return endless(batch) if first else batch
+
+    monkeypatch.setattr(DuelProblem, "draw", draw)
+    config = TINY.override(method=method)
+    source = DuelSource(config)
+    update = make_learner(config, source).update(source.problem(0))
+    assert update.metrics["skipped_tasks"] == 1
+    assert source.told(update)["environment_steps"] == sum(steps for _, steps in played)
+
+
+def test_what_blew_up_in_a_look_ahead_is_left_out_of_its_own_part(monkeypatch):
+    # The adversary looks ahead in the first and the last of three parts.
+    config = TINY.override(method="lola_dice", tasks=8, persona_share=0.25)
+    source = DuelSource(config)
+    problem, original, left_out, blown = source.problem(0), DuelProblem.draw, [], []
+    last, without = problem.parts[2].problem, Mixture.without
+
+    def draw(self, players, shot):
+        batch = original(self, players, shot)
+        return endless(batch) if self is last and shot == 4 and not blown and not blown.append(shot) else batch
+
+    monkeypatch.setattr(DuelProblem, "draw", draw)
+    monkeypatch.setattr(Mixture, "without", lambda self, *what: left_out.append(what) or without(self, *what))
+    make_learner(config, source).update(problem)
+    assert left_out == [(2, "protagonist", [0])]
 
 
 def test_how_many_must_be_a_count():

@@ -239,6 +239,30 @@ def test_a_run_with_statistics_resumes_to_the_same_numbers(tmp_path, monkeypatch
     assert_same_run(tmp_path / "unbroken", tmp_path / "run")
 
 
+def as_before_statistics_were_weights(path):
+    tensors, state = load_checkpoint(path)
+    old = {name: value for name, value in tensors.items() if "/fixed." not in name}
+    for role in ROLES:
+        shift, scale = (tensors[f"best/{role}/start/{name}"] for name in (SHIFT, SCALE))
+        old |= {f"best/{role}/observation_mean": shift, f"best/{role}/observation_std": 1 / scale}
+    save_checkpoint(path, old, state)
+
+
+def test_an_older_run_with_statistics_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
+    config = TINY.override(normalise_observations=True)
+    train(config, tmp_path / "unbroken", quiet=True)
+    act_in_iteration(monkeypatch, 2, raise_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", quiet=True)
+    as_before_statistics_were_weights(tmp_path / "run" / LAST)
+    train(config, tmp_path / "run", resume=True, quiet=True)
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "unbroken")
+    ours, theirs = (load(tmp_path / name) for name in ("run", "unbroken"))
+    for role in ROLES:
+        for name, value in theirs.agent(role).weights.items():
+            torch.testing.assert_close(ours.agent(role).weights[name], value)
+
+
 # What stops a run, and what is refused
 
 
