@@ -70,7 +70,7 @@ MODULES = {
     "metaduel.meta.duels": "metaduel.meta.problems.duels and metaduel.agents.objective.config",
     "metaduel.meta.e_maml": "metaduel.meta.learners.e_maml",
     "metaduel.meta.few_shot": "metaduel.meta.adaptation.few_shot",
-    "metaduel.meta.foreign": "metaduel.meta.problems.foreign and metaduel.meta.runs.foreign",
+    "metaduel.meta.foreign": "metaduel.envs.adapters.parallel and metaduel.meta.runs.foreign",
     "metaduel.meta.inner": "metaduel.meta.adaptation.inner",
     "metaduel.meta.latent": "metaduel.meta.learners.latent",
     "metaduel.meta.maml": "metaduel.meta.learners.maml",
