@@ -18,7 +18,6 @@ import torch
 
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy
-from metaduel.agents.policies.recurrent import RecurrentPolicy
 from metaduel.agents.policies.tabular import TabularPolicy
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import unknown
@@ -41,7 +40,7 @@ def problem_sizes(n: int, policy: Policy, steps: int) -> list[int]:
     """How ``n`` personas, each met for so many environment steps in a batch, are divided into problems, for whoever meets them
     with ``policy``: graphs are let go one problem after the other.
     """
-    parts = min(n, -(-n * steps // AT_ONCE)) if isinstance(policy, RecurrentPolicy) else 1
+    parts = min(n, -(-n * steps // AT_ONCE)) if policy.carried[0] else 1
     return [n // parts + (i < n % parts) for i in range(parts)]
 
 

@@ -88,19 +88,24 @@ class Drawn:
         """
         if not 0 < share <= 1:
             raise InvalidInputError(f"share={share!r} must be above 0 and at most 1")
-        kept = {role: self._kept(role, data, share) for role, data in self.data.items()}
+        kept = self._kept if share == 1 else {role: self._part(role, share) for role in self.data}
         return Replayed(self.policies, kept, clip)
 
-    def _kept(self, role: Role, data: Trajectories, share: float) -> _Kept:
-        loss, policy, weights = self.objectives[role], self.policies[role], self.players[role]
-        if loss.kind != "lvc":
-            raise InvalidInputError(f"surrogate={loss.kind!r} must be 'lvc' where data are used more than once")
-        support, query = loss.support_advantages(data), loss.query_advantages(data)
-        if share < 1:
-            n = max(1, math.ceil(share * query.shape[2]))
-            data = data.map(lambda field: field[:, :, :n].contiguous())
-            support, query = support[:, :, :n], query[:, :, :n]
-        return _Kept(data, _distribution(policy, weights, data), support, query)
+    @cached_property
+    def _kept(self) -> dict[Role, _Kept]:
+        for role in self.data:
+            if (kind := self.objectives[role].kind) != "lvc":
+                raise InvalidInputError(f"surrogate={kind!r} must be 'lvc' where data are used more than once")
+        return {role: self._of(role, data, *self._advantages[role]) for role, data in self.data.items()}
+
+    def _part(self, role: Role, share: float) -> _Kept:
+        data, _, support, query = self._kept[role]
+        n = max(1, math.ceil(share * query.shape[2]))
+        data = data.map(lambda field: field[:, :, :n].contiguous())
+        return self._of(role, data, support[:, :, :n], query[:, :, :n])
+
+    def _of(self, role: Role, data: Trajectories, support: Tensor, query: Tensor) -> _Kept:
+        return _Kept(data, _distribution(self.policies[role], self.players[role], data), support, query)
 
 
 class _Kept(NamedTuple):

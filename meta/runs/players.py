@@ -38,7 +38,8 @@ def make_policy(config: RunConfig, simulator: Simulator, role: Role, network: Ne
     """A role's policy network."""
     size, own = simulator.observation_space(role).shape[0], simulator.action_space(role)
     policy = policy_of(config, size, own, simulator.action_space(other(role)), network, simulator.mask(role))
-    return PerState(policy) if isinstance(policy, MLPPolicy) and size == simulator.states else policy
+    feed_forward = network is None and not any(policy.carried)
+    return PerState(policy) if feed_forward and size == simulator.states else policy
 
 
 def policy_of(
