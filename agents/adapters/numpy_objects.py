@@ -157,10 +157,10 @@ class NumpyRows:
 
     def _ask(self, player: NumpyPlayer, observation: Array) -> Array:
         start = np.full(len(observation), self.start)
-        told = player.reward
-        player.reward = np.zeros_like(told)
+        reward = player.reward
+        player.reward = np.zeros_like(reward)
         try:
-            given = player.learner.act(observation.copy(), player.action.copy(), told, start)
+            given = player.learner.act(observation.copy(), player.action.copy(), reward, start)
         except Exception as error:  # the learner is foreign code
             why = " ".join(str(error).split())[:120]
             raise BadPlayer(f"its act raises {type(error).__name__}: {why}") from error

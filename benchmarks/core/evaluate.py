@@ -37,7 +37,7 @@ from metaduel.envs.core.tasks import check_split, task_rows
 from metaduel.meta.adaptation.adapters import GradientAdapter
 from metaduel.meta.adaptation.few_shot import Failed
 from metaduel.meta.adaptation.inner import adapt
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.problem import Players
 from metaduel.meta.runs.agent import Agent
 from metaduel.meta.runs.load import Run
@@ -230,7 +230,7 @@ def _game(entries: Sequence[Entry], spec: GameSpec | None) -> GameSpec:
 
 
 def _duel(entries: Sequence[Entry], spec: GameSpec) -> Duel:
-    """The game as players see it that are told nothing more."""
+    """The game as uninformed players see it."""
     horizon = next((entry.run.config.horizon for entry in entries if entry.run is not None), 0)
     return Duel(make_game(spec), horizon or None)
 
@@ -461,13 +461,13 @@ def both_adapt(run: Run, protocol: Protocol, name: str | None = None) -> list[Ta
     """
     spec, config, last = run.duel.spec, run.config, protocol.shots
     rows = task_rows(spec, protocol.task_list(spec), {})
-    matches, policies = Matches(rows, duels=len(rows)), {role: run.agent(role).policy for role in ROLES}
+    matchups, policies = Matchups(rows, duels=len(rows)), {role: run.agent(role).policy for role in ROLES}
     support = DuelProblem(
-        run.duel, policies, matches, protocol.episodes, derive_seed(0, Purpose.ADAPT), config.objective
+        run.duel, policies, matchups, protocol.episodes, derive_seed(0, Purpose.ADAPT), config.objective
     )
     mode = protocol.actions == "mode"
     query = DuelProblem(
-        run.duel, policies, matches, protocol.test_episodes, derive_seed(0, Purpose.TEST), config.objective, mode
+        run.duel, policies, matchups, protocol.test_episodes, derive_seed(0, Purpose.TEST), config.objective, mode
     )
     history = _adapt_at_once(support, run, last)
 

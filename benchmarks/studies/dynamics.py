@@ -49,7 +49,7 @@ from metaduel.meta.adaptation.inner import adapt
 from metaduel.meta.adaptation.outer import OuterOptimiser
 from metaduel.meta.learners.learner import Learner, Optimiser, Starts, Update, adam
 from metaduel.meta.learners.maml import MAML, MAMLConfig
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.problem import Losses, Players, Problem, Tasks
 
 SPEC = find("RockPaperScissors")
@@ -117,8 +117,8 @@ def exact(tasks: Sequence[Task], seed: int) -> Problem:
 def sampled(tasks: Sequence[Task], seed: int) -> Problem:
     """A batch whose gradients come from ``EPISODES`` plays of each task; the query has a baseline, the mean."""
     loss = LossConfig("dice", inner_baseline=False, normalise=False)
-    matches = Matches(task_rows(SPEC, tasks, {}), duels=len(tasks))
-    return DuelProblem(Duel(make_game(SPEC), 1), dict.fromkeys(ROLES, POLICY), matches, EPISODES, seed, loss)
+    matchups = Matchups(task_rows(SPEC, tasks, {}), duels=len(tasks))
+    return DuelProblem(Duel(make_game(SPEC), 1), dict.fromkeys(ROLES, POLICY), matchups, EPISODES, seed, loss)
 
 
 BATCHES = {"exact": exact, "sampled": sampled}  # gradients

@@ -44,7 +44,7 @@ from metaduel.meta.adaptation.outer import Named, OuterOptimiser
 from metaduel.meta.learners.learner import Starts
 from metaduel.meta.learners.maml import MAML
 from metaduel.meta.learners.mapg import MAPGConfig, look_ahead
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.problem import Players
 
 SPEC = find("IteratedPrisonersDilemma")
@@ -267,7 +267,7 @@ def learn(suite: Lola, count: int, rate: float) -> Array:
     looks = [expected(learner.start, payoffs, duel.horizon)]
     for epoch in range(suite.epochs):
         seed = derive_seed(Purpose.LOLA_EPOCH, epoch)
-        learner.update(DuelProblem(duel, policies, Matches(rows, duels=runs), suite.episodes, seed, loss))
+        learner.update(DuelProblem(duel, policies, Matchups(rows, duels=runs), suite.episodes, seed, loss))
         if (epoch + 1) % suite.every == 0:
             looks.append(expected(learner.start, payoffs, duel.horizon))
     return torch.stack(looks).numpy()

@@ -48,7 +48,7 @@ from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.repeated_matrix_game import PERSONAS
 from metaduel.envs.repeated_matrix_game.opponents import memory_one_tables
 from metaduel.meta.adaptation.inner import Through, adapt_step, leaves, rate_at, unroll
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.personas import Personas
 from metaduel.meta.problems.problem import Given, Losses, Players
 from metaduel.meta.runs.config import TrainConfig
@@ -392,7 +392,7 @@ def meet(suite: Peers, config: TrainConfig, policy: Policy, split: Split, count:
     policies: Mapping[Role, Policy] = {OWN: policy, PEER: them.policy}
     losses: Mapping[Role, LossConfig] = {OWN: config.objective.of(OWN), PEER: them.loss}
     problem, imagined = (
-        DuelProblem(duel, policies, Matches(rows, duels=count), suite.episodes, derive_seed(purpose, count), losses)
+        DuelProblem(duel, policies, Matchups(rows, duels=count), suite.episodes, derive_seed(purpose, count), losses)
         for purpose in (Purpose.PEERS_MEET, Purpose.PEERS_IMAGINE)
     )
     return Meeting(problem, imagined, them.sample(count, split, Purpose.PEERS_DRAW))

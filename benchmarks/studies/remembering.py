@@ -25,7 +25,7 @@ from metaduel.envs.core.tasks import task_rows
 from metaduel.meta.adaptation.inner import adapt_step, constants, leaves
 from metaduel.meta.learners.rl2 import RL2
 from metaduel.meta.problems.chains import Chain
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.personas import Personas
 from metaduel.meta.problems.problem import Given, Players
 from metaduel.meta.runs.config import TrainConfig
@@ -82,7 +82,7 @@ def learn(memory: Memory, config: TrainConfig, them: Personas) -> tuple[Policy, 
     rows = task_rows(config.spec, [{}] * memory.personas, config.fixed)
     for iteration in range(memory.iterations):
         problem = DuelProblem(
-            duel, {OWN: policy, PEER: them.policy}, Matches(rows, duels=memory.personas), memory.lines,
+            duel, {OWN: policy, PEER: them.policy}, Matchups(rows, duels=memory.personas), memory.lines,
             derive_seed(config.seed, Purpose.REMEMBERING_TRAIN, iteration), config.objective,
         )  # fmt: skip
         persona = them.sample(memory.personas, "train", config.seed, iteration)

@@ -45,7 +45,7 @@ from metaduel.agents.policies.recurrent import GRUPolicy
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core import few_shot, metrics
 from metaduel.benchmarks.core.few_shot import Contender, Protocol
-from metaduel.benchmarks.tools.population import BIAS, GAIN, Budget, Population, Told
+from metaduel.benchmarks.tools.population import BIAS, GAIN, Budget, OnIteration, Population
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
@@ -194,8 +194,8 @@ def _share(informed: Row, best: Row, chance: Row) -> float:
 
 def _trained(
     kind: str, make_policy: Callable[..., Policy], sees: bool, bonuses: Sequence[float], taught: bool = False
-) -> Callable[[GameSpec, Role, Budget, Told], list[Row]]:
-    def make(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
+) -> Callable[[GameSpec, Role, Budget, OnIteration], list[Row]]:
+    def make(spec: GameSpec, role: Role, budget: Budget, on_iteration: OnIteration) -> list[Row]:
         duel = Duel(make_game(spec), informed=(role,) if sees else ())
         size, actions = duel.observation_space(role).shape[0], duel.action_space(role)
         policy = make_policy(size, actions, initial_log_std=INITIAL_LOG_STD, mask=duel.game.mask)
@@ -203,7 +203,7 @@ def _trained(
         if taught:
             by = _best_script(spec, role, budget, sees)
             teacher = load_player(duel, role, by)
-        before, after = Population(duel, role, policy, bonuses, budget, teacher).train(told)
+        before, after = Population(duel, role, policy, bonuses, budget, teacher).train(on_iteration)
         names = [f"{kind}, entropy bonus {bonus:g}" for bonus in bonuses]
         if len(bonuses) == 1:
             names = [f"{kind}, taught by {by}" if by else kind]
@@ -222,7 +222,7 @@ def _best_script(spec: GameSpec, role: Role, budget: Budget, sees: bool) -> str:
     return max(found, key=lambda one: float(one.returns.mean())).method.removeprefix("scripted: ")
 
 
-def _untrained(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
+def _untrained(spec: GameSpec, role: Role, budget: Budget, on_iteration: OnIteration) -> list[Row]:
     """Scripted players, and one that acts at random."""
     panel = Protocol("validation", "train", 0, 1, budget.test_episodes)
     rows = []
@@ -234,7 +234,7 @@ def _untrained(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[R
     return [*rows, Row("random", "random", chance.returns[0].mean((0, 2))[None])]
 
 
-def _random_start(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
+def _random_start(spec: GameSpec, role: Role, budget: Budget, on_iteration: OnIteration) -> list[Row]:
     """Untrained networks after fine-tuning, with the rate and look-ahead that suit them best."""
     duel = Duel(make_game(spec))
     size, actions, mask = duel.observation_space(role).shape[0], duel.action_space(role), duel.game.mask
@@ -275,7 +275,7 @@ class _Random:
 
 _feed_forward = partial(MLPPolicy, gain=GAIN, bias=BIAS)
 
-KINDS: dict[str, Callable[[GameSpec, Role, Budget, Told], list[Row]]] = {
+KINDS: dict[str, Callable[[GameSpec, Role, Budget, OnIteration], list[Row]]] = {
     "informed": _trained("informed", _feed_forward, True, EXPLORATION),
     "informed, taught": _trained("informed", _feed_forward, True, EXPLORATION[1:2], taught=True),
     "agnostic": _trained("agnostic", _feed_forward, False, EXPLORATION),

@@ -46,7 +46,7 @@ SETTLING = 0.05  # of the batches, after the lessons: the value alone learns
 _POOL = 4096  # training tasks that batches are drawn from
 _CROWD = 8  # times as many episodes as fill a batch to the horizon, at most: where they are short, more are played
 
-Told = Callable[[int], None]  # is told how many iterations are done
+OnIteration = Callable[[int], None]  # called with the number of finished iterations
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Population:
         self.opponents = [load_player(duel, other(role), name) for name in names(duel.spec, other(role), "train")]
         self.length = float(duel.horizon)  # steps per episode of the last batch
 
-    def train(self, told: Told) -> tuple[Tensor, Tensor]:
+    def train(self, on_iteration: OnIteration) -> tuple[Tensor, Tensor]:
         """Returns on the panel after three quarters of the training and at its end: [bonuses, seeds, tasks] each."""
         pool = task_rows(
             self.duel.spec, sample_tasks(self.duel.spec, _POOL, "train", derive_seed(Purpose.POPULATION_POOL)), {}
@@ -151,7 +151,7 @@ class Population:
         self._look(first)
         before: Tensor | None = None
         for iteration in range(total):
-            told(iteration)
+            on_iteration(iteration)
             if iteration == total * 3 // 4:
                 before = self.test()
             for group, rate in zip(optimiser.param_groups, rates, strict=True):

@@ -239,8 +239,8 @@ def test_who_is_taught_acts_in_every_other_episode_and_is_told_in_all(game):
     )
     view = View(start.params, start.state, setup.duel.observe(start)[0], start.step)
     size = len(setup.seed)
-    told, _ = teacher.act(view, torch.zeros(size, teacher.memory), torch.full((size, teacher.noise), 0.5))
-    torch.testing.assert_close(data.action[:, 0].flatten(0, 1), told)
+    labels, _ = teacher.act(view, torch.zeros(size, teacher.memory), torch.full((size, teacher.noise), 0.5))
+    torch.testing.assert_close(data.action[:, 0].flatten(0, 1), labels)
 
 
 def test_a_policy_with_a_memory_is_not_taught():

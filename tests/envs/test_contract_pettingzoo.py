@@ -214,7 +214,7 @@ def test_aec_equals_parallel_for_whole_episodes(spec):
         heard[agent].append(last)
         env.step(None if last[2] or last[3] else choose(agent, last[-1]))
     for agent in ROLES:
-        # In a turn-based game an agent is asked at its turns and at the end, and told all rewards since the turn before.
+        # In a turn-based game an agent acts at its turns and at the end, and receives all rewards since its last turn.
         expected, since = [], 0.0
         for step, (par, *rest) in enumerate(said):
             since += rest[0][agent] if step else 0.0

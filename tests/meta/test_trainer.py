@@ -459,7 +459,7 @@ class Scores:
     def __init__(self, scores):
         self.real = DuelSource(TINY)
         self.policies, self.problem, self.scores = self.real.policies, self.real.problem, iter(scores)
-        self.told, self.state, self.fixed = self.real.told, self.real.state, self.real.fixed
+        self.record, self.state, self.fixed = self.real.record, self.real.state, self.real.fixed
 
     def validate(self, learner):
         self.starts = [*getattr(self, "starts", []), {r: w["layer0.bias"].clone() for r, w in learner.start.items()}]

@@ -20,7 +20,7 @@ from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.meta.adaptation.inner import Through, unroll
 from metaduel.meta.learners.learner import Learner
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.problem import Losses, Players, Problem
 
 SAMPLED_HORIZON, ROWS = 2, 200_000  # of sampled episodes; how many are played at once
@@ -58,9 +58,11 @@ def estimates(
     duel, at_once = Duel(GAME, SAMPLED_HORIZON), max(1, ROWS // (episodes * len(TASKS)))
     for done in range(0, repeats, at_once):
         n = min(at_once, repeats - done)
-        matches = Matches(TASKS.repeat(n, 1), duels=n * len(TASKS))
+        matchups = Matchups(TASKS.repeat(n, 1), duels=n * len(TASKS))
         for number_of, roles in enumerate([ROLES] if case.flow.own else [(role,) for role in ROLES]):
-            problem = DuelProblem(duel, policies, matches, episodes, derive_seed(seed, episodes, done, number_of), loss)
+            problem = DuelProblem(
+                duel, policies, matchups, episodes, derive_seed(seed, episodes, done, number_of), loss
+            )
             for role, rows in row_gradients(learner, problem, roles).items():
                 found[role].append(rows.view(n, len(TASKS), -1).mean(1))
     return {role: torch.cat(parts) for role, parts in found.items()}

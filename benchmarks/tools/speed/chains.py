@@ -24,7 +24,7 @@ from metaduel.envs.core.game import make_game
 from metaduel.envs.core.spec import Role
 from metaduel.envs.core.tasks import sample_tasks, task_rows
 from metaduel.meta.learners.mapg import MAPG, MAPGConfig, meta_mapg
-from metaduel.meta.problems.duels import Matches
+from metaduel.meta.problems.duels import Matchups
 from metaduel.meta.problems.personas import Personas, problem_sizes
 from metaduel.meta.problems.problem import Mixture, Part
 
@@ -80,7 +80,7 @@ class Chains:
         for n in problem_sizes(total, self.policy, CHAIN_EPISODES * self.duel.horizon):
             rows = task_rows(self.spec, sample_tasks(self.spec, n, seed=self.done), {})
             seed = self.done * total * CHAIN_EPISODES
-            problem = TimedProblem(self.duel, policies, Matches(rows, duels=n), CHAIN_EPISODES, seed, losses)
+            problem = TimedProblem(self.duel, policies, Matchups(rows, duels=n), CHAIN_EPISODES, seed, losses)
             problems.append(problem)
             parts.append(Part(problem, {"adversary": self.personas.sample(n, "train", self.done)}))
             self.done += 1

@@ -27,7 +27,7 @@ from metaduel.envs.players.names import load_player
 from metaduel.meta.learners.learner import Learner
 from metaduel.meta.learners.methods import find_method
 from metaduel.meta.learners.trpo import TRPO, TRPOConfig
-from metaduel.meta.problems.duels import Matches
+from metaduel.meta.problems.duels import Matchups
 
 TASKS, EPISODES = 20, 20  # of the meta-iteration
 PEER_SECONDS = (
@@ -78,9 +78,9 @@ class MetaIteration:
         start = time.perf_counter()
         tasks = [{**task, "push": 0.0} for task in sample_tasks(self.spec, TASKS, seed=self.done)]
         rows = torch.tensor([[task[name] for name in self.spec.context_names] for task in tasks], dtype=torch.float64)
-        matches = Matches(rows, against_adversaries=[(self.opponent, TASKS)])
+        matchups = Matchups(rows, against_adversaries=[(self.opponent, TASKS)])
         seed = self.done * TASKS * EPISODES
-        problem = TimedProblem(self.duel, {"protagonist": self.policy}, matches, EPISODES, seed, self.loss)
+        problem = TimedProblem(self.duel, {"protagonist": self.policy}, matchups, EPISODES, seed, self.loss)
         self.metrics = self.learner.update(problem).metrics
         self.done += 1
         end, played = time.perf_counter(), problem.rollouts

@@ -33,7 +33,7 @@ def place(x, speed, angle, turn):
 
 
 def started(duel, tasks, places):
-    """Episodes in double precision that start where they are told: ``places`` [B, 4]."""
+    """Episodes in double precision with given starts: ``places`` [B, 4]."""
     zero = torch.zeros(len(tasks), dtype=torch.int64)
     episode = duel.reset(duel.game.params(tasks, torch.float64), zero, zero)
     return episode._replace(state=place(*torch.tensor(places, dtype=torch.float64).unbind(1)))

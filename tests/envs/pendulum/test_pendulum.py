@@ -30,7 +30,7 @@ def place(angle, speed):
 
 
 def started(duel, tasks, angle, speed):
-    """Episodes in double precision that start where they are told."""
+    """Episodes in double precision with given starts."""
     zero = torch.zeros(len(tasks), dtype=torch.int64)
     episode = duel.reset(duel.game.params(tasks, torch.float64), zero, zero)
     return episode._replace(state=place(column(*angle), column(*speed)))
