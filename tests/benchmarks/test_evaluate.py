@@ -119,7 +119,7 @@ def test_the_report_says_it_all(finished):
         "maml − random start, shot 1",
         "maml − joint, shot 2",
         "maml, shot 1 − maml, shot 0",
-        "Headroom and what adaptation recovers of it",
+        "Headroom and the fraction that adaptation recovers",
         "train tasks, held-out opponents",
         "opponent unadapted",
         "Learning against learning",
