@@ -21,7 +21,7 @@ from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES, Context, GameSpec
 
 def list_games() -> None:
     """List the games: what a player does in them, the steps of an episode, and the contexts that are hidden from the players."""
-    table = Table("game", "what it is", "steps", "hidden from both players")
+    table = Table("game", "rules", "steps", "hidden from both players")
     for spec in specs().values():
         hidden = ", ".join(c.name for c in spec.contexts if not c.visible_to)
         table.add_row(spec.name, spec.summary, str(spec.horizon), hidden)
@@ -190,7 +190,7 @@ def _opponents(spec: GameSpec, panel: Mapping[str, Any]) -> Table:
 
 def _headroom(certificate: Mapping[str, Any]) -> Table:
     table = Table(
-        "seat", "informed - best that does not adapt", "share", "random start", "memory", "verdict", title="Headroom"
+        "seat", "informed - best non-adapting", "share", "random start", "memory", "verdict", title="Headroom"
     )
     for role, found in certificate["roles"].items():
         own = found["headroom"]

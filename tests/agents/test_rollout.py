@@ -162,8 +162,8 @@ def test_scripted_players_sit_in_blocks(game):
     assert second.reward.shape[0] == 2  # the learner's tasks alone
     for n, player in enumerate(players):
         seats = [Sitting(slice(0, 1), setup.learner("protagonist", [n]))], [Sitting(slice(0, 1), Seated(player))]
-        alone, nobody = setup.play([n], seats)
-        assert nobody is None
+        alone, scripted = setup.play([n], seats)
+        assert scripted is None
         assert_same(take(first, [n]), alone)
     against = setup.play([2, 3])
     assert_same(take(first, [2, 3]), against[0])

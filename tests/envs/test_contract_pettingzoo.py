@@ -53,7 +53,7 @@ def chooser(spec, seed=0):
 
     def choose(agent, info=None):
         space = spec.action_spaces[agent]
-        if info is not None and "action_mask" in info:  # a turn-based game's; who waits draws nothing
+        if info is not None and "action_mask" in info:  # a turn-based game's; a waiting agent draws nothing
             legal = np.flatnonzero(info["action_mask"])
             return int(legal[0] if len(legal) == 1 else rng.choice(legal))
         if hasattr(space, "n"):

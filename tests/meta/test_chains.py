@@ -1,4 +1,4 @@
-"""Chains of episodes: what their steps are credited with, and that players who remember get better by it."""
+"""Chains of episodes: the credit of their steps, and players with a memory that improve by it."""
 
 import pytest
 import torch

@@ -106,7 +106,7 @@ def test_the_other_tasks_of_a_game_keep_their_noise(role, gone):
         assert whole.tasks[r] == 6
 
 
-def test_a_game_with_nobody_left_says_so():
+def test_a_game_without_tasks_left_is_an_error():
     problem = DuelSource(TINY.override(learned_share=1.0)).problem(0)
     with pytest.raises(FloatingPointError, match="every task of the protagonist's, or of its opponent's, blew up"):
         problem.without("protagonist", list(range(6)))

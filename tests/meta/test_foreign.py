@@ -207,7 +207,7 @@ def test_agents_that_leave_at_different_times():
     assert torch.equal(walker.observation[..., 4], torch.arange(5.0).view(1, 5, 1).expand(2, 5, 3))
     assert torch.equal(walker.observation[:, 1:, :, :4].argmax(-1), guesses[:, :-1])
     assert drawn.environment_steps == 2 * 3 * 5
-    # The same where the adversary is the one who stays.
+    # The same if the adversary is the agent that stays.
     batch, players = problem([2, 3], make=lambda: Guess(("watcher", "walker")))
     drawn = batch.draw(players, 0)
     assert drawn.data["protagonist"].alive.sum(1).tolist() == [[2.0] * 3, [3.0] * 3]

@@ -1,4 +1,4 @@
-"""Learning personas: who they are, how they learn, and that a run says how often they were met."""
+"""Learning personas: their starts, their learning, and their share of tasks in a run's metrics."""
 
 import csv
 from dataclasses import replace
@@ -164,7 +164,7 @@ def test_the_same_iteration_is_the_same_batch_and_another_one_is_not():
 
 @pytest.mark.parametrize("method", ["meta_mapg", "lola_dice"])
 @pytest.mark.parametrize("settings", [{"roles": ("protagonist",)}, {"learned_share": 0.0}])
-def test_to_shape_nobody_is_refused(method, settings):
+def test_a_peer_term_without_a_learning_opponent_is_refused(method, settings):
     with pytest.raises(InvalidInputError, match="no opponent learns: set persona_share above 0"):
         TrainConfig(game="Pursuit").override(method=method, **settings)
     TrainConfig(game="Pursuit").override(method=method, persona_share=0.5, **settings)
@@ -183,7 +183,7 @@ def test_shares_that_cannot_be_are_refused(settings, message):
         TrainConfig(game="Navigation").override(**settings)
 
 
-def test_many_personas_are_several_problems_for_whoever_has_a_memory(monkeypatch):
+def test_many_personas_are_several_problems_for_a_player_with_a_memory(monkeypatch):
     monkeypatch.setattr(module, "AT_ONCE", 50)  # of 20 x 2 x 3 environment steps
     config = TrainConfig(game="IteratedPrisonersDilemma", roles=("protagonist",)).override(
         method="meta_mapg", tasks=20, episodes=2, steps=1, persona_share=1.0, hidden=(4,), horizon=3

@@ -336,7 +336,7 @@ DAMAGE = {
     "no tensors": (lambda path: path.write_bytes(b""), "truncated"),
     "missing": (lambda path: path.unlink(), "no such checkpoint"),
     "other format": (other_format, "format '99'"),
-    "somebody else's": (wipe_state, "format None"),
+    "another program's": (wipe_state, "format None"),
 }
 
 

@@ -1,4 +1,4 @@
-"""A chain of Meta-MAPG against a learning persona, beside what the authors' own code takes."""
+"""The time of a chain of Meta-MAPG against a learning persona, beside that of the authors' own code."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Chains:
     """One outer step of Meta-MAPG on a batch of chains; every one has fresh tasks, personas and noise.
 
     Args:
-        load: which workload.
-        policy: of the protagonist, a name in ``CHAIN_POLICIES``; the personas in the other seat have tables.
+        load: the workload.
+        policy: the protagonist's policy, a name in ``CHAIN_POLICIES``; the personas in the other seat have tables.
     """
 
     def __init__(self, load: ChainLoad, policy: str) -> None:
@@ -90,7 +90,7 @@ class Chains:
 
 
 def chains_sheet(repeats: int) -> Sheet:
-    """Seconds, floating-point operations and memory of a chain, beside what the authors' code takes."""
+    """Seconds, floating-point operations and memory of a chain, beside those of the authors' code."""
     configure(1)
     rows, base = [], peak_memory()
     for policy in CHAIN_POLICIES:  # the smallest first: memory is the largest so far

@@ -1,4 +1,4 @@
-"""A meta-iteration on 2-D navigation: its seconds by method, its floor, and what a TRPO step outside costs."""
+"""A meta-iteration on 2-D navigation: its seconds by method, its floor, and the cost of a TRPO outer step."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class MetaIteration:
 
 
 def median_split(workload: MetaIteration, iterations: int) -> Split:
-    """Medians over ``iterations``, after two that aren't counted."""
+    """Medians over ``iterations``, after two for warm-up."""
     for _ in range(2):
         workload.run()
     gc.collect()
@@ -148,7 +148,7 @@ def methods_sheet(iterations: int) -> Sheet:
 
 
 def trpo_sheet(iterations: int) -> Sheet:
-    """Seconds of a meta-iteration with a TRPO step outside beside those with Adam, with one and two threads."""
+    """Seconds of a meta-iteration with a TRPO outer step beside those with Adam, with one and two threads."""
     rows = []
     share = TRPOConfig.curvature_share
     for threads in (1, 2):
@@ -174,8 +174,8 @@ def trpo_sheet(iterations: int) -> Sheet:
 
 
 def gain_ratio(share: float, iterations: int) -> tuple[float, float, float]:
-    """What a step gains on the surrogate with a ``share`` of the episodes in its curvature, over what it gains with all of
-    them: from the same starts on the same data, summed over iterations; and the smallest and largest of a single one.
+    """Ratio of a step's gain on the surrogate with a ``share`` of the episodes in its curvature to its gain with all of them,
+    from the same starts on the same data, summed over iterations; and the smallest and largest ratio of a single iteration.
     """
     part, full = MetaIteration(share), MetaIteration(1.0)
     gains: list[tuple[float, float]] = []
