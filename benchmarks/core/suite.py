@@ -199,8 +199,8 @@ def _play_at_once(
                     future.result()  # raises the cell's exception; the other processes finish their cells first
                 except BrokenProcessPool:
                     raise InvalidInputError(
-                        f"workers={workers}: a process was ended from outside, as it is when memory runs out; fewer may do. "
-                        "Finished cells stay"
+                        f"workers={workers}: a process was killed, perhaps because memory ran out; try fewer workers. "
+                        "Finished cells are kept"
                     ) from None
         for _ in range(fresh - 1):
             show(None)

@@ -112,7 +112,7 @@ def load(
     if task_set is None:
         if "environment" in values:
             raise InvalidInputError(
-                f"{folder} was trained on environments of its own ({values['environment']}): load(folder, task_set=...)"
+                f"{folder} was trained on your own environments ({values['environment']}): load(folder, task_set=...)"
             )
         _know_family(folder, values.get("game"), game)
         config = TrainConfig.from_dict(values)

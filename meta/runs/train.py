@@ -86,7 +86,7 @@ def train_meta_adversarial(
         return train_foreign(given, method, folder, resume, quiet, network, **settings)
     if isinstance(settings.get("opponents"), Mapping):
         raise InvalidInputError(
-            "opponents: a family has its own; name those that are met in against_protagonist and against_adversary"
+            "opponents: a family has its own; name them in against_protagonist and against_adversary"
         )
     if given.validation is not None:
         raise InvalidInputError("validation: a family is validated on its own frozen tasks; leave it out")
@@ -132,7 +132,7 @@ def train_foreign(
     for name in (*found, "scripted"):
         if name in settings:
             raise InvalidInputError(
-                f"{name}={settings[name]!r} is what task_set and opponents say it is, not a setting"
+                f"{name}={settings[name]!r} follows from task_set and opponents and is not a setting"
             )
     opponents: dict[Role, list[Any]] = {}
     if isinstance(settings.get("opponents"), Mapping):
