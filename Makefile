@@ -40,7 +40,7 @@ bench-speed: $(STAMP)
 dist: $(STAMP)  ## wheel and source archive in dist/, each installed and tested in a fresh environment, in several minutes
 	.ci/dist $(BIN)/python
 
-$(REPRODUCTIONS:%=reproduce-%): reproduce-%: $(STAMP)  ## a published experiment again; called again, it goes on where it was
+$(REPRODUCTIONS:%=reproduce-%): reproduce-%: $(STAMP)  ## reproduce a published experiment; an interrupted reproduction resumes
 	OMP_NUM_THREADS=1 $(BIN)/metaduel reproduce $*
 
 # mypy and import-linter don't follow setuptools' package-dir: show them the installed layout, made of links.

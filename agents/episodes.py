@@ -23,7 +23,7 @@ def pad_episodes(tasks: Sequence[Sequence[Sequence[Step]]], length: int | None =
     """Turn N lists of E episodes (lists of at least one step) into [N, T, E] trajectories.
 
     Args:
-        tasks: per task the same number of episodes.
+        tasks: episodes per task, the same number for each.
         length: T; the longest episode by default.
     """
     steps = length or max(len(episode) for episodes in tasks for episode in episodes)

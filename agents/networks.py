@@ -1,7 +1,7 @@
 """Networks on stacked weights for tasks that are data: N tasks are one set of tensors with a leading dimension N, and no loop.
 
-Inputs are [N, M, ...]: M examples for each of N tasks, each task's through weights of its own. Batch normalisation is over a
-task's own M examples, always (transductive, as in MAML's and Reptile's experiments): nothing is carried from batch to batch.
+Inputs are [N, M, ...]: M examples for each of N tasks; each task has weights of its own. Batch normalisation is always over a
+task's own M examples (transductive, as in MAML's and Reptile's experiments): nothing is carried from batch to batch.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ EPSILON = 1e-3  # of batch normalisation: five examples of a constant pixel have
 
 
 class Network(Protocol):
-    """What a task needs of a network."""
+    """The interface of a network."""
 
     @property
     def head_names(self) -> tuple[str, ...]:
-        """Names of the weights of the last layer; empty where there is no telling."""
+        """Names of the weights of the last layer; empty where they are unknown."""
         ...
 
     def init(self, seed: int) -> Weights:
@@ -44,7 +44,7 @@ class Dense:
     Levine, ICML 2017, section 5.2).
 
     Args:
-        sizes: inputs, widths of the hidden layers, outputs. What follows the first M in an input's shape is flattened.
+        sizes: inputs, widths of the hidden layers, outputs. The dimensions after M of an input's shape are flattened.
         normalise: batch normalisation before each ReLU.
         slope: of the ReLU below 0.
         bounded: spectral normalisation of every layer, see ``spectrally_normalised``.
@@ -124,7 +124,7 @@ class Convolutional:
         return weights | _layer(len(self.sizes) - 1, self.features, self.outputs, generator, False, 1.0)
 
     def embed(self, weights: Weights, x: Tensor) -> Tensor:
-        """What the linear layer is given: [N, M, features]."""
+        """Inputs of the linear layer: [N, M, features]."""
         n, m = x.shape[:2]
         for i in range(len(self.sizes) - 1):
             height, width = ((s + 1) // 2 for s in x.shape[2:4])
@@ -143,7 +143,7 @@ class Convolutional:
 
 
 class Module:
-    """Any ``nn.Module`` whose parameters are all that it has, through ``functional_call`` under ``vmap``.
+    """Any ``nn.Module`` without buffers, through ``functional_call`` under ``vmap``.
 
     Args:
         build: makes the module; called once per ``init``, under the seed.
@@ -175,8 +175,8 @@ class Module:
 
 
 def spectrally_normalised(weights: Weights, iterations: int = 4) -> Weights:
-    """Every weight matrix divided by its largest singular value (Miyato et al., ICLR 2018), which bounds how fast outputs change:
-    by 1 with ReLUs and fully connected layers; a convolution's matrix is that of its windows, as there.
+    """Every weight matrix divided by its largest singular value (Miyato et al., ICLR 2018). With ReLUs and fully connected layers
+    this bounds the network's Lipschitz constant by 1. A convolution's matrix is that of its windows, as in the paper.
 
     The singular vectors are constants, found by power iteration from the same vector each time: nothing is carried along.
 
@@ -237,7 +237,7 @@ def windows(x: Tensor) -> Tensor:
 
 
 def folded(x: Tensor, height: int, width: int) -> Tensor:
-    """The transpose of ``windows``: put windows [B, ceil(h/2) ceil(w/2), 9 C] where they came from and add up: [B, h, w, C]."""
+    """The transpose of ``windows``: add windows [B, ceil(h/2) ceil(w/2), 9 C] up at their places in the images: [B, h, w, C]."""
     result: Tensor = _Folded.apply(x, height, width)  # type: ignore[no-untyped-call]
     return result
 
@@ -247,7 +247,7 @@ def _names(i: int) -> tuple[str, str]:
 
 
 def _layer(i: int, fan_in: int, fan_out: int, generator: torch.Generator, normalise: bool, gain: float) -> Weights:
-    """A layer's weights, of variance gain / fan_in; one that is normalised has a scale as well."""
+    """A layer's weights, of variance gain / fan_in; a normalised layer has a scale as well."""
     weight, bias = _names(i)
     layer = {weight: torch.randn(fan_in, fan_out, generator=generator) * math.sqrt(gain / fan_in)}
     layer[bias] = torch.zeros(fan_out)
@@ -267,7 +267,7 @@ def _affine(weights: Weights, i: int, x: Tensor, normalise: bool) -> Tensor:
 
 def _normalised_map(weights: Weights, x: Tensor) -> Tensor:
     """The first layer's ``_affine``, normalised. Mean and variance of a linear map follow from those of its few inputs, so that
-    normalising is a matter of the weights, and its large outputs are computed once.
+    the normalisation is applied to the weights, and the large outputs are computed once.
     """
     weight = weights["layer0.weight"]
     centred = x - x.mean(1, keepdim=True)

@@ -1,11 +1,11 @@
 """Joint rollouts of N tasks x E episodes: one Python loop over time, none over tasks, episodes or players' parameters.
 
-Rows are task-major: row ``n * E + e`` is episode ``e`` of task ``n``. Each seat is a list of contiguous row ranges with the
-actor of each, so that a learned player may sit in some tasks and scripted ones in others. An actor is anything that can
-``sit``: stacked policies here, scripted players (``Seated``), objects that speak NumPy (``agents.adapters``).
+Rows are task-major: row ``n * E + e`` is episode ``e`` of task ``n``. A seat assignment is, per seat, a list of contiguous ranges
+of tasks with an actor each, so that a learned player may sit in some tasks and scripted players in others. An actor is anything
+that can ``sit``: stacked policies here, scripted players (``Seated``), objects that speak NumPy (``agents.adapters``).
 
-A simulator that keeps an environment for every row (not ``at_once``) is played one episode of each task at a time, E times. That
-changes no player's numbers, which depend on the episode and the step alone.
+A simulator that keeps an environment for every row (not ``at_once``) plays one episode of each task at a time, E times. That
+does not change a player's random numbers, which depend on the episode and the step alone.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from metaduel.envs.core.game import Player, View
 from metaduel.envs.core.simulator import Rows, Simulator
 from metaduel.envs.core.trees import take_rows
 
-BLOCK = 1024  # steps whose numbers are drawn at once: more than the episodes of most games have
+BLOCK = 1024  # steps whose random numbers are drawn at once: more than the horizon of most games
 
 
 class Place(NamedTuple):
-    """Where an actor sits during a rollout."""
+    """An actor's place in a rollout."""
 
     rows: slice  # of the batch
     tasks: int
     episodes: int
     key: Tensor  # [rows] the episodes' noise keys
     horizon: int  # the most steps that an episode can have
-    channel: int  # of its numbers, see ``core.noise``
-    dtype: torch.dtype  # of observations, rewards and numbers
-    deterministic: bool = False  # act with the likeliest actions, where there is a choice
-    part: tuple[int, int] = (0, 1)  # (i, k): each of its tasks' episodes is the i-th of k, the others are played apart
+    channel: int  # of its random numbers, see ``core.noise``
+    dtype: torch.dtype  # of observations, rewards and random numbers
+    deterministic: bool = False  # take the most probable actions, where there is a choice
+    part: tuple[int, int] = (0, 1)  # (i, k): each of its tasks' episodes is the i-th of k; the others are played apart
 
     def uniforms(self, n: int, first: int = 0) -> Tensor:
-        """The actor's own numbers in [0, 1) from step ``first`` on, [steps, rows, n]: of ``BLOCK`` steps, or all left."""
+        """The actor's own uniforms in [0, 1) from step ``first`` on, [steps, rows, n]: of ``BLOCK`` steps, or of all left."""
         time = torch.arange(first, min(first + BLOCK, self.horizon)).view(-1, 1)
         return noise.uniform(self.key, time, self.channel, n, self.dtype)
 
@@ -55,19 +55,19 @@ class Acting(Protocol):
 
         Args:
             step: number of the step.
-            rows: of the whole batch; for scripted players, which are part of the world.
+            rows: rows of the whole batch; for scripted players, which are part of the world.
             observation: [B, d] of the seat, of the whole batch.
         """
         ...
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
-        """Note what came of the step, for the whole batch: own rewards [B], whether it played the step [B] bool, and what the
-        other seat did (0 once that has left).
+        """Record a step of the whole batch: own rewards [B], whether the actor played the step [B] bool, and the other seat's
+        actions (0 after it has left).
         """
         ...
 
     def result(self) -> Trajectories | None:
-        """What it saw, did and got; None: no player learns from it."""
+        """The trajectories; None for an actor that records none."""
         ...
 
 
@@ -76,7 +76,7 @@ class Actor(Protocol):
 
     @property
     def noise(self) -> int:
-        """Uniform numbers that it draws per row and step."""
+        """Number of uniforms that the actor draws per row and step."""
         ...
 
     def sit(self, place: Place) -> Acting:
@@ -91,9 +91,9 @@ class Learner:
     Attributes:
         policy: the network.
         weights: [n, ...] each, n tasks or 1.
-        deterministic: it acts with the modes of its distributions.
-        carry: with which its episodes start: [n, episodes of a task, ...], or one per task, of which each episode takes a copy;
-            None: the policy's initial one.
+        deterministic: its actions are the modes of its distributions.
+        carry: the carry with which episodes start: [n, episodes of a task, ...], or one per task, which is copied for each
+            episode; None: the policy's initial carry.
     """
 
     policy: Policy
@@ -113,12 +113,12 @@ class Learner:
 
 @dataclass(frozen=True)
 class Taught:
-    """A learner beside a player that says at every step what it would do there, which is kept as the learner's action. The
-    learner acts in every other episode, so that it is also told what to do where its own mistakes lead (as in DAgger, Ross et
-    al., AISTATS 2011).
+    """A learner with a teacher. The teacher's action at every step is recorded as the learner's. The learner acts in every other
+    episode, so that the teacher also labels the states that the learner's own mistakes lead to (as in DAgger, Ross et al.,
+    AISTATS 2011).
 
     Attributes:
-        learner: its policy must not remember anything.
+        learner: the learner; its policy must have no memory.
         teacher: the player.
     """
 
@@ -143,7 +143,7 @@ class Seated:
 
     Attributes:
         player: the player.
-        recorded: the rollout gives its trajectories.
+        recorded: whether the rollout returns its trajectories.
     """
 
     player: Player
@@ -175,19 +175,20 @@ def rollout(
     seed: Tensor,
     episode: Tensor,
 ) -> tuple[Trajectories | None, Trajectories | None]:
-    """Play one episode in every row and record what the learners need.
+    """Play one episode in every row and record the learners' trajectories.
 
     Args:
         simulator: the world.
         params: the tasks, one row per (task, episode).
-        seats: per seat, sittings that cover all tasks in order. At most one of a seat's sittings gives trajectories.
+        seats: the seat assignment: per seat, sittings that cover all tasks in order. At most one of a seat's sittings gives
+            trajectories.
         episodes: E.
         seed: [N E] int64.
         episode: [N E] int64.
 
     Returns:
-        Per seat the learner's trajectories, over its tasks alone; None for a seat without a learner. T is the length of
-        the longest episode. With one set of weights for n tasks they are [1, T, n E, ...].
+        Per seat, the learner's trajectories over its tasks alone; None for a seat without a learner. T is the length of
+        the longest episode. With one set of weights for n tasks, trajectories are [1, T, n E, ...].
     """
     with torch.no_grad(), one_thread():
         key = noise.episode_key(seed, episode)
@@ -251,7 +252,7 @@ def _where(mask: Tensor, action: Tensor) -> Tensor:
 
 
 def _joined(parts: Sequence[Trajectories | None]) -> Trajectories | None:
-    """Episodes that were played apart as if they had been played together, [N, T, M, ...] each, of different lengths."""
+    """Join episodes that were played separately, [N, T, M, ...] each with a T of its own, as if they had been played together."""
     found = [part for part in parts if part is not None]
     if not found:
         return None
@@ -277,7 +278,7 @@ def _joined(parts: Sequence[Trajectories | None]) -> Trajectories | None:
 
 
 class LearnerRows:
-    """A ``Learner`` in its seat. What it records as its observation is the network's input."""
+    """A ``Learner`` in its seat. It records the network's input as its observation."""
 
     def __init__(self, learner: Learner, place: Place) -> None:
         self.rows, self.policy = place.rows, learner.policy
@@ -287,7 +288,7 @@ class LearnerRows:
         n, rows = len(next(iter(self.weights.values()))), len(place.key)
         self.shape, self.place = (n, rows // n), place
         self.sampled = not (learner.deterministic or place.deterministic)
-        self.noise: list[Tensor] = []  # of the steps so far, and of those that follow in the same block
+        self.noise: list[Tensor] = []  # for the steps so far, and for later steps of the same block
         if learner.carry is None:
             self.carry = self.policy.initial_carry(self.weights, self.shape[1])
         else:
@@ -295,7 +296,7 @@ class LearnerRows:
             self.carry = learner.carry.repeated(self.shape[1] * parts // learner.carry.memory.shape[1])
             if parts > 1:
                 self.carry = Carry(*(field[:, number::parts] for field in self.carry))
-        # Kept step by step and joined once: writing into a block costs a strided copy per step and field.
+        # Kept step by step and joined once: writing into one tensor costs a strided copy per step and field.
         self.kept: list[tuple[Tensor, Tensor]] = []  # input, action
         self.got: list[tuple[Tensor, Tensor]] = []  # reward, alive
         self.others: list[Tensor] = []
@@ -322,7 +323,7 @@ class LearnerRows:
         played = alive[self.rows].view(self.shape)
         self.got.append((own, played))
         self.carry = self.policy.remember(self.carry, self.kept[-1][1], own)
-        if self.policy.lasting:  # its memory stands still after the end of an episode
+        if self.policy.lasting:  # its memory does not change after the end of an episode
             self.carry = self.carry.kept(played, self.before)
             theirs = other[self.rows]
             self.others.append(theirs.view(*self.shape, *theirs.shape[1:]))
@@ -365,14 +366,14 @@ class PlayerRows:
 
     def __init__(self, player: Player, place: Place) -> None:
         self.rows, self.player, self.place = place.rows, player, place
-        self.noise: list[Tensor] = []  # as a learner's
+        self.noise: list[Tensor] = []  # as in ``LearnerRows``
         self.memory = torch.zeros(len(place.key), player.memory, dtype=place.dtype)
         self.reward = torch.zeros(len(place.key), dtype=place.dtype)
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
         """See ``Acting``."""
         view = View(rows.params, rows.state, observation, rows.step)
-        if self.memory.shape[0] < observation.shape[0]:  # it shares the seat
+        if self.memory.shape[0] < observation.shape[0]:  # several players share the seat
             view = take_rows(view, self.rows)
         view = view._replace(reward=self.reward)
         if step == len(self.noise):
@@ -381,7 +382,7 @@ class PlayerRows:
         return action
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
-        """See ``Acting``; the player is shown its last reward."""
+        """See ``Acting``; the player sees its last reward."""
         self.reward = reward[self.rows]
 
     def result(self) -> Trajectories | None:

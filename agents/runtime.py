@@ -1,4 +1,4 @@
-"""How the process uses the machine: threads, and memory that is freed and wanted again at every step."""
+"""The process's use of the machine: threads, and memory that is freed and allocated again at every step."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def configure(threads: int) -> None:
 
 
 def processors() -> int:
-    """How many this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Use one thread inside: where many small operations follow each other, sharing them out takes longer than doing them."""
+    """Use one thread inside: for many small operations, distributing the work takes longer than the work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

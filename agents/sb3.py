@@ -1,8 +1,8 @@
 """Models of Stable-Baselines3 as players: ``sb3:FILE``, and anything that speaks its ``predict``.
 
-A saved model is a zip that holds pickles, which can run code. ``sb3:FILE`` runs none: it takes the weights of
-``policy.pth`` (tensors only) into a PPO or A2C ``MlpPolicy`` built from the seat's own spaces, and checks it against
-what the ``data`` entry says in plain text. Other algorithms and policies need ``sb3:FILE?trust=ALGORITHM``.
+A saved model is a zip that holds pickles, which can run code. ``sb3:FILE`` runs none: it loads the weights of
+``policy.pth`` (tensors only) into a PPO or A2C ``MlpPolicy`` built from the seat's own spaces, and checks the policy against
+the plain text of the ``data`` entry. Other algorithms and policies need ``sb3:FILE?trust=ALGORITHM``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     f"<class 'torch.nn.modules.activation.{cls.__name__}'>": cls
     for cls in (nn.ELU, nn.GELU, nn.LeakyReLU, nn.Mish, nn.ReLU, nn.SELU, nn.Sigmoid, nn.SiLU, nn.Tanh)
 }
-# policy_kwargs that shape training or the critic's input alone: no action depends on them.
+# policy_kwargs that affect only training or the critic's input: no action depends on them.
 _HARMLESS = ("log_std_init", "normalize_images", "optimizer_class", "optimizer_kwargs", "ortho_init", "full_std")
 _FLATTEN = "<class 'stable_baselines3.common.torch_layers.FlattenExtractor'>"
 _MODULE, _CLASS = "stable_baselines3.common.policies", "ActorCriticPolicy"
@@ -53,8 +53,8 @@ _MODULE, _CLASS = "stable_baselines3.common.policies", "ActorCriticPolicy"
 def load_player(duel: Duel, role: Role, path: str) -> Player:
     """Make the player that ``sb3:PATH`` names.
 
-    ``FILE`` alone plays the likeliest action (the mean), as SB3's ``predict(deterministic=True)`` does;
-    ``FILE?sample=1`` samples from the policy, with the seat's own noise: what a mixed strategy needs.
+    ``FILE`` alone plays the most probable action (the mean), as SB3's ``predict(deterministic=True)`` does;
+    ``FILE?sample=1`` samples from the policy, with the seat's own noise, as a mixed strategy needs.
     ``FILE?trust=SAC`` loads with that algorithm's own ``load``, **which runs code from the file**, and plays
     deterministically. ``.zip`` may be left out. Statistics of a ``VecNormalize`` wrapper are not in the file: a model
     that was trained behind one plays badly.
@@ -122,7 +122,7 @@ class MlpPlayer:
 
 
 class Predictor(Protocol):
-    """What SB3's models, and many others, offer."""
+    """The interface of SB3's models, and of many others."""
 
     def predict(
         self,
@@ -138,8 +138,8 @@ class Predictor(Protocol):
 class PredictPlayer:
     """A player around anything with SB3's ``predict``, batched over rows; slower than a player in torch.
 
-    A recurrent agent's state lives in the rows' memory, so that one player can serve many batches at once: at
-    construction the agent is asked for actions to made-up observations, from which the state's shape is learnt.
+    A recurrent agent's state lives in the rows' memory, so that one player can serve many batches at once. The constructor
+    calls the agent on made-up observations to find the state's shape.
 
     Args:
         agent: has ``predict(observation, state, episode_start, deterministic)``.
@@ -171,8 +171,8 @@ class PredictPlayer:
                 f"agent={agent!r} names no spaces that a seat has: pass observation_space, action_space"
             )
         self.observation_space, self.action_space = seen, acts
-        self._axes: list[int] = []  # of each array of the state: which axis is the row's
-        self._shapes: list[tuple[int, ...]] = []  # and its shape for one row, that axis first and left out
+        self._axes: list[int] = []  # per array of the state: the rows' axis
+        self._shapes: list[tuple[int, ...]] = []  # and its shape for one row, without that axis
         self._dtypes: list[Any] = []
         for two, three in zip(self._probe(2), self._probe(3), strict=True):
             axes = [i for i, (m, n) in enumerate(zip(two.shape, three.shape, strict=True)) if (m, n) == (2, 3)]
@@ -189,7 +189,7 @@ class PredictPlayer:
         """Choose; see ``core.Player.act``.
 
         Raises:
-            InvalidInputError: the agent's actions have another shape, or are NaN or no action at all.
+            InvalidInputError: the agent's actions have the wrong shape, are NaN, or are not in the action space.
         """
         start = (view.step == 0).cpu().numpy()
         # Copies: an agent that works in place must not reach the game's tensors.
@@ -248,7 +248,7 @@ def _load_trusted(file: Path, name: str, observation_space: spaces.Box, action_s
     from stable_baselines3.common.base_class import BaseAlgorithm
 
     algorithms: dict[str, Any] = {}
-    for package in ("stable_baselines3", "sb3_contrib"):  # the second is an extra of theirs, often not installed
+    for package in ("stable_baselines3", "sb3_contrib"):  # the second is an optional package, often not installed
         with suppress(ImportError):
             members = vars(importlib.import_module(package)).items()
             algorithms |= {n: c for n, c in members if isinstance(c, type) and issubclass(c, BaseAlgorithm)}
@@ -267,7 +267,7 @@ def _load_trusted(file: Path, name: str, observation_space: spaces.Box, action_s
 
 
 def _load_weights(file: Path, observation_space: spaces.Box, action_space: Space) -> ActorCriticPolicy:
-    """Build an MlpPolicy of the seat's spaces and fill it from the file's tensors; nothing is unpickled but tensors."""
+    """Build an MlpPolicy of the seat's spaces and fill it from the file's tensors; only tensors are unpickled."""
     text, weights = _read_entries(file)
     try:
         data = json.loads(text)
@@ -280,7 +280,7 @@ def _load_weights(file: Path, observation_space: spaces.Box, action_space: Space
     _check_space(file, "action", data.get("action_space"), action_space)
     widths, activation = _architecture(file, data.get("policy_kwargs"))
     tensors = _read_tensors(file, weights)
-    # Before the network is built: its size is then bounded by what the file really holds.
+    # Before the network is built, so that the file's content bounds its size.
     _check_shapes(file, tensors, _expected_shapes(widths, observation_space, action_space))
 
     from stable_baselines3.common.policies import ActorCriticPolicy
@@ -326,7 +326,7 @@ def _read_tensors(file: Path, content: bytes) -> dict[str, Tensor]:
         tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except InvalidInputError:
         raise
-    except Exception as error:  # whatever is not a plain state dict of tensors
+    except Exception as error:  # not a plain state dict of tensors
         raise InvalidInputError(f"sb3:{file}: policy.pth is not tensors alone: {_one_line(error)}") from None
     if not isinstance(tensors, dict) or not all(type(t) is Tensor and _is_plain(t) for t in tensors.values()):
         raise InvalidInputError(f"sb3:{file}: policy.pth must map names to dense floating-point tensors")
@@ -344,7 +344,7 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _check_algorithm(file: Path, data: Mapping[str, Any]) -> None:
-    """PPO or A2C with ``ActorCriticPolicy`` itself: by the names that ``data`` writes beside its pickles."""
+    """Check for PPO or A2C with ``ActorCriticPolicy`` itself, by the names that ``data`` holds beside its pickles."""
     policy = data.get("policy_class")
     policy = policy if isinstance(policy, dict) else {}
     module, made_by = str(policy.get("__module__")), str(policy.get("__init__"))
@@ -376,7 +376,7 @@ def _architecture(file: Path, written: Any) -> tuple[dict[str, list[int]], type[
     if kwargs:
         raise _refuse(file, f"its policy was made with {', '.join(map(str, kwargs))}"[:120])
     if isinstance(net_arch, list) and len(net_arch) == 1 and isinstance(net_arch[0], dict):
-        net_arch = net_arch[0]  # how older releases wrote it
+        net_arch = net_arch[0]  # the form of older releases
     if net_arch is None:
         net_arch = [64, 64]
     if isinstance(net_arch, list):
@@ -420,7 +420,7 @@ def _check_shapes(file: Path, tensors: Mapping[str, Tensor], expected: Mapping[s
 
 
 def _check_space(file: Path, kind: str, written: Any, ours: Space) -> None:
-    """Compare the text of a space with the seat's: class, dtype, shape, and bounds to the digits that are written."""
+    """Compare the text of a space with the seat's: class, dtype, shape, and bounds to the printed digits."""
     theirs = written if isinstance(written, dict) else {}
     name = type(ours).__name__
     same = theirs.get(":type:") == f"<class 'gymnasium.spaces.{name.lower()}.{name}'>"

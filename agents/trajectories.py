@@ -1,4 +1,4 @@
-"""What a learner's experience looks like, and what it carries from step to step."""
+"""The trajectories and the carry of a learner."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from torch import Tensor
 
 
 class Carry(NamedTuple):
-    """What a policy carries from step to step and, where it lasts, from episode to episode; empty for feed-forward ones."""
+    """The state that a policy carries from step to step and, if its memory lasts, from episode to episode. Empty for a
+    feed-forward policy.
+    """
 
     memory: Tensor  # [N, M, units]
-    before: Tensor  # [N, M, k] what the next input holds beside the observation, such as the previous action and reward
+    before: Tensor  # [N, M, k] the next input's numbers after the observation, such as the previous action and reward
 
     def repeated(self, episodes: int) -> Carry:
         """The same for ``episodes`` times as many episodes, those of a row next to each other."""
@@ -26,14 +28,14 @@ class Carry(NamedTuple):
 
 
 class Trajectories(NamedTuple):
-    """What one seat's learner saw, did and got."""
+    """Observations, actions and rewards of one seat's learner."""
 
     observation: Tensor  # [N, T, E, d]
     action: Tensor  # [N, T, E, a] before clipping, or [N, T, E] int64
     reward: Tensor  # [N, T, E], 0 after the end
     alive: Tensor  # [N, T, E] 1 where the step was played, else 0
     # For policies whose carry lasts:
-    other: Tensor | None = None  # [N, T, E, b] or [N, T, E]: what the other player did
+    other: Tensor | None = None  # [N, T, E, b] or [N, T, E]: the opponent's actions
     carry: Carry | None = None  # [N, E, ...] with which the next episode starts
 
     @property
@@ -42,6 +44,6 @@ class Trajectories(NamedTuple):
         return self.reward.sum(1)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Trajectories:
-        """The same with a function of each of the four fields that all players have; what lasts is left out."""
+        """The result of a function of each of the four fields that all players have, without ``other`` and ``carry``."""
         f = function
         return Trajectories(f(self.observation), f(self.action), f(self.reward), f(self.alive))

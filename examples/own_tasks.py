@@ -11,7 +11,7 @@ from metaduel.meta import Tasks, meta_train
 class Sines(Tasks):
     networks = {"protagonist": Dense((1, 40, 40, 1))}
 
-    def draw(self, n, split, seed):  # all that n tasks are made of: tensors [n, ...]
+    def draw(self, n, split, seed):  # the data of n tasks: tensors [n, ...]
         generator = torch.Generator().manual_seed(seed)
         height, phase, x = (torch.rand(n, k, 1, generator=generator) for k in (1, 1, 20))
         return 10 * x - 5, (0.1 + 4.9 * height) * torch.sin(10 * x - 5 + math.pi * phase)
@@ -22,7 +22,7 @@ class Sines(Tasks):
 
 
 def main(folder="runs/sines", iterations=1000):
-    """Train, adapt to 100 curves that were never seen, and give the mean squared error after 0, 1, ..., 5 updates."""
+    """Train, adapt to 100 unseen curves, and return the mean squared error after 0, 1, ..., 5 updates."""
     tasks = Sines()
     run = meta_train(tasks, folder, method="maml", iterations=iterations, steps=2, inner_lr=0.01, resume=True)
     curves = tasks.draw(100, "held_out", 1)

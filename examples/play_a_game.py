@@ -8,7 +8,7 @@ from metaduel.envs.pursuit import pursuit_v0
 
 
 def act(role, observation):
-    """Circle around the centre; once the other is in sight, chase it as the adversary, or run as the protagonist."""
+    """Circle around the centre; once the opponent is in sight, chase it as the adversary, or flee as the protagonist."""
     way = np.array([-observation[1], observation[0]], np.float32)
     if observation[8]:
         way = observation[4:6] if role == "adversary" else -observation[4:6]

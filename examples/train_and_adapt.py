@@ -1,4 +1,4 @@
-"""Meta-train a walker that is pushed, then adapt it to a goal and an adversary that it never met. Half a minute."""
+"""Meta-train a walker that is pushed, then adapt it to an unseen goal and adversary. Half a minute."""
 
 import gymnasium as gym
 
@@ -18,14 +18,14 @@ def mean_return(env, player, episodes=20):
 
 
 def main(folder="runs/navigation", iterations=60, tasks=20, episodes=20):
-    """Train, and give the mean returns before and after three updates."""
+    """Train, and return the mean returns before and after three updates."""
     run = metaduel.train_meta_adversarial(
         "Navigation", method="maml", folder=folder, resume=True, roles=["protagonist"],
         iterations=iterations, tasks=tasks, episodes=episodes, steps=3, inner_lr=0.5, outer_lr=0.003,
         validate_every=iterations, validation_tasks=tasks,
     )  # fmt: skip
     env = gym.make("metaduel/Navigation-v0", seat="protagonist", opponent="swirl", task="held_out:3")
-    env.reset(seed=1000)  # the episodes that it adapts on are not those that it is tested on
+    env.reset(seed=1000)  # the episodes of adaptation are not the test episodes
     adapted = run.protagonist.adapt(env, shots=3, episodes=episodes)
     return mean_return(env, run.protagonist), mean_return(env, adapted)
 

@@ -66,7 +66,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _version() -> str:
-    """What pyproject.toml said when this was installed; ``0+unknown`` in a checkout that is not installed."""
+    """The installed version, from pyproject.toml; ``0+unknown`` in a checkout that is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

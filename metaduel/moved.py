@@ -1,4 +1,4 @@
-"""Where the modules of version 0.1 went: an import of an old name fails with the new one. docs/migration.md lists them, too."""
+"""New places of version 0.1's modules: an import of an old name fails and names the new place. docs/migration.md lists them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-# Old module -> what to use. Several places: the old module held several things.
+# Old module -> its replacement. A module that held several things has several.
 MODULES = {
     "metaduel.agents.baselines": "metaduel.agents.objective.baselines",
     "metaduel.agents.distributions": "metaduel.agents.policies.distributions",
@@ -93,7 +93,7 @@ MODULES = {
 
 
 class _Moved(importlib.abc.MetaPathFinder):
-    """Is asked last, so that nothing that exists is hidden."""
+    """The last finder on the path, so that it hides no module that exists."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -104,6 +104,6 @@ class _Moved(importlib.abc.MetaPathFinder):
 
 
 def install() -> None:
-    """Let imports of old modules say where their things are now."""
+    """Make imports of old modules fail with the name of the new place."""
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         sys.meta_path.append(_Moved())

@@ -314,7 +314,7 @@ def test_methods_lists_papers(capsys):
         (["train", "Pursuit", "--config", "none.yaml"], "none.yaml"),
         (["train", "Pursuit", "--config", "{cwd}/bad.yaml"], "not YAML"),
         (["train", "Pursuit", "--config", "{cwd}/list.yaml"], "mapping of settings"),
-        (["train", "Pursuit", "--config", "{cwd}/foreign.yaml"], "environments of its own"),
+        (["train", "Pursuit", "--config", "{cwd}/foreign.yaml"], "on your own environments"),
         (["train", "Navigation", "--config", "{run}/config.yaml"], "is for the game Pursuit"),
         (["train", "Pursuit", "--folder", "{run}"], "holds a run already"),
         (["train", "--resume", "--folder", "{run}", "--seed", "4"], "seed"),

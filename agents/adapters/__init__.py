@@ -1,1 +1,1 @@
-"""Adapting as one protocol, and the adapters that are no meta-learner of ours."""
+"""The protocol of adaptation, and the adapters other than our meta-learners."""

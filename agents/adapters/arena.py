@@ -27,16 +27,16 @@ from metaduel.envs.core.trees import take_rows
 
 @dataclass(frozen=True)
 class GameArena:
-    """Rows of opponents and tasks, see ``adapter.Arena``: row ``i * M + j`` is opponent i on task j.
+    """Rows of opponents and tasks, see ``protocol.Arena``: row ``i * M + j`` is opponent i on task j.
 
     Attributes:
-        simulator: the game or environment; what ``role`` is shown is its choice.
-        role: the seat.
+        simulator: the game or environment; it chooses what ``role`` observes.
+        role: the seat of the player that adapts.
         tasks: [M, C] as ``Simulator.params`` takes them: a game's context values, float64.
-        opponents: in the other seat.
+        opponents: the players in the other seat.
         episodes: E, per row and shot.
-        seed: of all noise; episode e of row n has the seed ``seed + n * E + e``, and shot k its k-th episode.
-        deterministic: the player acts with the likeliest actions.
+        seed: seed of all noise; episode e of row n has the seed ``seed + n * E + e``, and shot k its k-th episode.
+        deterministic: the player takes the most probable actions.
     """
 
     simulator: Simulator
@@ -48,7 +48,7 @@ class GameArena:
     deterministic: bool = False
     params: Any = field(init=False)
     seeds: Tensor = field(init=False)
-    _apart: dict[int, Simulator] = field(init=False, default_factory=dict)  # of rows that are played on their own
+    _apart: dict[int, Simulator] = field(init=False, default_factory=dict)  # simulators of rows that are played alone
 
     def __post_init__(self) -> None:
         values = self.tasks.repeat(len(self.opponents), 1).repeat_interleave(self.episodes, 0)
@@ -72,11 +72,11 @@ class GameArena:
         return GameExperience(self, number)
 
     def test(self, player: Actor) -> Trajectories:
-        """Copies of a player in the episodes of shot 0: the same ones at every call."""
+        """Trajectories of a player's copies in the test episodes, which are the same at every call."""
         return self.shot(0).play(player)
 
     def played(self, player: Actor, params: Any, episodes: int, seeds: Tensor, episode: int) -> Trajectories:
-        """What a player sees, does and gets in some rows' episodes."""
+        """A player's trajectories in episodes of the given rows."""
         mine: list[Sitting] = [Sitting(slice(0, self.rows), player, self.deterministic)]
         size, theirs = len(self.tasks), enumerate(self.opponents)
         others = [Sitting(slice(i * size, (i + 1) * size), Seated(one)) for i, one in theirs]
@@ -88,7 +88,7 @@ class GameArena:
         raise TypeError(f"{type(player).__name__} records no trajectories: it can be tested, but not learn")
 
     def environment(self, row: int, episode: int) -> CountedEpisodes:
-        """The given episode under each of a row's seeds, one after another."""
+        """A row's episodes with this number, one for each of the row's seeds, one after another."""
         if row not in self._apart:
             self._apart[row] = self.simulator.apart()
         first = row * self.episodes
@@ -99,11 +99,11 @@ class GameArena:
 
 
 class GameExperience:
-    """The episodes of one shot, see ``adapter.Experience``.
+    """The episodes of one shot, see ``protocol.Experience``.
 
     Args:
-        arena: where.
-        number: of the shot.
+        arena: the rows.
+        number: number of the shot.
     """
 
     def __init__(self, arena: GameArena, number: int) -> None:
@@ -114,7 +114,7 @@ class GameExperience:
     def _spend(self, rows: Sequence[int]) -> None:
         for row in rows:
             if row in self._spent:
-                raise BadPlayer(f"it plays more than the {self.episodes} episodes of its shot", row)
+                raise BadPlayer(f"it plays more episodes than the {self.episodes} of its shot", row)
             self._spent.add(row)
 
     def play(self, player: Actor) -> Trajectories:
@@ -136,7 +136,7 @@ class GameExperience:
 
 
 class GameEpisode:
-    """One episode in every row, see ``adapter.OneEpisode``."""
+    """One episode in every row, see ``protocol.OneEpisode``."""
 
     def __init__(self, arena: GameArena, number: int) -> None:
         self._arena, self._number, self._spent = arena, number, False
@@ -152,18 +152,17 @@ class GameEpisode:
 
 
 class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
-    """A given number of episodes of one row, as a Gymnasium environment that tells nothing beside observations and rewards.
+    """A given number of episodes of one row, as a Gymnasium environment that reveals only observations and rewards.
 
-    ``reset`` takes a seed and options, as every environment does, and makes no use of them: which episodes are played is the
-    evaluation's choice.
+    ``reset`` takes a seed and options, as every environment does, but ignores them: the evaluation chooses the episodes.
 
     Args:
         simulator: the game or environment.
         role: the seat.
-        params: its one row.
-        opponent: in the other seat.
-        seeds: [E] of the episodes.
-        episode: their number under these seeds.
+        params: the parameters of the one row.
+        opponent: the player in the other seat.
+        seeds: [E] seeds of the episodes.
+        episode: the episodes' number under these seeds.
     """
 
     def __init__(
@@ -175,7 +174,7 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
         space = copy.deepcopy(simulator.action_space(role))
         if mask is not None:
             space = LegalDiscrete(mask.stop - mask.start, np.ones(mask.stop - mask.start, np.int8))
-            space.seed()  # or the first sample would, and forget what is legal
+            space.seed()  # otherwise the first sample seeds the space, which forgets the legal actions
         self.action_space = space
         self.episodes, self.played, self.over = len(seeds), 0, False
         who = f"{simulator.name}: the {role}"
@@ -212,7 +211,7 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
                 raise ShotOver(f"all {len(seeds)} episodes of the shot are played")
             if done:
                 raise ResetNeeded("call reset() before step()")
-            # The simulator refuses what is not legal, or takes it for a legal action: models that know no masks learn, too.
+            # The simulator refuses an illegal action or replaces it by a legal one, so that models without masks learn, too.
             own = torch.from_numpy(as_actions(who, action, space, space.shape)).unsqueeze(0)
             theirs, remembered = ask(opponent, 1 - seat, rows, observations[1 - seat], paid, memory)  # type: ignore[index]
             rows, transition = simulator.step(rows, (own, theirs) if seat == 0 else (theirs, own))

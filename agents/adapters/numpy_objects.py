@@ -1,14 +1,14 @@
 """Learners that speak NumPy: an in-context model in any framework, statistics, a list of rules. They need no torch.
 
-A learner has two methods, and a third if it likes:
+A learner has two methods, and an optional third:
 
-    begin(rows, seat)       called once: how many rows there are, and where the player sits (see ``SeatInfo``)
+    begin(rows, seat)       called once, with the number of rows and the player's seat (see ``SeatInfo``)
     act(observation, previous_action, previous_reward, episode_start) -> actions
     end_of_shot()           called after every shot
 
 There is one row per opponent and task, the same ones from ``begin`` on. The episodes of a shot run one after another in every
-row, so that what the learner remembers of a row is how it adapts to it. Every test episode is played by a deep copy of the
-learner, made after the shot, in the same rows.
+row, so that a learner adapts to a row by remembering it. A deep copy of the learner, made after the shot, plays each test
+episode in the same rows.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ class NumpyLearner(Protocol):
     """See the module; ``end_of_shot`` may be left out."""
 
     def begin(self, rows: int, seat: SeatInfo) -> None:
-        """Get ready for ``rows`` independent rows."""
+        """Prepare for ``rows`` independent rows."""
         ...
 
     def act(
         self, observation: Array, previous_action: Array, previous_reward: Array, episode_start: npt.NDArray[np.bool_]
     ) -> Array:
-        """Choose in every row.
+        """Choose an action in every row.
 
         Args:
             observation: [rows, d] float32. A row whose episode is over waits: its last observation is repeated, and its action
-                makes no difference.
-            previous_action: [rows, a] float32 or [rows] int64 of the step before, as it was played; 0 before the first.
-            previous_reward: [rows] float32 of the step before, also across episodes, so that every reward is told once; 0
-                where there is nothing to tell.
+                has no effect.
+            previous_action: [rows, a] float32 or [rows] int64, the previous step's action as it was played; 0 at the first step.
+            previous_reward: [rows] float32, the previous step's reward, also across episodes, so that every reward appears
+                once; 0 where there is none.
             episode_start: [rows] bool, whether this is the first step of an episode.
 
         Returns:
-            [rows, a] floats, cut to the action space, or [rows] whole numbers in it.
+            [rows, a] floats, which are clipped to the action space, or [rows] whole numbers in it.
         """
         ...
 
 
 @dataclass(frozen=True)
 class NumpyAdapter:
-    """Adapts by whatever a ``NumpyLearner`` remembers.
+    """Adapts by the memory of a ``NumpyLearner``.
 
     Attributes:
         learner: a learner before ``begin``; it is copied, never changed.
@@ -104,7 +104,7 @@ class NumpyPlayer:
         learner: the object.
         seat: where it sits.
         action: [rows, ...] its last actions.
-        reward: [rows] rewards that it has not been told yet.
+        reward: [rows] rewards that the learner has not received yet.
     """
 
     learner: Any
@@ -157,11 +157,11 @@ class NumpyRows:
 
     def _ask(self, player: NumpyPlayer, observation: Array) -> Array:
         start = np.full(len(observation), self.start)
-        told = player.reward
-        player.reward = np.zeros_like(told)
+        reward = player.reward
+        player.reward = np.zeros_like(reward)
         try:
-            given = player.learner.act(observation.copy(), player.action.copy(), told, start)
-        except Exception as error:  # whatever the learner does
+            given = player.learner.act(observation.copy(), player.action.copy(), reward, start)
+        except Exception as error:  # the learner is foreign code
             why = " ".join(str(error).split())[:120]
             raise BadPlayer(f"its act raises {type(error).__name__}: {why}") from error
         player.action = _checked(given, player.seat.action_space, player.action.shape)
@@ -212,7 +212,7 @@ def _checked(actions: Any, space: spaces.Space[Any], shape: tuple[int, ...]) -> 
 def _copy(learner: Any) -> Any:
     try:
         return copy.deepcopy(learner)
-    except Exception as error:  # whatever the object holds
+    except Exception as error:  # the object may hold anything
         raise InvalidInputError(
             f"{type(learner).__name__} cannot be deep-copied ({' '.join(str(error).split())[:80]}): test episodes are played by "
             "copies; give it a __deepcopy__"

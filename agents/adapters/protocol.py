@@ -1,4 +1,4 @@
-"""Adapting as one protocol: a player that changes between batches of episodes, whatever it changes by.
+"""The protocol of adaptation: a player changes between batches of episodes, by any mechanism.
 
 An ``Adapter`` starts a player in every row (one row per task and opponent, all independent) and updates it with the experience of
 a shot. Gradient steps, memories, Stable-Baselines3's ``learn``, fixed players and objects that speak NumPy are adapters;
@@ -28,15 +28,15 @@ from metaduel.envs.core.spec import Role
 
 
 class SeatInfo(NamedTuple):
-    """Where an adapter's players sit: all that it is told of the game.
+    """The seat of an adapter's players, and all that an adapter knows of the game.
 
     Attributes:
         game: name of the family.
         role: the seat.
         observation_space: one-dimensional Box.
         action_space: one-dimensional Box, or Discrete.
-        horizon: most steps of an episode.
-        seed: of the player's own random numbers.
+        horizon: maximum number of steps of an episode.
+        seed: seed of the player's own random numbers.
     """
 
     game: str
@@ -48,7 +48,7 @@ class SeatInfo(NamedTuple):
 
 
 class Experience(Protocol):
-    """The episodes of one shot, in every row. They are played by asking for them, each of them once.
+    """The episodes of one shot, in every row. Each episode can be played once.
 
     Attributes:
         episodes: E, per row.
@@ -66,7 +66,7 @@ class Experience(Protocol):
         ...
 
     def play(self, player: Actor) -> Trajectories:
-        """Play all episodes at once, each by a copy of the row's player: [N, T, E, ...] of what it saw, did and got.
+        """Play all episodes at once, each by a copy of the row's player. Returns trajectories [N, T, E, ...].
 
         Raises:
             InvalidInputError: the shot's episodes were played before.
@@ -74,7 +74,7 @@ class Experience(Protocol):
         ...
 
     def one_by_one(self) -> Iterator[OneEpisode]:
-        """The episodes one after another, for players that remember from one to the next.
+        """The episodes one after another, for players whose memory lasts from one to the next.
 
         Raises:
             InvalidInputError: the shot's episodes were played before.
@@ -82,8 +82,9 @@ class Experience(Protocol):
         ...
 
     def environment(self, row: int) -> gym.Env[Any, Any]:
-        """The episodes of a row as a Gymnasium environment, one for each reset: for players that learn on their own. It holds the
-        shot's ``E`` episodes; a reset after the last one gives the last observation again, and a step then raises ``ShotOver``.
+        """The episodes of a row as a Gymnasium environment, one for each reset, for players with a training loop of their own. It
+        holds the shot's ``E`` episodes. A reset after the last one repeats the last observation, and a step then raises
+        ``ShotOver``.
 
         Raises:
             InvalidInputError: the row's episodes were played before.
@@ -95,7 +96,7 @@ class OneEpisode(Protocol):
     """One episode in every row."""
 
     def play(self, player: Actor) -> Trajectories:
-        """Play it: [N, T, 1, ...], or [1, T, N, ...] by one set of weights for all rows.
+        """Play it. Returns trajectories [N, T, 1, ...], or [1, T, N, ...] if one set of weights plays all rows.
 
         Raises:
             InvalidInputError: it was played before.
@@ -104,10 +105,10 @@ class OneEpisode(Protocol):
 
 
 class BadPlayer(InvalidInputError):
-    """A player that cannot be played with: its spaces don't fit, or an action is none.
+    """A player that cannot take part: its spaces don't fit, or an action is invalid.
 
     Attributes:
-        row: where, if in one row alone.
+        row: the row of the error, if it is in one row alone.
     """
 
     def __init__(self, why: str, row: int | None = None) -> None:
@@ -116,7 +117,7 @@ class BadPlayer(InvalidInputError):
 
 
 class ShotOver(Exception):
-    """All episodes of a shot's environment are played."""
+    """All episodes of a shot's environment have been played."""
 
 
 class Adapter(Protocol):
@@ -135,12 +136,12 @@ class Adapter(Protocol):
         """A player before its first episode.
 
         Args:
-            seat: where it sits.
-            rows: N, how many independent ones there are.
-            seed: of anything random.
+            seat: the player's seat.
+            rows: N, the number of independent rows.
+            seed: seed of all random numbers.
 
         Raises:
-            InvalidInputError: it does not fit the seat.
+            InvalidInputError: the player does not fit the seat.
         """
         ...
 
@@ -148,17 +149,17 @@ class Adapter(Protocol):
         """The player after a shot; ``player`` itself stays as it is.
 
         Args:
-            player: what ``start`` or the last ``update`` gave.
+            player: the result of ``start`` or of the last ``update``.
             experience: the shot's episodes.
         """
         ...
 
 
 class Arena(Protocol):
-    """Where players adapt: rows of tasks and opponents.
+    """The rows of tasks and opponents in which players adapt.
 
     Attributes:
-        seat: what an adapter is told of it.
+        seat: the seat, as adapters see it.
         rows: N.
     """
 
@@ -173,7 +174,7 @@ class Arena(Protocol):
         ...
 
     def shot(self, number: int) -> Experience:
-        """The episodes of the update after ``number`` others."""
+        """The episodes of the update that follows ``number`` others."""
         ...
 
 
@@ -181,10 +182,10 @@ def adaptation(adapter: Adapter, arena: Arena, shots: int, seed: int = 0) -> Ite
     """Adapt, and yield the player after 0, 1, .. ``shots`` updates.
 
     Args:
-        adapter: whose players.
-        arena: where.
-        shots: how many updates.
-        seed: of anything random in the players.
+        adapter: makes and updates the player.
+        arena: the rows.
+        shots: number of updates.
+        seed: seed of the players' random numbers.
     """
     player = adapter.start(arena.seat, arena.rows, seed)
     yield player
@@ -198,7 +199,7 @@ class FixedPlayer:
     """A player that does not adapt: a script, or a frozen model.
 
     Attributes:
-        player: of the batched core.
+        player: a player of the batched core.
     """
 
     player: CorePlayer

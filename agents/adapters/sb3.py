@@ -1,9 +1,8 @@
 """Stable-Baselines3's algorithms as adapters: a model is fine-tuned by its own ``learn`` in every row.
 
-A shot's episodes are an environment that counts episodes, one row of it, and ``learn`` ends with the last of them. What an
-on-policy algorithm (PPO, A2C) has collected of an unfinished rollout by then is trained on as well, as a shorter rollout: with
-episodes shorter than ``n_steps`` nothing would be learned otherwise. Test episodes are played by the policy as it was after the
-shot.
+In every row, a shot's episodes are an environment that counts them, and ``learn`` ends with the last one. An on-policy algorithm
+(PPO, A2C) also trains on its unfinished rollout, as a shorter one: with fewer steps than ``n_steps`` in a shot, it would
+otherwise learn nothing. The policy as it was after the shot plays the test episodes.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from metaduel.envs.core.noise import derive_seed
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-_ENDLESS = 1 << 40  # steps, of which the environment plays as many as its episodes have
-_SEEDS = (1 << 32) - 1  # what SB3 takes as seeds
-_KEPT = ("observations", "actions", "rewards", "values", "log_probs", "episode_starts")  # of a rollout buffer
+_ENDLESS = 1 << 40  # steps; the environment ends ``learn`` after its last episode
+_SEEDS = (1 << 32) - 1  # SB3's largest seed
+_KEPT = ("observations", "actions", "rewards", "values", "log_probs", "episode_starts")  # fields of a rollout buffer
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class SB3Adapter:
     """Fine-tunes copies of a model, one in every row.
 
     Attributes:
-        model: of any algorithm; it is copied, never changed.
+        model: a model of any algorithm; it is copied, never changed.
     """
 
     model: BaseAlgorithm
@@ -72,7 +71,7 @@ class SB3Adapter:
 
 @dataclass
 class _Rows:
-    """The models that go on learning, one in every row once it has begun."""
+    """The models that continue to learn, one in every row from its first shot on."""
 
     template: BaseAlgorithm
     models: list[BaseAlgorithm | None]
@@ -85,9 +84,9 @@ class SB3Player:
 
     Attributes:
         policies: one for each row.
-        seed: of anything random.
-        rows: the models that go on learning.
-        shot: how many updates there were.
+        seed: seed of all random numbers.
+        rows: the models that continue to learn.
+        shot: number of updates so far.
     """
 
     policies: list[Any]
@@ -147,7 +146,7 @@ class SB3Rows:
 
 
 def learn_until_over(model: BaseAlgorithm) -> None:
-    """Let a model learn until its environment's episodes are used, see the module."""
+    """Train a model until its environment's episodes are used up, see the module."""
     try:
         model.learn(_ENDLESS, reset_num_timesteps=False)
     except ShotOver:
@@ -157,7 +156,7 @@ def learn_until_over(model: BaseAlgorithm) -> None:
 
 
 def _train_on_part(model: Any, buffer: Any) -> None:
-    """Train an on-policy algorithm on a rollout that ended early, with the last step of an episode."""
+    """Train an on-policy algorithm on a rollout that ended early, at the end of an episode."""
     part = type(buffer)(
         buffer.pos,
         buffer.observation_space,
@@ -185,13 +184,13 @@ def _clone(model: BaseAlgorithm, env: gym.Env[Any, Any]) -> BaseAlgorithm:
     stored = io.BytesIO()
     model.save(stored)
     stored.seek(0)
-    twin = type(model).load(stored, env=env, device="cpu")  # what this process has just written
+    twin = type(model).load(stored, env=env, device="cpu")  # safe: this process has just written it
     twin.verbose = 0
     return twin
 
 
 def _frozen(policy: Any) -> Any:
-    """A copy of a policy as it is now. (Python's own deep copy stumbles over the last distribution that it holds.)"""
+    """A copy of a policy as it is now. (Python's own deep copy fails on the last distribution that a policy holds.)"""
     twin = type(policy)(**policy._get_constructor_parameters())
     twin.load_state_dict(policy.state_dict())
     return twin.eval() if hasattr(twin, "eval") else twin

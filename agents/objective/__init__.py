@@ -1,1 +1,1 @@
-"""How trajectories become a loss."""
+"""From trajectories to a loss."""

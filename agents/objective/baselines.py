@@ -25,13 +25,13 @@ def features(observation: Tensor) -> Tensor:
 def fit_linear(observation: Tensor, returns: Tensor, alive: Tensor, shared: bool = False) -> Tensor:
     """Fit each task's returns by ridge regression on ``features`` and predict them.
 
-    A fit to a few short episodes follows their outcomes and takes the signal out of the advantages with them: with 20
-    features, use many episodes per task, or one fit for all tasks.
+    A fit to a few short episodes follows their outcomes and removes the signal from the advantages: with 20 features, use
+    many episodes per task, or one fit for all tasks.
 
     Args:
         observation: [N, T, E, d].
         returns: [N, T, E] discounted reward-to-go.
-        alive: [N, T, E] 1 or 0; steps that were not played don't count.
+        alive: [N, T, E] 1 or 0; steps that were not played are ignored.
         shared: one fit for all tasks.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How trajectories become a loss: the settings, and what they make of them."""
+"""From trajectories to a loss: the settings, and the losses that they define."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from metaduel.envs.core.spec import Role
 
 @dataclass(frozen=True)
 class LossConfig:
-    """How trajectories become a loss; the objective is the return within the horizon.
+    """Settings of the loss; the objective is the return within the horizon.
 
     Attributes:
-        surrogate: see ``agents.losses``; None: what the method needs, ``lvc`` where it has no preference.
-        discount: gamma of the returns that the query's advantages are made of.
-        inner_discount: the same for the support: an update from a few episodes has to do with little data, and where
-            rewards are dense a shorter horizon makes it less noisy.
-        adversary_inner_discount: the adversary's, where its rewards come later or sooner than the protagonist's; None: the
-            same.
+        surrogate: see ``agents.objective.losses``; None: the method's own choice, ``lvc`` where it has none.
+        discount: gamma of the query's returns and advantages.
+        inner_discount: gamma of the support's. An update from a few episodes has little data; where rewards are dense, a
+            shorter horizon makes it less noisy.
+        adversary_inner_discount: the adversary's ``inner_discount``, where its rewards come later or sooner than the
+            protagonist's; None: the same.
         gae_lambda: lambda of the advantages.
         baseline: the query's linear baseline and normalisation: fitted per ``task``, or once for the whole ``batch`` of
-            tasks, which few episodes per task need (see ``fit_linear``).
+            tasks, which is better with few episodes per task (see ``fit_linear``).
         inner_baseline: fit a linear baseline to the support, always per task; without it, advantages are
             discounted returns, shifted and scaled if ``normalise``.
         normalise: scale advantages to mean 0 and standard deviation 1.
-        inner_clip: the support's normalised advantages are cut to [-inner_clip, inner_clip]: in a few episodes one rare
-            large reward would outweigh everything else that was seen. 0: not cut; needs ``normalise``.
-        exact_discount: weigh step t by discount^t, as the derivative of the discounted return does; otherwise every step
-            counts alike, which is usual, and of no objective the derivative.
+        inner_clip: the support's normalised advantages are clipped to [-inner_clip, inner_clip]: in a few episodes one rare
+            large reward would outweigh all others. 0: not clipped; otherwise it needs ``normalise``.
+        exact_discount: weigh step t by discount^t, as the derivative of the discounted return does. Otherwise all steps
+            have the same weight, which is usual, but is not the derivative of any objective.
     """
 
     surrogate: Surrogate | None = None
@@ -72,13 +72,13 @@ class LossConfig:
         return replace(self, inner_discount=self.adversary_inner_discount)
 
     def support_advantages(self, data: Trajectories) -> Tensor:
-        """What an update of each task learns from: [N, T, E]."""
+        """Advantages for the update within each task: [N, T, E]."""
         advantage = self._advantages(data, self.inner_discount, fit=self.inner_baseline)
         advantage = self._scaled(advantage, data.alive, self.inner_discount)
         return advantage.clamp(-self.inner_clip, self.inner_clip) if self.inner_clip else advantage
 
     def query_advantages(self, data: Trajectories) -> Tensor:
-        """What the start is judged by: [N, T, E]."""
+        """Advantages for the outer objective: [N, T, E]."""
         advantage = self._advantages(data, self.discount, shared=self._shared)
         return self._scaled(advantage, data.alive, self.discount, self._shared)
 
@@ -108,7 +108,7 @@ class LossConfig:
         return (cost - cost.mean()) * len(cost) / (len(cost) - 1) if len(cost) > 1 else cost
 
     def advantages(self, data: Trajectories) -> tuple[Tensor, Tensor]:
-        """Those of support and query, [N, T, E] each; the same tensor where they are the same function."""
+        """Advantages of support and query, [N, T, E] each; the same tensor where they are the same function."""
         support = self.support_advantages(data)
         return support, support if self._one_loss else self.query_advantages(data)
 

@@ -1,4 +1,4 @@
-"""Policy-gradient surrogates whose *second* derivatives are what a meta-learner differentiates.
+"""Policy-gradient surrogates for meta-learners, which use their *second* derivatives.
 
 All minimise the negative return per step of the horizon, J = E[sum_t r_t] / T, estimated from sampled episodes, and have the
 same first derivative. They differ in the second:
@@ -33,14 +33,14 @@ def policy_gradient_loss(
     """Per-task loss whose derivatives estimate those of minus the return per step.
 
     Args:
-        log_prob: [N, T, E] with a graph to the weights: the player's own, or the sum over both players where the gradient
-            through the other's sampling is wanted.
+        log_prob: [N, T, E] with a graph to the weights: the player's own, or the sum over both players for the gradient
+            through the opponent's sampling as well.
         advantage: [N, T, E], constant. For the exact second order of a discounted objective multiply it by discount^t.
         alive: [N, T, E] 1 or 0.
         kind: which surrogate.
         weight: [N, E] probability of each episode in an enumerated batch; None: sampled episodes, 1 / E each.
         old: [N, T, E] constant log-probabilities under the weights that sampled the episodes, where those are not the present
-            ones; for ``lvc`` alone, whose ratio it is.
+            weights; for the ratio of ``lvc`` alone.
 
     Returns:
         [N].

@@ -1,8 +1,8 @@
 """Return and advantage estimation, over the time axis of [N, T, E] tensors (tasks, steps, episodes).
 
-``alive`` is 1 at steps that were played. What follows the last step is ``last_value``: 0 where the rules ended the
-episode. Where the clock did, it is the value of the state reached if the game is thought to go on (bootstrapping), or 0 if
-the return within the horizon is itself the objective, as for our meta-learners.
+``alive`` is 1 at steps that were played. ``last_value`` is the value after the last step. It is 0 where the episode was
+terminated. Where it was truncated, it is the value of the state reached (bootstrapping), or 0 if the return within the horizon
+is itself the objective, as for our meta-learners.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def gae(
     steps = (x.unbind(1) for x in (reward, value, alive))
     for r, v, a in reversed(list(zip(*steps, strict=True))):
         running = (r + discount * (after + gae_lambda * running) - v) * a
-        # Until the first step that was played (from the end), keep looking at last_value.
+        # Going backwards, keep last_value until the first step that was played.
         after = torch.where(a > 0, v, after)
         advantages.append(running)
     return torch.stack(advantages[::-1], 1)
@@ -63,7 +63,7 @@ def normalise(advantage: Tensor, alive: Tensor, shared: bool = False) -> Tensor:
 
 
 def spread(advantage: Tensor, alive: Tensor, shared: bool = False) -> Tensor:
-    """What ``normalise`` divides by, [N]."""
+    """The divisor of ``normalise``, [N]."""
     return _centred(advantage, alive, shared)[1].flatten().expand(advantage.shape[0]) + 1e-8
 
 

@@ -32,12 +32,12 @@ class Policy(ABC):
         action_space: a one-dimensional Box (Gaussian with state-independent standard deviation) or a Discrete.
         initial_log_std: where the Gaussian's log standard deviation starts.
 
-        mask: where in an observation it stands which actions are legal, 1 or 0 each; the others have probability 0. None:
-            all are.
+        mask: the part of an observation that says which actions are legal, 1 or 0 each; illegal actions have probability 0.
+            None: all actions are legal.
 
     A step is ``step(weights, carry, input)``: the carry comes from ``initial_carry``, the input from ``input``, and
-    ``remember`` notes what was done and got. Weights named ``fixed.shift`` and ``fixed.scale`` normalise observations; they
-    are a player's own and never adapt.
+    ``remember`` adds the action and its reward to the carry. Weights named ``fixed.shift`` and ``fixed.scale`` normalise
+    observations; each player has its own, and they never adapt.
 
     Attributes:
         lasting: the carry outlives an episode: the policy adapts by remembering.
@@ -72,17 +72,17 @@ class Policy(ABC):
 
     @property
     def head_names(self) -> tuple[str, ...]:
-        """Names of the weights of the last layer, a Gaussian's deviation included; empty where there is no telling."""
+        """Names of the weights of the last layer, a Gaussian's deviation included; empty where they are unknown."""
         return ()
 
     @property
     def carried(self) -> tuple[int, int]:
-        """Numbers that are carried from step to step: memory; what the next input holds beside the observation."""
+        """Sizes of the carry's two parts: the memory, and the next input's numbers after the observation."""
         return 0, 0
 
     @property
     def input_size(self) -> int:
-        """Numbers that the network is given at a step."""
+        """Size of the network's input at a step."""
         return self.observation_size + self.carried[1]
 
     def initial_carry(self, weights: Weights, episodes: int) -> Carry:
@@ -92,7 +92,7 @@ class Policy(ABC):
         return Carry(memory, before)
 
     def input(self, observation: Tensor, carry: Carry) -> Tensor:
-        """What the network is given: observations [N, M, d] and what the carry holds beside them, [N, M, input_size]."""
+        """The network's input [N, M, input_size]: observations [N, M, d], and the carry's numbers that follow them."""
         return torch.cat([observation, carry.before], -1) if self.carried[1] else observation
 
     def step(self, prepared: Weights, carry: Carry, given: Tensor) -> tuple[Distribution, Carry]:
@@ -107,7 +107,7 @@ class Policy(ABC):
     def choose(
         self, prepared: Weights, given: Tensor, carry: Carry, scaled_noise: Tensor | None
     ) -> tuple[Tensor, Carry]:
-        """Actions at inputs [N, M, input_size], samples or (without noise) modes, and the carry after them."""
+        """Actions at inputs [N, M, input_size], sampled, or without noise the modes, and the carry after them."""
         if scaled_noise is None:
             distribution, carry = self.step(prepared, carry, given)
             return distribution.mode(), carry
@@ -122,13 +122,13 @@ class Policy(ABC):
         return carry
 
     def prepare(self, weights: Weights) -> Weights:
-        """Whatever can be computed from stacked weights alone: done once where many observations follow."""
+        """All that can be computed from stacked weights alone, once for many observations."""
         return weights
 
     @staticmethod
     def _fold(weights: Weights, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The same first layer ([..., d or more, H] and [..., H]) for observations that are not normalised: what is
-        folded into the weights costs a rollout nothing. Inputs that come after the observation are left alone.
+        """The same first layer ([..., d or more, H] and [..., H]) for observations that are not normalised: a normalisation
+        that is folded into the weights costs a rollout nothing. Inputs after the observation are left alone.
         """
         if SHIFT not in weights:
             return matrix, bias
@@ -152,7 +152,7 @@ class Policy(ABC):
         return self.distribution(self.prepare(weights), observation)
 
     def over_time(self, prepared: Weights, observation: Tensor) -> Tensor:
-        """Means or logits [N, T, M, A] for whole episodes [N, T, M, d]; one with a memory overrides this."""
+        """Means or logits [N, T, M, A] for whole episodes [N, T, M, d]; policies with a memory override this."""
         n, steps, episodes, size = observation.shape
         return self.outputs(prepared, observation.reshape(n, steps * episodes, size)).view(n, steps, episodes, -1)
 
@@ -172,11 +172,11 @@ class Policy(ABC):
         return distribution.log_prob(action.flatten(1, 2)).view(observation.shape[:3])
 
     def prepare_noise(self, uniforms: Tensor) -> Tensor:
-        """What ``Distribution.sample`` needs, from [..., self.noise] uniforms: do it once for a whole rollout."""
+        """The noise for ``Distribution.sample``, from [..., self.noise] uniforms: computed once for a whole rollout."""
         return uniforms if self.discrete else noise.normal(uniforms)[..., : self.action_size].contiguous()
 
     def scale_noise(self, weights: Weights, prepared_noise: Tensor) -> Tensor:
-        """What ``sample`` needs, from prepared noise [..., N, M, n] for stacked weights: once for a whole rollout."""
+        """The noise for ``sample``, from prepared noise [..., N, M, n] and stacked weights: once for a whole rollout."""
         return prepared_noise if self.discrete else prepared_noise * torch.exp(_log_std(weights))
 
     def sample(self, prepared: Weights, observation: Tensor, scaled_noise: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class Policy(ABC):
         return self.head(prepared, out).sample(scaled_noise) if self.discrete else out + scaled_noise
 
     def clip(self, action: Tensor) -> Tensor:
-        """Cut actions to the action space: what the game is given; the log-probability is of the uncut action."""
+        """Clip actions to the action space, for the game; log-probabilities are of the unclipped action."""
         return action if self.discrete else torch.clamp(action, self._low, self._high)
 
 
@@ -198,7 +198,7 @@ def _log_std(weights: Weights) -> Tensor:
 
 
 def adapting(weights: Weights) -> Weights:
-    """Those that may change within a task, in their order."""
+    """The weights that may change within a task, in their order."""
     return {name: value for name, value in weights.items() if not name.startswith(FIXED)}
 
 

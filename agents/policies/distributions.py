@@ -21,7 +21,7 @@ class Gaussian(NamedTuple):
     log_std: Tensor  # broadcasts against mean
 
     def sample(self, normals: Tensor) -> Tensor:
-        """Actions [..., A], not cut to any bounds; ``normals``: [..., A] standard normals."""
+        """Actions [..., A], not clipped; ``normals``: [..., A] standard normals."""
         return self.mean + torch.exp(self.log_std) * normals
 
     def mode(self) -> Tensor:
@@ -44,7 +44,7 @@ class Gaussian(NamedTuple):
         return each.sum(-1)
 
     def coordinates(self, around: Gaussian) -> Tensor:
-        """What it is made of [..., 2 A], scaled so that near the constant ``around`` half of the squared distance is
+        """Parameters [..., 2 A], scaled so that near the constant ``around`` half of the squared distance is
         ``around.kl(self)``: the square root of the Fisher information there, times mean and log standard deviation.
         """
         mean = self.mean * torch.exp(-around.log_std)
@@ -59,11 +59,12 @@ class Categorical(NamedTuple):
     def sample(self, u: Tensor) -> Tensor:
         """Actions [...] int64 by inverting the cumulative distribution; ``u``: [..., 1] uniforms."""
         cumulative = torch.exp(self.log_probs).cumsum(-1)
-        # Rounding may leave the last sum below 1: a share of it, or actions of probability 0 at the end would take the rest.
+        # Rounding may leave the last sum below 1. Uniforms are scaled by it; otherwise the last actions would get the rest,
+        # even those of probability 0.
         return (cumulative[..., :-1] <= u * cumulative[..., -1:]).sum(-1)
 
     def mode(self) -> Tensor:
-        """The likeliest action, [...] int64."""
+        """The most probable action, [...] int64."""
         return self.log_probs.argmax(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class Categorical(NamedTuple):
         return (torch.exp(self.log_probs) * (self.log_probs - other.log_probs)).sum(-1)
 
     def coordinates(self, around: Categorical) -> Tensor:
-        """What it is made of [..., A], scaled so that near the constant ``around`` half of the squared distance is
+        """Parameters [..., A], scaled so that near the constant ``around`` half of the squared distance is
         ``around.kl(self)``: the square root of the Fisher information there, times the log-probabilities.
         """
         return torch.exp(0.5 * around.log_probs) * self.log_probs

@@ -1,4 +1,4 @@
-"""A policy that reads a belief about task and opponent, which a memory keeps (VariBAD, Zintgraf et al., ICLR 2020)."""
+"""A policy that reads a belief about task and opponent from its memory (VariBAD, Zintgraf et al., ICLR 2020)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from metaduel.agents.trajectories import Trajectories
 
 LATENT = 8  # numbers in the latent variable
 PREDICTING = ("input", "memory", "belief", "decoder", "decoded")  # layers that learn to predict; the others act
-PAST, STEPS = 8, 32  # of how many moments the belief is judged, by how many steps of the chain each
+PAST, STEPS = 8, 32  # moments at which the belief is judged, and steps of the chain that judge each
 
 
 class LatentPolicy(MemoryPolicy):
-    """A recurrent posterior over a latent variable z, and a feed-forward policy that is given its parameters.
+    """A recurrent posterior over a latent variable z, and a feed-forward policy that reads the posterior's parameters.
 
-        belief       q(z | all that was seen, done and got so far): a Gaussian, from the memory
+        belief       q(z | observations, actions and rewards so far): a Gaussian, from the memory
         policy       pi(action | observation, mean and log standard deviation of z)
-        decoder      p(reward, the other's action | z, observation, action), at any step of the chain, before or after
+        decoder      p(reward, the opponent's action | z, observation, action), at any step of the chain, before or after
 
-    The memory is trained by the decoder alone (see ``prediction_loss``); the policy's gradient stops at the belief. The reward
-    tells of the task, the other's action of the opponent (as in LIAM, Papoudakis et al., NeurIPS 2021); the decoder is for
-    training, and sees the other's action there alone.
+    The memory is trained by the decoder alone (see ``prediction_loss``); the policy's gradient stops at the belief. Rewards
+    are evidence of the task, the opponent's actions of the opponent (as in LIAM, Papoudakis et al., NeurIPS 2021). The decoder
+    is for training, and only there does it see the opponent's actions.
 
     Args:
         observation_size: d.
         action_space: Box or Discrete.
-        other_space: the other player's.
+        other_space: the opponent's action space.
         units: width of the memory, of the policy's layer and of the decoder's.
         initial_log_std: see ``Policy``.
         mask: see ``Policy``.
@@ -84,14 +84,14 @@ class LatentPolicy(MemoryPolicy):
     def prediction_loss(
         self, prepared: Weights, chain: Sequence[Trajectories], hidden: Sequence[Tensor], seed: int
     ) -> Tensor:
-        """Minus the evidence lower bound per step, []: how well a few steps are decoded from the belief at a few moments, and by
-        how much the belief moves from step to step (the first from a standard normal distribution).
+        """Minus the evidence lower bound per step, []: the error of decoding a few steps from the belief at a few moments, and
+        the divergence of the belief from step to step (at the first step, from a standard normal distribution).
 
         Args:
             prepared: [N, ...].
             chain: episodes that were played one after another.
-            hidden: the memory at every step of them, see ``over_chain``.
-            seed: of the steps, the moments and the samples.
+            hidden: the memory at every step of the chain, see ``over_chain``.
+            seed: seed of the steps, the moments and the samples.
         """
         generator = torch.Generator().manual_seed(seed % (1 << 63))
         data, memory = join(chain), torch.cat(list(hidden), 1)
@@ -115,11 +115,11 @@ class LatentPolicy(MemoryPolicy):
         before_mean = torch.cat([torch.zeros_like(mean[:, :1]), mean[:, :-1]], 1)
         before_log_std = torch.cat([torch.zeros_like(log_std[:, :1]), log_std[:, :-1]], 1)
         moved = (_divergence(mean, log_std, before_mean, before_log_std) * data.alive).sum() / data.alive.sum()
-        # A moment's bound is a sum over all steps of the chain: per step, like the decoding.
+        # A moment's bound is a sum over all steps of the chain; it is given per step, like the decoding error.
         return decoding + moved / steps
 
     def _wrong(self, out: Tensor, data: Trajectories, at: Tensor) -> Tensor:
-        """Minus the log-likelihood [N, PAST, STEPS, M] of rewards and the other's actions, up to a constant."""
+        """Minus the log-likelihood [N, PAST, STEPS, M] of rewards and the opponent's actions, up to a constant."""
         assert data.other is not None
         scale = data.reward[data.alive > 0].square().mean().sqrt().clamp(min=1e-6)
         wrong = 0.5 * (out[..., 0] - data.reward[:, at].unsqueeze(1) / scale) ** 2

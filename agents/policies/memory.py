@@ -1,4 +1,4 @@
-"""A policy whose memory lasts over the episodes of a task: what it remembers is how it adapts (RL^2, Duan et al., 2016)."""
+"""A policy whose memory lasts over the episodes of a task: it adapts by remembering (RL^2, Duan et al., 2016)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from metaduel.agents.trajectories import Carry, Trajectories
 
 
 class MemoryPolicy(GRUPolicy):
-    """A gated recurrent unit whose memory outlives an episode; before the first it is ``memory.start``, one of its weights.
+    """A gated recurrent unit whose memory outlives an episode; at the first episode it is the weight ``memory.start``.
 
-    What it carries is how it adapted: test episodes start from copies of the carry. Its input is [..., d + A + 2]: the
-    observation, the previous action and reward (0 at the first step), and whether the episode is over. An episode is closed
-    by an input of its own, which holds the last action and reward.
+    Its carry is the adapted state: test episodes start from copies of the carry. Its input is [..., d + A + 2]: the
+    observation, the previous action and reward (0 at the first step), and whether the episode is over. An extra input at the end
+    of an episode holds the last action and reward.
     """
 
     lasting = True
@@ -32,7 +32,7 @@ class MemoryPolicy(GRUPolicy):
         return super().init(seed, dtype) | {"memory.start": torch.zeros(self.units, dtype=dtype)}
 
     def noted(self, action: Tensor, reward: Tensor) -> Tensor:
-        """What the next input holds beside the observation, [N, M, A + 2]."""
+        """The numbers of the next input that follow the observation, [N, M, A + 2]."""
         before = super().noted(action, reward)
         return torch.cat([before, torch.zeros_like(before[..., :1])], -1)
 
@@ -42,7 +42,7 @@ class MemoryPolicy(GRUPolicy):
         return Carry(start, start.new_zeros(*start.shape[:2], self.carried[1]))
 
     def end_episode(self, prepared: Weights, carry: Carry) -> Carry:
-        """See ``Policy``: the memory after an input of its own that holds the last action and reward."""
+        """See ``Policy``: the memory after an extra input that holds the last action and reward."""
         memory = self._close(prepared, carry.before, carry.memory)
         return Carry(memory, torch.zeros_like(carry.before))
 
@@ -55,7 +55,7 @@ class MemoryPolicy(GRUPolicy):
 
     def over_chain(self, prepared: Weights, chain: Sequence[Trajectories]) -> list[Tensor]:
         """The memory [N, T, M, units] at every step of episodes that were played one after another, from the start of the
-        first. Steps that were not played leave it as it is.
+        first. Steps that were not played do not change it.
         """
         hidden = self.initial_carry(prepared, chain[0].reward.shape[2]).memory
         result = []
@@ -72,7 +72,7 @@ class MemoryPolicy(GRUPolicy):
         return result
 
     def _last(self, data: Trajectories) -> Tensor:
-        """What closes an episode: the last action and reward of every episode, [N, M, A + 2]."""
+        """The extra input at the end of an episode: the last action and reward of every episode, [N, M, A + 2]."""
         last = (data.alive.sum(1, keepdim=True) - 1).long()
         reward = data.reward.gather(1, last).squeeze(1)
         if data.action.dim() == 4:
@@ -86,10 +86,10 @@ class MemoryPolicy(GRUPolicy):
     def prediction_loss(
         self, prepared: Weights, chain: Sequence[Trajectories], hidden: Sequence[Tensor], seed: int
     ) -> Tensor:
-        """What a belief in the memory fails to predict, []; for policies that keep one.
+        """The prediction error of the belief in the memory, []; for policies that have one.
 
         Raises:
-            TypeError: this one does not.
+            TypeError: this policy has none.
         """
         raise TypeError(f"{type(self).__name__} predicts nothing")
 
@@ -103,7 +103,7 @@ class MemoryPolicy(GRUPolicy):
 
 
 def join(chain: Sequence[Trajectories]) -> Trajectories:
-    """All episodes along the axis of time."""
+    """All episodes, concatenated along the time axis."""
     observation, action, reward, alive = (
         torch.cat(parts, 1) for parts in zip(*(data[:4] for data in chain), strict=True)
     )

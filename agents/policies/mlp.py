@@ -28,19 +28,20 @@ class _Affine(torch.autograd.Function):
 class MLPPolicy(Policy):
     """A tanh network with orthogonal initialisation (gain 0.1 at the output).
 
-    With ``context`` numbers it has inputs that are weights themselves, zero at the start: a few numbers in which an
-    update can say what the task is (the bias transformation of Finn, Yu et al., CoRL 2017; the context parameters of CAVIA,
-    Zintgraf et al., ICML 2019).
+    With ``context`` > 0 it has inputs that are weights themselves, zero at the start: a few numbers in which an update can
+    encode the task (the bias transformation of Finn, Yu et al., CoRL 2017; the context parameters of CAVIA, Zintgraf et al.,
+    ICML 2019).
 
     Args:
         observation_size: d.
         action_space: Box or Discrete.
         hidden: widths.
         initial_log_std: see ``Policy``.
-        context: how many such inputs.
-        gain: of the hidden layers' initial weights.
-        bias: their initial biases are drawn from [-bias, bias]. Without, a tanh network is an odd function of its inputs, which
-            no product of two of them is: a hidden sign times a state has to wait until biases have grown.
+        context: number of such inputs.
+        gain: gain of the hidden layers' initial weights.
+        bias: the hidden layers' initial biases are drawn from [-bias, bias]. Without biases, a tanh network is an odd function of
+            its inputs, and a product of two inputs is not odd: the network cannot represent a hidden sign times a state until
+            its biases have grown.
         mask: see ``Policy``.
     """
 
@@ -79,7 +80,7 @@ class MLPPolicy(Policy):
             weights[f"layer{i}.weight"], weights[f"layer{i}.bias"] = matrix.to(dtype), bias.to(dtype)
         if self.context:
             matrix = torch.empty(self.context, self.sizes[1], dtype=torch.float64)
-            # A gain above 1 lets one update say something.
+            # A gain above 1 makes one update of the context matter.
             weights["context.weight"] = nn.init.orthogonal_(matrix, gain=3.0, generator=generator).to(dtype)
             weights["context"] = torch.zeros(self.context, dtype=dtype)
         if not self.discrete:

@@ -37,7 +37,7 @@ class ModulePolicy(Policy):
     ) -> None:
         super().__init__(observation_size, action_space, initial_log_std, mask)
         self._build = build
-        with torch.random.fork_rng(devices=[]):  # making the template must not move anybody's random numbers
+        with torch.random.fork_rng(devices=[]):  # the template must not advance the global generator
             self._module = build()
         if buffers := [name for name, _ in self._module.named_buffers()]:
             raise InvalidInputError(

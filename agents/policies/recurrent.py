@@ -1,4 +1,4 @@
-"""Policies with a memory that lasts an episode, on stacked weights."""
+"""Policies with a memory that lasts for one episode, on stacked weights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from metaduel.agents.trajectories import Carry
 
 
 class _Joined(torch.autograd.Function):
-    """``torch.stack`` along dimension 1 whose gradient is an ``unbind``: that of ``stack`` picks step by step, and the gradient
-    of a pick is a block of zeros as large as the whole, at every step.
+    """``torch.stack`` along dimension 1 whose gradient is an ``unbind``: the gradient of ``stack`` selects step by step, and the
+    gradient of each selection is a block of zeros as large as the whole.
     """
 
     @staticmethod
@@ -35,10 +35,10 @@ def joined(steps: list[Tensor]) -> Tensor:
 class RecurrentPolicy(Policy):
     """A recurrent unit and a linear output.
 
-    Beside the observation it is given the previous action and reward (as in RL^2, Duan et al., 2016). Its input, and what a
-    rollout records as its observation, is [..., d + A + 1]: the observation, the previous action (cut to its bounds, or
+    Its input holds the previous action and reward beside the observation (as in RL^2, Duan et al., 2016). The input, which a
+    rollout records as the observation, is [..., d + A + 1]: the observation, the previous action (clipped to its bounds, or
     one-hot) and the previous reward, both 0 at the first step. PyTorch's cells have no batching rule over weights, so they
-    are written out. What is carried from step to step is [..., parts * units]; the output reads the first part.
+    are written out. The memory is [..., parts * units]; the output reads the first part.
 
     Args:
         observation_size: d.
@@ -49,7 +49,7 @@ class RecurrentPolicy(Policy):
     """
 
     gates: int  # blocks of ``units`` columns that input and memory are mapped to
-    parts: int  # of what is carried
+    parts: int  # of the memory
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class RecurrentPolicy(Policy):
         return Carry(carry.memory, self.noted(action, reward))
 
     def noted(self, action: Tensor, reward: Tensor) -> Tensor:
-        """What the next input holds beside the observation, [N, M, A + 1]: ``action`` as sampled, ``reward`` [N, M]."""
+        """The numbers of the next input that follow the observation, [N, M, A + 1]: ``action`` as sampled, ``reward`` [N, M]."""
         return torch.cat([self.shown(action).to(reward.dtype), reward.unsqueeze(-1)], -1)
 
     def choose(
@@ -114,7 +114,7 @@ class RecurrentPolicy(Policy):
         return self.initial_carry(prepared, carry.memory.shape[1])
 
     def shown(self, action: Tensor) -> Tensor:
-        """Actions as an input, [..., A]: cut to their bounds, or one-hot."""
+        """Actions as an input, [..., A]: clipped to their bounds, or one-hot."""
         return torch.nn.functional.one_hot(action, self.action_size) if self.discrete else self.clip(action)
 
     def prepare(self, weights: Weights) -> Weights:
@@ -150,14 +150,14 @@ class RecurrentPolicy(Policy):
 
 
 class GRUPolicy(RecurrentPolicy):
-    """A gated recurrent unit (Cho et al., EMNLP 2014), with the reset gate behind the product as in cuDNN."""
+    """A gated recurrent unit (Cho et al., EMNLP 2014), with the reset gate after the product as in cuDNN."""
 
     gates = 3
     parts = 1
 
     def _cell(self, prepared: Weights, given: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         (hidden,) = state
-        # Split, not sliced: the gradient of a slice is a block of zeros of the whole's size, those of a split are joined once.
+        # Split, not sliced: the gradient of a slice is a block of zeros of the whole's size; those of a split are joined once.
         sizes = [2 * self.units, self.units]
         gates_own, new_own = torch.split(affine(prepared, "memory", hidden), sizes, -1)
         gates_given, new_given = torch.split(given, sizes, -1)
@@ -182,7 +182,7 @@ class LSTMPolicy(RecurrentPolicy):
         return weights
 
     def prepare(self, weights: Weights) -> Weights:
-        """See ``RecurrentPolicy``; what the new cells are made of is doubled, so that one sigmoid serves all gates."""
+        """See ``RecurrentPolicy``; the inputs of the new cells are doubled, so that one sigmoid serves all gates."""
         prepared = super().prepare(weights)
         double = torch.ones(4 * self.units, dtype=weights["input.bias"].dtype)
         double[2 * self.units : 3 * self.units] = 2.0

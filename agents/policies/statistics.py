@@ -1,4 +1,4 @@
-"""Mean and variance of what players see, gathered while they play."""
+"""Mean and variance of players' observations, gathered during play."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class RunningStatistics:
         self.squares = torch.zeros(size, dtype=torch.float64)  # [d] sum of squared distances to the mean
 
     def add(self, observation: Tensor, alive: Tensor) -> None:
-        """Count in the steps that were played.
+        """Include the steps that were played.
 
         Args:
-            observation: [N, T, E, d or more]; what comes after the first d numbers (a memory's other inputs) is left out.
+            observation: [N, T, E, d or more]; numbers after the first d (a memory's other inputs) are left out.
             alive: [N, T, E] 1 or 0.
         """
         seen = observation[..., : len(self.mean)][alive > 0].double()  # [steps, d]
@@ -38,13 +38,13 @@ class RunningStatistics:
 
     @property
     def statistics(self) -> tuple[Tensor, Tensor] | None:
-        """Mean [d] and standard deviation [d], see ``Policy.statistics``; None before anything was seen."""
+        """Mean [d] and standard deviation [d], see ``Policy.statistics``; None before the first observation."""
         return (self.mean, torch.sqrt(self.squares / self.count)) if self.count > 0 else None
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that ``load`` needs to go on from here."""
+        """All that ``load`` needs to continue from here."""
         return {"count": self.count, "mean": self.mean, "squares": self.squares}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a ``state``."""
+        """Continue from a ``state``."""
         self.count, self.mean, self.squares = (state[name].clone() for name in ("count", "mean", "squares"))

@@ -1,7 +1,7 @@
-"""Policies on observations that are one-hot: there are only so many states, and everything is a row of a table.
+"""Policies on one-hot observations: with a finite number of states, a policy is a table with a row for each.
 
-``TabularPolicy`` has its table as its weights; ``PerState`` makes one of any policy without memory by asking it once per state.
-Both give the numbers of the plain path: a product with a one-hot row picks a row of the table.
+``TabularPolicy`` has its table as its weights; ``PerState`` computes the table of any policy without memory, once per state.
+Both give the same numbers as the plain path: a product with a one-hot row selects a row of the table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class LookupPolicy(Policy):
     """A policy whose prepared weights are the log-probabilities of its actions in every state: [N, S, A].
 
     Args:
-        states: S; the first S numbers of an observation are one-hot, whatever follows is not looked at.
+        states: S; the first S numbers of an observation are one-hot, the rest is ignored.
         observation_size: d.
         action_space: Discrete.
 
@@ -84,10 +84,10 @@ class TabularPolicy(LookupPolicy):
 
 
 class PerState(LookupPolicy):
-    """A policy without memory, asked once per state instead of once per step.
+    """A policy without memory, evaluated once per state instead of once per step.
 
     Args:
-        policy: whom to ask; its weights are the weights.
+        policy: the policy; its weights are the weights.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -104,7 +104,7 @@ class PerState(LookupPolicy):
         return self.policy.init(seed, dtype)
 
     def logits(self, weights: Weights) -> Tensor:
-        """What the policy answers in every state."""
+        """The policy's logits in every state."""
         first = next(iter(weights.values()))
         every = torch.eye(self.states, dtype=first.dtype, device=first.device).expand(first.shape[0], -1, -1)
         return self.policy.outputs(self.policy.prepare(weights), every)

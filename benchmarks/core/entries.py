@@ -1,6 +1,6 @@
-"""Who takes part in an evaluation: anything that adapts or plays, as an ``Adapter`` with a name and a training seed.
+"""The entries of an evaluation: players that adapt or not, each as an ``Adapter`` with a name and a training seed.
 
-| entry | what it is |
+| entry | player |
 |---|---|
 | ``"runs/mine"``, a ``Path``, ``"run:FOLDER"``, a ``Run`` | a run folder: its players with the rates that they learned |
 | an ``Agent`` | one player of a run, adapted before or not |
@@ -10,7 +10,7 @@
 | ``"sb3:FILE"``, ``"FILE.zip"`` | a saved model as it is |
 | ``"sb3:FILE?trust=PPO"`` | the same, loaded with its own code, and fine-tuned |
 | ``"lead"``, ``"lead(noise=0.1)"``, a ``core.Player`` | a player that does not adapt |
-| ``"module:name"`` | any of the others, or a function that makes one |
+| ``"module:name"`` | any other entry, or a function that makes one |
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ SCRIPT = "scripted: "
 
 @dataclass(frozen=True)
 class Entry:
-    """One that takes part.
+    """One entry of an evaluation.
 
     Attributes:
-        name: in the table's column ``method``.
-        seed: of its training; ``UNTRAINED`` where it has none.
-        make: its contender for a role, in the game as it is played.
-        why_not: why it cannot take a role's seat; None: it can.
-        run: of a run folder, the run.
+        name: its name in the table's column ``method``.
+        seed: seed of its training; ``UNTRAINED`` for an untrained player.
+        make: makes its contender for a role, in the game as it is played.
+        why_not: returns why it cannot take a role's seat; None: it can.
+        run: the run, for the entry of a run folder.
         described: a line about it for the report.
-        source: what it was made of, in a few words.
+        source: its origin, in a few words.
     """
 
     name: str
@@ -72,15 +72,15 @@ Entries = Any  # one of the module's table, a sequence of them, or a mapping fro
 
 
 def entries_of(given: Entries, spec: GameSpec | None = None, network: Network | None = None) -> list[Entry]:
-    """All that take part.
+    """All entries.
 
     Args:
-        given: see ``Entries``. In a mapping, a sequence holds one for each training seed.
-        spec: the game, where it is known; scripted names need it.
-        network: of runs that have one of their own, see ``load``.
+        given: see ``Entries``. In a mapping, a sequence holds one entry for each training seed.
+        spec: the game, if it is known; scripted names need it.
+        network: makes the networks of runs with their own, see ``load``.
 
     Raises:
-        InvalidInputError: nothing, something that is no entry, or two entries of one name and seed.
+        InvalidInputError: no entry, an invalid entry, or two entries of one name and seed.
     """
     found: list[Entry] = []
     pairs: Iterable[tuple[Any, Any]] = (
@@ -150,7 +150,7 @@ def _entry(value: Any, name: str | None, spec: GameSpec | None, network: Network
 
 
 def _named(text: str, name: str | None, spec: GameSpec | None, network: Network | None) -> Entry:
-    """What a string names."""
+    """The entry that a string names."""
     prefix, colon, rest = text.partition(":")
     folder = Path(rest if colon and prefix == "run" else text)
     if (colon and prefix == "run") or (folder / "config.yaml").is_file() or folder.is_dir():
@@ -284,7 +284,7 @@ def opponents_of(given: Any) -> tuple[tuple[str, str | Player], ...]:
     Stable-Baselines3, which play as they are. A mapping names them.
 
     Raises:
-        InvalidInputError: nothing, something that is no player, or two of one name.
+        InvalidInputError: no opponent, an invalid one, or two of one name.
     """
     pairs = list(given.items()) if isinstance(given, Mapping) else [(None, one) for one in _several(given)]
     if not pairs:

@@ -1,7 +1,7 @@
-"""The few-shot evaluation of anything that adapts or plays, on the same tasks, into one table and its report.
+"""The few-shot evaluation of all kinds of players, on the same tasks, into one table and its report.
 
 Contenders, for each role: every entry (see ``entries``); for each meta-learned run a random start of the same seed; every
-scripted player that reads no hidden context; if asked for, Stable-Baselines3's PPO from scratch (see ``scratch``). Inner rates
+scripted player that reads no hidden context; optionally, Stable-Baselines3's PPO from scratch (see ``scratch``). Inner rates
 that were not meta-learned are tuned on validation first. Informed players don't adapt.
 """
 
@@ -37,7 +37,7 @@ from metaduel.envs.core.tasks import check_split, task_rows
 from metaduel.meta.adaptation.adapters import GradientAdapter
 from metaduel.meta.adaptation.few_shot import Failed
 from metaduel.meta.adaptation.inner import adapt
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.problem import Players
 from metaduel.meta.runs.agent import Agent
 from metaduel.meta.runs.load import Run
@@ -48,7 +48,7 @@ _DECIMALS = 6  # of a return in the table: returns are float32, the rest is nois
 
 
 class Tuned(NamedTuple):
-    """A rate that was tuned on validation."""
+    """An inner rate that was tuned on validation tasks."""
 
     method: str
     role: Role
@@ -68,10 +68,10 @@ class _Job:
 
 
 class EvaluationFailed(InvalidInputError):
-    """An entry that could not be evaluated to its end.
+    """An entry failed during the evaluation.
 
     Attributes:
-        table: rows of the entries that were finished before; None: there is none.
+        table: rows of the entries that were finished before; None: there are none.
     """
 
     def __init__(self, why: str, table: Table | None) -> None:
@@ -98,41 +98,41 @@ def evaluate(
     network: Network | None = None,
     quiet: bool = True,
 ) -> Table:
-    """Few-shot evaluation of anything that adapts or plays, in one table: on tasks and against opponents that it never met.
+    """Few-shot evaluation of all kinds of players, in one table: on tasks and against opponents that they never met.
 
     Every entry adapts to each (task, opponent) for ``shots`` shots of ``episodes`` episodes, and is tested after every shot on
-    the same fresh episodes as all others. It sees its own observations and rewards alone.
+    the same fresh episodes as all others. It sees only its own observations and rewards.
 
     Args:
         entries: one, a sequence, or a mapping from names to one or (one per training seed) several: run folders, ``Run``s,
             ``Agent``s, ``Adapter``s, learners in NumPy, models of Stable-Baselines3 or their files, scripted players' names,
             ``"module:name"``. See ``benchmarks.core.entries``.
-        game: the family's name, id or spec; that of the runs, where there are some.
+        game: the family's name, id or spec; by default the runs' game.
         roles: the seats to evaluate; None: every seat that all entries, and the opponents on the other side, can take.
         tasks: the split of the tasks: ``held_out``, ``validation``, ``extrapolation``, or ``train`` for fresh training tasks.
         opponents: ``held_out``, ``train``, or players: scripted names, ``run:FOLDER``, ``sb3:FILE``, ``Agent``s, models of
             Stable-Baselines3, in a sequence or in a mapping from names.
         shots: updates.
         episodes: fresh episodes for each update.
-        test_episodes: for each task, opponent and shot.
-        task_count: how many tasks of the split.
+        test_episodes: test episodes for each task, opponent and shot.
+        task_count: number of tasks of the split.
         out: a folder for ``results.csv.gz``, ``report.md`` and ``shots.png``; None: nothing is written.
         actions: test with ``sampled`` actions, or with each policy's ``mode``.
         baselines: beside the entries, a random start for every meta-learned run, with a tuned rate, and every scripted player
             that reads no hidden context.
         crossed: runs also play seen and held-out tasks against training and held-out opponents.
-        ppo: also train SB3's PPO from scratch on so much of the panel, for every seed of the runs.
-        network: of runs that have one of their own, see ``load``.
+        ppo: also train SB3's PPO from scratch on this part of the panel, for every seed of the runs.
+        network: makes the networks of runs with their own, see ``load``.
         quiet: no progress.
 
     Returns:
-        The table: a row for every episode's return; ``benchmarks.core.summary.sheets`` makes the report's tables of it.
+        The table: a row for every episode's return; ``benchmarks.core.summary.sheets`` makes the report's tables from it.
 
     Raises:
-        InvalidInputError: entries that cannot stand in one table, or settings that cannot be played; nothing was played.
-        EvaluationFailed: an entry that does not fit its seat, gives what is no action, or plays more than its shots allow. It
-            names the entry, the task, the opponent and the shot, and holds the rows of all finished entries, which are
-            written, too.
+        InvalidInputError: entries that cannot be in one table, or settings that cannot be played; nothing was played.
+        EvaluationFailed: an entry does not fit its seat, returns an invalid action, or plays more episodes than its shots have.
+            The error names the entry, the task, the opponent and the shot, and holds the rows of all finished entries, which
+            are written, too.
     """
     spec = find(game) if game is not None else None
     made = entries_of(entries, spec, network)
@@ -172,20 +172,20 @@ def evaluate_runs(
     network: Network | None = None,
     ppo: Scratch | None = None,
 ) -> Table:
-    """Evaluate run folders of one family with everything beside them; write ``report.md``, ``results.csv.gz`` and ``shots.png``.
+    """Evaluate run folders of one family and the baselines; write ``report.md``, ``results.csv.gz`` and ``shots.png``.
 
     Args:
         folders: runs: meta-learned, joint and informed ones, any number of seeds of each.
-        protocol: the headline panel. Contexts that the runs held fixed stay so unless it fixes some itself.
-        out: folder for what is written; existing files of these names are replaced.
+        protocol: the headline panel. Contexts that the runs held fixed stay fixed unless the protocol fixes some itself.
+        out: folder for these files; existing ones are replaced.
         quiet: no progress.
         crossed: also play seen and held-out tasks against training and held-out opponents.
-        tuning_tasks: validation tasks that inner rates are tuned on.
-        network: of the runs that have one of their own, see ``load``.
-        ppo: also train SB3's PPO from scratch on so much of the headline panel, for every seed of the runs.
+        tuning_tasks: number of validation tasks for tuning inner rates.
+        network: makes the networks of runs with their own, see ``load``.
+        ppo: also train SB3's PPO from scratch on this part of the headline panel, for every seed of the runs.
 
     Returns:
-        The table; ``benchmarks.core.summary.sheets`` makes the report's tables of it.
+        The table; ``benchmarks.core.summary.sheets`` makes the report's tables from it.
 
     Raises:
         InvalidInputError: not run folders, runs that cannot be compared, or a protocol that cannot be played.
@@ -205,7 +205,7 @@ def _rank(run: Run) -> int:
 
 
 def _game(entries: Sequence[Entry], spec: GameSpec | None) -> GameSpec:
-    """The game that all entries play; refuses runs that cannot stand in one table."""
+    """The game that all entries play; refuses runs that cannot be in one table."""
     runs = [(entry, entry.run) for entry in entries if entry.run is not None]
     for entry, run in runs:
         first = runs[0][1]
@@ -230,7 +230,7 @@ def _game(entries: Sequence[Entry], spec: GameSpec | None) -> GameSpec:
 
 
 def _duel(entries: Sequence[Entry], spec: GameSpec) -> Duel:
-    """The game as players see it that are told nothing more."""
+    """The game as uninformed players see it."""
     horizon = next((entry.run.config.horizon for entry in entries if entry.run is not None), 0)
     return Duel(make_game(spec), horizon or None)
 
@@ -254,7 +254,7 @@ def _roles(entries: Sequence[Entry], duel: Duel, asked: Sequence[str] | None) ->
 
 
 def _no_panel(protocol: Protocol, duel: Duel, role: Role) -> str | None:
-    """Why a role has no opponents; None: it has."""
+    """Why a role has no opponents; None: it has some."""
     try:
         protocol.panel(duel, role)
     except InvalidInputError as error:
@@ -274,7 +274,7 @@ def _check_protocol(protocol: Protocol, spec: GameSpec) -> None:
 
 
 def _random_starts(learned: Sequence[Entry], role: Role) -> list[Contender]:
-    """One for each seed: of a run that adapts by gradients, where there is one."""
+    """One random start for each seed: that of a run that adapts by gradients, if there is one."""
     runs = [entry.run for entry in learned if entry.run is not None]
     runs.sort(key=lambda run: run.agent(role).policy.lasting)
     first = {run.config.seed: run for run in reversed(runs)}
@@ -283,18 +283,18 @@ def _random_starts(learned: Sequence[Entry], role: Role) -> list[Contender]:
 
 @dataclass
 class _Plan:
-    """Everything to be played.
+    """The plan of an evaluation.
 
     Attributes:
-        entries: that take part.
+        entries: the entries.
         roles: the seats.
         duel: the game as uninformed players see it.
         protocol: the headline panel.
         baselines: see ``evaluate``.
         crossed: see ``evaluate``.
-        tuning_tasks: validation tasks that inner rates are tuned on.
+        tuning_tasks: number of validation tasks for tuning inner rates.
         ppo: see ``evaluate``.
-        tuned: the rates that were.
+        tuned: the tuned rates.
     """
 
     entries: Sequence[Entry]
@@ -308,7 +308,7 @@ class _Plan:
     tuned: list[Tuned] = field(default_factory=list)
 
     def play(self, out: Path | None, quiet: bool) -> Table:
-        """Play, and write what there is."""
+        """Play, and write the results."""
         configure(next((entry.run.config.threads for entry in self.entries if entry.run is not None), 1))
         jobs, tables = self.jobs(), list[Table]()
         with progress("contender", len(jobs), quiet) as show:
@@ -331,7 +331,7 @@ class _Plan:
         return table
 
     def _where(self, job: _Job, error: Failed) -> str:
-        """One line that says which entry failed, and where."""
+        """One line that names the failed entry, the task, the opponent and the shot."""
         place = ""
         if error.row is not None:
             role = next(role for role in ROLES if f", {role}" in job.label)
@@ -342,7 +342,7 @@ class _Plan:
         return f"entry {job.label}{place}, shot {error.shot}: {error}"
 
     def jobs(self) -> list[_Job]:
-        """In the order of the table's rows; rates that get tuned are noted."""
+        """The jobs in the order of the table's rows; tuned rates are recorded."""
         jobs: list[_Job] = []
         for role in self.roles:
             own = [entry for entry in self.entries if entry.run is None or role in entry.run.agents]
@@ -377,7 +377,7 @@ class _Plan:
 
     @property
     def _panels(self) -> Sequence[Protocol]:
-        """Beside the headline panel, for runs."""
+        """The panels of runs beside the headline panel."""
         return [
             replace(self.protocol, tasks=tasks, opponents=opponents)
             for tasks in CROSSED
@@ -419,7 +419,7 @@ def _play(
     tuning_tasks: int,
     tuned: list[Tuned],
 ) -> list[Table]:
-    """One contender on the headline panel, and on the others at the shots that are reported there."""
+    """One contender on the headline panel, and on the other panels at their reported shots."""
     adapts = adapts and protocol.shots > 0
     if adapts and not player.adapter.adapts:
         player = few_shot.tune_rate(player, protocol, tasks=tuning_tasks)
@@ -451,23 +451,23 @@ def both_adapt(run: Run, protocol: Protocol, name: str | None = None) -> list[Ta
     combination of adapted or not.
 
     Args:
-        run: that trained both.
+        run: a run that trained both.
         protocol: tasks, shots and episodes.
-        name: in the column ``method``; None: the run's method.
+        name: name in the column ``method``; None: the run's method.
 
     Returns:
         Rows of opponent split ``LEARNED``. Opponent ``LEARNING``: both at the same shot, for every shot; ``AT_START`` and
-        ``AT_ADAPTED``: the other player at shot 0 and at the last shot, the own player at either.
+        ``AT_ADAPTED``: the opponent at shot 0 and at the last shot, the player at either.
     """
     spec, config, last = run.duel.spec, run.config, protocol.shots
     rows = task_rows(spec, protocol.task_list(spec), {})
-    matches, policies = Matches(rows, duels=len(rows)), {role: run.agent(role).policy for role in ROLES}
+    matchups, policies = Matchups(rows, duels=len(rows)), {role: run.agent(role).policy for role in ROLES}
     support = DuelProblem(
-        run.duel, policies, matches, protocol.episodes, derive_seed(0, Purpose.ADAPT), config.objective
+        run.duel, policies, matchups, protocol.episodes, derive_seed(0, Purpose.ADAPT), config.objective
     )
     mode = protocol.actions == "mode"
     query = DuelProblem(
-        run.duel, policies, matches, protocol.test_episodes, derive_seed(0, Purpose.TEST), config.objective, mode
+        run.duel, policies, matchups, protocol.test_episodes, derive_seed(0, Purpose.TEST), config.objective, mode
     )
     history = _adapt_at_once(support, run, last)
 

@@ -1,8 +1,8 @@
 """Few-shot evaluation: contenders adapt to held-out tasks against held-out opponents, and are tested after every shot.
 
 Adaptation and test episodes have disjoint noise; the test episodes are the same for every shot and every contender.
-Inner rates that were not meta-learned are tuned on the validation split against training opponents, never on what is
-reported. A contender sees hidden contexts only if it was trained as the informed player.
+Inner rates that were not meta-learned are tuned on the validation split against training opponents, never on reported
+results. A contender sees hidden contexts only if it was trained as the informed player.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 @dataclass(frozen=True)
 class Protocol:
-    """How to evaluate.
+    """Settings of an evaluation.
 
     Attributes:
-        tasks: the split whose tasks are played; ``train`` means fresh tasks of the training split ('seen').
+        tasks: the split of the tasks; ``train`` means fresh tasks of the training split ('seen').
         opponents: ``held_out`` or ``train`` scripted opponents, or ``listed`` ones.
-        shots: updates.
+        shots: number of updates.
         episodes: fresh episodes per update.
-        test_episodes: per task, opponent and shot.
-        task_count: how many tasks of the split.
+        test_episodes: test episodes per task, opponent and shot.
+        task_count: number of tasks of the split.
         actions: test with sampled actions or with the distribution's mode.
         fixed: contexts held at one value.
-        listed: the opponents of a list: their names, and for each a name that ``load_player`` takes or a player.
+        listed: the opponents of a list: their names, and for each a name for ``load_player`` or a player.
     """
 
     tasks: Split = "held_out"
@@ -78,7 +78,7 @@ class Protocol:
         """The opponents that ``role`` meets, by name.
 
         Raises:
-            InvalidInputError: an opponent that cannot be loaded for the other seat.
+            InvalidInputError: an opponent cannot be loaded for the other seat.
         """
         seat = other(role)
         if self.opponents == "listed":
@@ -97,7 +97,7 @@ class Contender(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What one contender got: a block of the tidy table."""
+    """The returns of one contender: a block of the tidy table."""
 
     method: str
     seed: int
@@ -108,7 +108,7 @@ class Result(NamedTuple):
 
 
 def contender(run: Run, role: Role, method: str | None = None) -> Contender:
-    """The player that a run trained, with the rates that it learned."""
+    """The player of a run, with its learned rates."""
     agent = run.agent(role)
     name = method or ("informed" if run.config.informed else run.config.method)
     agent = replace(agent, rates=agent.rates[:0]) if run.config.informed else agent
@@ -116,7 +116,7 @@ def contender(run: Run, role: Role, method: str | None = None) -> Contender:
 
 
 def random_start(run: Run, role: Role) -> Contender:
-    """The same network with fresh weights, of the run's seed; its rate is yet to be tuned."""
+    """The same network with fresh weights, of the run's seed; its rate is not tuned yet."""
     agent = run.agent(role)
     weights = agent.policy.init(derive_seed(run.config.seed, Purpose.RANDOM_START))
     fresh = replace(agent, weights=weights, rates=agent.rates[:0])
@@ -164,7 +164,7 @@ def tune_rate(player: Contender, protocol: Protocol, rates: Sequence[float] = RA
         _run(one, on, opponents, derive_seed(0, Purpose.TUNE_ADAPT), derive_seed(0, Purpose.TUNE_TEST))
         for one in trials
     ]
-    # A rate that blows up scores nothing.
+    # A rate that diverges gets the lowest score.
     scores = [float(np.nan_to_num(returns[1:].mean(), nan=-np.inf)) for returns in found]
     return trials[int(np.argmax(scores))]
 
@@ -192,8 +192,8 @@ def _gradient(player: Contender) -> GradientAdapter:
 def evaluate_scripted(
     spec: GameSpec, role: Role, protocol: Protocol, blind_only: bool = True, horizon: int | None = None
 ) -> list[Result]:
-    """Every scripted player for a role, on the same test episodes; players that read hidden contexts are left out unless
-    ``blind_only`` is False. ``horizon``: steps per episode, where it is not the family's own.
+    """Returns of every scripted player of a role, on the same test episodes; players that read hidden contexts are left out
+    unless ``blind_only`` is False. ``horizon``: steps per episode, if it is not the family's own.
     """
     return [
         evaluate_player(spec, role, protocol, f"scripted: {name}", player, horizon)
@@ -205,5 +205,5 @@ def evaluate_scripted(
 def evaluate_player(
     spec: GameSpec, role: Role, protocol: Protocol, method: str, player: Player, horizon: int | None = None
 ) -> Result:
-    """Any player that does not adapt, as it is, under the name ``method``: the same returns at every shot."""
+    """Returns of a player that does not adapt, under the name ``method``: the same at every shot."""
     return evaluate(Contender(method, -1, role, Duel(make_game(spec), horizon), FixedPlayer(player)), protocol)

@@ -26,10 +26,10 @@ _CHUNK = 1 << 22  # numbers drawn at a time
 
 
 class Interval(NamedTuple):
-    """A confidence interval, and what it speaks of.
+    """A confidence interval, and the variation that it covers.
 
-    ``seeds``: how far other training runs, on these tasks, might give another value. ``tasks``: there was one training run; how
-    far other tasks might give another value, *for this one run*; another run might differ by more.
+    ``seeds``: the variation between training runs, on these tasks. ``tasks``: there was one training run; the variation between
+    tasks, *for this one run*. Another run might differ by more.
     """
 
     low: float
@@ -65,12 +65,12 @@ def mean(values: npt.ArrayLike) -> float:
 
 
 def iqm(values: npt.ArrayLike) -> float:
-    """Interquartile mean: of what is left of all seeds x tasks when a quarter is cut off at either end."""
+    """Interquartile mean: the mean over seeds x tasks without the lowest and the highest quarter."""
     return float(_trimmed(_checked(values).reshape(1, -1))[0])
 
 
 def _trimmed(rows: Array) -> Array:
-    """25%-trimmed mean of each row: [n, k] to [n]; as many values are cut as whole values make up a quarter."""
+    """25%-trimmed mean of each row: [n, k] to [n]; a quarter of the values, rounded down, is cut at either end."""
     cut = rows.shape[1] // 4
     ends = (cut, rows.shape[1] - cut - 1)
     middle: Array = np.partition(rows, ends, axis=1)[:, cut : ends[1] + 1].mean(1)
@@ -78,12 +78,12 @@ def _trimmed(rows: Array) -> Array:
 
 
 def optimality_gap(values: npt.ArrayLike, target: float = 1.0) -> float:
-    """How far values stay below ``target`` on average; what is above it counts as having reached it."""
+    """Mean distance of the values below ``target``; values above it count as 0."""
     return float(target - np.minimum(_checked(values), target).mean())
 
 
 def probability_of_improvement(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """How probable it is that a run of ``a`` beats a run of ``b`` on a task chosen at random.
+    """Probability that a run of ``a`` beats a run of ``b`` on a task chosen at random.
 
     Per task the Mann-Whitney statistic over all pairs of runs (a tie counts half), then the mean over tasks. The two may
     have different numbers of seeds, but must have the same tasks.
@@ -118,8 +118,8 @@ def interval(values: npt.ArrayLike, rng_seed: int, statistic: Statistic = "mean"
     Args:
         values: (seeds, tasks).
         rng_seed: of the resampling.
-        statistic: which.
-        confidence: its nominal coverage.
+        statistic: the statistic.
+        confidence: nominal coverage.
     """
     array = _checked(values)
     if not 0 < confidence < 1:
@@ -185,7 +185,7 @@ def paired_difference(
 
 
 def recovered_fraction(adapted: npt.ArrayLike, best_non_adapting: npt.ArrayLike, informed: npt.ArrayLike) -> Array:
-    """The score of a family, role and panel: how much of the headroom adaptation recovers.
+    """The score of a family, role and panel: the fraction of the headroom that adaptation recovers.
 
     (adapted - best non-adapting) / headroom for each value, where the headroom is the mean of informed - best non-adapting.
     The mean of the result is the ratio of the means, and ``interval`` takes it as it takes returns; the headroom counts as
@@ -200,7 +200,7 @@ def recovered_fraction(adapted: npt.ArrayLike, best_non_adapting: npt.ArrayLike,
         (seeds, tasks) of ``adapted``.
 
     Raises:
-        InvalidInputError: other tasks, or no headroom: there is nothing to recover then.
+        InvalidInputError: different tasks, or no headroom to recover.
     """
     own, floor, ceiling = _checked(adapted), _checked(best_non_adapting), _checked(informed)
     if not own.shape[1] == floor.shape[1] == ceiling.shape[1]:

@@ -1,4 +1,4 @@
-"""What is done of a list of jobs, and how long the rest will take, on standard error."""
+"""Progress of a list of jobs, and the time left, on standard error."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress(what: str, total: int, quiet: bool, done: int = 0) -> Iterator[Callable[[str | None], None]]:
-    """Job i of n and the time left; called with a label of what comes at the start and when a job is done, with None at the end.
+    """Show job i of n and the time left. Call it with the next job's label at the start and after each job, with None at the end.
 
     Args:
         what: a word for a job.
-        total: jobs.
+        total: number of jobs.
         quiet: show nothing.
-        done: how many of them were done before; they don't count in the time.
+        done: number of jobs done before; they don't count in the time.
     """
     if quiet:
         yield lambda label: None

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 RNG_SEED = 0  # of every resampling: the same table gives the same report
 NAMES: dict[str, str] = {"mean": "mean", "iqm": "interquartile mean"}
 
-# Okabe and Ito's colours without yellow, which is too light for lines and words on white: told apart by every common kind of
-# colour vision. The markers tell them apart without colour.
+# Okabe and Ito's colours without yellow, which is too light for lines and words on white. All common kinds of colour vision can
+# distinguish them. The markers distinguish them without colour.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -58,10 +58,10 @@ class Sheet:
     """A finished table.
 
     Attributes:
-        title: what it shows.
+        title: the title.
         header: one name per column.
         rows: one string per column each.
-        note: what a reader must know, below it.
+        note: a note for the reader, below the table.
     """
 
     title: str
@@ -111,7 +111,7 @@ def cell(estimate: Estimate) -> str:
 
 
 def cover_note(arrays: Sequence[Array]) -> str:
-    """What the 95% intervals of these (seeds, tasks) arrays cover, in one sentence."""
+    """The coverage of the 95% intervals of these (seeds, tasks) arrays, in one sentence."""
     counts = sorted({len(array) for array in arrays})
     if not counts:
         return ""
@@ -130,7 +130,7 @@ def _either(numbers: Sequence[int]) -> str:
 
 
 def _where(table: Table) -> str:
-    """Which game and panel: 'Navigation-v0, held-out tasks, held-out opponents, sampled actions'."""
+    """The game and panel: 'Navigation-v0, held-out tasks, held-out opponents, sampled actions'."""
     parts = []
     for name, text in (("task_split", "{} tasks"), ("opponent_split", "{} opponents"), ("actions", "{} actions")):
         parts.append(" and ".join(text.format(_word(value)) for value in table.values(name)))
@@ -201,12 +201,12 @@ def crossed_sheet(table: Table, methods: Sequence[str], shots: Sequence[int], st
 def plot_shots(table: Table, path: str | Path, statistic: Statistic = "mean") -> None:
     """Plot return over shots, a line for each method with its 95% intervals, a panel for each role.
 
-    A method that was tested at one shot alone, because it does not adapt, is a dashed line across.
+    A method that was tested at only one shot, because it does not adapt, is a dashed line across.
 
     Args:
-        table: of one family, one split of tasks, one of opponents and one way to act.
+        table: rows of one family, one split of tasks, one of opponents and one kind of actions.
         path: PNG, SVG or PDF, by its ending. Written atomically.
-        statistic: what is plotted.
+        statistic: the statistic of the plot.
 
     Raises:
         InvalidInputError: rows that have no common mean, more methods than there are colours, or an unknown ending.
@@ -255,7 +255,7 @@ def rendered(figure: Figure, kind: str) -> bytes:
 def _panel(
     axes: Axes, own: Table, role: str, methods: Sequence[str], statistic: Statistic, arrays: list[Array]
 ) -> None:
-    """One role's panel; appends what it shows to ``arrays``."""
+    """One role's panel; appends its arrays to ``arrays``."""
     last = max(own.values("shot"))
     present = [method for method in methods if method in own.values("method")]
     ends = []
@@ -295,7 +295,7 @@ def _panel(
 
 
 def _label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Write each method's name beside where its line ends, pushed apart where two would overlap."""
+    """Write each method's name beside the end of its line, pushed apart where two would overlap."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     order = sorted(ends)

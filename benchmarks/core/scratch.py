@@ -1,14 +1,14 @@
-"""The baseline 'SB3 PPO from scratch': how far the budget of an adaptation gets a player that starts from nothing.
+"""The baseline 'SB3 PPO from scratch': an untrained player with the budget of an adaptation.
 
 An unmodified PPO of Stable-Baselines3 (Raffin et al., JMLR 2021; Schulman et al., 2017) is trained on one task against one
-opponent, and tested after every shot on the episodes that every player is tested on. A shot gives it as many episodes as every
-player has, as one rollout: see ``agents.adapters.sb3``. Its settings are SB3's own (``MlpPolicy``, rate 3e-4, 10 epochs per
-rollout, ...) but for
+opponent, and tested after every shot on the same episodes as all players. A shot gives it as many episodes as every player has,
+as one rollout: see ``agents.adapters.sb3``. Its settings are SB3's own (``MlpPolicy``, rate 3e-4, 10 epochs per rollout, ...),
+except
 
-- ``n_steps``: as many as the episodes of a shot can have, so that a rollout is a shot;
+- ``n_steps``: the most steps that the episodes of a shot can have, so that a rollout is a shot;
 - ``batch_size``: the horizon, so that an epoch has about as many minibatches as episodes.
 
-That is a training for every task and opponent: it plays the first few of the panel alone.
+This needs a training for every task and opponent, so it plays only the first few of the panel.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scratch:
-    """How much of a panel is played from scratch.
+    """The part of a panel that is played from scratch.
 
     Attributes:
-        tasks: the first so many tasks.
-        opponents: the first so many opponents.
+        tasks: number of tasks, the first ones.
+        opponents: number of opponents, the first ones.
     """
 
     tasks: int = 5
@@ -63,11 +63,11 @@ def from_scratch(
 
     Args:
         spec: the game.
-        role: whose seat.
+        role: the seat.
         protocol: the panel.
-        part: how much of it.
-        seed: of the networks and of the training.
-        horizon: steps per episode, where it is not the family's own.
+        part: the part of the panel.
+        seed: seed of the networks and of the training.
+        horizon: steps per episode, if it is not the family's own.
 
     Returns:
         The opponents' names, and returns [shots + 1, opponents, tasks, test episodes].
@@ -90,7 +90,7 @@ def from_scratch(
 
 
 def make_ppo(duel: Duel, role: Role, episodes: int, seed: int) -> PPO:
-    """An untrained PPO whose rollout is as long as ``episodes`` episodes can be. It leaves global generators as they are."""
+    """An untrained PPO whose rollout is as long as ``episodes`` episodes can be. Does not change global generators."""
     steps = duel.horizon
     with generators_kept():
         return untrained_ppo(
@@ -114,12 +114,12 @@ def untrained_ppo(
     Args:
         spec: the game.
         role: the seat.
-        opponent: in the other one.
-        task: the only one.
-        environments: played at once; a rollout is 2,048 steps in all, as of SB3's single one.
-        seed: of the networks and of the training episodes.
-        horizon: steps per episode, where it is not the family's own.
-        **settings: of ``PPO``, where they are not SB3's own.
+        opponent: the player in the other seat.
+        task: the task.
+        environments: number of environments at once; a rollout is 2,048 steps in all, as with SB3's single environment.
+        seed: seed of the networks and of the training episodes.
+        horizon: steps per episode, if it is not the family's own.
+        **settings: settings of ``PPO`` that are not SB3's own.
     """
     from stable_baselines3 import PPO
 

@@ -1,9 +1,9 @@
-"""The runner of the reproductions: a suite is a data file of cells, which are played once each, in as many sittings as it takes.
+"""The runner of the reproductions. A suite is a data file of cells, which are played once each; it resumes after an interruption.
 
-A file of ``benchmarks/suites`` named ``reproduce-NAME.yaml`` says which protocol it follows and with which numbers; the protocol
-makes cells of it, and a report of their rows. A finished cell leaves two files: its rows of the tidy table, and a record of its
-settings, its family's version and its seconds, which is written last and marks it as finished. Cells whose settings have changed
-are other cells; cells of another version of their family are refused.
+A file of ``benchmarks/suites`` named ``reproduce-NAME.yaml`` names its protocol and the protocol's settings. The protocol makes
+cells from them, and a report from the cells' rows. A finished cell leaves two files: its rows of the tidy table, and a record of
+its settings, its family's version and its seconds, which is written last and marks it as finished. Cells whose settings have
+changed are new cells; cells of another version of their family are refused.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Cell:
     """One piece of work, finished or not.
 
     Attributes:
-        name: what it is, for people; no two cells of a suite share one.
-        spec: the family that it is played in.
-        settings: plain values: everything that its rows depend on beside the code.
-        play: gives its rows. Its argument is a folder of its own, for what is to outlast an interruption.
+        name: a readable name, unique in its suite.
+        spec: its family.
+        settings: plain values: all that its rows depend on beside the code.
+        play: returns its rows. Its argument is the cell's own folder, for files that must outlast an interruption.
         needs: the stems of earlier cells whose folders it reads.
     """
 
@@ -58,27 +58,27 @@ class Cell:
 
     @property
     def stem(self) -> str:
-        """The name of its files: what it is, and a digest of its settings."""
+        """The name of its files: the cell's name, and a digest of its settings."""
         text = json.dumps({"name": self.name, **self.settings}, sort_keys=True)
         readable = re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-")
         return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 class Report(NamedTuple):
-    """What a suite found."""
+    """The results of a suite."""
 
     sheets: Sequence[Sheet]
-    pictures: Mapping[str, str]  # file names in the report's folder, and what they show
+    pictures: Mapping[str, str]  # file names in the report's folder, and their captions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite(ABC):
-    """A protocol with its numbers, as its file gives them.
+    """A protocol with the settings of its file.
 
     Attributes:
-        title: of the report.
-        about: what is measured and how, for the report.
-        differs: what differs from the paper, for the report.
+        title: title of the report.
+        about: the measurement, for the report.
+        differs: the differences from the paper, for the report.
     """
 
     title: str
@@ -87,7 +87,7 @@ class Suite(ABC):
 
     @abstractmethod
     def cells(self) -> list[Cell]:
-        """Everything to be played, in order.
+        """All cells, in order.
 
         Raises:
             InvalidInputError: an unknown method or family, or settings that cannot work.
@@ -95,11 +95,11 @@ class Suite(ABC):
 
     @abstractmethod
     def report(self, table: Table, out: Path) -> Report:
-        """Sheets, and pictures written into ``out``, computed from the rows of all cells alone."""
+        """Sheets, and pictures written into ``out``, computed only from the rows of all cells."""
 
 
 def names() -> list[str]:
-    """Of all reproductions."""
+    """The names of all reproductions."""
     files = (file.name for file in FILES.iterdir() if file.name.startswith(PREFIX))
     return sorted(name.removeprefix(PREFIX).removesuffix(".yaml") for name in files)
 
@@ -108,7 +108,7 @@ def settings(name: str) -> dict[str, Any]:
     """The content of a reproduction's file.
 
     Raises:
-        InvalidInputError: there is none of that name.
+        InvalidInputError: there is no reproduction of that name.
     """
     if name not in names():
         raise unknown("reproduction", name, names())
@@ -117,14 +117,14 @@ def settings(name: str) -> dict[str, Any]:
 
 
 def run(name: str, suite: Suite, folder: Path, quiet: bool = False, workers: int = 1) -> Report:
-    """Play what is not finished yet, and write ``results.csv.gz``, ``report.md`` and the suite's pictures into ``folder``.
+    """Play the unfinished cells, and write ``results.csv.gz``, ``report.md`` and the suite's pictures into ``folder``.
 
     Args:
-        name: of the suite.
-        suite: what to play.
-        folder: of cells, report and pictures.
+        name: name of the suite.
+        suite: the suite.
+        folder: folder for cells, report and pictures.
         quiet: no progress.
-        workers: cells that are played at once, each in a process and with one thread.
+        workers: number of cells that run at once, each in a process with one thread.
 
     Raises:
         InvalidInputError: settings that cannot work, or finished cells of another version of a family; nothing was played.
@@ -139,14 +139,14 @@ def run(name: str, suite: Suite, folder: Path, quiet: bool = False, workers: int
 
 
 class Played(NamedTuple):
-    """The rows of all cells, and how long they took; of a cell that was interrupted, its last sitting counts."""
+    """The rows of all cells, and their seconds; for an interrupted cell, those since it was last resumed."""
 
     table: Table
     seconds: float
 
 
 def play(cells: Sequence[Cell], folder: Path, quiet: bool = False, workers: int = 1) -> Played:
-    """Play the cells that are not finished yet; see ``run``."""
+    """Play the unfinished cells; see ``run``."""
     check_whole("workers", workers)
     finished = {cell.stem for cell in cells if _record(cell, folder) is not None}
     waiting = [cell for cell in cells if cell.stem not in finished]
@@ -164,7 +164,7 @@ def play(cells: Sequence[Cell], folder: Path, quiet: bool = False, workers: int 
 
 
 def _play(cell: Cell, folder: Path) -> None:
-    """Play a cell, and leave its files."""
+    """Play a cell, and write its files."""
     began = time.perf_counter()
     rows = cell.play(folder / "work" / cell.stem)
     rows.write(_path(cell, folder, "csv.gz"))
@@ -178,7 +178,7 @@ def _play(cell: Cell, folder: Path) -> None:
 def _play_at_once(
     waiting: Sequence[Cell], finished: set[str], folder: Path, workers: int, show: Callable[[str | None], None]
 ) -> None:
-    """Play each cell as soon as a process is free and what it needs is there, in their order otherwise."""
+    """Play each cell as soon as a process is free and the cells that it needs are finished, otherwise in order."""
     left, running, fresh = list(waiting), dict[Future[None], Cell](), 1
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with ProcessPoolExecutor(workers, context, _prepare) as pool:
@@ -196,24 +196,24 @@ def _play_at_once(
             for future in done:
                 finished.add(running.pop(future).stem)
                 try:
-                    future.result()  # raises what it raised; the others' cells are finished first
+                    future.result()  # raises the cell's exception; the other processes finish their cells first
                 except BrokenProcessPool:
                     raise InvalidInputError(
-                        f"workers={workers}: a process was ended from outside, as it is when memory runs out; fewer may do. "
-                        "Finished cells stay"
+                        f"workers={workers}: a process was killed, perhaps because memory ran out; try fewer workers. "
+                        "Finished cells are kept"
                     ) from None
         for _ in range(fresh - 1):
             show(None)
 
 
 def _prepare() -> None:
-    """A process that plays cells. Ctrl-C reaches it, too: whoever has no cell must not die of it, which would end the others."""
+    """Prepare a process that plays cells. Ctrl-C reaches it, too: an idle process must survive it, or the pool breaks."""
     configure(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _play_interruptibly(cell: Cell, folder: Path) -> None:
-    """Play a cell that Ctrl-C makes save and stop."""
+    """Play a cell that saves and stops at Ctrl-C."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         _play(cell, folder)
@@ -226,7 +226,7 @@ def _path(cell: Cell, folder: Path, kind: str) -> Path:
 
 
 def _record(cell: Cell, folder: Path) -> dict[str, Any] | None:
-    """What a finished cell left; None if it isn't finished."""
+    """The record of a finished cell; None if it isn't finished."""
     path = _path(cell, folder, "json")
     if not path.exists():
         return None

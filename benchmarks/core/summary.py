@@ -1,4 +1,4 @@
-"""What an evaluation found, computed from its table alone: which sheets a report has, and the report itself.
+"""The results of an evaluation, computed from its table alone: the sheets of a report, and the report itself.
 
 The headline panel is that of the table's first rows.
 """
@@ -31,7 +31,7 @@ from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES
 
 JOINT, RANDOM, INFORMED, SCRIPTED = "joint", "random start", "informed", "scripted: "
 SCRATCH = "SB3 PPO from scratch"
-# The opponent split of two learners that meet each other, and what their opponents' names end in.
+# The opponent split of two learners that meet each other, and the endings of their opponents' names.
 LEARNED, LEARNING, AT_START, AT_ADAPTED = "learned", "learning too", "unadapted", "adapted"
 
 
@@ -41,7 +41,7 @@ def key_shots(last: int) -> tuple[int, ...]:
 
 
 def headline(table: Table) -> Table:
-    """The rows of the panel that was asked for: that of the first row. Who plays a part of it alone is left out."""
+    """The rows of the headline panel, that of the first row, without methods that play only a part of it."""
     panel = _panel(table)
     return panel.filter(method=[method for method in panel.values("method") if method != SCRATCH])
 
@@ -96,7 +96,7 @@ def _differences(own: Table, role: str) -> list[Sheet]:
 
 
 def _from_scratch(panel: Table) -> list[Sheet]:
-    """SB3's PPO with an adaptation's budget, beside everybody who learns, on the tasks and opponents that it was trained on."""
+    """SB3's PPO with an adaptation's budget, beside all learners, on its own tasks and opponents."""
     found = []
     for role in (role for role in ROLES if role in panel.filter(method=SCRATCH).values("role")):
         own = panel.filter(role=role)
@@ -105,7 +105,7 @@ def _from_scratch(panel: Table) -> list[Sheet]:
         sheet = returns_sheet(own.filter(method=learners, **part), role)
         note = (
             "An unmodified PPO, trained on one task against one opponent with as many environment steps per shot as an "
-            f"adaptation has, and everybody else on the same tasks ({len(part['task'])}) against the same opponents "
+            f"adaptation has, beside all other methods on the same tasks ({len(part['task'])}) against the same opponents "
             f"({', '.join(part['opponent'])}). {sheet.note}"
         )
         found.append(replace(sheet, title=f"Learning from scratch: {sheet.title}", note=note))
@@ -124,7 +124,7 @@ def best_scripted(own: Table, role: str) -> str | None:
 
 
 def _headroom(panel: Table) -> list[Sheet]:
-    """Headroom of every role, and which fraction of it the meta-learned players recover."""
+    """Headroom of every role, and the fraction of it that the meta-learned players recover."""
     shots = key_shots(max(panel.values("shot")))
     rows: list[tuple[str, ...]] = []
     arrays: list[Array] = []
@@ -155,7 +155,7 @@ def _headroom(panel: Table) -> list[Sheet]:
         "reads no hidden context. Recovered: (return − best non-adapting) / headroom; its interval takes the headroom as "
         f"known. {cover_note(arrays)}"
     )
-    return [Sheet("Headroom and what adaptation recovers of it", header, tuple(rows), note)]
+    return [Sheet("Headroom and the fraction that adaptation recovers", header, tuple(rows), note)]
 
 
 def _difference(own: Table, role: str, best: str) -> str:
@@ -173,7 +173,7 @@ def _recovered(own: Array, floor: Array, ceiling: Array) -> str:
 
 
 def _crossed(table: Table) -> list[Sheet]:
-    """Seen and held-out tasks x training and held-out opponents, of whoever played them all."""
+    """Seen and held-out tasks x training and held-out opponents, for methods that played them all."""
     split = table.filter(opponent_split=OPPONENT_SPLITS, task_split=("train", "held_out"))
     pairs = set(zip(split["task_split"].tolist(), split["opponent_split"].tolist(), strict=True))
     if len(pairs) < 4:
@@ -190,7 +190,7 @@ def _both(table: Table) -> list[Sheet]:
     if not len(met):
         return []
     last = max(met.values("shot"))
-    # In a zero-sum game one player's returns are the other's with the sign turned.
+    # In a zero-sum game one player's returns are minus the other's.
     roles = ROLES[:1] if find(table["family"][0]).zero_sum else ROLES
     square: list[tuple[str, ...]] = []
     curves: list[tuple[str, ...]] = []
@@ -222,10 +222,10 @@ def write_report(table: Table, out: Path, runs: Sequence[str], tuned: Sequence[s
     """Write ``report.md`` and ``shots.png``.
 
     Args:
-        table: of an evaluation.
+        table: the table of an evaluation.
         out: folder.
         runs: a line about each run.
-        tuned: a line about each rate that was tuned.
+        tuned: a line about each tuned rate.
     """
     panel = headline(table)
     shown = {best for role in panel.values("role") if (best := best_scripted(panel.filter(role=role), role))}

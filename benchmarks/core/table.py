@@ -3,12 +3,12 @@
 | column | meaning |
 |---|---|
 | family, version | the game; results of two versions of a family never mix |
-| role | whose return it is, and who adapts |
-| method | how the player came about: ``maml``, ``joint``, ``random_start``, a scripted player's name ... |
+| role | the role of the player that adapts; the return is its own |
+| method | the player's method: ``maml``, ``joint``, ``random_start``, a scripted player's name ... |
 | seed | of the training run; ``UNTRAINED`` for a player that was not trained |
-| task_split, task | which task, by id |
-| opponent_split, opponent | who sat in the other seat |
-| actions | ``sampled`` or ``mode``: how the player acted in the evaluation episodes |
+| task_split, task | the task, by id |
+| opponent_split, opponent | the player in the other seat |
+| actions | ``sampled`` or ``mode``: the player's actions in the evaluation episodes |
 | shot | updates so far |
 | episode | number of the evaluation episode |
 | return | undiscounted, in the game's reward units |
@@ -40,9 +40,9 @@ COLUMNS = (
 )  # fmt: skip
 _WHOLE = ("version", "seed", "shot", "episode")
 ACTIONS = ("sampled", "mode")
-UNTRAINED = -1  # the seed of a player that no training run made; it is paired with every seed of another method
+UNTRAINED = -1  # the seed of an untrained player; it is paired with every seed of another method
 
-# What must be one and the same in rows that are averaged.
+# Columns with a single value in rows that are averaged.
 _FIXED = ("family", "role", "method", "task_split", "opponent_split", "actions", "shot")
 
 
@@ -119,8 +119,8 @@ class Table:
         the same ones.
 
         Raises:
-            InvalidInputError: no such rows; rows of several families, splits or ways to act, which have no common mean (use
-                ``filter`` first); a (seed, task) without some opponent that others have; an episode that occurs twice.
+            InvalidInputError: no such rows; rows of several families, splits or kinds of actions, which have no common mean (use
+                ``filter`` first); a (seed, task) lacks an opponent that others have; an episode occurs twice.
         """
         return self._pivot(method, role, shot)[0]
 
@@ -130,9 +130,9 @@ class Table:
         Args:
             a: method.
             b: method.
-            role: whose returns.
-            shot: of ``a``, and of ``b`` too unless ``other_shot`` is given.
-            other_shot: of ``b``; for a player that does not adapt it is 0.
+            role: role of the player.
+            shot: shot of ``a``, and of ``b`` too unless ``other_shot`` is given.
+            other_shot: shot of ``b``; for a player that does not adapt it is 0.
 
         Returns:
             Two (seeds, tasks). A player that was not trained is repeated for every seed of the other.
@@ -187,7 +187,7 @@ class Table:
 
 
 def read(path: str | Path) -> Table:
-    """Read what ``Table.write`` wrote.
+    """Read a table that ``Table.write`` wrote.
 
     Raises:
         InvalidInputError: no such file, or one that is truncated, has other columns or holds a value of the wrong type.
@@ -229,12 +229,12 @@ def from_returns(
     Args:
         returns: [shots + 1, opponents, tasks, episodes], as ``meta.few_shot`` gives them.
         spec: the family.
-        role: whose returns.
+        role: role of the player.
         method: name of the method.
-        seed: of the training run, or ``UNTRAINED``.
-        task_split: of all tasks.
+        seed: seed of the training run, or ``UNTRAINED``.
+        task_split: split of all tasks.
         tasks: their ids.
-        opponent_split: of all opponents.
+        opponent_split: split of all opponents.
         opponents: their names.
         actions: ``sampled`` or ``mode``.
     """
@@ -256,7 +256,7 @@ def from_returns(
 
 
 def concatenate(tables: Iterable[Table]) -> Table:
-    """One table out of one or more."""
+    """One table from one or more."""
     first, *others = tables
     return first.append(*others)
 
@@ -281,7 +281,7 @@ def _typed(name: str, values: npt.ArrayLike) -> Column:
 
 
 def _codes(column: Column) -> tuple[list[Any], npt.NDArray[np.int64]]:
-    """Sorted different values, and which of them each row has."""
+    """Sorted different values, and the index of each row's value."""
     labels = sorted(set(column.tolist()))
     index = {label: i for i, label in enumerate(labels)}
     return labels, np.fromiter((index[value] for value in column.tolist()), np.int64, len(column))

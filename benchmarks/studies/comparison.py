@@ -1,16 +1,16 @@
-"""Everybody against everybody's problems: learners and baselines on several families, in both roles, with equal budgets.
+"""All methods on several families: learners and baselines, in both roles, with equal budgets.
 
 - **Budget**: every training plays the same number of environment steps (both seats of a game counted once, all K + 1 batches of
-  an iteration); whoever plays more of them in an iteration has fewer iterations.
-- **Tuning**: every method that is trained has the same number of trials, short trainings of another seed, of which the best on
-  validation tasks against training opponents is chosen. Rates of those that were not meta-learned (joint, self-play, RARL, random
-  start) are then tuned on validation tasks as well, from one grid for all.
+  an iteration); a method with more steps per iteration has fewer iterations.
+- **Tuning**: every trained method has the same number of tuning runs, short trainings of another seed; the best on validation
+  tasks against training opponents is chosen. Methods that do not meta-learn their rates (joint, self-play, RARL, random start)
+  then have them tuned on validation tasks as well, from one grid for all.
 - **Test**: returns at every shot on held-out tasks against held-out scripted opponents; against **rivals**, the players that some
-  of the methods trained with the next seed; and against **responses**, PPO that learned against each adapted, frozen player (see
+  of the methods trained with the next seed; and against **responses**, PPO that trained against each adapted, frozen player (see
   ``exploitability.py``).
 
-Rows that are no test returns have splits of their own: ``TRIAL`` and ``CURVE`` rows are mean validation returns, a curve's shot
-is how many thousand environment steps were played; ``RIVAL`` and ``RESPONSE`` stand where the opponent's split does.
+Rows that are no test returns have splits of their own: ``TRIAL`` and ``CURVE`` rows are mean validation returns, and a curve's
+shot is the number of environment steps in thousands; ``RIVAL`` and ``RESPONSE`` stand in place of the opponent's split.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from metaduel.meta.runs.train import train
 
 TRIAL, CURVE, RIVAL, RESPONSE = "tuning trial", "learning curve", "rival", "response"
 RANDOM, INFORMED, SCRIPTED = "random start", "informed", "scripted"
-TRIAL_SEED = 1000  # of the trainings that settings are chosen by
+TRIAL_SEED = 1000  # of the tuning runs
 VALIDATIONS = 6  # of a training, about
 
 
@@ -58,8 +58,8 @@ class Method:
     """A method's part of the suite.
 
     Attributes:
-        settings: of its runs, in every family.
-        trials: settings to choose from; one: nothing is chosen.
+        settings: settings of its runs, in every family.
+        trials: settings of the tuning runs, one of which is chosen.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -71,8 +71,8 @@ class Rivals:
     """Learned opponents.
 
     Attributes:
-        methods: whose players of the next seed are met.
-        tasks: the first so many held-out tasks.
+        methods: the methods whose players of the next seed are the rivals.
+        tasks: number of held-out tasks, the first ones.
     """
 
     methods: tuple[str, ...] = ()
@@ -86,14 +86,14 @@ class Comparison(Suite):
     Attributes:
         seeds: training seeds.
         steps: environment steps of a training.
-        trial_steps: of a tuning trial.
+        trial_steps: environment steps of a tuning run.
         evaluation: fields of ``Protocol``, of the held-out panel.
-        settings: of all runs.
+        settings: settings of all runs.
         families: settings of each family's runs.
-        methods: by name; ``informed`` is who sees hidden contexts and does not adapt.
+        methods: by name; ``informed`` sees hidden contexts and does not adapt.
         baseline: the method that the others are compared with.
         rivals: learned opponents.
-        responses: what is learned against adapted players; None: nothing.
+        responses: settings of the responses to adapted players; None: no responses.
     """
 
     seeds: int
@@ -123,7 +123,7 @@ class Comparison(Suite):
         for family in self.families:
             for name, own in self.methods.items():
                 for trial in own.trials:
-                    self.config(family, name, trial, 0)  # refuses what cannot work, before anything is played
+                    self.config(family, name, trial, 0)  # refuses bad settings before anything is played
         _ = self.protocol
 
     @property
@@ -135,13 +135,13 @@ class Comparison(Suite):
         return Protocol(**self.evaluation)
 
     def config(self, family: str, method: str, trial: Mapping[str, Any], seed: int) -> TrainConfig:
-        """A training's settings but for its length."""
+        """A training's settings, except its length."""
         own = {**self.settings, **self.families[family], **self.methods[method].settings, **trial, "seed": seed}
         named = own.pop("method", method)
         return TrainConfig(game=family).override(method=named).override(**own)
 
     def cells(self) -> list[Cell]:
-        """See ``Suite.cells``: trials, then one seed of everything after the other."""
+        """See ``Suite.cells``: tuning runs, then all methods, seed by seed."""
         panel = {"evaluation": self.evaluation}
         first: list[Cell] = []
         by_seed: list[list[Cell]] = [[] for _ in range(self.seeds)]
@@ -186,7 +186,7 @@ class Comparison(Suite):
     # The cells
 
     def _try(self, name: str, choice: list[TrainConfig], folder: Path) -> Table:
-        """Train every trial for a while."""
+        """The tuning runs."""
         tables = []
         for i, config in enumerate(choice):
             run = learn(config, self.trial_steps, folder / str(i))
@@ -197,7 +197,7 @@ class Comparison(Suite):
         return concatenate(tables)
 
     def _learn(self, name: str, configs: list[TrainConfig], tuning: str, folder: Path) -> Table:
-        """Train with the settings that were best, and test."""
+        """Train with the best settings, and test."""
         tried = folder.parent / tuning
         config = configs[0]
         if len(configs) > 1:
@@ -247,15 +247,15 @@ class Comparison(Suite):
         return concatenate(tables)
 
     def _respond(self, name: str, run: str, folder: Path) -> Table:
-        """Learn against the adapted players; a row is the mean return of the seat that responds."""
+        """Train responses to the adapted players; a row is the mean return of the response's seat."""
         assert self.responses is not None
         mine = load(folder.parent / run / "run")
         tables = []
         for one in exploitability.exploit([mine], self.responses, folder, quiet=True):
             seat = ROLES[1 - ROLES.index(one.role)]  # type: ignore[arg-type]
-            for who, value in ((one.opponent, one.opponent_return), ("PPO", one.response_return)):
+            for player, value in ((one.opponent, one.opponent_return), ("PPO", one.response_return)):
                 made = from_returns(
-                    np.full((1, 1, 1, 1), value), find(mine.config.game), role=seat, method=f"{who} against {name}",
+                    np.full((1, 1, 1, 1), value), find(mine.config.game), role=seat, method=f"{player} against {name}",
                     seed=one.seed, task_split="held_out", tasks=[one.task], opponent_split=RESPONSE, opponents=[name],
                     actions="sampled",
                 )  # fmt: skip
@@ -263,7 +263,7 @@ class Comparison(Suite):
         return concatenate(tables)
 
     def _tuned(self, player: Contender, folder: Path) -> Contender:
-        """With a rate, where it was not meta-learned; the choice is kept."""
+        """The player with a tuned rate, if its rate was not meta-learned; the choice is kept."""
         if player.adapter.adapts:
             return player
         path = folder / f"rate-{player.role}.json"
@@ -334,7 +334,7 @@ class Comparison(Suite):
         return Sheet(f"{family}: return as {role}", header, tuple(lines), note)
 
     def _better(self, panel: Table) -> Sheet:
-        """How probable it is that a run of the row's method beats one of the column's."""
+        """Probability that a run of the row's method beats one of the column's."""
         last, lines = self.protocol.shots, []
         for first in self._learners:
             cells = []
@@ -402,7 +402,7 @@ class Comparison(Suite):
                 )  # fmt: skip
                 own = curves.filter(role=role, method=method)
                 runs = [own.filter(seed=seed) for seed in own.values("seed")]
-                if runs:  # each looked at its own times, which need not be as many
+                if runs:  # runs are validated at different times
                     steps = np.linspace(1, VALIDATIONS, VALIDATIONS) / VALIDATIONS * self.steps / 1000
                     values = np.mean([np.interp(steps, run["shot"], run["return"]) for run in runs], 0)
                     below.plot(steps / 1000, values, color=colour, linestyle=line, linewidth=1.4)
@@ -421,11 +421,11 @@ class Comparison(Suite):
 
 
 def learn(config: TrainConfig, steps: int, folder: Path) -> Run:
-    """Train for so many environment steps; goes on where it was interrupted."""
+    """Train for ``steps`` environment steps; resumes an interrupted training."""
     probe = config.override(iterations=1, validate_every=1, validation_tasks=1)
     train(probe, folder / "probe", resume=True, quiet=True)
     expected = steps / float(_metrics(folder / "probe")[0]["environment_steps"])
-    # Episodes may become shorter than those of the first iteration, so that there are more iterations; never ten times as many.
+    # Episodes may become shorter than in the first iteration, which gives more iterations; never ten times as many.
     return train(
         config.override(
             environment_steps=steps, iterations=math.ceil(10 * expected), validate_every=max(1, round(expected / VALIDATIONS))
@@ -435,7 +435,7 @@ def learn(config: TrainConfig, steps: int, folder: Path) -> Run:
 
 
 def best_score(folder: Path, role: Role) -> float:
-    """The best of a training's validations."""
+    """The best validation score of a training."""
     return max(score for _, score in curve(folder, role))
 
 

@@ -1,17 +1,17 @@
-"""Which outer step settles where two players learn from each other: ``metaduel dynamics``.
+"""Outer steps that converge where two players learn from each other: ``metaduel dynamics``.
 
-MAML trains both players of one play of rock-paper-scissors with random payoffs, in which every gain of one is a loss of the
-other, so that simultaneous steps may chase each other for ever. How far both are from an equilibrium after adapting to a held-out
-task is exact: half of NashConv, 0 at an equilibrium alone (``one_shot_exploitability``). Four outer steps, each an Adam step:
+MAML trains both players of one play of rock-paper-scissors with random payoffs. A gain of one player is a loss of the other, so
+that simultaneous steps may cycle for ever. The distance of both from an equilibrium after adapting to a held-out task is exact:
+half of NashConv, 0 only at an equilibrium (``one_shot_exploitability``). Four outer steps, each an Adam step:
 
 - *plain*: simultaneous.
 - *optimistic*: extrapolated by the step before (Daskalakis, Ilyas, Syrgkanis and Zeng, ICLR 2018), the default of every method.
-- *extragradient*: taken from where a player stands, along the gradients at where a first step would lead (Korpelevich, 1976;
-  Adam's moments from both, as in ExtraAdam, Gidel et al., ICLR 2019). Twice the gradients, and twice the episodes, per iteration.
-- *averaged*: plain steps, but what is judged is the mean of all starts and log step sizes so far.
+- *extragradient*: from the present weights, along the gradients at the end of a first step (Korpelevich, 1976; Adam's moments
+  from both, as in ExtraAdam, Gidel et al., ICLR 2019). Twice the gradients, and twice the episodes, per iteration.
+- *averaged*: plain steps, but the result is the mean of all starts and log step sizes so far.
 
-Each without momentum and with Adam's usual 0.9; where gradients are exact, every joint action being an episode that weighs as
-much as it is likely, and where they come from sampled plays.
+Each is run without momentum and with Adam's usual 0.9; with exact gradients, where every joint action is an episode with its
+probability as weight, and with gradients from sampled plays.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ from metaduel.meta.adaptation.inner import adapt
 from metaduel.meta.adaptation.outer import OuterOptimiser
 from metaduel.meta.learners.learner import Learner, Optimiser, Starts, Update, adam
 from metaduel.meta.learners.maml import MAML, MAMLConfig
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.problem import Losses, Players, Problem, Tasks
 
 SPEC = find("RockPaperScissors")
 POLICY = MLPPolicy(10, SPEC.action_spaces["protagonist"], hidden=())
 TASKS, TESTS, EPISODES = 10, 40, 20  # per iteration; held out; sampled plays of each
-EVERY = 5  # iterations between looks
-FIXED = {"permutation": 0.0}  # which action beats which stays as everybody knows it
-SLACK = 0.05  # points above what uniform players would have, within which a run is said to hold
+EVERY = 5  # iterations between measurements
+FIXED = {"permutation": 0.0}  # the usual order: paper beats rock, and so on
+SLACK = 0.05  # points above uniform players' exploitability; a run below holds
 MOMENTA = (0.0, 0.9)
 
 
@@ -97,7 +97,7 @@ class AllPlays(Listing):
 
 
 def first_play(weights: Weights) -> Tensor:
-    """Log-probabilities [N, 3] of the first play, before which nothing has been seen."""
+    """Log-probabilities [N, 3] of the first play, at the empty observation."""
     n = weights["layer0.bias"].shape[0]
     nothing = torch.eye(10, dtype=weights["layer0.bias"].dtype)[:1].expand(n, 1, 10)
     return torch.log_softmax(POLICY.outputs(POLICY.prepare(weights), nothing)[:, 0], -1)
@@ -117,8 +117,8 @@ def exact(tasks: Sequence[Task], seed: int) -> Problem:
 def sampled(tasks: Sequence[Task], seed: int) -> Problem:
     """A batch whose gradients come from ``EPISODES`` plays of each task; the query has a baseline, the mean."""
     loss = LossConfig("dice", inner_baseline=False, normalise=False)
-    matches = Matches(task_rows(SPEC, tasks, {}), duels=len(tasks))
-    return DuelProblem(Duel(make_game(SPEC), 1), dict.fromkeys(ROLES, POLICY), matches, EPISODES, seed, loss)
+    matchups = Matchups(task_rows(SPEC, tasks, {}), duels=len(tasks))
+    return DuelProblem(Duel(make_game(SPEC), 1), dict.fromkeys(ROLES, POLICY), matchups, EPISODES, seed, loss)
 
 
 BATCHES = {"exact": exact, "sampled": sampled}  # gradients
@@ -154,19 +154,19 @@ class Plain(Learner):
         return self.maml.update(problem, lr_scale)
 
     def judged(self) -> tuple[Players, dict[Role, Tensor]]:
-        """The starts and log step sizes that stand for what was learned."""
+        """The starts and log step sizes that are tested."""
         return self.start, self.log_rates
 
 
 class Optimistic(Plain):
-    """As every method does it."""
+    """The default of every method."""
 
     def __init__(self, start: Players, config: MAMLConfig) -> None:
         super().__init__(start, config, adam(len(start), config.momentum, config.max_norm))
 
 
 class Extragradient(Plain):
-    """Both look ahead, and take the step from where they stand along the gradients that they find there."""
+    """Both look ahead, and step from their present weights along the gradients there."""
 
     def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
         """See ``Learner.update``."""
@@ -180,7 +180,7 @@ class Extragradient(Plain):
 
 
 class Averaged(Plain):
-    """Plain steps, judged by the mean of all starts and log step sizes so far."""
+    """Plain steps; the mean of all starts and log step sizes so far is tested."""
 
     def __init__(self, start: Players, config: MAMLConfig) -> None:
         super().__init__(start, config)
@@ -217,16 +217,16 @@ def _leaves(start: Players, log_rates: dict[Role, Tensor]) -> list[Tensor]:
     return [value for weights in start.values() for value in weights.values()] + list(log_rates.values())
 
 
-# What comes of them
+# The results
 
 
 class Curve(NamedTuple):
-    """How far the adapted players are from an equilibrium, over training."""
+    """Exploitability of the adapted players, over training."""
 
     batch: str  # a key of BATCHES
     outer: str  # a key of OUTER
     momentum: float
-    iterations: tuple[int, ...]  # [P] how many were done at each look
+    iterations: tuple[int, ...]  # [P] number done at each measurement
     exploitability: npt.NDArray[np.float64]  # [seeds, P, tests] points
 
     def late(self) -> npt.NDArray[np.float64]:
@@ -251,14 +251,14 @@ def exploitability(players: Players, table: Tensor) -> Tensor:
 
 
 def uniform(tests: Sequence[Task]) -> float:
-    """Mean exploitability of players that don't care."""
+    """Mean exploitability of uniform players."""
     still: Players = {role: {n: torch.zeros_like(v)[None] for n, v in POLICY.init(0).items()} for role in ROLES}
     players: Players = {r: {n: v.expand(len(tests), *v.shape[1:]) for n, v in w.items()} for r, w in still.items()}
     return float(exploitability(players, payoffs(tests)).mean())
 
 
 def make(outer: str, momentum: float, seed: int, outer_lr: float, dtype: torch.dtype) -> Plain:
-    """A learner of both players, each of which begins with a taste of its own."""
+    """A learner of both players, which start with different preferences."""
     generator = torch.Generator().manual_seed(derive_seed(seed, Purpose.DYNAMICS_START))
     start: Players = {role: POLICY.init(0, dtype) for role in ROLES}
     for weights in start.values():
@@ -285,7 +285,7 @@ def train(batch: str, outer: str, momentum: float, seed: int, iterations: int, o
 
 
 def held_out() -> list[Task]:
-    """Payoffs that are not trained on."""
+    """Held-out payoffs."""
     return [{**task, **FIXED} for task in frozen_tasks(SPEC, "held_out")[:TESTS]]
 
 
@@ -355,9 +355,9 @@ def compare(seeds: int, iterations: int, outer_lr: float, out: Path) -> Sheet:
     """Outer steps where two players learn from each other, as a table, which is written with a picture.
 
     Args:
-        seeds: trainings of each.
-        iterations: outer steps of each.
-        outer_lr: step size at the start; decays to a tenth.
+        seeds: training seeds of each outer step.
+        iterations: outer steps of each training.
+        outer_lr: initial step size; decays to a tenth.
         out: folder for dynamics.md and dynamics.png.
 
     Raises:

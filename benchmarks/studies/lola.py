@@ -1,15 +1,15 @@
 """LOLA-DiCE on the iterated prisoner's dilemma (Foerster et al., ICML 2018): do two learners that look ahead cooperate?
 
-Two tables of five probabilities, one per player, learn from each other by the gradient of ``lola_dice``: each imagines that the
-other takes so many updates, and follows its own return after them through those updates. Without a look-ahead both are naive, and
+Two tables of five probabilities, one per player, learn from each other by the gradient of ``lola_dice``: each imagines a number
+of updates of the other, and follows its own return after them, through those updates. Without a look-ahead both are naive, and
 defect. Protocol of the authors' code: plain gradient descent of minus the discounted return, a fixed outer rate, starts drawn
 anew; no value function is learned.
 
-All runs of a cell are played side by side: they share nothing but the clock. What is reported is exact: the expected return per
-step of the two tables at the end, undiscounted, over the game's horizon (``memory_one_values``).
+All runs of a cell are played in one batch, and are independent. The reported returns are exact: the expected return per step of
+the two final tables, undiscounted, over the game's horizon (``memory_one_values``).
 
-Rates are those of one logit per state and of the discounted return, as in the paper. Ours have two, one for each action, that
-move apart at once, and a loss per step of the horizon; both are accounted for.
+Rates refer to one logit per state and to the discounted return, as in the paper. Our tables have two logits, one for each action,
+which move in opposite directions, and a loss per step of the horizon; both are accounted for.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from metaduel.meta.adaptation.outer import Named, OuterOptimiser
 from metaduel.meta.learners.learner import Starts
 from metaduel.meta.learners.maml import MAML
 from metaduel.meta.learners.mapg import MAPGConfig, look_ahead
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.problem import Players
 
 SPEC = find("IteratedPrisonersDilemma")
 TASK = {"reward": -1.0, "sucker": -3.0, "temptation": 0.0, "punishment": -2.0}  # LOLA's payoffs, points
-VALIDATION = "validation"  # task split of the runs that inner rates are chosen by; the others are held_out
+VALIDATION = "validation"  # task split of the runs for choosing inner rates; the others are held_out
 
 # Mean return per step of (player 1, player 2) after 200 epochs, five runs, recomputed from the authors' result files.
 PUBLISHED = {
@@ -65,16 +65,16 @@ class Lola(Suite):
     """The protocol's numbers.
 
     Attributes:
-        look_aheads: how many updates of the other each player imagines; 0: naive.
+        look_aheads: numbers of the opponent's updates that each player imagines; 0: naive.
         inner_lr: rates of the imagined updates to choose from.
-        outer_lr: of the learning itself.
-        seeds: runs that are reported.
-        validation_seeds: runs that the inner rate is chosen by.
+        outer_lr: rate of the outer steps.
+        seeds: number of reported runs.
+        validation_seeds: number of runs for choosing the inner rate.
         epochs: outer steps.
-        episodes: per epoch and update.
-        discount: of the returns that are followed.
+        episodes: episodes per epoch and update.
+        discount: discount of the objective.
         start_std: standard deviation of the starts' logits.
-        cooperates: a run has ended in cooperation where both players expect more than this, points per step.
+        cooperates: a run has ended in cooperation if both players' expected returns exceed this, points per step.
         every: epochs between rows.
     """
 
@@ -101,7 +101,7 @@ class Lola(Suite):
             raise InvalidInputError(f"every={self.every} must divide epochs={self.epochs}")
 
     def cells(self) -> list[Cell]:
-        """One for every number of look-aheads and inner rate."""
+        """One cell for every number of look-aheads and inner rate."""
         names = (
             "outer_lr", "seeds", "validation_seeds", "epochs", "episodes", "discount", "start_std", "every"
         )  # fmt: skip
@@ -124,7 +124,7 @@ class Lola(Suite):
         return self.rows(learn(self, count, rate), count, rate)
 
     def rows(self, values: Array, count: int, rate: float) -> Table:
-        """The tidy table of a cell, whose expected returns ``learn`` gives; shot: epochs."""
+        """The tidy table of a cell from the expected returns of ``learn``; shot: epochs."""
         shot, run, seat = (index.ravel() for index in np.indices(values.shape))
         validating = run >= self.seeds
         same: dict[str, Any] = {
@@ -151,7 +151,7 @@ class Lola(Suite):
         return Report([self._headline(table, chosen), self._rates_sheet(table, chosen)], pictures)
 
     def chosen(self, table: Table, count: int) -> float:
-        """The rate with the best mean return of both players at the end, in the runs for validation."""
+        """The rate with the best final mean return of both players, in the validation runs."""
         part = table.filter(task_split=VALIDATION)
         return max(self._rates(count), key=lambda rate: mean(self._at_end(part, count, rate).mean(2)))
 
@@ -245,7 +245,7 @@ class Descent(OuterOptimiser):
 
 
 class SideBySide(Starts):
-    """Pairs of learners that have nothing to do with each other: the starts are stacked, one for each pair."""
+    """Independent pairs of learners: the starts are stacked, one for each pair."""
 
     def stacked(self, role: Role, tasks: int) -> Weights:
         """See ``Starts``."""
@@ -253,7 +253,7 @@ class SideBySide(Starts):
 
 
 def learn(suite: Lola, count: int, rate: float) -> Array:
-    """Play all runs of a cell, those for validation last.
+    """Play all runs of a cell, the validation runs last.
 
     Returns:
         Expected returns [looks, runs, 2] of both players at the start and after every ``every`` epochs, in points.
@@ -267,7 +267,7 @@ def learn(suite: Lola, count: int, rate: float) -> Array:
     looks = [expected(learner.start, payoffs, duel.horizon)]
     for epoch in range(suite.epochs):
         seed = derive_seed(Purpose.LOLA_EPOCH, epoch)
-        learner.update(DuelProblem(duel, policies, Matches(rows, duels=runs), suite.episodes, seed, loss))
+        learner.update(DuelProblem(duel, policies, Matchups(rows, duels=runs), suite.episodes, seed, loss))
         if (epoch + 1) % suite.every == 0:
             looks.append(expected(learner.start, payoffs, duel.horizon))
     return torch.stack(looks).numpy()

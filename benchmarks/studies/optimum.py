@@ -1,8 +1,8 @@
-"""What Meta-MAPG could get from personas if its gradients were exact: its start and step sizes, optimised on closed forms.
+"""The optimum of Meta-MAPG against personas with exact gradients: its start and step sizes, optimised on closed forms.
 
-Own and peer take their updates along the exact gradients of their discounted values (``memory_one_values``, infinite horizon),
-and the gradient of the mean value after every update flows through all of them, as in Meta-MAPG (Kim et al., ICML 2021). The
-objective is not concave: many starts are improved at once, and the one that is best on the validation personas is kept.
+Player and peer update along the exact gradients of their discounted values (``memory_one_values``, infinite horizon), and the
+gradient of the mean value after every update flows through all updates, as in Meta-MAPG (Kim et al., ICML 2021). The objective is
+not concave: many starts are improved at once, and the best one on the validation personas is kept.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from metaduel.meta.runs.config import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Ascent:
-    """How the optimum is looked for.
+    """Settings of the search for the optimum.
 
     Attributes:
-        games: where.
-        starts: how many are improved at once.
-        personas: per iteration, of the training recipe.
+        games: the games.
+        starts: number of starts that are improved at once.
+        personas: number per iteration, of the training recipe.
         iterations: steps of Adam.
-        lr: Adam's step size at the start; decays to a tenth.
+        lr: Adam's initial step size; decays to a tenth.
     """
 
     games: tuple[str, ...]
@@ -48,7 +48,7 @@ class Ascent:
             raise InvalidInputError(f"lr={self.lr!r} must be above 0")
 
     def plain(self) -> dict[str, Any]:
-        """Plain values that a result depends on."""
+        """The plain values that a result depends on."""
         return {name: value for name, value in asdict(self).items() if name != "games"}
 
 
@@ -95,9 +95,9 @@ def unrolled(
         rates: [R, shots] of the discounted return.
         personas: [P, S, A] logits; their rate is 1.
         payoffs: [1, A, A, 2] points.
-        discount: of the returns that both follow.
-        shots: updates.
-        graph: keep it through the updates.
+        discount: discount of both players' returns.
+        shots: number of updates.
+        graph: keep the graph through the updates.
     """
     shape = (len(start), len(personas), *start.shape[1:])
     own, peer = start.unsqueeze(1).expand(shape), personas.unsqueeze(0).expand(shape).detach().requires_grad_()

@@ -1,14 +1,14 @@
-"""Learning peers: who gets the most out of somebody who learns meanwhile (Kim et al., ICML 2021)?
+"""Learning peers: which player earns most against an opponent that learns at the same time (Kim et al., ICML 2021)?
 
-A persona of a repeated matrix game begins with a table of its own and takes a policy-gradient step whenever the player that it
-meets does. Seven updates of both, each from 64 trajectories; what is reported is the player's reward per step in the trajectories
-of every l = 0..7, on personas that nobody has met before. Players:
+A persona of a repeated matrix game begins with a table of its own and takes a policy-gradient step whenever its opponent does.
+Both take seven updates, each from 64 trajectories. The result is the player's reward per step in the trajectories of every
+l = 0..7, on personas that no player has met before. Players:
 
 - *trained*: Meta-MAPG, Meta-PG and the like, trained against personas of the training split (``metaduel train``), which adapt
   with the step sizes that they learned;
 - *tuned*: rules that need no training, from the same untrained network, with a rate that is chosen on personas of the validation
-  split: REINFORCE follows the gradient of its own return, LOLA-DiCE looks ahead on how the persona will learn from what it does
-  (it imagines that in episodes of its own, knows the persona's table, and takes a step at every l);
+  split: REINFORCE follows the gradient of its own return; LOLA-DiCE looks ahead to the persona's learning from its own actions
+  (it imagines that learning in episodes of its own, knows the persona's table, and takes a step at every l);
 - *remembering*: RL^2, see ``remembering.py``;
 - *static*: memory-1 tables that never change, such as tit-for-tat, which makes learning peers learn to cooperate;
 - the *optimum*: the start and the step sizes that Meta-MAPG would find on exact values, see ``optimum.py``.
@@ -48,7 +48,7 @@ from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.repeated_matrix_game import PERSONAS
 from metaduel.envs.repeated_matrix_game.opponents import memory_one_tables
 from metaduel.meta.adaptation.inner import Through, adapt_step, leaves, rate_at, unroll
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.personas import Personas
 from metaduel.meta.problems.problem import Given, Losses, Players
 from metaduel.meta.runs.config import TrainConfig
@@ -66,10 +66,10 @@ class Game:
     """A game's part of the suite.
 
     Attributes:
-        personas: held-out ones, of the game's kinds in turn.
-        validation_personas: those that rates are chosen on.
+        personas: number of held-out personas, of the game's kinds in turn.
+        validation_personas: number of personas for the choice of rates.
         static: memory-1 tables by their scripted players' names.
-        settings: of the players' networks, losses and trainings in this game.
+        settings: settings of the players' networks, losses and trainings in this game.
     """
 
     personas: int
@@ -87,8 +87,8 @@ class Tuned:
     """A rule whose rate is chosen on validation.
 
     Attributes:
-        look_aheads: how many updates of the persona it imagines; 0: REINFORCE.
-        rates: to choose from, of the discounted return.
+        look_aheads: number of the persona's updates that it imagines; 0: REINFORCE.
+        rates: rates to choose from, of the discounted return.
     """
 
     look_aheads: int
@@ -105,11 +105,11 @@ class Claim:
     """A comparison of two players, by the interval of a paired difference.
 
     Attributes:
-        game: in which game.
-        method: who is to have more.
-        factor: times as much as ...
-        other: ... whom.
-        shot: at which l; None: summed over all updates.
+        game: the game.
+        method: the player that should earn more.
+        factor: a factor of the other player's reward.
+        other: the player that should earn less.
+        shot: l; None: summed over all updates.
     """
 
     game: str
@@ -133,13 +133,13 @@ class Peers(Suite):
         seeds: training seeds.
         shots: updates.
         episodes: trajectories per update.
-        settings: of all trainings, in all games.
+        settings: settings of all trainings, in all games.
         games: by name.
-        trained: their settings by name, ``method`` among them, and how many of the ``seeds`` are trained, where not all.
+        trained: trained players' settings by name, ``method`` among them, and the number of ``seeds`` to train, if not all.
         tuned: by name.
         remembering: by name.
-        optimum: how the exact optimum is looked for, and in which games.
-        claims: what is tested.
+        optimum: the search for the exact optimum, and its games.
+        claims: the comparisons.
     """
 
     seeds: int
@@ -300,11 +300,11 @@ class Peers(Suite):
             arrays += found[:1]
             cells = (number(float(one.mean())) for one in found)
             lines.append((method, *cells, cell(estimate(sum(found[1:]), RNG_SEED))))
-        whom = f"{kind} personas" if kind else "all personas"
+        peers = f"{kind} personas" if kind else "all personas"
         header = ("player", *(f"l = {shot}" for shot in range(self.shots + 1)), f"sum, l = 1 .. {self.shots}")
         count = arrays[0].shape[1]
         note = f"{count} held-out personas, {self.episodes} trajectories each. {cover_note(arrays)}"
-        return Sheet(f"{game}: reward per step against {whom}", header, tuple(lines), note)
+        return Sheet(f"{game}: reward per step against {peers}", header, tuple(lines), note)
 
     def _tested(self, game: str, own: Table) -> Sheet:
         kinds, lines, arrays = (*PERSONAS[game], None), [], []
@@ -318,7 +318,10 @@ class Peers(Suite):
             lines.append((str(claim), *cells))
         header = ("paired difference", *(kind or "all" for kind in kinds))
         return Sheet(
-            f"{game}: who has more", header, tuple(lines), f"{cover_note(arrays)} * marks an interval that excludes 0."
+            f"{game}: paired differences",
+            header,
+            tuple(lines),
+            f"{cover_note(arrays)} * marks an interval that excludes 0.",
         )
 
     def _difference(self, own: Table, claim: Claim, kind: str | None) -> Array:
@@ -331,7 +334,7 @@ class Peers(Suite):
 
     def _plot(self, game: str, own: Table, path: Path) -> None:
         kinds, learners = PERSONAS[game], [*self.trained, *self.tuned, *self.remembering]
-        methods = list(dict.fromkeys((*learners, *own.values("method"))))  # who learns has one colour in all games
+        methods = list(dict.fromkeys((*learners, *own.values("method"))))  # a learner has one colour in all games
         figure = canvas(4.2 * len(kinds), 4.4)
         shots = np.arange(self.shots + 1)
         panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
@@ -350,7 +353,7 @@ class Peers(Suite):
             axes.spines[["top", "right"]].set_visible(False)
         panels[0].set_ylabel("reward per step")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
-        figure.suptitle(f"{game}: held-out personas who learn meanwhile", fontsize=11)
+        figure.suptitle(f"{game}: held-out personas that learn, too", fontsize=11)
         write_atomic(path, rendered(figure, "png"))
 
 
@@ -373,7 +376,7 @@ class Meeting(NamedTuple):
     """A player and the personas that it meets, one in every task."""
 
     problem: DuelProblem
-    imagined: DuelProblem  # the same with other noise, for who thinks before acting
+    imagined: DuelProblem  # the same with other noise, for players that look ahead
     persona: Given
 
 
@@ -381,25 +384,25 @@ Rule = Callable[[Players, Losses, int], Weights]  # (both, their losses, shot): 
 
 
 def personas(config: TrainConfig, network: Policy) -> Personas:
-    """Who is met."""
+    """The personas of a game."""
     return Personas(make_duel(config), PEER, network, config.objective, config.persona_lr, config.learner.inner_lr)
 
 
 def meet(suite: Peers, config: TrainConfig, policy: Policy, split: Split, count: int) -> Meeting:
-    """``count`` personas of a split; all players meet the same ones, with the same noise."""
+    """A meeting with ``count`` personas of a split; all players meet the same personas, with the same noise."""
     duel, them = make_duel(config), personas(config, policy)
     rows = task_rows(config.spec, [{}] * count, config.fixed)
     policies: Mapping[Role, Policy] = {OWN: policy, PEER: them.policy}
     losses: Mapping[Role, LossConfig] = {OWN: config.objective.of(OWN), PEER: them.loss}
     problem, imagined = (
-        DuelProblem(duel, policies, Matches(rows, duels=count), suite.episodes, derive_seed(purpose, count), losses)
+        DuelProblem(duel, policies, Matchups(rows, duels=count), suite.episodes, derive_seed(purpose, count), losses)
         for purpose in (Purpose.PEERS_MEET, Purpose.PEERS_IMAGINE)
     )
     return Meeting(problem, imagined, them.sample(count, split, Purpose.PEERS_DRAW))
 
 
 def play(meeting: Meeting, start: Weights, rule: Rule, shots: int) -> Array:
-    """Let both learn; mean returns [shots + 1, personas] of the player."""
+    """Train both; mean returns [shots + 1, personas] of the player."""
     problem, persona = meeting.problem, meeting.persona
     players: Players = {OWN: stack(start, problem.tasks[OWN]), PEER: persona.weights}
     returns: list[Tensor] = []
@@ -418,12 +421,12 @@ def play(meeting: Meeting, start: Weights, rule: Rule, shots: int) -> Array:
 
 
 def still(players: Players, losses: Losses, shot: int) -> Weights:
-    """Stay as one is."""
+    """The rule of a player that does not change."""
     return players[OWN]
 
 
 def follow(rates: Tensor) -> Rule:
-    """Follow the gradient of one's own return; rates [K, ...] as ``inner.step_sizes`` takes them."""
+    """The rule that follows the gradient of the player's own return; rates [K, ...] as ``inner.step_sizes`` takes them."""
 
     def rule(players: Players, losses: Losses, shot: int) -> Weights:
         return adapt_step(players, losses.support, {OWN: rate_at(rates, shot)}, create_graph=False, moving=(OWN,))[OWN]
@@ -432,7 +435,9 @@ def follow(rates: Tensor) -> Rule:
 
 
 def look_ahead(meeting: Meeting, count: int, rate: Tensor) -> Rule:
-    """LOLA-DiCE: follow the gradient of one's own return after so many updates of the persona, through those updates."""
+    """LOLA-DiCE: the rule that follows the gradient of the player's own return after ``count`` updates of the persona, through
+    those updates.
+    """
 
     def rule(players: Players, losses: Losses, shot: int) -> Weights:
         rates = {OWN: torch.zeros(count, 1), PEER: torch.full((count, 1), meeting.persona.rate)}

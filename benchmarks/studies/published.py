@@ -1,11 +1,11 @@
-"""Our learners beside the published ones on 2-D navigation: ``metaduel reproduce navigation``, or, for runs that there are
-already, ``metaduel published RUN [RUN ...]``.
+"""Our learners beside the published ones on 2-D navigation: ``metaduel reproduce navigation``, or, for existing runs,
+``metaduel published RUN [RUN ...]``.
 
 The authors' protocol as they ran it: their 40 test goals, 40 trajectories per update, sampled actions, returns after 0 to 3
 updates. The published figures are those of the authors' result files (Finn, Abbeel and Levine, ICML 2017).
 
-When a training crosses the published returns is read off its own validations: other goals of the same square, as many
-trajectories as in training, and the clock of the run.
+The time at which a training crosses the published returns is read off its own validations: other goals of the same square, as
+many trajectories as in training, and the clock of the run.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class Navigation(Suite):
 
     Attributes:
         seeds: training seeds of every method.
-        settings: of all trainings.
-        methods: what each method has of its own, by its name in the report; ``method`` among it.
+        settings: settings of all trainings.
+        methods: each method's own settings, ``method`` among them, by its name in the report.
     """
 
     seeds: int
@@ -185,7 +185,7 @@ def _play(name: str, config: TrainConfig, folder: Path) -> Table:
 
 
 def crossed(log: Path, shot: int) -> float | None:
-    """Minutes of training after which the return on validation goals was first at least the published one; None: never."""
+    """Minutes of training until the return on validation goals first reached the published one; None: never."""
     with log.open(newline="") as file:
         for row in csv.DictReader(file):
             value = row.get(f"protagonist/validation_return_{shot}")

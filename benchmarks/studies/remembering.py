@@ -1,9 +1,9 @@
 """RL^2 against personas: a player whose memory lasts over all shots of a meeting, while the persona learns with gradients.
 
-A persona that takes one update from many trajectories meets as many copies of the player at once, each with a memory of its own
-from its first trajectory to its last: line e remembers the e-th trajectory of every shot. The persona is a part of the world,
-whose learning nobody differentiates; what a player does in one shot is rewarded by what the persona does in later ones, so its
-discount must reach over them.
+A persona that takes one update from many trajectories meets as many copies of the player at once. Each copy has a memory of its
+own from its first trajectory to its last: line e remembers the e-th trajectory of every shot. The persona is a part of the world;
+its learning is not differentiated. The player's actions in one shot change the persona's actions, and so the rewards, in later
+shots. So the discount must reach over the shots.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from metaduel.envs.core.tasks import task_rows
 from metaduel.meta.adaptation.inner import adapt_step, constants, leaves
 from metaduel.meta.learners.rl2 import RL2
 from metaduel.meta.problems.chains import Chain
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.personas import Personas
 from metaduel.meta.problems.problem import Given, Players
 from metaduel.meta.runs.config import TrainConfig
@@ -37,7 +37,7 @@ PEER: Role = ROLES[1]  # the persona's
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """How a player that remembers is trained.
+    """Settings of the training of a player with a memory.
 
     Attributes:
         units: width of its memory.
@@ -75,14 +75,14 @@ class Memory:
 
 
 def learn(memory: Memory, config: TrainConfig, them: Personas) -> tuple[Policy, Weights]:
-    """Train against personas of the training split; returns the policy and its weights after the last iteration."""
+    """Train against personas of the training split; return the policy and its weights after the last iteration."""
     duel = make_duel(config)
     policy = make_policy(config, duel, OWN)
     learner = RL2(initial_weights({OWN: policy}, config.seed), cast(Any, config.configured))
     rows = task_rows(config.spec, [{}] * memory.personas, config.fixed)
     for iteration in range(memory.iterations):
         problem = DuelProblem(
-            duel, {OWN: policy, PEER: them.policy}, Matches(rows, duels=memory.personas), memory.lines,
+            duel, {OWN: policy, PEER: them.policy}, Matchups(rows, duels=memory.personas), memory.lines,
             derive_seed(config.seed, Purpose.REMEMBERING_TRAIN, iteration), config.objective,
         )  # fmt: skip
         persona = them.sample(memory.personas, "train", config.seed, iteration)

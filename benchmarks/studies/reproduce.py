@@ -29,7 +29,7 @@ PROTOCOLS: dict[str, type[Suite]] = {
 
 
 def make(values: Mapping[str, Any]) -> Suite:
-    """The suite that a file's content asks for.
+    """The suite of a file's content.
 
     Raises:
         InvalidInputError: an unknown protocol or key, with the nearest known one, or a value that cannot work.
@@ -45,8 +45,8 @@ def make(values: Mapping[str, Any]) -> Suite:
 
 
 def reproduce(name: str, folder: Path, quiet: bool = False, workers: int = 1) -> Report:
-    """Play the cells of a reproduction that are not finished in ``folder`` yet, and write its table, report and pictures there;
-    see ``suite.run``.
+    """Play the unfinished cells of a reproduction in ``folder``, and write its table, report and pictures there; see
+    ``suite.run``.
     """
     configure(1)
     return suite.run(name, make(suite.settings(name)), folder, quiet, workers)

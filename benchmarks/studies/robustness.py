@@ -1,9 +1,9 @@
-"""RARL (Pinto, Davidson, Sukthankar and Gupta, ICML 2017) against plain PPO: who stands more than it was trained for?
+"""RARL (Pinto, Davidson, Sukthankar and Gupta, ICML 2017) against plain PPO: which is more robust to changes of the task?
 
-Two protagonists learn by the same PPO (Stable-Baselines3's; Schulman et al., 2017) from as many steps of their own, on one
-task: *PPO* with nobody in the other seat, *RARL* against an adversary that learns in turn with it, one rollout each. Both
-are then tested on other masses and lengths, which they are not shown, with three adversaries: *none*; *random*, which draws its
-actions evenly; *learnt*, a PPO that was trained from scratch against the finished protagonist, which stands still.
+Two protagonists learn by the same PPO (Stable-Baselines3's; Schulman et al., 2017) from the same number of steps of their own, on
+one task: *PPO* alone, *RARL* against an adversary that learns in turn with it, one rollout each. Both are then tested on other
+masses and lengths, which are hidden from them, with three adversaries: *none*; *random*, which draws its actions evenly;
+*learnt*, a PPO that was trained from scratch against the finished, frozen protagonist.
 
 The row of a (mass, length) is the mean return of its test episodes, as episode 0.
 """
@@ -241,7 +241,7 @@ class Even:
 
 
 def blindfolded(spec: GameSpec) -> GameSpec:
-    """The game as nobody sees its contexts: on other masses a player is otherwise fed numbers that it has never seen."""
+    """The game with all contexts hidden: otherwise, on other masses, a player's inputs would be outside its training."""
     return replace(spec, contexts=tuple(replace(one, visible_to=()) for one in spec.contexts))
 
 
@@ -261,7 +261,7 @@ def grid(spec: GameSpec, own: Varied, factors: tuple[float, ...]) -> Mapping[str
 
 
 def default_task(spec: GameSpec, own: Varied) -> dict[str, float]:
-    """What is trained on."""
+    """The training task."""
     return {one.name: own.fixed.get(one.name, one.default) for one in spec.contexts}
 
 
@@ -272,7 +272,7 @@ def model(spec: GameSpec, seat: Role, other: Player | str, own: Varied, environm
 
 
 def arena(spec: GameSpec, seat: Role, other: Player | str, own: Varied, environments: int) -> Any:
-    """The task that is trained on, against one opponent."""
+    """Environments of the training task, against one opponent."""
     from metaduel.envs.adapters.sb3 import make_sb3
 
     return make_sb3(spec, environments, seat, other, default_task(spec, own))
@@ -286,7 +286,7 @@ def learn(spec: GameSpec, method: str, own: Varied, environments: int, seed: int
         return protagonist
     adversary = model(spec, "adversary", MlpPlayer(protagonist.policy, sample=True), own, environments, seed + 100)
     env = arena(spec, "protagonist", MlpPlayer(adversary.policy, sample=True), own, environments)
-    env.seed(protagonist.seed)  # a new environment draws its episodes from nowhere until it is told
+    env.seed(protagonist.seed)  # a new environment is unseeded
     protagonist.set_env(env)
     turn = protagonist.n_steps * environments
     for done in range(0, own.steps, turn):
@@ -296,7 +296,7 @@ def learn(spec: GameSpec, method: str, own: Varied, environments: int, seed: int
 
 
 def test(duel: Duel, protagonist: Player, adversary: Player, tasks: list[Task], episodes: int) -> Array:
-    """Mean returns [tasks] of the protagonist; the same noise for everybody."""
+    """Mean returns [tasks] of the protagonist; the same noise for all players."""
     rows = task_rows(duel.spec, tasks, {}).repeat_interleave(episodes, 0)
     seeds = torch.arange(len(rows)) + derive_seed(0, Purpose.ROBUSTNESS_TEST)
     played = play(duel, (protagonist, adversary), duel.game.params_from_rows(rows), seeds, torch.zeros_like(seeds))

@@ -1,4 +1,4 @@
-"""Tables and curves of methods over the number of their updates, of studies on tasks that are data."""
+"""Tables and curves of methods over the number of updates, for studies on tasks that are data."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def publish(
     """Write tables, means and curves into a folder, and show the tables.
 
     Args:
-        folder: of results.md, results.csv and steps.png.
-        found: what came out.
+        folder: folder for results.md, results.csv and steps.png.
+        found: the results.
         sheets: the tables.
-        label: of the curves' axis.
-        scale: of the curves.
-        picture: name of one that is written beside them.
+        label: label of the curves' axis.
+        scale: factor of the curves' values.
+        picture: name of a picture beside them.
         quiet: show nothing.
     """
     write_results(folder / "results.csv", found)
@@ -73,7 +73,7 @@ def write_results(path: Path, found: Found) -> None:
 
 
 def plot_steps(path: Path, found: Found, label: str, scale: float = 1.0) -> None:
-    """A curve per method over the number of updates, with 95% intervals; what does not update is a dashed line."""
+    """A curve per method over the number of updates, with 95% intervals; a method without updates is a dashed line."""
     figure = canvas(6.4, 4.0, dpi=150)
     axes = figure.subplots()
     for i, (method, values) in enumerate(found.items()):

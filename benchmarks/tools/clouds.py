@@ -1,8 +1,9 @@
-"""What a generator of Forgery makes at every shot, beside the real distribution: ``metaduel clouds``.
+"""Samples of Forgery's generators at every shot, beside the real distribution: ``metaduel clouds``.
 
 The generators of runs adapt to held-out distributions against held-out judges, as in the few-shot evaluation, and after every
 shot their samples are compared with fresh real ones: the energy distance in a table, the clouds themselves in a picture.
-Beside them stand an untrained generator, which is not adapted, and a second cloud of real samples, the least that there is.
+For comparison there are an untrained generator, which does not adapt, and a second cloud of real samples, whose distance is the
+lowest possible.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SHOWN = 4  # tasks in the picture
 
 
 class Clouds(NamedTuple):
-    """A generator's samples and how far they are from real ones."""
+    """A generator's samples and their distance to real ones."""
 
     method: str
     forged: Tensor  # [shots + 1, tasks, n, 2] m, made against all judges
@@ -52,15 +53,15 @@ def real_samples(tasks: int, n: int, purpose: Purpose = Purpose.CLOUDS_REAL) -> 
 
 
 def clouds(run: Run, tasks: int, shots: int, episodes: int, test_episodes: int = 10, trained: bool = True) -> Clouds:
-    """Adapt a run's generator to held-out distributions, and see what it makes after every shot.
+    """Adapt a run's generator to held-out distributions, and draw samples after every shot.
 
     Args:
-        run: of Forgery.
-        tasks: how many held-out distributions.
-        shots: updates; 0 shows the start.
-        episodes: per update.
-        test_episodes: of 50 samples each, per judge.
-        trained: False: the same network with the weights that the run began with.
+        run: a run on Forgery.
+        tasks: number of held-out distributions.
+        shots: number of updates; 0 shows the start.
+        episodes: episodes per update.
+        test_episodes: episodes of 50 samples each, per judge.
+        trained: False: the same network with the weights at the start of the run.
     """
     agent, spec = run.protagonist, run.duel.spec
     if not trained:
@@ -117,13 +118,13 @@ def plot(one: Clouds, path: Path) -> None:
 
 
 def compare(runs: Sequence[Path], out: Path, tasks: int = 40, shots: int = 3, episodes: int = 5) -> Sheet:
-    """What the generators of ``runs`` make after every shot, as a table, which is written with a picture.
+    """Samples of the generators of ``runs`` after every shot: write and return a table, and write a picture.
 
     Args:
         runs: run folders of Forgery; several of one method count as its seeds.
         out: folder for clouds.md and clouds.png, the picture of the first run.
-        tasks: how many held-out distributions.
-        shots: updates.
+        tasks: number of held-out distributions.
+        shots: number of updates.
         episodes: fresh episodes for each update.
 
     Raises:

@@ -1,6 +1,6 @@
 """The demonstration: train on Pursuit, evaluate on held-out gates and opponents, film both players adapting.
 
-What it trains and for how long is in ``suites/demo.yaml``: lanes of runs, each lane a chain of processes of one thread.
+``suites/demo.yaml`` holds its runs and their lengths: lanes of runs, each lane a sequence of processes of one thread.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def read_suite(name: str) -> dict[str, Any]:
 
 
 def run_demo(folder: Path, suite: Mapping[str, Any] | None = None) -> None:
-    """Do it all, and print what came out and where it is.
+    """Train, evaluate and film, and print the results and their places.
 
     Args:
-        folder: gets a run folder for each run, ``evaluation``, and a video for each role. Finished runs in it stay.
-        suite: what to do; ``suites/demo.yaml`` by default.
+        folder: folder for the run folders, ``evaluation``, and a video for each role. Finished runs in it are kept.
+        suite: the runs; ``suites/demo.yaml`` by default.
 
     Raises:
         InvalidInputError: ``folder`` holds runs with other settings.
-        TrainingStopped: a training process ended with an error; says which, and its last line.
+        TrainingStopped: a training process ended with an error; the message holds its name and its last line.
         KeyboardInterrupt: interrupted; the runs are saved.
     """
     suite = suite or read_suite("demo.yaml")
@@ -81,7 +81,7 @@ def run_demo(folder: Path, suite: Mapping[str, Any] | None = None) -> None:
 
 
 def _train(folder: Path, configs: Mapping[str, TrainConfig], lanes: Sequence[Sequence[str]]) -> None:
-    """Train every run, one after the other in each lane, the lanes at the same time."""
+    """Train every run, one after another in each lane, the lanes at the same time."""
     waiting = [[name for name in lane if not _finished(folder / name, configs[name])] for lane in lanes]
     running: dict[str, subprocess.Popen[bytes]] = {}
     with _terminations(), _display(configs) as show:
@@ -106,7 +106,7 @@ def _train(folder: Path, configs: Mapping[str, TrainConfig], lanes: Sequence[Seq
 
 
 def _finished(run: Path, config: TrainConfig) -> bool:
-    """Whether a run is whole; one with other settings is not: training it says what differs."""
+    """Whether a run is complete. A run with other settings is not: its training then reports the difference."""
     if not (run / LAST).exists() or read_config(run) != config.to_dict():
         return False
     return bool(load_checkpoint(run / LAST)[1]["iteration"] >= config.iterations)
@@ -138,7 +138,7 @@ def _popen(command: Sequence[str], log: IO[bytes], environment: Mapping[str, str
 
 
 def _end(processes: Iterable[subprocess.Popen[bytes]], patience: float = 15.0) -> None:
-    """End what still runs: ask as Ctrl-C does, so that it saves; then don't ask."""
+    """End running processes: interrupt them as Ctrl-C does, so that they save; kill them after ``patience`` seconds."""
     left = [process for process in processes if process.poll() is None]
     for process in left:
         process.send_signal(signal.SIGINT)
@@ -173,7 +173,7 @@ def _terminations() -> Iterator[None]:
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     try:
         old = {name: signal.signal(getattr(signal, name), stop) for name in names}
-    except ValueError:  # not the main thread: signals are somebody else's business
+    except ValueError:  # not the main thread, which alone may handle signals
         yield
         return
     try:

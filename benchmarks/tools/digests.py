@@ -1,10 +1,9 @@
-"""Digests of what is trained, played and evaluated, to be compared on one machine before and after a change.
+"""Digests of training, play and evaluation, to be compared on one machine before and after a change.
 
-A refactoring that claims to change nothing is held to it by ``metaduel digests``. Three groups of figures, each with a short
-digest of its bits:
+``metaduel digests`` checks that a refactoring changes no numbers. Three groups of figures, each with a short digest of its bits:
 
-- *weights*: every method's starts after three iterations on a matrix game and on Pursuit, with personas, memories, normalised
-  observations, foreign environments and tasks that are data beside them, and the metrics of those iterations;
+- *weights*: every method's starts after three iterations on a matrix game and on Pursuit, and variants with personas, memories,
+  normalised observations, foreign environments and tasks that are data, and the metrics of those iterations;
 - *tables*: the returns of one evaluation, by kind of player;
 - *steps*: observations and rewards of the first 200 steps of every family, in both seats.
 
@@ -74,7 +73,7 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 class _Guess(ParallelEnv[str, Any, int]):  # type: ignore[misc]
-    """A foreign environment: one is paid for guessing the task's number, the other for wrong guesses; the other leaves early."""
+    """A foreign environment: one agent is paid for guessing the task's number, the other for wrong guesses, and leaves early."""
 
     metadata = {"name": "guess_v0"}  # noqa: RUF012
 
@@ -147,7 +146,7 @@ def bits(value: Tensor) -> bytes:
 
 
 def run_digests(folder: Path) -> dict[str, str]:
-    """Of a run folder: its starts after the last iteration, and its metrics."""
+    """Digests of a run folder: its starts after the last iteration, and its metrics."""
     tensors, _ = load_checkpoint(folder / LAST)
     starts = {n: v for n, v in tensors.items() if "/start/" in n and not n.startswith("best/") and "/fixed." not in n}
     with (folder / "metrics.csv").open(newline="") as file:
@@ -234,7 +233,7 @@ def steps() -> Iterator[tuple[str, str]]:
 
 
 def measure() -> Digests:
-    """All digests by group and name, with one thread; said on standard error as they are found."""
+    """All digests by group and name, with one thread; printed on standard error one by one."""
     torch.set_num_threads(1)
     found: Digests = {}
     with tempfile.TemporaryDirectory() as name:
@@ -248,7 +247,7 @@ def measure() -> Digests:
 
 
 def write(found: Digests, path: Path) -> None:
-    """Write digests, with the processor and the release of torch that they hold for."""
+    """Write digests, with their processor and release of torch."""
     content = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__, "digests": found}
     write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
@@ -257,7 +256,7 @@ def read(path: Path) -> Digests:
     """The digests that ``write`` wrote.
 
     Raises:
-        InvalidInputError: a file that holds none.
+        InvalidInputError: the file holds no digests.
     """
     try:
         return {group: dict(names) for group, names in json.loads(path.read_text())["digests"].items()}
@@ -266,7 +265,7 @@ def read(path: Path) -> Digests:
 
 
 def differences(known: Digests, found: Digests) -> list[str]:
-    """A line for each digest of ``known`` that is another one in ``found``, or not there."""
+    """A line for each digest of ``known`` that differs in ``found``, or is missing there."""
     return [
         f"{group}: {name}: {value}, now {found.get(group, {}).get(name)}"
         for group, names in known.items()

@@ -1,11 +1,11 @@
-"""Two games so short that all that can happen in them is listed, so that an estimate of a gradient *is* its expectation.
+"""Two games so short that all their outcomes can be listed, so that an estimate of a gradient *is* its expectation.
 
-- ``AllTrajectories``: the iterated prisoner's dilemma over a few steps; every trajectory is an episode that weighs as much as it
-  is likely. What an update is made of is exact, as if of infinitely many episodes.
-- ``AllBatches``: one play of a 2 x 2 game; every sequence of *batches* that the updates may be given is a task that weighs as
-  much as it is likely. It is for E-MAML, whose objective is about the finite batch of an update.
+- ``AllTrajectories``: the iterated prisoner's dilemma over a few steps; every trajectory is an episode with its probability as
+  weight. The data of an update are exact, as with infinitely many episodes.
+- ``AllBatches``: one play of a 2 x 2 game; every possible sequence of the updates' *batches* is a task with its probability as
+  weight. It is for E-MAML, whose objective is about the finite batch of an update.
 
-Both go through the shipped losses as a ``Problem``. What they are compared with is derived without them: ``declared_loss`` and
+Both go through the shipped losses as a ``Problem``. The reference is derived independently: ``declared_loss`` and
 ``batches_loss`` are the objectives in closed form, as functions of flat weights, to be differentiated by autograd.
 """
 
@@ -43,7 +43,7 @@ _LISTED = "everything that can happen is in it already: use a method that draws 
 
 
 class Listing(ABC):
-    """A ``Problem`` of which nothing is sampled: what can happen is listed."""
+    """A ``Problem`` without sampling: all outcomes are listed."""
 
     tasks: dict[Role, int]
 
@@ -56,11 +56,11 @@ class Listing(ABC):
         return Listed(self, shot)
 
     def costs(self, shot: int) -> dict[Role, Tensor]:
-        """See ``Played.costs``; not supported unless said otherwise."""
+        """See ``Played.costs``; not supported by default."""
         raise InvalidInputError(_LISTED)
 
     def without(self, role: Role, tasks: Collection[int]) -> Problem:
-        """Not supported: no update blows up here."""
+        """Not supported: no update diverges here."""
         raise InvalidInputError(_LISTED)
 
 
@@ -80,7 +80,7 @@ class Listed(NamedTuple):
         return self.problem.costs(self.shot)
 
     def replay(self, clip: float | None, share: float = 1.0) -> Batch:
-        """Not supported: nothing was sampled that could be used again."""
+        """Not supported: there are no samples to reuse."""
         raise InvalidInputError(_LISTED)
 
 
@@ -91,8 +91,8 @@ class AllTrajectories(Listing):
         surrogate: see ``agents.losses``.
         horizon: T; there are 4^T trajectories.
         discount: gamma; the objective is the discounted return per step.
-        baseline: how much of ``BASELINE`` is taken off the advantages.
-        tabular: whose policy is a table of logits; the others' has a bias beside it, so that there are two weight tensors.
+        baseline: factor of ``BASELINE``, which is subtracted from the advantages.
+        tabular: the roles whose policy is a table of logits; other policies also have a bias, and so two weight tensors.
     """
 
     def __init__(
@@ -158,15 +158,15 @@ class AllTrajectories(Listing):
     def surrogate_curvature(
         self, flats: Mapping[Role, Tensor], role: Role, kind: Literal["lvc", "plain"]
     ) -> dict[Role, Tensor]:
-        """What LVC or the plain loss has for second derivatives, in scores s = grad log pi:
+        """Second derivatives of the LVC or plain loss, in scores s = grad log pi:
 
-            own weights, twice      - E[sum_t A_t (grad^2 log pi_t + s_t s_t^T)] / T
-            own, then the other's   - E[sum_t A_t s_t s'_t^T] / T
+            own weights, twice        - E[sum_t A_t (grad^2 log pi_t + s_t s_t^T)] / T
+            own, then the opponent's  - E[sum_t A_t s_t s'_t^T] / T
 
         of which ``plain`` has grad^2 log pi_t alone.
 
         Returns:
-            Per role whose weights are the second ones, [N, D, D'].
+            Per role of the second weights, [N, D, D'].
         """
         seat, discounts = ROLES.index(role), self.discount ** torch.arange(self.horizon, dtype=torch.float64)
         to_come = (self.got[seat] * discounts.view(1, -1, 1)).flip(1).cumsum(1).flip(1)
@@ -200,12 +200,12 @@ def strategy(flat: Tensor) -> Tensor:
 
 
 class Flow(NamedTuple):
-    """Which derivatives of an update count in the objective that a method declares.
+    """The derivatives of an update that a method includes in its declared objective.
 
     Attributes:
-        own: the own weights are updated; without, they stay as they are.
-        peer: the other's update counts as a function of the own weights; without, it is a number.
-        second: what an update's derivative is: its own (``exact``), that of a surrogate's formula, or ``none``.
+        own: the player's own weights are updated; otherwise they are fixed.
+        peer: the opponent's update is a function of the player's weights; otherwise it is a constant.
+        second: the derivative of an update: its own (``exact``), that of a surrogate's formula, or ``none``.
     """
 
     own: bool = True
@@ -256,12 +256,12 @@ def declared_loss(
     """The outer objective of ``me``, whose derivative is what a method declares to estimate.
 
     Args:
-        game: whose closed form.
+        game: the game.
         flats: per role [D] or [N, D] flat weights of the start.
         rates: per role [K, D] step sizes.
-        flow: what counts.
-        me: whose.
-        last: of the last shot alone, not the mean over shots 1..K.
+        flow: the included derivatives.
+        me: the player.
+        last: the loss of the last shot alone, not the mean over shots 1..K.
     """
     losses = [game.exact_loss(flats, me).mean() for flats in exact_chain(game, flats, rates, flow, me)]
     return losses[-1] if last or len(losses) == 1 else torch.stack(losses[1:]).mean()
@@ -278,12 +278,12 @@ JOINT = torch.tensor(list(itertools.product((0, 1), repeat=2)))  # [4, 2] (prota
 
 
 class AllBatches(Listing):
-    """Every sequence of K batches that the updates of one play may be given, as one task each. What is at the end of a sequence
-    weighs as much as the sequence is likely, and the loss there is an expectation.
+    """Every possible sequence of K batches for the updates of one play, as one task each. The loss at the end of a sequence is an
+    expectation, weighted by the sequence's probability.
 
     Args:
         steps: K.
-        episodes: in a batch; there are 4^(steps * episodes) sequences.
+        episodes: episodes in a batch; there are 4^(steps * episodes) sequences.
     """
 
     def __init__(self, steps: int, episodes: int) -> None:
@@ -301,7 +301,7 @@ class AllBatches(Listing):
         everything = JOINT.expand(self.size, 4, 2)
         exact = [self._log_prob(players[role], everything[..., i]) for i, role in enumerate(ROLES)]
         probability = (exact[0] + exact[1]).exp().detach()  # [B, 4]
-        # Tasks are averaged over, batches summed, but not those that are yet to come.
+        # Tasks are averaged over, batches are summed, except later ones.
         here = self._likely * self.size / len(JOINT) ** (self.drawn.shape[2] * (self.steps - shot))
         self._costs.append({role: -here * (probability * points(everything, role)).sum(1) for role in ROLES})
         query: dict[Role, Tensor] = {}
@@ -332,7 +332,7 @@ class AllBatches(Listing):
 
 
 def points(joint: Tensor, role: Role) -> Tensor:
-    """What joint actions [..., 2] give: [...]."""
+    """The points of joint actions [..., 2]: [...]."""
     return POINTS[role][joint[..., 0], joint[..., 1]]
 
 
@@ -345,15 +345,15 @@ def batches_loss(
         drawn: [B, K, E, 2] every sequence of batches.
         flats: per role [4]: a logit of each action as a weight on a constant input, and the same as a bias.
         rates: per role [K, 4]. An update moves both by the mean over its episodes of points * (one-hot action - pi).
-        me: whose.
-        last: of the last shot alone, not the mean over shots 1..K.
+        me: the player.
+        last: the loss of the last shot alone, not the mean over shots 1..K.
     """
     sequences, steps, episodes, _ = drawn.shape
     logits = {role: (flat[:2] + flat[2:]).expand(sequences, 2) for role, flat in flats.items()}
     likely, found = torch.ones(sequences, dtype=torch.float64), []
     for shot in range(steps + 1):
         pi = {role: torch.softmax(value, -1) for role, value in logits.items()}
-        if shot:  # each row is there for all that is yet to come, which does not matter
+        if shot:  # rows that differ only in later batches have the same loss here
             value = torch.einsum("bi,bj,ij->b", pi[ROLES[0]], pi[ROLES[1]], POINTS[me])
             found.append(-(likely * value).sum() / len(JOINT) ** (episodes * (steps - shot)))
         if shot < steps:

@@ -27,14 +27,14 @@ def film_adaptation(
     """Adapt a run's player to one task and opponent, and film the same episode at shots 0 to the last.
 
     Args:
-        run: whose player.
-        role: which player.
+        run: the run.
+        role: the player's role.
         opponent: a scripted player's name, ``run:FOLDER`` or ``sb3:FILE``.
-        task: its contexts.
+        task: the task's contexts.
         path: an .mp4 or .gif file.
-        shots: updates.
-        episodes: per update.
-        seed: of the adaptation and of the episode that is filmed.
+        shots: number of updates.
+        episodes: episodes per update.
+        seed: seed of the adaptation and of the filmed episode.
 
     Returns:
         The player's mean return over 100 other episodes at every shot.

@@ -1,20 +1,20 @@
-"""How much there is to gain by adapting, per game and role: the headroom certificate.
+"""The headroom certificate, per game and role: how much there is to gain by adapting.
 
-Against one fixed panel (the validation tasks, the training opponents) it puts side by side
+On one fixed panel (the validation tasks, the training opponents) it compares
 
-- **informed**: feed-forward players that are shown every context, hidden ones included, with three strengths of exploration and
-  taught at first by the best scripted player; and scripted players that read them. The best is the ceiling, since knowing is
-  worth what the best player that knows gets. What the best *trained* one alone would say stands beside it;
-- **agnostic**: feed-forward players that are not shown them and never adapt, with the same three, and taught at first by the best
-  scripted player that reads none either;
-- every **scripted** player that reads no hidden context, searchers included, and one that acts at random;
+- **informed**: feed-forward players that see every context, hidden ones included, with three strengths of exploration and the
+  best scripted player as their first teacher; and scripted players that read hidden contexts. The best of them is the ceiling.
+  The headroom by the best *trained* informed player stands beside it;
+- **agnostic**: feed-forward players that see no hidden context and never adapt, with the same three strengths of exploration and
+  the best scripted player that reads no hidden context as their first teacher;
+- every **scripted** player that reads no hidden context, searchers included, and a player that acts at random;
 - **recurrent**: an agnostic player with a memory of its episode, its actions and its rewards;
 - **random start**: an untrained network that is fine-tuned on each task with the shots and episodes of the few-shot
-  evaluation, its rate and its look-ahead tuned on the very panel that it is tested on.
+  evaluation; its rate and its discount are tuned on the same panel as the test.
 
 Headroom is the return of the best informed player minus that of the best non-adapting player (agnostic or scripted).
-All trained players learn in the same way with the same budget (``benchmarks.population``). The best of a kind is chosen on the
-panel that it is tested on, which favours those of whom there are more candidates: the players that don't adapt.
+All trained players learn in the same way with the same budget (``benchmarks.tools.population``). The best of a kind is chosen on
+the test panel, which favours the kind with more candidates: the players that don't adapt.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from metaduel.agents.policies.recurrent import GRUPolicy
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core import few_shot, metrics
 from metaduel.benchmarks.core.few_shot import Contender, Protocol
-from metaduel.benchmarks.tools.population import BIAS, GAIN, Budget, Population, Told
+from metaduel.benchmarks.tools.population import BIAS, GAIN, Budget, OnIteration, Population
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
@@ -58,9 +58,9 @@ from metaduel.envs.players.scripted import scripted
 from metaduel.meta.adaptation.adapters import GradientAdapter
 
 EXPLORATION = (0.0, 0.01, 0.05)  # entropy bonuses, of which the best counts; players with a memory have the middle one
-LOOK_AHEAD = (0.0, 0.9)  # support discounts that the random start may choose from
-RATES = (0.1, 0.5, 2.0, 5.0, 20.0)  # and rates
-PASS_SHARE = 0.2  # of what the informed player gains over a random one
+LOOK_AHEAD = (0.0, 0.9)  # support discounts of the random start to choose from
+RATES = (0.1, 0.5, 2.0, 5.0, 20.0)  # its rates to choose from
+PASS_SHARE = 0.2  # of the informed player's gain over a random one
 INITIAL_LOG_STD = -0.5
 
 
@@ -70,11 +70,11 @@ class Row(NamedTuple):
     player: str
     kind: str
     returns: npt.NDArray[np.float64]  # [seeds, tasks]; one seed for players that were not trained
-    rise: float = 0.0  # by how much the return still rose over the last quarter of training
+    rise: float = 0.0  # rise of the return over the last quarter of training
 
     @property
     def mean(self) -> float:
-        """Over seeds and tasks."""
+        """Mean over seeds and tasks."""
         return float(self.returns.mean())
 
     def summary(self) -> dict[str, Any]:
@@ -86,18 +86,18 @@ class Row(NamedTuple):
 
 
 def certify(spec: GameSpec, out: Path, budget: Budget, quiet: bool = False) -> dict[str, Any]:
-    """Train and test everybody for both roles and write ``out/headroom.json``; see the module.
+    """Train and test all players of both roles and write ``out/headroom.json``; see the module.
 
-    Each kind of player is kept in ``out/parts`` as soon as it is done, so that the same call goes on where it was interrupted.
+    Each kind of player is kept in ``out/parts`` as soon as it is done, so that the same call resumes an interrupted measurement.
 
     Args:
         spec: the game.
         out: folder.
-        budget: what each trained player gets.
+        budget: the budget of each trained player.
         quiet: no progress.
 
     Returns:
-        What ``headroom.json`` holds.
+        The content of ``headroom.json``.
 
     Raises:
         InvalidInputError: ``out`` holds parts that were made with another budget.
@@ -150,11 +150,11 @@ def _read_part(path: Path, made_with: Mapping[str, Any]) -> list[Row] | None:
 
 
 def verdict(rows: Sequence[Row]) -> dict[str, Any]:
-    """What follows from everybody's returns.
+    """The verdict from all players' returns.
 
-    ``share`` is the lower end of the headroom's interval as a share of what the informed player gains over a random one,
+    ``share`` is the lower end of the headroom's interval as a share of the informed player's gain over a random one,
     ``trained_share`` the same for the best trained informed player; the shares of the recurrent player and of the random start
-    are how much of the headroom they recover.
+    are the fractions of the headroom that they recover.
     """
     by_kind = {kind: [row for row in rows if row.kind == kind] for kind in dict.fromkeys(row.kind for row in rows)}
     recurrent, start, chance = (by_kind[kind][0] for kind in ("recurrent", "random start", "random"))
@@ -194,8 +194,8 @@ def _share(informed: Row, best: Row, chance: Row) -> float:
 
 def _trained(
     kind: str, make_policy: Callable[..., Policy], sees: bool, bonuses: Sequence[float], taught: bool = False
-) -> Callable[[GameSpec, Role, Budget, Told], list[Row]]:
-    def make(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
+) -> Callable[[GameSpec, Role, Budget, OnIteration], list[Row]]:
+    def make(spec: GameSpec, role: Role, budget: Budget, on_iteration: OnIteration) -> list[Row]:
         duel = Duel(make_game(spec), informed=(role,) if sees else ())
         size, actions = duel.observation_space(role).shape[0], duel.action_space(role)
         policy = make_policy(size, actions, initial_log_std=INITIAL_LOG_STD, mask=duel.game.mask)
@@ -203,7 +203,7 @@ def _trained(
         if taught:
             by = _best_script(spec, role, budget, sees)
             teacher = load_player(duel, role, by)
-        before, after = Population(duel, role, policy, bonuses, budget, teacher).train(told)
+        before, after = Population(duel, role, policy, bonuses, budget, teacher).train(on_iteration)
         names = [f"{kind}, entropy bonus {bonus:g}" for bonus in bonuses]
         if len(bonuses) == 1:
             names = [f"{kind}, taught by {by}" if by else kind]
@@ -216,14 +216,14 @@ def _trained(
 
 
 def _best_script(spec: GameSpec, role: Role, budget: Budget, sees: bool) -> str:
-    """The scripted player that is best on the panel, of those that read hidden contexts as well (``sees``) or of the others."""
+    """The best scripted player on the panel, among all (``sees``) or among those that read no hidden context."""
     panel = Protocol("validation", "train", 0, 1, budget.test_episodes)
     found = few_shot.evaluate_scripted(spec, role, panel, blind_only=not sees)
     return max(found, key=lambda one: float(one.returns.mean())).method.removeprefix("scripted: ")
 
 
-def _untrained(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
-    """Scripted players, and one that acts at random."""
+def _untrained(spec: GameSpec, role: Role, budget: Budget, on_iteration: OnIteration) -> list[Row]:
+    """Scripted players, and a player that acts at random."""
     panel = Protocol("validation", "train", 0, 1, budget.test_episodes)
     rows = []
     for one in few_shot.evaluate_scripted(spec, role, panel, blind_only=False):
@@ -234,8 +234,8 @@ def _untrained(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[R
     return [*rows, Row("random", "random", chance.returns[0].mean((0, 2))[None])]
 
 
-def _random_start(spec: GameSpec, role: Role, budget: Budget, told: Told) -> list[Row]:
-    """Untrained networks after fine-tuning, with the rate and look-ahead that suit them best."""
+def _random_start(spec: GameSpec, role: Role, budget: Budget, on_iteration: OnIteration) -> list[Row]:
+    """Untrained networks after fine-tuning, with the best rate and discount."""
     duel = Duel(make_game(spec))
     size, actions, mask = duel.observation_space(role).shape[0], duel.action_space(role), duel.game.mask
     policy = MLPPolicy(size, actions, initial_log_std=INITIAL_LOG_STD, mask=mask)
@@ -275,7 +275,7 @@ class _Random:
 
 _feed_forward = partial(MLPPolicy, gain=GAIN, bias=BIAS)
 
-KINDS: dict[str, Callable[[GameSpec, Role, Budget, Told], list[Row]]] = {
+KINDS: dict[str, Callable[[GameSpec, Role, Budget, OnIteration], list[Row]]] = {
     "informed": _trained("informed", _feed_forward, True, EXPLORATION),
     "informed, taught": _trained("informed", _feed_forward, True, EXPLORATION[1:2], taught=True),
     "agnostic": _trained("agnostic", _feed_forward, False, EXPLORATION),
@@ -300,7 +300,7 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         console.print(
             f"headroom of {found['informed']} over {found['best']}: {headroom['mean']:.3f} [{headroom['low']:.3f}, "
             f"{headroom['high']:.3f}], at least"
-            f" {found['share']:.0%} of what knowing gains over acting at random (the best trained player alone:"
+            f" {found['share']:.0%} of the informed player's gain over a random one (the best trained player alone:"
             f" {found['trained_share']:.0%}); recovered by memory"
             f" {found['recurrent_share']:.2f}, by a fine-tuned random start {found['random_start_share']:.2f}:"
             f" [bold]{found['verdict']}[/bold]\n",
@@ -314,8 +314,8 @@ def _within(step: Callable[[str, int], None], label: str, before: int, done: int
 
 @contextmanager
 def _display(game: str, total: int, quiet: bool) -> Iterator[Callable[[str, int], None]]:
-    """A bar on standard error, or a line for each kind of player where that is no terminal; told what is being done and how far
-    all of it is.
+    """A bar on standard error, or a line for each kind of player if that is no terminal. Call it with the present work and the
+    number of units done.
     """
     console, began, shown = Console(file=sys.stderr), time.perf_counter(), [""]
 

@@ -1,9 +1,9 @@
-"""One page per family, made of its docstring and of what was measured: ``metaduel pages``.
+"""One page per family, from its docstring and its measurements: ``metaduel pages``.
 
-It first brings what was measured into the families' folders: certificates that ``metaduel headroom`` left under ``runs/``, and
-the panels of scripted players, which it plays if players are missing or ``panels`` asks for it (as after a change of one). Then
-it writes ``docs/games/`` and the gallery beside it.
-Nothing in a page is written by hand.
+It first copies measurements into the families' folders: the certificates of ``metaduel headroom`` under ``runs/``, and the panels
+of scripted players, which it plays if players are missing or with ``panels`` (as after a change of a player). Then it writes
+``docs/games/`` and the gallery beside it.
+No part of a page is written by hand.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from metaduel.envs.render import gallery
 
 
 def write_pages(docs: Path, runs: Path, panels: bool = False) -> None:
-    """Bring measurements in and write all pages and the gallery.
+    """Copy measurements and write all pages and the gallery.
 
     Args:
         docs: the folder of the pages; the gallery lies beside it.
-        runs: where certificates lie, as ``headroom-GAME/headroom.json``.
+        runs: folder with the certificates, as ``headroom-GAME/headroom.json``.
         panels: play the panels of scripted players again.
 
     Raises:
-        InvalidInputError: a certificate of another version of its game, or a file that is none; nothing is written then.
+        InvalidInputError: a certificate of another version of its game, or a file that is no certificate; nothing is written.
     """
     files = {spec.name: runs / f"headroom-{spec.name}" / "headroom.json" for spec in registry.builtin().values()}
     certificates = {name: read_certificate(path, registry.find(name)) for name, path in files.items() if path.is_file()}
@@ -68,7 +68,7 @@ def read_certificate(path: Path, spec: GameSpec) -> dict[str, Any]:
     """A certificate of ``metaduel headroom``.
 
     Raises:
-        InvalidInputError: it belongs to another version of the game, or is no certificate.
+        InvalidInputError: the file belongs to another version of the game, or is no certificate.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text())
@@ -144,14 +144,14 @@ def _summary(found: Mapping[str, Any]) -> str:
     if headroom["mean"] > 0:
         recovered = (
             f" Memory within the episode recovers {_share(found, 'recurrent_share')} of it, a fine-tuned random start "
-            f"{_share(found, 'random_start_share')} (less than 0.5 is asked for)."
+            f"{_share(found, 'random_start_share')} (less than 0.5 is required)."
         )
     return (
-        f"Headroom of the informed player ({found['informed']}) over the best that does not adapt ({found['best']}): "
+        f"Headroom of the informed player ({found['informed']}) over the best non-adapting player ({found['best']}): "
         f"{headroom['mean']:.3f} [{headroom['low']:.3f}, "
-        f"{headroom['high']:.3f}]; its lower end is {found['share']:.0%} of what the informed player gains over a random one "
-        f"(the best trained one alone: {_percent(found['trained_share'])}) "
-        f"(20% is asked for)." + recovered
+        f"{headroom['high']:.3f}]; its lower end is {found['share']:.0%} of the informed player's gain over a random one "
+        f"(the best trained player alone: {_percent(found['trained_share'])}) "
+        f"(at least 20% is required)." + recovered
     )
 
 
@@ -160,7 +160,7 @@ def _percent(share: float) -> str:
 
 
 def _share(found: Mapping[str, Any], name: str) -> str:
-    """How much of the headroom is recovered; there is no share of nothing."""
+    """The fraction of the headroom that is recovered; none without headroom."""
     return f"{found[name]:.2f}" if found["headroom"]["mean"] > 0 else ""
 
 
@@ -220,7 +220,7 @@ def index() -> str:
     note = (
         "Headroom: the return of the best informed player, which sees the hidden contexts, minus that of the best player that "
         "neither sees them nor adapts. Either may be a trained player or a script; each page says which. A role passes if the "
-        "lower end of the interval is at least 20% of what the informed player gains over a random one (trained alone: the best "
+        "lower end of the interval is at least 20% of the informed player's gain over a random one (trained alone: the best "
         "trained informed player's) and if a fine-tuned random start recovers less than half of the headroom."
     )
     sheet = Sheet("Headroom of every game and role", header, tuple(rows), note)

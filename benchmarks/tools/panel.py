@@ -1,12 +1,12 @@
-"""The scripted players of a game as a panel: how strong each is, and how unlike the training ones the held-out ones are.
+"""The scripted players of a game as a panel: each player's strength, and the held-out players' difference from training players.
 
 - **Rating**: all players of a role meet the same opponent on the same task with the same noise, and are ranked by their
   return; every such meeting is one match of a Plackett-Luce rating (openskill; Weng and Lin, JMLR 2011), start 25, scale 25/3.
   So it works for zero-sum and general-sum games alike. The order of the matches is drawn at a fixed seed.
-- **Disagreement**: along the episodes of a held-out player, what would each training player of its role have done at the same
-  moments? The mean distance between the two actions, as a share of the largest distance in the action space; for discrete
-  actions the share of different ones; in turn-based games where it is their turn. Training players remember the episode as
-  if they had played it.
+- **Disagreement**: along the episodes of a held-out player, each training player of its role chooses actions at the same moments.
+  Their disagreement is the mean distance between the two actions, as a share of the largest distance in the action space; for
+  discrete actions, the share of different actions; in turn-based games, only at the player's turns. Training players remember the
+  episode as if they had played it.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def panel(spec: GameSpec, tasks: int = TASKS, episodes: int = EPISODES) -> dict[
 
     Args:
         spec: the game.
-        tasks: of its validation list.
-        episodes: per task and pair.
+        tasks: number of tasks of its validation list.
+        episodes: episodes per task and pair.
 
     Returns:
         Per role ``ratings`` (name to ``mu``, ``sigma``, ``mean``, strongest first) and ``nearest`` (held-out name to the nearest
@@ -108,7 +108,7 @@ def nearest(duel: Duel, role: Role, params: Any, seeds: Tensor) -> dict[str, dic
 
 
 class _Shadowed:
-    """Plays as one player does, and notes how far off others would have been, in the rows that are ``alive`` [B]."""
+    """Plays like one player, and records the distances of other players' actions, in the rows that are ``alive`` [B]."""
 
     alive: Tensor
 
@@ -119,11 +119,11 @@ class _Shadowed:
         self.total, self.count = torch.zeros(len(shadows), dtype=torch.float64), 0
 
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """See ``core.Player.act``. Everybody draws numbers of its own."""
-        everybody = (self.player, *self.shadows)
-        memories = torch.split(memory, [one.memory for one in everybody], 1)
-        numbers = torch.split(noise, [one.noise for one in everybody], 1)
-        chosen = [one.act(view, m, n) for one, m, n in zip(everybody, memories, numbers, strict=True)]
+        """See ``core.Player.act``. Each player draws random numbers of its own."""
+        players = (self.player, *self.shadows)
+        memories = torch.split(memory, [one.memory for one in players], 1)
+        numbers = torch.split(noise, [one.noise for one in players], 1)
+        chosen = [one.act(view, m, n) for one, m, n in zip(players, memories, numbers, strict=True)]
         action = chosen[0][0]
         asked = self.alive
         if self.duel.spec.turn_based:

@@ -1,12 +1,13 @@
 """Players of one kind, trained at once: every seed with every exploration bonus is one set of stacked weights.
 
-They learn by PPO (Schulman et al., 2017) as it is commonly set up: observations are normalised, a second network learns the
-value, and a batch is gone through several times in small parts. All three matter where a player is shown a hidden wiring:
-it has to multiply a sign with states of a few hundredths, a baseline that is linear in what it sees cannot predict its return,
-and a few steps on whole batches don't get far.
+They learn by PPO (Schulman et al., 2017) in its common form: observations are normalised, a second network learns the value, and
+each batch is used several times in small parts. All three matter if a player sees a hidden wiring: it must multiply a sign with
+states of a few hundredths, a baseline that is linear in its observations cannot predict its return, and a few steps on whole
+batches are not enough.
 
-Where they have a **teacher**, a player that sees no more than they do, the first quarter of the batches are lessons: they learn
-to say what it would do, where it leads and where they lead themselves. Then they go on like all others.
+With a **teacher**, a player that sees no more than they do, the first quarter of the batches are lessons: they learn the
+teacher's actions, in states that the teacher reaches and in states that they reach themselves. Then they continue like all
+others.
 """
 
 from __future__ import annotations
@@ -38,33 +39,33 @@ from metaduel.envs.players.names import load_player, names
 
 GAIN, BIAS = 1.5, 0.5  # of the feed-forward networks' starts, see ``MLPPolicy``
 DISCOUNT = 0.99
-GAE_LAMBDA = 0.95  # below 1: most of the outcome's noise is the other player's doing
+GAE_LAMBDA = 0.95  # below 1: most of the outcome's noise comes from the opponent
 CLIP = 0.2
 MAX_NORM = 0.5
-LESSONS = 0.25  # of the batches, for those who have a teacher
+LESSONS = 0.25  # of the batches, for players with a teacher
 SETTLING = 0.05  # of the batches, after the lessons: the value alone learns
 _POOL = 4096  # training tasks that batches are drawn from
-_CROWD = 8  # times as many episodes as fill a batch to the horizon, at most: where they are short, more are played
+_CROWD = 8  # most episodes, as a multiple of those that fill a batch at full length: more are played if they are short
 
-Told = Callable[[int], None]  # is told how many iterations are done
+OnIteration = Callable[[int], None]  # called with the number of finished iterations
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What every trained player gets.
+    """The budget of every trained player.
 
     Attributes:
         seeds: training seeds per setting.
         iterations: batches.
         steps: environment steps per player and batch, in whole episodes against two of the opponents.
         epochs: passes over each batch.
-        slices: steps of Adam per pass, each on a random part of the batch; where it is not filled, fewer. Players with a memory,
-            whose parts are whole episodes, take a quarter as many.
-        learning_rate: Adam's, decaying linearly to a tenth.
+        slices: steps of Adam per pass, each on a random part of the batch; fewer if the batch is not filled. Players with a
+            memory, whose parts are whole episodes, take a quarter as many.
+        learning_rate: Adam's step size, decaying linearly to a tenth.
         critic_rate: the same for the value.
-        test_episodes: per validation task and opponent.
+        test_episodes: test episodes per validation task and opponent.
         shots: updates of the random start.
-        episodes_per_shot: of the random start.
+        episodes_per_shot: the random start's episodes per update.
     """
 
     seeds: int = 5
@@ -86,13 +87,13 @@ class Budget:
 
 
 class Sample(NamedTuple):
-    """What a step of Adam is made from: T is 1 for players without a memory, whose steps are looked at one by one."""
+    """The data of a step of Adam. T is 1 for players without a memory, whose steps are used one by one."""
 
     seen: Tensor  # [P, T, M, d + 1] the policy's inputs, and the time
     action: Tensor  # [P, T, M, a], or [P, T, M] int64
     alive: Tensor  # [P, T, M]
     advantage: Tensor  # [P, T, M]
-    target: Tensor  # [P, T, M] what the critic is to say
+    target: Tensor  # [P, T, M] the critic's target
     old: Tensor  # [P, T, M] log-probabilities when the actions were drawn
 
 
@@ -102,10 +103,10 @@ class Population:
     Args:
         duel: the game as they see it.
         role: their seat.
-        policy: their network; its statistics are those of what they see while they train.
+        policy: their network; its statistics are those of their observations in training.
         bonuses: entropy bonuses.
-        budget: what each gets, lessons included.
-        teacher: who teaches them; None: nobody. Players with a memory have none.
+        budget: the budget of each, lessons included.
+        teacher: their teacher; None: no teacher. Players with a memory have none.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class Population:
         self.weights = _stacked([policy.init(derive_seed(Purpose.POPULATION_INIT, seed)) for seed in seeds])
         self.memory = any(policy.carried)
         width = policy.input_size
-        # The mean of a Gaussian that nobody draws from: the value, given what the policy is given and the time.
+        # The value network is the mean of a Gaussian that is never sampled; its inputs are the policy's and the time.
         self.critic = MLPPolicy(width + 1, spaces.Box(-np.inf, np.inf, (1,)), gain=GAIN, bias=BIAS)
         self.judges = _stacked([self.critic.init(derive_seed(Purpose.POPULATION_CRITIC, seed)) for seed in seeds])
         self.centre, self.scale = torch.zeros(self.size, 1, 1), torch.ones(self.size, 1, 1)  # of returns
@@ -136,7 +137,7 @@ class Population:
         self.opponents = [load_player(duel, other(role), name) for name in names(duel.spec, other(role), "train")]
         self.length = float(duel.horizon)  # steps per episode of the last batch
 
-    def train(self, told: Told) -> tuple[Tensor, Tensor]:
+    def train(self, on_iteration: OnIteration) -> tuple[Tensor, Tensor]:
         """Returns on the panel after three quarters of the training and at its end: [bonuses, seeds, tasks] each."""
         pool = task_rows(
             self.duel.spec, sample_tasks(self.duel.spec, _POOL, "train", derive_seed(Purpose.POPULATION_POOL)), {}
@@ -145,13 +146,13 @@ class Population:
         total, rates = self.budget.iterations, (self.budget.learning_rate, self.budget.critic_rate)
         taught = 0 if self.teacher is None else math.ceil(LESSONS * total)
         settled = taught and taught + math.ceil(SETTLING * total)
-        first = self._play(pool, total)  # a batch to look around
+        first = self._play(pool, total)  # a batch for the first statistics
         returns = discounted_returns(first.reward, DISCOUNT)
         self.centre, self.scale = _moments(returns, first.alive)
         self._look(first)
         before: Tensor | None = None
         for iteration in range(total):
-            told(iteration)
+            on_iteration(iteration)
             if iteration == total * 3 // 4:
                 before = self.test()
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
@@ -168,7 +169,7 @@ class Population:
         return before.view(shape), self.test().view(shape)
 
     def _look(self, data: Trajectories) -> None:
-        """Count a batch into what observations are normalised by, from the next one on."""
+        """Add a batch to the statistics that normalise observations from the next batch on."""
         self.statistics.add(data.observation, data.alive)
         self.critic_statistics.add(self._timed(data.observation), data.alive)
         for weights, seen in ((self.weights, self.statistics), (self.judges, self.critic_statistics)):
@@ -182,8 +183,8 @@ class Population:
         return torch.cat([observation, time.to(observation).expand(*observation.shape[:3], 1)], -1)
 
     def _play(self, pool: Tensor, iteration: int, teacher: Player | None = None) -> Trajectories:
-        """A batch [P, T, episodes]: each player's own tasks, against two of the opponents in turn. With a teacher the actions
-        are those that it would take.
+        """A batch [P, T, episodes]: each player's own tasks, against two of the opponents in turn. With a teacher, the actions
+        are the teacher's.
         """
         count = len(self.opponents)
         met = list(dict.fromkeys((iteration % count, (iteration + 1) % count)))
@@ -199,7 +200,7 @@ class Population:
     def _rollout(
         self, rows: Tensor, opponents: Sequence[Player], episodes: int, seeds: Tensor, teacher: Player | None = None
     ) -> Trajectories:
-        """Everybody against every opponent in order: [opponents * P, T, episodes]."""
+        """All players against every opponent in order: [opponents * P, T, episodes]."""
         weights = {
             name: value.detach().repeat(len(opponents), *[1] * (value.dim() - 1))
             for name, value in self.weights.items()
@@ -244,10 +245,10 @@ class Population:
         """Random parts of a batch, with replacement."""
         with torch.no_grad():
             whole = self._sample(data)
-        # A batch whose episodes ended early has fewer parts, not smaller ones: those would be mostly noise.
+        # A batch whose episodes ended early has fewer parts, not smaller ones, which would be mostly noise.
         filled = float(data.alive.sum()) / self.size / self.budget.steps
         slices = max(1, round(self.budget.slices * filled / (4 if self.memory else 1)))
-        if not self.memory:  # every step for itself
+        if not self.memory:  # steps are independent
             whole = Sample(*(part.flatten(1, 2).unsqueeze(1) for part in whole))
         played = whole.alive[:, 0]  # [P, M]
         size = max(1, int(played.sum() / self.size / slices))
@@ -271,7 +272,7 @@ class Population:
         return self.critic.over_time(self.critic.prepare(self.judges), seen).squeeze(-1)
 
     def test(self) -> Tensor:
-        """Mean returns [P, tasks] on the panel; the same episodes for everybody."""
+        """Mean returns [P, tasks] on the panel; the same episodes for all players."""
         tasks = task_rows(self.duel.spec, frozen_tasks(self.duel.spec, "validation"), {})
         episodes = self.budget.test_episodes
         each = tasks.repeat_interleave(episodes, 0)

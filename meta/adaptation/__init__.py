@@ -1,1 +1,1 @@
-"""How a player changes within a task, and how that is differentiated."""
+"""Updates of a player within a task, and their derivatives."""

@@ -1,4 +1,4 @@
-"""How trained policies adapt: by gradient steps with step sizes of their own, or by remembering."""
+"""The adapters of trained policies: gradient steps with the run's step sizes, or a memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class GradientPlayer(Learner):
     """A policy with weights of its own in every row.
 
     Attributes:
-        shot: how many updates there were.
+        shot: number of updates so far.
     """
 
     shot: int = 0
@@ -35,8 +35,8 @@ class GradientAdapter:
         role: the seat.
         policy: the network.
         weights: [...] each, of the start.
-        rates: [K] or [K, ...] step sizes, see ``inner.step_sizes``; beyond K the last are kept. Empty: it does not adapt.
-        loss: what an update descends.
+        rates: [K] or [K, ...] step sizes, see ``inner.step_sizes``; updates after K use the last. Empty: it does not adapt.
+        loss: the loss of an update.
     """
 
     role: Role
@@ -69,7 +69,7 @@ class GradientAdapter:
 
 @dataclass(frozen=True)
 class MemoryAdapter:
-    """A policy whose carry outlives an episode: what it remembers is how it adapts, see ``Adapter``.
+    """A policy whose carry outlives an episode and which adapts by remembering, see ``Adapter``.
 
     Attributes:
         policy: the network.
@@ -94,14 +94,14 @@ class MemoryAdapter:
 
 
 def adapter_of(role: Role, policy: Policy, weights: Weights, rates: Tensor, loss: LossConfig) -> Adapter:
-    """The way in which a trained policy adapts: by its carry, if that lasts, and by gradients otherwise.
+    """The adapter of a trained policy: its carry, if that lasts, and gradient steps otherwise.
 
     Args:
         role: the seat.
         policy: the network.
         weights: of the start.
-        rates: step sizes of its updates; empty: it has none.
-        loss: what an update descends.
+        rates: step sizes of its updates; empty: no updates.
+        loss: the loss of an update.
     """
     if policy.lasting:
         return MemoryAdapter(policy, constants({role: weights})[role])
@@ -119,7 +119,7 @@ def check_size(policy: Policy, seat: SeatInfo) -> None:
 
 
 def rows_of(weights: Weights, row: int) -> Weights:
-    """One row's weights of stacked ones; of a single set, that one."""
+    """One row of stacked weights; a single set is every row's."""
     return {name: value[row if len(value) > 1 else 0] for name, value in weights.items()}
 
 

@@ -18,18 +18,18 @@ from metaduel.envs.core.spec import Role
 
 
 class FewShot(NamedTuple):
-    """What an adaptation gave."""
+    """The result of an adaptation."""
 
     returns: Tensor  # [shots + 1, opponents, tasks, test episodes], undiscounted
     players: Sequence[Actor]  # after every shot
 
 
 class Failed(InvalidInputError):
-    """A player that could not go on.
+    """A player that could not continue.
 
     Attributes:
-        shot: updates so far.
-        row: of opponents and tasks, if it failed in one row alone.
+        shot: number of updates so far.
+        row: the row of opponents and tasks, if it failed in one row alone.
     """
 
     def __init__(self, why: str, shot: int, row: int | None) -> None:
@@ -53,20 +53,20 @@ def adapt_and_test(
     """Adapt on every (opponent, task) at once and test after every shot.
 
     Args:
-        simulator: the game or environment; what ``role`` is shown is its choice.
-        adapter: whose players.
-        role: whose seat.
+        simulator: the game or environment; it chooses what ``role`` observes.
+        adapter: makes and updates the player.
+        role: the seat of the player that adapts.
         tasks: [M, C] as ``Simulator.params`` takes them: a game's context values.
-        opponents: in the other seat.
-        shots: updates.
+        opponents: the players in the other seat.
+        shots: number of updates.
         episodes: episodes per update.
         test_episodes: fresh episodes per test; the same noise at every shot.
-        adapt_seed: of the adaptation episodes.
-        test_seed: of the test episodes; keep it far from ``adapt_seed``.
-        deterministic: test with the likeliest actions instead of samples.
+        adapt_seed: seed of the adaptation episodes.
+        test_seed: seed of the test episodes; keep it far from ``adapt_seed``.
+        deterministic: test with the most probable actions instead of samples.
 
     Raises:
-        Failed: the player does not fit the seat, gives what is no action, or plays more than its shot allows.
+        Failed: the player does not fit the seat, returns an invalid action, or plays more episodes than its shot has.
     """
     arena = GameArena(simulator, role, tasks, opponents, max(episodes, 1), adapt_seed)
     test = GameArena(simulator, role, tasks, opponents, test_episodes, test_seed, deterministic)

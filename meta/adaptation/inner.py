@@ -1,4 +1,4 @@
-"""The differentiable adaptation step, for every task and player at once, and how it is differentiated.
+"""The differentiable adaptation step, for every task and player at once, and its derivatives.
 
 Tasks are independent rows of stacked weights, so the gradient of the summed loss holds every task's own gradient.
 """
@@ -21,12 +21,12 @@ from metaduel.meta.problems.problem import Batch, Losses, Players, Problem
 
 @dataclass(frozen=True)
 class Through:
-    """How the loss after adaptation is differentiated through the updates.
+    """Settings of the derivative of the loss after adaptation.
 
     Attributes:
-        second_order: through the player's own updates; otherwise their gradients are constants.
+        second_order: differentiate through the player's own updates; otherwise their gradients are constants.
         joint: the total derivative, through the other player's updates too.
-        recompute: keep each shot's weights and data alone and build its graph again in the backward pass: the memory of one
+        recompute: keep only each shot's weights and data, and build its graph again in the backward pass: the memory of one
             shot's graph instead of K, for one more evaluation and first-order gradient of every shot.
     """
 
@@ -78,13 +78,13 @@ def adapt_step(
 
 
 class Diverged(FloatingPointError):
-    """Weights that an update left without finite values.
+    """Weights that are not finite after an update.
 
     Attributes:
-        role: whose.
-        tasks: in which tasks, by row.
-        part: of a mixture, in which problem.
-        environment_steps: steps that were played for batches that are given up.
+        role: the player.
+        tasks: the tasks, by row.
+        part: in a mixture, the number of the problem.
+        environment_steps: environment steps of the abandoned batches.
     """
 
     part = 0
@@ -106,7 +106,7 @@ def check_weights(players: Players, step: int) -> None:
 
 
 def leaves(players: Players) -> Players:
-    """The same weights without the graph that led to them; those that adapt are leaves of a new one."""
+    """The same weights without their graph; those that adapt are leaves of a new one."""
     result: Players = {}
     for role, weights in players.items():
         own = adapting(weights)
@@ -120,7 +120,7 @@ def constants(players: Players) -> Players:
 
 
 def rate_at(rates: Tensor, shot: int) -> Tensor:
-    """The inner rate of an update: beyond the trained number of shots, the last trained one is kept."""
+    """The inner rate of an update; updates after the trained number of shots use the last rate."""
     return rates[min(shot, rates.shape[0] - 1)]
 
 
@@ -162,8 +162,8 @@ class Adapted(NamedTuple):
     """Players after some updates."""
 
     players: Players  # stacked weights, leaves of a graph of their own
-    batch: Batch | None  # that the next update descends; None after the last
-    losses: Losses | None  # of the players on it
+    batch: Batch | None  # the data of the next update; None after the last
+    losses: Losses | None  # the players' losses on these data
 
 
 def adapt(problem: Problem, players: Players, rates: Mapping[Role, Tensor], shots: int) -> Iterator[Adapted]:
@@ -172,8 +172,8 @@ def adapt(problem: Problem, players: Players, rates: Mapping[Role, Tensor], shot
     Args:
         problem: the tasks.
         players: stacked weights to start from.
-        rates: per player [K, ...], see ``step_sizes``; beyond K the last are kept.
-        shots: how many updates.
+        rates: per player [K, ...], see ``step_sizes``; updates after K use the last.
+        shots: number of updates.
 
     Yields:
         The players at shots 0, 1, .. ``shots``.
@@ -197,22 +197,22 @@ def unroll(
     moving: Collection[Role] | None = None,
     first: int = 0,
 ) -> tuple[list[Losses], list[Batch]]:
-    """Adapt ``steps`` times and return the losses at every shot 0..steps, with their graph, and what was drawn.
+    """Adapt ``steps`` times and return the losses at every shot 0..steps, with their graph, and the batches.
 
-    The data of shot k serve twice: as the test of the k-th update and as the support of the next.
+    The data of shot k are used twice: to test the k-th update, and as the support of the next.
 
     Args:
         problem: the tasks.
         players: stacked start.
         rates: per role [steps], or [steps, ...] as ``step_sizes`` takes them.
         steps: K.
-        through: how the updates are differentiated.
+        through: settings of the derivative.
         moving: the roles that adapt; None: all.
-        first: number of the first shot, where several chains of one problem must not share data.
+        first: number of the first shot, for several chains of one problem that must not share data.
 
     Returns:
-        K + 1 ``Losses``, per role [N]; where graphs are recomputed, without the supports of those that were adapted from. And
-        K + 1 batches.
+        K + 1 ``Losses``, per role [N], and K + 1 batches. Where graphs are recomputed, losses lack the supports of the shots that
+        were adapted from.
 
     Raises:
         Diverged: weights that are not finite.
@@ -241,7 +241,7 @@ def unroll(
 def _recomputed_step(
     batch: Batch, players: Players, rates: dict[Role, Tensor], joint: bool, moving: Collection[Role] | None
 ) -> tuple[Losses, Players]:
-    """The query losses of a shot and the weights after its update, behind one node of the graph."""
+    """The query losses of a shot and the weights after its update, as one node of the graph."""
     names = [(role, name) for role, weights in players.items() for name in weights]
     roles = list(players)
 
@@ -263,7 +263,7 @@ def _recomputed_step(
 
 
 class _Recomputed(torch.autograd.Function):
-    """A function of tensors that itself differentiates; see ``torch.utils.checkpoint``, which cannot hold such a one."""
+    """A recomputed function that itself differentiates, which ``torch.utils.checkpoint`` does not support."""
 
     @staticmethod
     def forward(ctx: Any, run: Callable[[list[Tensor], bool], list[Tensor]], *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -45,7 +45,7 @@ class OuterOptimiser:
         return norm
 
     def state(self) -> Named:
-        """Everything that ``load`` needs, by name."""
+        """All that ``load`` needs, by name."""
         state = {f"previous/{name}": value for name, value in self._previous.items()} if self.optimistic else {}
         for name, param in self.params.items():
             state |= {f"{key}/{name}": value for key, value in self._adam.state.get(param, {}).items()}

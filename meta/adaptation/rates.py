@@ -24,9 +24,9 @@ class Rates:
     Args:
         start: weights per adapting player.
         steps: K.
-        inner_lr: every step size at the start.
-        per: what has a step size of its own.
-        heads: per player, the names of the weights that adapt; None: all do.
+        inner_lr: initial value of every step size.
+        per: the unit that has a step size of its own.
+        heads: per player, the names of the weights that adapt; None: all adapt.
 
     Attributes:
         log_rates: per role, a leaf: [K, 1], [K, P] (weight tensors) or [K, D] (numbers in them).
@@ -71,7 +71,7 @@ class Rates:
         return {f"{role}/inner_lr_{k + 1}": rate for k, rate in enumerate(rates)}
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that ``load`` needs, by name."""
+        """All that ``load`` needs, by name."""
         state = {f"{role}/log_rates": rates.detach() for role, rates in self.log_rates.items()}
         for role, optimiser in self._optimisers.items():
             state |= {f"{role}/rate_outer/{name}": value for name, value in optimiser.state().items()}
@@ -87,12 +87,12 @@ class Rates:
 
 
 def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """What is in ``state`` under names that begin with ``prefix``, by the rest of the name."""
+    """The tensors in ``state`` whose names begin with ``prefix``, by the rest of the name."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _count(weights: Weights, per: Per) -> int:
-    """How many step sizes an update has."""
+    """Number of step sizes of an update."""
     return {"step": 1, "tensor": len(weights), "number": sum(value.numel() for value in weights.values())}[per]
 
 

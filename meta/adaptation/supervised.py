@@ -16,11 +16,11 @@ def adapt(tasks: Tasks, data: Data, players: Players, rates: Mapping[Role, Tenso
     """Adapt to every task at once.
 
     Args:
-        tasks: what the loss is.
-        data: of N tasks.
+        tasks: the tasks' loss.
+        data: data of N tasks.
         players: weights to start from, [N, ...] each.
-        rates: per player [K, ...], see ``inner.step_sizes``; beyond K the last are kept.
-        steps: how many updates.
+        rates: per player [K, ...], see ``inner.step_sizes``; updates after K use the last.
+        steps: number of updates.
 
     Yields:
         The stacked weights after 0, 1, ..., ``steps`` updates.

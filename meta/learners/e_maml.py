@@ -1,14 +1,14 @@
-"""E-MAML: exploration in the data that are adapted to counts (Stadie, Yang, Houthooft, Chen, Duan et al., 2018).
+"""E-MAML: MAML that credits the start for exploration (Stadie, Yang, Houthooft, Chen, Duan et al., 2018).
 
-    objective    F(theta) = sum over the batches tau that an update may be given of P(tau | theta) L(U(theta, tau))
+    objective    F(theta) = sum over the possible batches tau of an update of P(tau | theta) L(U(theta, tau))
     gradient     E[ grad L(U(theta, tau))  +  L(U(theta, tau)) sum over the batch of grad log pi_theta(tau) ]
 
 The first term is MAML's, with the data of an update held fixed (surrogate ``plain``, whose second derivative is that of the
-update as a function of the weights alone). The second makes batches likelier that led to good adapted players: it is exact
-for the finite batches of an update, where LVC and DiCE estimate the gradient of an update with infinitely many episodes.
+update as a function of the weights alone). The second term makes the batches that led to good adapted players more probable. It
+is exact for the finite batches of an update, where LVC and DiCE estimate the gradient of an update with infinitely many episodes.
 
-With several updates, and losses at several shots, each loss is charged to all data that were adapted to before it. The other
-player adapts to the same batches, so that the second term covers what our exploration does to its learning, too.
+With several updates, and losses at several shots, each loss is credited to the data of all updates before it. The other player
+adapts to the same batches, so that the second term also covers the effect of a player's exploration on the other's learning.
 
 Order: second. Limits: the second term's variance grows with the number of episodes per update; not with ``peer``.
 """
@@ -31,7 +31,7 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     """E-MAML's settings.
 
     Raises:
-        InvalidInputError: no update whose data could be explored for, or one that is not differentiated.
+        InvalidInputError: there is no update to explore for, or it is not differentiated.
     """
     if config.peer:
         raise InvalidInputError("peer=True: E-MAML's second term covers the other's learning already; set peer=False")
@@ -44,7 +44,7 @@ def configure(config: MAMLConfig) -> MAMLConfig:
 
 
 def explored(learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequence[Unrolled]]:
-    """E-MAML's objective: MAML's, and the term whose gradient is that of the probability of what was adapted to."""
+    """E-MAML's objective: MAML's, and the term whose gradient is that of the adaptation data's probability."""
     unrolled = learner.unrolled(problem)
     history = unrolled.losses
     first = learner.config.steps if learner.config.outer_shots == "last" else 1

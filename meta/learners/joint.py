@@ -32,7 +32,7 @@ class Joint(Learner):
     Args:
         start: initial weights per player.
         config: settings.
-        heads: of no use: nothing adapts.
+        heads: unused: nothing adapts.
         simultaneous: both players move in an outer step.
     """
 
@@ -54,7 +54,7 @@ class Joint(Learner):
         return {role: (gradient, torch.zeros(0)) for role, gradient in self._gradients(problem)[0].items()}
 
     def drawn_gradients(self, problem: Tasks) -> tuple[Players, Unrolled]:
-        """``gradients``, and what they were computed from; tasks on which a start has blown up are left out.
+        """``gradients``, and the batches that they come from; tasks with weights that are not finite are left out.
 
         Raises:
             FloatingPointError: a gradient that is not finite.

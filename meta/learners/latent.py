@@ -1,12 +1,12 @@
-"""A belief about task and opponent, for both players: VariBAD (Zintgraf et al., ICLR 2020), with the other's actions as in LIAM
-(Papoudakis, Christianos and Albrecht, NeurIPS 2021).
+"""A belief about task and opponent, for both players: VariBAD (Zintgraf et al., ICLR 2020), with the opponent's actions as in
+LIAM (Papoudakis, Christianos and Albrecht, NeurIPS 2021).
 
-    belief       q(z | h) from a memory h of all that was seen, done and got, from one episode of a task into the next
+    belief       q(z | h) from a memory h of all observations, actions and rewards on a task, over its episodes
     policy       pi_theta(action | observation, mean and deviation of q), trained as RL^2's; its gradient stops at the belief
-    memory       trained to predict rewards and the other's actions from z, at any step of the chain (see ``agents.latent``)
+    memory       trained to predict rewards and the opponent's actions from z, at any step of the chain (see ``LatentPolicy``)
 
-In every iteration the policy takes its steps first, on the beliefs that it acted with, and the memory takes its own after that:
-moved together, new beliefs would turn the ratios of PPO into noise.
+In every iteration the policy takes its steps first, on the beliefs that it acted with, and then the memory takes its own. If
+both moved together, the changed beliefs would add noise to the ratios of PPO.
 
 Order: first. Differs from VariBAD: no buffer of older chains; observations are not predicted. Limits: as RL^2's.
 """
@@ -35,7 +35,7 @@ class Latent(Learner):
     Args:
         start: initial weights per player.
         config: settings.
-        heads: of no use: no weight adapts.
+        heads: unused: no weight adapts.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Latent(Learner):
 
 
 class Beliefs:
-    """What moves the weights that predict.
+    """The optimiser of the weights that predict.
 
     Args:
         starts: the players.
@@ -78,7 +78,7 @@ class Beliefs:
         }  # fmt: skip
 
     def step(self, chain: Chain, draw: int, lr_scale: float) -> dict[str, float]:
-        """One step of every player on what its belief predicts; returns metrics by name."""
+        """One step of every player on its belief's prediction loss; returns metrics by name."""
         metrics: dict[str, float] = {}
         for role, loss in chain.predictions(self._starts.once(), draw).items():
             optimiser = self._optimisers[role]

@@ -1,7 +1,7 @@
-"""What a learner is, and what learners are put together from.
+"""Learners and their parts.
 
 A learner takes a step on a set of tasks. Its parts: ``Starts`` (weights, and the outer optimisers that move them), ``Rates``
-(step sizes of an inner step), ``Through`` (how that step is differentiated). A method without an inner step has starts alone.
+(step sizes of an inner step), ``Through`` (settings of that step's derivative). A method without an inner step has only starts.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Gradients = dict[Role, tuple[Weights, Tensor]]  # per role, with respect to its 
 
 
 class Update(NamedTuple):
-    """What an outer step gave.
+    """The result of an outer step.
 
     Attributes:
         metrics: by name.
-        shots: per shot, the batches that were drawn, as the learners saw them.
-        losses: per shot, the losses that were asked for.
-        chain: of players that remember: their episodes, one after another.
-        abandoned_steps: environment steps of batches that were given up.
+        shots: per shot, the batches, as the learners saw them.
+        losses: per shot, the losses that were computed.
+        chain: for players with a memory, their episodes, one after another.
+        abandoned_steps: environment steps of abandoned batches.
     """
 
     metrics: dict[str, float]
@@ -48,7 +48,7 @@ class Stateful(Protocol):
     """A part of a learner that a checkpoint holds."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that ``load`` needs, by name."""
+        """All that ``load`` needs, by name."""
         ...
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -61,8 +61,8 @@ class Learner(ABC):
 
     Attributes:
         starts: its players' weights.
-        parts: whatever a checkpoint holds, the starts among them.
-        inner: the step sizes of its inner step; None: it has none.
+        parts: the parts that a checkpoint holds, the starts among them.
+        inner: the step sizes of its inner step; None: there is no inner step.
     """
 
     starts: Starts
@@ -83,7 +83,7 @@ class Learner(ABC):
 
     @property
     def start(self) -> Players:
-        """Per role its weights; those that adapt are leaves that ``update`` moves."""
+        """Per role the weights; those that adapt are leaves that ``update`` moves."""
         return self.starts.weights
 
     def rates(self, role: Role) -> Tensor:
@@ -93,11 +93,11 @@ class Learner(ABC):
         return torch.zeros(0) if self.inner is None else self.inner.of(role)
 
     def counted(self, history: list[Result]) -> list[Result]:
-        """Of something at every shot, that of those which training counts."""
+        """The items of the shots that training counts, from a list with an item per shot."""
         return history[1:] or history
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that ``load`` needs, by name."""
+        """All that ``load`` needs, by name."""
         return {name: value for part in self.parts for name, value in part.state().items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -113,7 +113,7 @@ def adam(players: int, momentum: float = 0.0, max_norm: float = 10.0, simultaneo
     """Adam, optimistic where two players move at once.
 
     Args:
-        players: how many learn.
+        players: number of players that learn.
         momentum: where two players move at once; 0.9 otherwise.
         max_norm: bound on the outer gradient's global norm, per player.
         simultaneous: both players move in an outer step.
@@ -127,13 +127,13 @@ def adam(players: int, momentum: float = 0.0, max_norm: float = 10.0, simultaneo
 
 
 class Starts:
-    """The weights that players begin their tasks with, and what moves them.
+    """The weights that players begin their tasks with, and their outer optimisers.
 
     Args:
         start: initial weights per player.
-        lr: of the outer optimisers.
-        optimiser: makes them.
-        moves: names of the weights that they move; None: all that adapt.
+        lr: step size of the outer optimisers.
+        optimiser: makes an outer optimiser.
+        moves: names of the weights that the optimisers move; None: all that adapt.
 
     Attributes:
         weights: per role; those that adapt are leaves.
@@ -167,15 +167,15 @@ class Starts:
         return {role: {n: value.unsqueeze(0) for n, value in w.items()} for role, w in self.weights.items()}
 
     def gradient(self, role: Role, loss: Tensor, keep: bool = False) -> Weights:
-        """Of a loss with respect to what the player's optimiser moves.
+        """Gradient of a loss with respect to the weights that the player's optimiser moves.
 
         Args:
             role: the player.
             loss: its scalar loss.
-            keep: the graph is needed again.
+            keep: keep the graph for another use.
 
         Raises:
-            FloatingPointError: it is not finite.
+            FloatingPointError: the gradient is not finite.
         """
         leaves = self.optimisers[role].params
         flat = torch.autograd.grad(loss, list(leaves.values()), retain_graph=keep, materialize_grads=True)
@@ -213,21 +213,21 @@ class Starts:
 
 @dataclass
 class Skipped:
-    """Counts tasks that were left out because an update blew a player's weights up.
+    """Counts tasks that were left out because a player's weights were not finite after an update.
 
     Attributes:
-        limit: one more stops the run.
-        count: so far.
+        limit: most tasks that may be left out; one more stops the run.
+        count: tasks left out so far.
     """
 
     limit: int
     count: int = 0
     abandoned_steps: int = field(
         default=0, init=False
-    )  # environment steps of the present outer step's given-up batches
+    )  # environment steps of the present outer step's abandoned batches
 
     def run(self, problem: Tasks, work: Callable[[Tasks], Result]) -> Result:
-        """Do ``work`` on a problem, without the tasks in which an update blew up.
+        """Do ``work`` on a problem, without the tasks in which an update diverged.
 
         Raises:
             FloatingPointError: too many tasks were left out, or none is left.
@@ -254,11 +254,11 @@ class Skipped:
 
 @dataclass
 class Counter:
-    """How many outer steps were taken.
+    """Number of outer steps taken.
 
     Attributes:
-        name: under which a checkpoint holds it.
-        count: so far.
+        name: its name in a checkpoint.
+        count: the number so far.
     """
 
     name: str
@@ -274,7 +274,7 @@ class Counter:
 
 
 def check_finite(role: Role, gradient: Weights) -> None:
-    """Raise ``FloatingPointError`` if a player's outer gradient is not finite, and say which part of it."""
+    """Raise ``FloatingPointError`` if a player's outer gradient is not finite; the message names the part."""
     for name, value in gradient.items():
         if not torch.isfinite(value).all():
             raise FloatingPointError(f"the {role}'s outer gradient of {name} is not finite")
@@ -284,7 +284,7 @@ def as_learners_saw(parts: Sequence[Part], batches: Sequence[Sequence[Batch]]) -
     """Per shot the batches of all parts, each as the players with a meta-learned start saw it.
 
     Args:
-        parts: of a problem.
+        parts: parts of a problem.
         batches: per part and shot.
     """
     shots: list[list[Batch]] = []

@@ -3,7 +3,7 @@
     start        theta (protagonist), phi (adversary)
     inner step   theta_i <- theta_i - a_k grad L_protagonist(theta_i, phi_i)     } at once, K times,
                  phi_i   <- phi_i   - b_k grad L_adversary(theta_i, phi_i)       } for every task i
-    outer loss   mean over tasks and over shots 1..K of each player's loss after adaptation, against the adapted other
+    outer loss   mean over tasks and over shots 1..K of each player's loss after adaptation, against the adapted opponent
 
 In a zero-sum game this is the min over theta, max over phi, of the sum over tasks of L(theta_i, phi_i). What flows: by
 default each player's own learning (the other's adapted weights are constants); with ``peer`` the total derivative through
@@ -43,7 +43,7 @@ Shot = TypeVar("Shot")
 
 @dataclass(frozen=True)
 class MAMLConfig:
-    """How to meta-learn.
+    """Settings of the meta-learner.
 
     Attributes:
         steps: K, updates per task in training; 0 is joint training (no adaptation).
@@ -51,18 +51,19 @@ class MAMLConfig:
         learn_inner_lr: meta-learn the step sizes (their logarithms).
         inner_lr_per: each update has a step size of its own for all weights (``step``), for each weight ``tensor`` as in
             MAML++ (Antoniou, Edwards and Storkey, ICLR 2019), or for each ``number`` in them as in Meta-SGD.
-        adapts: which weights an update changes: ``all``, or those of the ``head`` alone as in ANIL.
+        adapts: the weights that an update changes: ``all``, or those of the ``head`` alone as in ANIL.
         second_order: differentiate through the updates; False is first-order MAML.
-        outer_shots: which losses after adaptation are averaged: of shots 1..K, or of the last alone.
+        outer_shots: the losses after adaptation that are averaged: of shots 1..K, or of the last alone.
         peer: total derivative through the other player's updates too.
         recompute: build the graph of each update again in the backward pass instead of keeping it: memory no longer grows
-            with K, for about a third more time. None: where the method's chains are long (Meta-PG, Meta-MAPG, LOLA).
-        outer_lr: Adam's step size at the start; decays linearly to a tenth.
+            with K, for about a third more time. None: for methods with long chains (Meta-PG, Meta-MAPG, LOLA).
+        outer_lr: Adam's initial step size; decays linearly to a tenth.
         inner_lr_outer_lr: the same for the logarithms of the inner step sizes.
-        momentum: of the outer step where two players learn (0.9 where one does). Where they meet only each other, momentum
-            undoes what the optimistic step is for; where scripted opponents hold them in place, it evens out noise.
+        momentum: momentum of the outer step where two players learn (0.9 where one does). Where the two meet only each other,
+            momentum undoes the effect of the optimistic step; where they also meet scripted opponents, it averages noise out.
         max_norm: bound on the outer gradient's global norm, per player.
-        max_skipped: tasks of a run that may be left out because an update blew a player's weights up; one more stops the run.
+        max_skipped: number of tasks of a run that may be left out because weights were not finite after an update; one more
+            stops the run.
     """
 
     steps: int = 3
@@ -97,11 +98,11 @@ class MAMLConfig:
 
 @dataclass(frozen=True)
 class Unrolled:
-    """What came of adapting to a problem.
+    """The result of adapting to a problem.
 
     Attributes:
-        losses: the meta-learned players' at every shot, with their graph.
-        parts: of the problem.
+        losses: the meta-learned players' losses at every shot, with their graph.
+        parts: parts of the problem.
         batches: per part and shot.
     """
 
@@ -115,7 +116,7 @@ class Unrolled:
         return torch.cat([costs[role] for batch in drawn if role in (costs := batch.costs())])
 
     def replay(self, clip: float | None, share: float = 1.0) -> Tasks:
-        """The same problem on the data that were drawn; see ``Played.replay``."""
+        """The same problem on the data already drawn; see ``Played.replay``."""
         parts = tuple(
             Part(Replay([played(batch).replay(clip, share) for batch in drawn], part.problem.tasks), part.given)
             for part, drawn in zip(self.parts, self.batches, strict=True)
@@ -133,7 +134,8 @@ class MAML(Learner):
         start: initial weights per adapting player.
         config: settings.
         heads: per player, the names of its head's weights; needed where the head alone adapts.
-        objective: gives each player's scalar outer loss, and what it was computed from; None: the loss after adaptation.
+        objective: returns each player's scalar outer loss, and the adaptations that it comes from; None: the loss after
+            adaptation.
         starts: the weights and their outer optimisers; None: ``start``, moved by Adam, optimistic where two players learn.
 
     Raises:
@@ -141,8 +143,8 @@ class MAML(Learner):
 
     Attributes:
         inner: the step sizes of the updates.
-        through: how the updates are differentiated.
-        skipped: tasks that were left out so far, see ``MAMLConfig.max_skipped``.
+        through: settings of the updates' derivative.
+        skipped: the tasks left out so far, see ``MAMLConfig.max_skipped``.
     """
 
     def __init__(
@@ -170,7 +172,7 @@ class MAML(Learner):
         self._objective = objective or after_adaptation
 
     def counted(self, history: list[Shot]) -> list[Shot]:
-        """Of something at every shot, that of those which the outer loss is the mean over."""
+        """The items of the shots that the outer loss averages, from a list with an item per shot."""
         last_alone = self.config.outer_shots == "last" or self.config.steps == 0
         return history[-1:] if last_alone else history[1:]
 
@@ -186,7 +188,7 @@ class MAML(Learner):
         """Adapt to a problem.
 
         Args:
-            problem: the tasks; personas in it learn as well, from their own starts at their own rates.
+            problem: the tasks; its personas learn as well, from their own starts at their own rates.
             moving: the roles that adapt; None: both.
             first: number of the first shot.
         """
@@ -214,7 +216,7 @@ class MAML(Learner):
         return self._gradients(problem)[0]
 
     def outer_gradients(self, problem: Tasks) -> tuple[Gradients, Sequence[Unrolled]]:
-        """``gradients``, without the tasks in which an update blew up, and what they were computed from.
+        """``gradients``, without the tasks in which an update diverged, and the adaptations that they come from.
 
         Raises:
             FloatingPointError: see ``update``.
@@ -225,11 +227,10 @@ class MAML(Learner):
         """One outer step on a set of tasks.
 
         Raises:
-            FloatingPointError: a gradient that is not finite, or updates that blew weights up in too many tasks; nothing was
-                changed.
+            FloatingPointError: a gradient is not finite, or updates diverged in too many tasks; nothing was changed.
         """
         gradients, unrolled = self.outer_gradients(problem)
-        return self.told(self.step(gradients, lr_scale), unrolled)
+        return self.outcome(self.step(gradients, lr_scale), unrolled)
 
     def step(self, gradients: Gradients, lr_scale: float = 1.0) -> dict[str, float]:
         """Move starts and step sizes along given outer gradients; returns metrics by name."""
@@ -242,8 +243,8 @@ class MAML(Learner):
         """Move a player's step sizes alone; returns them as metrics."""
         return self._rates.step(role, gradient, lr_scale)
 
-    def told(self, metrics: dict[str, float], unrolled: Sequence[Unrolled]) -> Update:
-        """An outer step's report."""
+    def outcome(self, metrics: dict[str, float], unrolled: Sequence[Unrolled]) -> Update:
+        """The result of an outer step."""
         shots = [shot for one in unrolled for shot in as_learners_saw(one.parts, one.batches)]
         losses = [loss for one in unrolled for loss in one.losses]
         skipped = {"skipped_tasks": float(self.skipped.count)}

@@ -1,7 +1,7 @@
 """Meta-PG, Meta-MAPG and LOLA-DiCE: one gradient, three choices of what flows through the updates.
 
-Write x_k for the own weights of a player after k updates and y_k for those of whoever it meets (the other learner, or a
-persona), L for its own loss and M for the other's, both expectations over episodes that x and y play together:
+Write x_k for a player's own weights after k updates and y_k for its peer's (the other learner's, or a persona's), L for its own
+loss and M for the peer's, both expectations over episodes that x and y play together:
 
     x_(k+1) = x_k - a_k dL/dx (x_k, y_k)          y_(k+1) = y_k - b_k dM/dy (x_k, y_k)
     outer loss   J(x_0) = mean over k = 1..K of L(x_k, y_k)
@@ -12,29 +12,29 @@ return of the last episodes (Kim et al., theorem 1):
     E[ G(tau_K) ( s(tau_0 | x_0)  +  sum_(k=1..K) s(tau_k | x_k) dx_k/dx_0  +  sum_(k=1..K) s(tau_k | y_k) dy_k/dx_0 ) ]
                   current policy         own learning                              peer learning
 
-Which object is differentiated:
+The objects that are differentiated:
 
-- ``meta_pg`` (Al-Shedivat et al., ICLR 2018), terms own: J with the y_k taken as numbers. The other learns, and nothing that
-  this player does is thought to change how.
-- ``meta_mapg`` (Kim et al., ICML 2021), terms own, peer: J itself, the total derivative. y_(k+1) depends on x_0 since the
-  episodes from which the other learns were played by x_k.
+- ``meta_pg`` (Al-Shedivat et al., ICLR 2018), terms own: J with the y_k taken as constants. The peer learns, but the player's
+  influence on its learning is ignored.
+- ``meta_mapg`` (Kim et al., ICML 2021), terms own, peer: J itself, the total derivative. y_(k+1) depends on x_0 because x_k
+  plays the episodes from which the peer learns.
 - ``lola_dice`` (Foerster et al., AAMAS 2018; with DiCE, ICML 2018), terms peer: there is no own learning,
 
       y_(k+1) = y_k - b dM/dy (x, y_k),  k < K look-aheads        gradient of L(x, y_K(x)) with respect to x
 
-  from the present (x, y_0) of both players, each of which imagines the other's updates and takes its own outer step. The two
+  from the present (x, y_0) of both players. Each player imagines the other's updates and takes its own outer step. The two
   look-aheads are separate and drawn separately: shots 0..K are the protagonist's, K + 1..2 K + 1 the adversary's. The outer
-  step is the learning that the others look ahead to: the trained player is its start. What a loaded one adapts with is the
-  update that the other expected of it.
+  step is the learning that the other player looks ahead to: the trained player is its start. A loaded player adapts with the
+  update that the other player imagined for it.
 
-Order: second and above, exact: DiCE of the *sum* of both players' log-probabilities, of which every derivative is right
-(``Problem.losses(joint=True)``); no other surrogate has the mixed terms, and is refused where the peer term is on. Meta-PG needs
-the own log-probabilities alone. Advantages are as ``LossConfig`` says: with a discount below 1 set ``exact_discount`` for the
-derivative of the discounted return.
+Order: second and above, exact: the surrogate is DiCE of the *sum* of both players' log-probabilities, whose derivatives of every
+order are right (``Batch.losses(joint=True)``). Other surrogates lack the mixed terms and are refused where the peer term is on.
+Meta-PG needs only the player's own log-probabilities. Advantages are as ``LossConfig`` says: with a discount below 1 set
+``exact_discount`` for the derivative of the discounted return.
 
 Differs from the papers: one learned rate per step and weight tensor unless ``inner_lr_per`` is ``step``; Adam outside.
 
-Limits: the peer term needs a peer who learns. Each shot's graph is built again in the backward pass (``recompute``), so memory
+Limits: the peer term needs a peer that learns. Each shot's graph is built again in the backward pass (``recompute``), so memory
 does not grow with K.
 """
 
@@ -62,8 +62,8 @@ class MAPGConfig(MAMLConfig):
     """MAML's settings, and
 
     Attributes:
-        terms: what flows beside the current policy: ``own`` learning, ``peer`` learning, or both; the method's name says
-            which, and may be left to say it.
+        terms: the terms beside the current policy: ``own`` learning, ``peer`` learning, or both; by default those of the
+            method's name.
     """
 
     terms: tuple[Term, ...] = ()

@@ -30,21 +30,21 @@ from metaduel.meta.learners.maml import MAML, MAMLConfig
 
 @dataclass(frozen=True)
 class Method:
-    """What a method's name stands for.
+    """A method, by its name.
 
     Attributes:
-        name: as given to ``train``.
-        paper: where it comes from.
-        adapts: which parameters change within a task.
+        name: the name, for ``train``.
+        paper: the source.
+        adapts: the parameters that change within a task.
         flows: what the outer gradient flows through.
         configure: turns the user's settings into the method's; refuses those that contradict it.
-        learner: makes it, of starts, settings and the names of the players' heads.
+        learner: makes the learner from starts, settings and the names of the players' heads.
         settings: the class of its settings.
-        surrogates: those that it can do with; the first is taken where none is named.
-        personas: whether it may meet learning personas.
-        on_data: whether losses are all that it needs, so that tasks may be data, see ``meta.data``.
-        memory: makes the policy that it needs, if that is one whose memory lasts over episodes, of the size of observations, the
-            player's and the other's action space, the width, the initial log standard deviation, and the mask.
+        surrogates: the surrogates that it supports; the first is the default.
+        personas: whether its players may meet learning personas.
+        on_data: whether it needs only losses, so that tasks may be data, see ``meta.problems.supervised``.
+        memory: for methods that adapt by remembering: makes the policy, from the size of observations, the player's and the
+            opponent's action space, the width, the initial log standard deviation, and the mask.
     """
 
     name: str
@@ -116,7 +116,7 @@ METHODS: dict[str, Method] = {
             "e_maml",
             "Stadie et al., 2018",
             "all weights, with learned rates per step",
-            "own learning, second order, and the probability of the data that are adapted to",
+            "own learning, second order, and the probability of the adaptation data",
             e_maml.configure,
             e_maml.EMAML,
             surrogates=("plain",),
@@ -154,9 +154,9 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "latent",
-            "Zintgraf et al., ICLR 2020 (VariBAD), with the other's actions as in Papoudakis et al., NeurIPS 2021 (LIAM)",
+            "Zintgraf et al., ICLR 2020 (VariBAD), with the opponent's actions as in Papoudakis et al., NeurIPS 2021 (LIAM)",
             "no weights: a belief about task and opponent, kept by a memory that lasts over the episodes of a task",
-            "the policy's gradient stops at the belief, which learns to predict rewards and the other's actions",
+            "the policy's gradient stops at the belief, which learns to predict rewards and the opponent's actions",
             rl2.configure,
             latent.Latent,
             rl2.RL2Config,

@@ -3,9 +3,9 @@
     inner step   theta_i' = theta - a grad L_LR(theta_i),  L_LR = - sum_t (pi_theta / pi_old) A
     outer loss   L_clip(theta_i') + eta KL(pi_old, pi_theta), mean over tasks
 
-Several outer steps on every sample: the first one where it was drawn (the ratios are 1, and it is MAML with the LVC surrogate),
-the others on the same data with ratios to the players that drew them, those of the query clipped. The divergence counts at every
-shot that is adapted from, each player against its own old self.
+Every sample serves several outer steps. At the first, the ratios are 1, and it is MAML with the LVC surrogate. The others use the
+same data, with ratios to the players that drew them; the ratios of the query are clipped. The divergence of each player from its
+old self counts at every shot that is adapted from.
 
 Order: second. Biased as LVC is. Limits: the surrogate must be ``lvc``; not with ``peer``.
 """
@@ -36,7 +36,7 @@ class ProMPConfig(MAMLConfig):
 
     Attributes:
         outer_steps: outer steps on every sample.
-        clip: the query's ratio counts within [1 - clip, 1 + clip].
+        clip: the query's ratio is clipped to [1 - clip, 1 + clip].
         kl_penalty: eta.
     """
 
@@ -85,7 +85,7 @@ class ProMP(Learner):
     def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
         """``outer_steps`` outer steps on a set of tasks; the metrics are the last one's."""
         gradients, (unrolled,) = self.maml.outer_gradients(problem)
-        update = self.maml.told(self.maml.step(gradients, lr_scale), [unrolled])
+        update = self.maml.outcome(self.maml.step(gradients, lr_scale), [unrolled])
         metrics = update.metrics
         if self.config.outer_steps > 1:
             replay = unrolled.replay(self.config.clip)
@@ -95,7 +95,7 @@ class ProMP(Learner):
 
 
 def proximal(penalty: float, learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequence[Unrolled]]:
-    """ProMP's objective: MAML's, and the divergence at every shot that was adapted from, in a replay."""
+    """ProMP's objective: MAML's, and in a replay the divergence at every shot that was adapted from."""
     result, (unrolled,) = after_adaptation(learner, problem)
     for role in result:
         before = unrolled.losses[: learner.config.steps]

@@ -3,11 +3,11 @@
     repeat   N_mu iterations: theta <- theta - lr grad L_protagonist(theta, phi), the adversary's phi held fixed
              N_nu iterations: phi   <- phi   - lr grad L_adversary(theta, phi),   the protagonist's theta held fixed
 
-Both are trained on all tasks at once, as with method joint; what makes it robust is whom the protagonist meets: set
-``learned_share`` to 1 for the paper's, which has no scripted opponents.
+Both are trained on all tasks at once, as with method joint. The protagonist becomes robust by its opponent: set
+``learned_share`` to 1 for the paper's setting, which has no scripted opponents.
 
-Order: none, there is no inner step. Differs from the paper: an Adam step on the policy gradient instead of TRPO. One moves while
-the other stands still, so the step is not optimistic.
+Order: none, there is no inner step. Differs from the paper: an Adam step on the policy gradient instead of TRPO. Only one player
+moves at a time, so the step is not optimistic.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from metaduel.meta.problems.problem import Tasks
 
 @dataclass(frozen=True)
 class RARLConfig(MAMLConfig):
-    """MAML's settings, of which those of the inner step play no part, and
+    """MAML's settings, without effect for those of the inner step, and
 
     Attributes:
         protagonist_turns: N_mu, iterations in a row that the protagonist learns.
@@ -46,7 +46,7 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     """RARL's settings.
 
     Raises:
-        InvalidInputError: something is to flow through updates that there are not.
+        InvalidInputError: a setting of the inner step, which this method does not have.
     """
     if config.peer:
         raise InvalidInputError("peer=True: RARL has no updates to differentiate; use method maml")
@@ -59,7 +59,7 @@ class RARL(Learner):
     Args:
         start: initial weights of both players.
         config: settings.
-        heads: of no use: nothing adapts.
+        heads: unused: nothing adapts.
 
     Raises:
         InvalidInputError: only one player learns.
@@ -80,12 +80,12 @@ class RARL(Learner):
 
     @property
     def turn(self) -> Role:
-        """Whose turn it is to learn."""
+        """The player that learns in this iteration."""
         own, other = self.config.protagonist_turns, self.config.adversary_turns
         return ROLES[0] if self._turns.count % (own + other) < own else ROLES[1]
 
     def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
-        """One step of the player whose turn it is; see ``Learner.update``."""
+        """One step of the player in turn; see ``Learner.update``."""
         gradients, unrolled = self._joint.drawn_gradients(problem)
         update = self._joint.step({self.turn: gradients[self.turn]}, unrolled, lr_scale)
         self._turns.count += 1

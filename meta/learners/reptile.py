@@ -42,7 +42,7 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     """Reptile's settings.
 
     Raises:
-        InvalidInputError: no inner step, or one through which something should flow.
+        InvalidInputError: no inner step, or a setting that differentiates it.
     """
     if config.peer:
         raise InvalidInputError("peer=True: Reptile differentiates no update; use method maml")
@@ -74,7 +74,7 @@ class Reptile(Learner):
         self.parts = (self.skipped, self.starts, self._rates)
 
     def rates(self, role: Role) -> Tensor:
-        """See ``Learner``; they stay as they are."""
+        """See ``Learner``; they do not change."""
         return self._rates.of(role).detach()
 
     def counted(self, history: list[Shot]) -> list[Shot]:
@@ -82,14 +82,14 @@ class Reptile(Learner):
         return history[-1:] if self.config.outer_shots == "last" else history[1:]
 
     def gradients(self, problem: Tasks) -> Gradients:
-        """What stands for each player's outer gradient: the mean over tasks of start - adapted; 0 for the step sizes."""
+        """Reptile's substitute for each player's outer gradient: the mean over tasks of start - adapted; 0 for the step sizes."""
         return {r: (g, torch.zeros_like(self._rates.log_rates[r])) for r, g in self._gradients(problem)[0].items()}
 
     def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
         """See ``Learner``.
 
         Raises:
-            FloatingPointError: updates that blew weights up in too many tasks; nothing was changed.
+            FloatingPointError: updates diverged in too many tasks; nothing was changed.
         """
         gradients, ends = self.skipped.run(problem, self._gradients)
         metrics: dict[str, float] = {}
@@ -120,7 +120,7 @@ class Reptile(Learner):
         return result, ends
 
     def _adapted(self, part: Part) -> _End:
-        """The meta-learned players after the last update, and what they saw."""
+        """The meta-learned players after the last update, and their batches."""
         players: Players = {role: self.starts.stacked(role, part.problem.tasks[role]) for role in part.learners}
         players |= {role: persona.weights for role, persona in part.given.items()}
         rates = {role: self.rates(role) for role in part.learners}

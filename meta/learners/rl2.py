@@ -4,9 +4,9 @@
     policy       pi_theta(action | h)
     outer loss   the clipped surrogate of PPO (Schulman et al., 2017) on the discounted return of a whole chain of episodes
 
-Nothing in the weights changes within a task: a player adapts by remembering, and both players do so at once, each with the
-other's in its memory. A chain has as many episodes as ``steps`` updates and a test after each of them have in the gradient-based
-methods: (K + 1) times ``episodes``. Credit flows over the ends of episodes.
+No weight changes within a task: a player adapts by remembering, and both players do so at once. A chain (the paper's *trial*)
+has as many episodes as a gradient-based method uses for ``steps`` updates and the tests: (K + 1) times ``episodes``. Credit
+flows over the ends of episodes.
 
 Order: first. Differs from the paper: a linear baseline, of the whole chain and one for all tasks.
 
@@ -29,12 +29,12 @@ from metaduel.meta.problems.problem import Tasks
 
 @dataclass(frozen=True)
 class RL2Config(MAMLConfig):
-    """MAML's settings, of which those of the inner step play no part but for ``steps``, and
+    """MAML's settings, without effect for those of the inner step except ``steps``, and
 
     Attributes:
         outer_steps: steps on every batch of chains.
-        clip: ratios count within [1 - clip, 1 + clip].
-        momentum: as in MAML's settings, with PPO's usual one.
+        clip: ratios are clipped to [1 - clip, 1 + clip].
+        momentum: as in MAML's settings, with PPO's usual default.
     """
 
     outer_steps: int = 5
@@ -52,7 +52,7 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     """RL^2's settings.
 
     Raises:
-        InvalidInputError: something is to flow through updates that there are not, or no episode to remember.
+        InvalidInputError: a setting of the inner step, which this method does not have, or no episode to remember.
     """
     if config.peer:
         raise InvalidInputError("peer=True: there is no update to differentiate; use method maml")
@@ -73,7 +73,7 @@ class RL2(Learner):
     Args:
         start: initial weights per player.
         config: settings.
-        heads: of no use: no weight adapts.
+        heads: unused: no weight adapts.
         moves: names of the weights that these steps move; None: all.
     """
 
@@ -94,7 +94,7 @@ class RL2(Learner):
         return Update(self.learn(chain, lr_scale), chain=chain)
 
     def chain(self, problem: Tasks) -> Chain:
-        """As many episodes of each task, one after another, as K updates and the tests after them have.
+        """The chain of (K + 1) times ``episodes`` episodes of each task, one after another.
 
         Raises:
             InvalidInputError: a problem without episodes.

@@ -4,13 +4,13 @@
     every so often    both players' weights join their pools; the oldest leave
     outer step        theta <- theta - lr grad L(theta, past phi), phi likewise, at once
 
-Who is met: the ``latest`` (which is method joint), ``uniform``ly one of the pool and the present other, or ``prioritised``
-by how often it still wins: with a weight of (1 - w)^2, w being an average of how often the learner did better than it, over the
-tasks on which they met, in which the recent ones count most (prioritised fictitious self-play).
+The opponent is the ``latest`` (which is method joint), a ``uniform`` draw from the pool and the present opponent, or a draw
+``prioritised`` by how often the opponent still wins: with a weight of (1 - w)^2, where w is the learner's win rate against it, a
+moving average over the tasks on which they met (prioritised fictitious self-play).
 
 Order: none, there is no inner step. Limits: both roles must learn; each iteration plays its tasks twice, once for each player;
-"better" is a higher return, so that priorities mean something where neither seat has the better returns by its nature. Past
-selves see with the statistics of observations of their time.
+a win is a higher return, so that priorities make sense only if neither seat has higher returns by its nature. Past selves
+normalise observations by the statistics of their time.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from metaduel.meta.learners.learner import Counter, Learner, Starts, Update
 from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.problems.problem import Batch, Played, Players, Problem, Tasks, played
 
-AVERAGE = 0.1  # by how much a meeting moves a win rate
+AVERAGE = 0.1  # weight of a meeting in a win rate
 
 
 @dataclass(frozen=True)
 class SelfPlayConfig(MAMLConfig):
-    """MAML's settings, of which those of the inner step play no part, and
+    """MAML's settings, without effect for those of the inner step, and
 
     Attributes:
-        opponents: who is met, see the module.
-        pool: how many past selves of each player are kept.
-        pool_every: iterations between two that join.
+        opponents: the choice of opponents, see the module.
+        pool: number of past selves of each player that are kept.
+        pool_every: iterations from one new member to the next.
     """
 
     opponents: Literal["latest", "uniform", "prioritised"] = "prioritised"
@@ -59,7 +59,7 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     """Self-play's settings.
 
     Raises:
-        InvalidInputError: something is to flow through updates that there are not.
+        InvalidInputError: a setting of the inner step, which this method does not have.
     """
     if config.peer:
         raise InvalidInputError("peer=True: self-play has no updates to differentiate; use method maml")
@@ -71,8 +71,8 @@ class Meeting(Problem, Protocol):
     """A problem in which the two learners meet.
 
     Attributes:
-        duels: on how many tasks: the protagonist's last, the adversary's first.
-        seed: of its noise.
+        duels: number of tasks on which they meet: the protagonist's last, the adversary's first.
+        seed: seed of its noise.
     """
 
     seed: int
@@ -89,14 +89,14 @@ class SelfPlay(Learner):
     Args:
         start: initial weights of both players.
         config: settings.
-        heads: of no use: nothing adapts.
+        heads: unused: nothing adapts.
 
     Raises:
         InvalidInputError: only one player learns.
 
     Attributes:
         pool: per role its past selves, the oldest first.
-        win_rates: per role, how often the other learner does better than each of them and, last, than the present one.
+        win_rates: per role, the other learner's win rate against each of them and, last, against the present player.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class SelfPlay(Learner):
         for seat, role in enumerate(ROLES):
             loss, batch = self._loss(problem, role, seat)
             gradients[role] = self.starts.gradient(role, loss)
-            batches.append(batch.only([role]))  # the report is of the learners, not of their past selves
+            batches.append(batch.only([role]))  # metrics are of the learners, not of their past selves
         metrics: dict[str, float] = {}
         for role, gradient in gradients.items():
             metrics |= self.starts.step(role, gradient, lr_scale)
@@ -148,14 +148,14 @@ class SelfPlay(Learner):
         return Update(metrics, [batches])
 
     def probabilities(self, role: Role) -> Tensor:
-        """With which each of a role's past selves, and last the present one, is met."""
+        """Probability of meeting each of a role's past selves and, last, the present player."""
         weights = torch.ones_like(self.win_rates[role])
         if self.config.opponents == "prioritised":
             weights = (1 - self.win_rates[role]) ** 2
         return weights / weights.sum() if weights.sum() > 0 else torch.full_like(weights, 1 / len(weights))
 
     def _loss(self, problem: Meeting, role: Role, shot: int) -> tuple[Tensor, Played]:
-        """A player's loss against selves of the other, which are drawn anew for every task."""
+        """A player's loss against selves of the opponent, which are drawn anew for every task."""
         met, n = ROLES[1 - ROLES.index(role)], problem.duels
         generator = torch.Generator().manual_seed(derive_seed(problem.seed, shot))
         picks = torch.multinomial(self.probabilities(met), problem.tasks[met], replacement=True, generator=generator)
@@ -175,11 +175,11 @@ class SelfPlay(Learner):
 
 
 class Pools:
-    """Past selves of both players, with how often each is beaten.
+    """Past selves of both players, with the win rate against each.
 
     Args:
         starts: the present players.
-        size: how many past selves of each are kept.
+        size: number of past selves of each that are kept.
     """
 
     def __init__(self, starts: Starts, size: int) -> None:
@@ -191,7 +191,7 @@ class Pools:
         """The present players join the pools; the oldest leave."""
         for role, weights in self._starts.weights.items():
             self.selves[role].append({name: value.detach().clone() for name, value in weights.items()})
-            # The newcomer is the present one, whose rate it takes along.
+            # The new member is the present player and keeps its win rate.
             rates = torch.cat([self.win_rates[role], self.win_rates[role][-1:]])
             if len(self.selves[role]) > self._size:
                 self.selves[role], rates = self.selves[role][1:], rates[1:]

@@ -7,12 +7,12 @@
 
 KL is the mean, over tasks and over the shots that the outer loss counts, of the divergence of the *adapted* policies from those
 that drew the data, and F its Gauss-Newton matrix with respect to the *start*: v -> J^T M J v, where J is the derivative of the
-adapted policies' outputs, through the updates, and M the Fisher information of those outputs in closed form. Where nothing has
-moved the divergence and its gradient are 0 and F is its Hessian, without a third derivative. J's graph is built once per
+adapted policies' outputs, through the updates, and M the Fisher information of those outputs in closed form. Before the start
+moves, the divergence and its gradient are 0 and F is its Hessian, without a third derivative. J's graph is built once per
 outer step, on ``curvature_share`` of the episodes, and serves every iteration of the conjugate gradients; the search along x
 measures loss and divergence on all data. Each player has a trust region of its own; the other's adapted weights are constants.
 
-Order: second; with ``second_order=False`` J takes updates for constants, and so does g. Biased as LVC is.
+Order: second; with ``second_order=False`` updates are constants in J and in g. Biased as LVC is.
 
 Limits: the surrogate must be ``lvc``; not with ``peer``. ``outer_lr`` plays no part, and the step is not optimistic: two players
 that meet only each other chase each other. Step sizes are learned by Adam beside it, after the search and outside the trust
@@ -44,15 +44,15 @@ Product = Callable[[Tensor], Tensor]  # of a matrix with a vector
 
 @dataclass(frozen=True)
 class TRPOConfig(MAMLConfig):
-    """MAML's settings, of which ``outer_lr`` plays no part, and
+    """MAML's settings, in which ``outer_lr`` has no effect, and
 
     Attributes:
         max_kl: bound on the mean divergence of the adapted policies from those that drew the data, in nats.
-        cg_iterations: of the conjugate gradients.
+        cg_iterations: iterations of the conjugate gradients.
         damping: added to F's diagonal.
-        line_search_steps: step lengths that are tried; if none is good, the start stays.
-        backtrack: each is this share of the one before.
-        curvature_share: share of each task's episodes that F is made of.
+        line_search_steps: number of step lengths that are tried; if none is good, the start does not move.
+        backtrack: each step length is this share of the one before.
+        curvature_share: share of each task's episodes that F uses.
     """
 
     max_kl: float = 0.01
@@ -109,11 +109,11 @@ class TRPO(Learner):
         """One outer step of every player within its trust region; ``lr_scale`` is that of the step sizes' Adam alone.
 
         Returns:
-            Metrics by name. ``kl``: how far the adapted policies moved; ``improvement``: of the surrogate loss, on the data
-            that it was computed from; ``step_fraction``: of the step to the border, 0 where no step was taken.
+            Metrics by name. ``kl``: the adapted policies' divergence; ``improvement``: the decrease of the surrogate loss, on
+            its own data; ``step_fraction``: share of the step to the border, 0 where no step was taken.
 
         Raises:
-            FloatingPointError: a gradient or curvature that is not finite; nothing was changed.
+            FloatingPointError: a gradient or curvature is not finite; nothing was changed.
         """
         if isinstance(problem, Mixture):
             raise InvalidInputError("persona_share: personas are not supported by TRPO's search; use method maml")
@@ -128,14 +128,14 @@ class TRPO(Learner):
             metrics |= {f"{role}/{name}": value for name, value in found.items()}
         for role, (_, rate_gradient) in gradients.items():
             metrics |= self.maml.step_rates(role, rate_gradient, lr_scale)
-        return self.maml.told(metrics, [unrolled])
+        return self.maml.outcome(metrics, [unrolled])
 
     def curvature(self, role: Role, replay: Problem) -> Product:
         """The product v -> F v, see the module, where the player is as it was when the data were drawn.
 
         Args:
-            role: whose.
-            replay: the data that F is made of.
+            role: the player.
+            replay: the data for F.
         """
         own = list(adapting(self.start[role]).values())
         counted = self.counted(self._unroll(role, replay, self.start[role], Through(self.config.second_order)))
@@ -152,7 +152,7 @@ class TRPO(Learner):
         return product
 
     def measure(self, role: Role, replay: Problem, start: Weights) -> tuple[float, float]:
-        """The player's surrogate loss and mean divergence on ``replay``, if it began at ``start``."""
+        """The player's surrogate loss and mean divergence on ``replay``, from the start ``start``."""
         history = self._unroll(role, replay, leaves({role: start})[role], FIRST_ORDER)
         apart = torch.stack([losses.divergence[role].mean() for losses in self.counted(history)]).mean()
         return float(self.maml.outer_loss(role, history).detach()), float(apart.detach())
@@ -183,7 +183,7 @@ class TRPO(Learner):
             moved = _add(start, step, -fraction)
             try:
                 loss, kl = self.measure(role, replay, moved)
-            except Diverged:  # too far
+            except Diverged:  # the step is too long
                 continue
             if kl <= config.max_kl and loss <= before:
                 with torch.no_grad():
@@ -196,16 +196,16 @@ class TRPO(Learner):
 def conjugate_gradients(product: Product, b: Tensor, iterations: int, tolerance: float = 1e-10) -> Tensor:
     """Solve A x = b for a symmetric positive definite matrix that is known by its products (Hestenes and Stiefel, 1952).
 
-    Where the matrix has directions without curvature and b is among them, it stops at what it has.
+    If b has components in directions without curvature, it stops early with the present solution.
 
     Args:
         product: v -> A v.
         b: [n].
-        iterations: at most so many; n are exact.
+        iterations: maximum number; n are exact.
         tolerance: stop where the squared residual is below this share of b's.
 
     Returns:
-        [n]; it began at 0, and each iteration took it closer.
+        [n], approximated from 0 on.
     """
     x, residual = torch.zeros_like(b), b.clone()
     direction, size = b.clone(), float(b @ b)
@@ -230,7 +230,7 @@ def _flat(parts: Sequence[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def _add(weights: Weights, step: Tensor, factor: float) -> Weights:
-    """Weights, of which those that adapt are moved by a multiple of a flat step."""
+    """Weights after a multiple of a flat step of those that adapt."""
     own = adapting(weights)
     parts: list[Tensor] = list(torch.split(step, [value.numel() for value in own.values()]))
     return weights | {n: v + factor * part.view_as(v) for (n, v), part in zip(own.items(), parts, strict=True)}

@@ -1,1 +1,1 @@
-"""What is learned on: batches of tasks that give each player its losses."""
+"""Learning problems: batches of tasks that give each player its losses."""

@@ -1,4 +1,4 @@
-"""Episodes played one after another by players with a memory, and the loss that they are trained with."""
+"""Chains (RL^2's trials): episodes played one after another by players with a memory, and their loss."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from metaduel.meta.problems.problem import Players, Problem
 
 @dataclass(frozen=True)
 class Chain:
-    """What each player with a memory saw, did and got on every task, from its first episode to its last.
+    """The trajectories of each player with a memory on every task, from its first episode to its last.
 
     Attributes:
         policies: per role.
         episodes: per role its episodes in order, each [1, T, tasks, ...]: one set of weights on all tasks.
-        objectives: per role, how they become a loss.
-        seed: of anything random in the loss.
-        shots: how many batches of episodes it is made of.
+        objectives: per role, the settings of the loss.
+        seed: seed of the loss's random numbers.
+        shots: number of batches of episodes in the chain.
         environment_steps: steps played, both seats of a game counted once.
     """
 
@@ -52,7 +52,7 @@ class Chain:
         return result
 
     def seen(self) -> Iterator[tuple[Role, Trajectories]]:
-        """Everything that the players were shown, episode by episode."""
+        """All trajectories, episode by episode."""
         for episodes in zip(*self.episodes.values(), strict=True):
             yield from zip(self.episodes, episodes, strict=True)
 
@@ -62,7 +62,7 @@ class Chain:
         Args:
             players: the weights.
             before: log-probabilities under the weights that played, see ``log_probs``.
-            clip: of the ratio.
+            clip: bound on the ratio's distance from 1.
         """
         result = {}
         for role, data in self._joined.items():
@@ -72,16 +72,16 @@ class Chain:
 
     @cached_property
     def _joined(self) -> dict[Role, Trajectories]:
-        """Per role all episodes along the axis of time."""
+        """Per role all episodes, concatenated along the time axis."""
         return {role: join(chain) for role, chain in self.episodes.items()}
 
     @cached_property
     def advantages(self) -> dict[Role, Tensor]:
-        """Per role, [1, all steps, tasks]; the same at every step that is taken on the data."""
+        """Per role, [1, all steps, tasks]; the same at every outer step on these data."""
         return {role: self._advantages(role, data) for role, data in self._joined.items()}
 
     def predictions(self, players: Players, draw: int) -> dict[Role, Tensor]:
-        """Per role the loss [] of what its belief predicts, at a few steps of the chain; another ``draw`` has others."""
+        """Per role the prediction loss [] of its belief, at a few steps of the chain, which depend on ``draw``."""
         result = {}
         for role, chain in self.episodes.items():
             policy = self.policies[role]
@@ -91,7 +91,7 @@ class Chain:
 
     @torch.no_grad()
     def log_probs(self, players: Players) -> dict[Role, Tensor]:
-        """Per role the log-probabilities [1, all steps, tasks] of what was done."""
+        """Per role the log-probabilities [1, all steps, tasks] of the actions taken."""
         return {role: self._log_prob(role, players[role]) for role in self.episodes}
 
     def _log_prob(self, role: Role, weights: Weights) -> Tensor:
@@ -102,16 +102,16 @@ class Chain:
         return policy.head(prepared, out).log_prob(data.action.flatten(1, 2)).view_as(data.reward)
 
     def _advantages(self, role: Role, data: Trajectories) -> Tensor:
-        """[1, all steps, tasks]: what an action led to in all episodes that followed, since what is found out in one pays in
+        """Advantages [1, all steps, tasks] over the rest of the chain, not of the episode: exploration in one episode pays in
         the next.
         """
         loss = self.objectives[role]
         rows = data.map(lambda part: part[0].movedim(1, 0).unsqueeze(2))  # [tasks, all steps, 1, ...]
-        # Episodes that ended early leave gaps: bring the steps that were played together.
+        # Episodes that ended early leave gaps: move the steps that were played together.
         order = torch.argsort(rows.alive, dim=1, descending=True, stable=True)
         observation = rows.observation.gather(1, order.unsqueeze(-1).expand_as(rows.observation))
         reward, alive = rows.reward.gather(1, order), rows.alive.gather(1, order)
-        # One fit for all tasks, whatever the loss says: fitted to the only chain of a task, it would take its return away.
+        # One fit for all tasks, whatever the loss's settings: a fit to a task's only chain would remove the chain's return.
         value = fit_linear(observation, discounted_returns(reward, loss.discount), alive, shared=True)
         advantage = gae(reward, value, alive, loss.discount, loss.gae_lambda)
         if loss.normalise:
@@ -124,5 +124,5 @@ class ChainProblem(Problem, Protocol):
     """A problem that plays episodes one after another with memories that last."""
 
     def chain(self, players: Players, shots: int) -> Chain:
-        """Draw ``shots`` times the episodes of a shot, for one set of weights [1, ...] per player."""
+        """Play the episodes of ``shots`` shots, with one set of weights [1, ...] per player."""
         ...

@@ -26,15 +26,15 @@ from metaduel.meta.problems.problem import Players
 
 
 @dataclass(frozen=True)
-class Matches:
-    """Who meets whom on which tasks. Rows of ``tasks`` in order: protagonist against scripted adversaries, learners
+class Matchups:
+    """The matchup on each task. Rows of ``tasks`` in order: protagonist against scripted adversaries, learners
     against each other, scripted protagonists against the adversary.
 
     Attributes:
         tasks: [M, C] as ``Simulator.params`` takes them: a game's context values.
-        against_adversaries: the protagonist's scripted opponents, with how many tasks each.
-        duels: how many tasks the two learners play against each other.
-        against_protagonists: the adversary's scripted opponents, with how many tasks each.
+        against_adversaries: the protagonist's scripted opponents, with the number of tasks of each.
+        duels: number of tasks that the two learners play against each other.
+        against_protagonists: the adversary's scripted opponents, with the number of tasks of each.
     """
 
     tasks: Tensor
@@ -44,7 +44,7 @@ class Matches:
 
     def __post_init__(self) -> None:
         if self.first + self.duels + self.last != self.tasks.shape[0]:
-            raise ValueError(f"{self.tasks.shape[0]} tasks for {self.first} + {self.duels} + {self.last} matches")
+            raise ValueError(f"{self.tasks.shape[0]} tasks for {self.first} + {self.duels} + {self.last} matchups")
 
     @property
     def first(self) -> int:
@@ -56,8 +56,8 @@ class Matches:
         """Tasks of the adversary against scripted protagonists."""
         return sum(n for _, n in self.against_protagonists)
 
-    def where(self, keep: Tensor) -> Matches:
-        """Those of the tasks with ``keep`` [M] alone."""
+    def where(self, keep: Tensor) -> Matchups:
+        """The matchups of the tasks with ``keep`` [M] alone."""
         groups = []
         for group, start in ((self.against_adversaries, 0), (self.against_protagonists, self.first + self.duels)):
             counts = torch.split(keep[start : start + sum(n for _, n in group)], [n for _, n in group])
@@ -65,19 +65,19 @@ class Matches:
                 [(player, n) for (player, _), part in zip(group, counts, strict=True) if (n := int(part.sum()))]
             )
         duels = int(keep[self.first : self.first + self.duels].sum())
-        return Matches(self.tasks[keep], groups[0], duels, groups[1])
+        return Matchups(self.tasks[keep], groups[0], duels, groups[1])
 
 
 class DuelProblem:
-    """Matches of one game or environment, as a ``Problem``.
+    """Matchups of one game or environment, as a ``Problem``.
 
     Args:
         duel: the game, or any other simulator.
         policies: per role.
-        matches: who meets whom on which tasks.
+        matchups: the matchup on each task.
         episodes: episodes per task and shot.
-        seed: of all noise; shot k is episode k of row seeds ``seed + row``.
-        loss: how trajectories become a loss, for all or per role.
+        seed: seed of all noise; shot k is episode k of row seeds ``seed + row``.
+        loss: settings of the loss, for all or per role.
         deterministic: act with the distributions' modes.
     """
 
@@ -85,37 +85,37 @@ class DuelProblem:
         self,
         duel: Simulator,
         policies: Mapping[Role, Policy],
-        matches: Matches,
+        matchups: Matchups,
         episodes: int,
         seed: int,
         loss: LossConfig | Mapping[Role, LossConfig],
         deterministic: bool = False,
     ) -> None:
-        self.duel, self.policies, self.matches = duel, policies, matches
+        self.duel, self.policies, self.matchups = duel, policies, matchups
         self.episodes, self.deterministic = episodes, deterministic
         self.objectives = {role: loss.of(role) if isinstance(loss, LossConfig) else loss[role] for role in policies}
-        self._params = duel.params(matches.tasks.repeat_interleave(episodes, 0))
+        self._params = duel.params(matchups.tasks.repeat_interleave(episodes, 0))
         self.seed = seed
         # Row seeds wrap around like all arithmetic on keys.
-        self._seeds = torch.arange(matches.tasks.shape[0] * episodes) + seed
+        self._seeds = torch.arange(matchups.tasks.shape[0] * episodes) + seed
 
     @property
     def duels(self) -> int:
-        """On how many tasks two learners meet: the protagonist's last, the adversary's first."""
-        return self.matches.duels
+        """Number of tasks on which the two learners meet: the protagonist's last, the adversary's first."""
+        return self.matchups.duels
 
     @property
     def tasks(self) -> dict[Role, int]:
         """Number of tasks per learner."""
-        m = self.matches
+        m = self.matchups
         counts: dict[Role, int] = {"protagonist": m.first + m.duels, "adversary": m.duels + m.last}
         return {role: n for role, n in counts.items() if n}
 
     def draw(self, players: Players, shot: int) -> Drawn:
         """See ``Problem.draw``."""
         data = self.collect(players, shot)
-        facing = partial(_facing, self.matches, data) if self.matches.duels else None
-        return Drawn(self.policies, self.objectives, copies(players), data, self._count(data), facing)
+        opponent_log_probs = partial(_opponent_log_probs, self.matchups, data) if self.matchups.duels else None
+        return Drawn(self.policies, self.objectives, copies(players), data, self._count(data), opponent_log_probs)
 
     def chain(self, players: Players, shots: int) -> Chain:
         """See ``ChainProblem.chain``."""
@@ -132,8 +132,8 @@ class DuelProblem:
         Args:
             players: per role one set of weights for all tasks, or one per task.
             first: number of the first episode.
-            episodes: how many.
-            carries: with which the first episode starts; None: the policies' initial ones.
+            episodes: number of episodes.
+            carries: the carries with which the first episode starts; None: the policies' initial ones.
 
         Returns:
             Per role its episodes, and the carry after the last one.
@@ -151,11 +151,11 @@ class DuelProblem:
 
     def without(self, role: Role, tasks: Collection[int]) -> DuelProblem:
         """See ``Problem.without``."""
-        first = 0 if role == "protagonist" else self.matches.first
-        keep = torch.ones(self.matches.tasks.shape[0], dtype=torch.bool)
+        first = 0 if role == "protagonist" else self.matchups.first
+        keep = torch.ones(self.matchups.tasks.shape[0], dtype=torch.bool)
         keep[torch.tensor(list(tasks)) + first] = False
         rest = copy.copy(self)
-        rest.matches = self.matches.where(keep)
+        rest.matchups = self.matchups.where(keep)
         if len(rest.tasks) < len(self.tasks):
             raise FloatingPointError(f"every task of the {role}'s, or of its opponent's, blew up")
         rows = keep.repeat_interleave(self.episodes)
@@ -166,7 +166,7 @@ class DuelProblem:
     def collect(
         self, players: Players, shot: int, carries: Mapping[Role, Carry] | None = None
     ) -> dict[Role, Trajectories]:
-        """Play ``episodes`` episodes per task under the players' present weights; each starts with a copy of the task's carry."""
+        """Play ``episodes`` episodes per task with the players' present weights; each starts with a copy of the task's carry."""
         return self._play(players, self._params, self.episodes, self._seeds, shot, carries or {})
 
     def _play(
@@ -177,7 +177,7 @@ class DuelProblem:
         return {role: result for role, result in zip(ROLES, results, strict=True) if result is not None}
 
     def _seats(self, players: Players, carries: Mapping[Role, Carry]) -> tuple[list[Sitting], list[Sitting]]:
-        m, end = self.matches, self.matches.tasks.shape[0]
+        m, end = self.matchups, self.matchups.tasks.shape[0]
         learners = {
             role: Learner(self.policies[role], weights, self.deterministic, carries.get(role))
             for role, weights in players.items()
@@ -193,17 +193,19 @@ class DuelProblem:
 
     def _count(self, data: dict[Role, Trajectories]) -> int:
         steps = sum(int(one.alive.sum(dtype=torch.float64)) for one in data.values())
-        if len(data) == 2 and self.matches.duels:  # what both played counts once
+        if len(data) == 2 and self.matchups.duels:  # steps that both learners played count once
             first, last = (data[role].alive.transpose(0, 1).flatten(1) for role in ROLES)  # [T, rows]
-            shared = last.shape[1] // self.tasks["adversary"] * self.matches.duels
+            shared = last.shape[1] // self.tasks["adversary"] * self.matchups.duels
             both = first[:, first.shape[1] - shared :] * last[:, :shared]
             steps -= int(both.sum(dtype=torch.float64))
         return steps
 
 
-def _facing(matches: Matches, data: Mapping[Role, Trajectories], log_prob: dict[Role, Tensor]) -> dict[Role, Tensor]:
-    """Per role the other learner's log-probabilities, 0 where a scripted opponent sat or the other had left."""
-    first, duels, last = matches.first, matches.duels, matches.last
+def _opponent_log_probs(
+    matchups: Matchups, data: Mapping[Role, Trajectories], log_prob: dict[Role, Tensor]
+) -> dict[Role, Tensor]:
+    """Per role the opponent's log-probabilities, 0 for a scripted opponent and after the opponent has left."""
+    first, duels, last = matchups.first, matchups.duels, matchups.last
     own = {role: value * data[role].alive for role, value in log_prob.items()}
     theirs = {"protagonist": own["adversary"][:duels], "adversary": own["protagonist"][first:]}
     return {
@@ -213,7 +215,7 @@ def _facing(matches: Matches, data: Mapping[Role, Trajectories], log_prob: dict[
 
 
 def sittings(groups: Sequence[tuple[Player, int]], start: int) -> list[Sitting]:
-    """Players of the core on so many tasks each, from task ``start`` on."""
+    """Sittings of players of the core, with the number of tasks of each, from task ``start`` on."""
     result = []
     for player, n in groups:
         result.append(Sitting(slice(start, start + n), Seated(player)))

@@ -1,10 +1,10 @@
-"""Personas: peers that learn while they are met, each from a start of its own (Kim et al., ICML 2021).
+"""Personas: peers that learn during a meeting, each from a start of its own (Kim et al., ICML 2021).
 
-A persona has no meta-learned start. One is drawn for every task, and from then on it takes a plain policy-gradient step whenever
-the player that it meets takes a step.
+A persona has no meta-learned start. One is drawn for every task, and then takes a plain policy-gradient step whenever its
+opponent takes a step.
 
-- Families that have personas of their own (``Game.personas``: the repeated matrix games, by the paper's recipe) draw tables; they
-  step along the discounted return, not normalised, so that a rate of 1 is the paper's.
+- Families that have personas of their own (``Game.personas``: the repeated matrix games, by the paper's recipe) draw tables.
+  Their steps are along the discounted return, not normalised, so that a rate of 1 is the paper's.
 - In every other family a persona is a freshly initialised network of the learners' kind, and learns from the learners' loss.
 
 Personas of the splits train, validation and held_out are disjoint: no two splits share a seed.
@@ -26,9 +26,7 @@ from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import Role, Split
 from metaduel.meta.problems.problem import Given
 
-AT_ONCE = (
-    70_000  # environment steps of a batch in one problem, where whoever meets the personas has a memory: bounds memory
-)
+AT_ONCE = 70_000  # environment steps of a batch in one problem, for a recurrent opponent of the personas: bounds memory
 _SEEDS: dict[Split, Purpose] = {
     "train": Purpose.TRAIN_PERSONAS,
     "validation": Purpose.VALIDATION_PERSONAS,
@@ -37,28 +35,28 @@ _SEEDS: dict[Split, Purpose] = {
 
 
 def problem_sizes(n: int, policy: Policy, steps: int) -> list[int]:
-    """How ``n`` personas, each met for so many environment steps in a batch, are divided into problems, for whoever meets them
-    with ``policy``: graphs are let go one problem after the other.
+    """Sizes of the problems into which ``n`` personas are divided, with ``steps`` environment steps of a batch each, for an
+    opponent with ``policy``. Graphs are freed one problem after another.
     """
     parts = min(n, -(-n * steps // AT_ONCE)) if policy.carried[0] else 1
     return [n // parts + (i < n % parts) for i in range(parts)]
 
 
 class Personas:
-    """Who a persona in one seat of a game is, and how it learns.
+    """The personas in one seat of a game, and their learning.
 
     Args:
         duel: the game.
         role: the seat.
         network: the policy of a persona where the family has none of its own.
-        loss: what the learners' updates descend.
+        loss: the loss of the learners' updates.
         rate: step size of a persona's updates; None: 1 of the discounted return for a family's own personas,
             ``network_rate`` for networks.
-        network_rate: the learners' own.
+        network_rate: the learners' own step size.
 
     Attributes:
-        policy: theirs.
-        loss: what their updates descend.
+        policy: the personas' policy.
+        loss: the loss of their updates.
     """
 
     def __init__(

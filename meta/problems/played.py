@@ -1,4 +1,4 @@
-"""Batches of trajectories: their losses, and the same for weights that have moved since they were drawn."""
+"""Batches of trajectories: their losses, for the weights that played and for weights that have moved since."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
 from metaduel.meta.problems.problem import Losses, Players
 
-Facing = Callable[[dict[Role, Tensor]], dict[Role, Tensor]]
+OpponentLogProbs = Callable[[dict[Role, Tensor]], dict[Role, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Drawn:
 
     Attributes:
         policies: per role.
-        objectives: per role, how trajectories become a loss.
+        objectives: per role, the settings of the loss.
         players: the weights that played, see ``copies``.
         data: per learner its trajectories.
         environment_steps: steps played, both seats of a game counted once.
-        facing: turns the learners' log-probabilities into those of the learner that each one faced, as ``joint`` losses add
-            them: [N, T, E] on its own tasks, or no entry; None: the learners don't meet.
+        opponent_log_probs: turns the learners' log-probabilities into their opponents', which ``joint`` losses add:
+            [N, T, E] on a learner's own tasks, or no entry; None: the learners don't meet.
     """
 
     policies: Mapping[Role, Policy]
@@ -42,7 +42,7 @@ class Drawn:
     players: Players
     data: Mapping[Role, Trajectories]
     environment_steps: int
-    facing: Facing | None = None
+    opponent_log_probs: OpponentLogProbs | None = None
 
     @cached_property
     def returns(self) -> dict[Role, Tensor]:
@@ -56,7 +56,7 @@ class Drawn:
     def losses(self, players: Players, joint: bool = False) -> Losses:
         """See ``problem.Batch``."""
         own = {role: log_probs(self.policies[role], players[role], data) for role, data in self.data.items()}
-        others = self.facing(own) if joint and self.facing is not None else {}
+        others = self.opponent_log_probs(own) if joint and self.opponent_log_probs is not None else {}
         pairs = {
             role: self.objectives[role].losses(
                 own[role] + others[role] if role in others else own[role], self._advantages[role], data.alive
@@ -73,7 +73,9 @@ class Drawn:
 
     def only(self, roles: Collection[Role]) -> Drawn:
         """See ``problem.Played``."""
-        return replace(self, data={role: data for role, data in self.data.items() if role in roles}, facing=None)
+        return replace(
+            self, data={role: data for role, data in self.data.items() if role in roles}, opponent_log_probs=None
+        )
 
     def seen(self) -> Iterator[tuple[Role, Trajectories]]:
         """See ``problem.Played``."""
@@ -109,10 +111,10 @@ class Drawn:
 
 
 class _Kept(NamedTuple):
-    """What one player played, and whatever of it stays the same when the player moves."""
+    """A player's trajectories, and the quantities that do not change when its weights move."""
 
     data: Trajectories
-    before: Distribution  # over the actions then
+    before: Distribution  # over the actions, under the weights that played
     support: Tensor  # advantages [N, T, E]
     query: Tensor  # advantages [N, T, E]
 
@@ -124,7 +126,7 @@ class Replayed:
     Attributes:
         policies: per role.
         kept: per role.
-        clip: of the query's ratio; None: not clipped.
+        clip: bound on the distance of the query's ratio from 1; None: not clipped.
     """
 
     policies: Mapping[Role, Policy]
@@ -136,7 +138,7 @@ class Replayed:
         """See ``problem.Batch``.
 
         Raises:
-            InvalidInputError: ``joint`` losses, for which data cannot be used again.
+            InvalidInputError: ``joint`` losses, which cannot reuse data.
         """
         if joint:
             raise InvalidInputError("peer=True: data cannot be used more than once with a total derivative")
@@ -158,12 +160,12 @@ class Replayed:
 
 
 def copies(players: Players) -> Players:
-    """Detached copies of weights, since those of a start are moved in place."""
+    """Detached copies of weights, since outer steps move a start in place."""
     return {r: {n: value.detach().clone() for n, value in weights.items()} for r, weights in players.items()}
 
 
 def _distribution(policy: Policy, weights: Weights, data: Trajectories) -> Distribution:
-    """Over the actions at every step that was recorded: a batch of shape [N, T E]."""
+    """Distribution over the actions at every recorded step: a batch of shape [N, T E]."""
     prepared = policy.prepare(weights)
     return policy.head(prepared, policy.over_time(prepared, data.observation).flatten(1, 2))
 

@@ -1,7 +1,7 @@
-"""The seam between meta-learners and what they learn on: a problem draws batches, and a batch gives each player its loss.
+"""The interface between meta-learners and tasks: a problem draws batches, and a batch gives each player its loss.
 
-A problem is a set of tasks; drawing from it changes nothing in it. What is drawn is a batch, which is immutable: losses for any
-weights, as often as they are asked for, and what happened while it was drawn.
+A problem is a set of tasks; drawing from it does not change it. A batch is immutable: it computes losses for any weights, any
+number of times, and holds the record of its play.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Players = dict[Role, Weights]  # per adapting player, its weights: [N_role, ...]
 class Losses(NamedTuple):
     """Per adapting player, its loss on every task: [N_role] each."""
 
-    support: dict[Role, Tensor]  # what an update descends
-    query: dict[Role, Tensor]  # what the meta-learner descends
-    divergence: dict[Role, Tensor] = {}  # noqa: RUF012 (never written to); of a replay: how far from what was sampled, KL
-    log_prob: dict[Role, Tensor] = {}  # noqa: RUF012 (the same); of all that was drawn: a sum
-    coordinates: dict[Role, Tensor] = {}  # noqa: RUF012 (nor this); of a replay: [N_role, n] outputs, see ``Played.replay``
+    support: dict[Role, Tensor]  # the loss of an update
+    query: dict[Role, Tensor]  # the loss of the meta-learner
+    divergence: dict[Role, Tensor] = {}  # noqa: RUF012 (never written to); of a replay: KL from the players that sampled
+    log_prob: dict[Role, Tensor] = {}  # noqa: RUF012 (the same); of the whole batch: a sum
+    coordinates: dict[Role, Tensor] = {}  # noqa: RUF012 (the same); of a replay: [N_role, n] outputs, see ``Played.replay``
 
     def of(self, roles: Collection[Role]) -> Losses:
         """The losses of some players."""
@@ -52,11 +52,11 @@ class Batch(Protocol):
 
         Args:
             players: stacked weights, with the graph that led to them.
-            joint: let each player's loss depend on the other's weights too, through the data that both produced.
+            joint: let each player's loss depend on the opponent's weights too, through the data that both produced.
 
         Returns:
-            Differentiable (twice) with respect to the weights. The data of a shot serve as the query of the update before
-            it and as the support of the next, so both may be computed on the same.
+            Losses that are (twice) differentiable with respect to the weights. The data of a shot are the query of the update
+            before it and the support of the next, so that both losses may use the same data.
         """
         ...
 
@@ -65,7 +65,7 @@ class Problem(Protocol):
     """A set of tasks. Knows nothing of meta-learning; meta-learners know nothing of games.
 
     Attributes:
-        tasks: how many tasks each adapting player meets; a player that does not adapt has no entry.
+        tasks: number of tasks of each adapting player; a player that does not adapt has no entry.
     """
 
     @property
@@ -80,7 +80,7 @@ class Problem(Protocol):
         ...
 
     def without(self, role: Role, tasks: Collection[int]) -> Problem:
-        """The problem without some of a player's tasks (for both players, where it meets the other in them). All others keep
+        """The problem without some of a player's tasks (for both players, where the learners meet on them). All other tasks keep
         their noise.
 
         Raises:
@@ -90,7 +90,7 @@ class Problem(Protocol):
 
 
 class Played(Batch, Protocol):
-    """A batch that the players sampled themselves: some learners ask how likely it was, and use it again.
+    """A batch that the players sampled themselves. Some learners use its probability, and use it several times.
 
     Attributes:
         data: per learner its trajectories.
@@ -108,17 +108,17 @@ class Played(Batch, Protocol):
         ...
 
     def costs(self) -> dict[Role, Tensor]:
-        """What the data say of each player, [N_role], constant: minus the return per step, in the units of the query, less a
-        baseline that does not depend on the task's own data.
+        """Constant cost of each player, [N_role]: minus the return per step, in the units of the query, less a baseline that
+        does not depend on the task's own data.
         """
         ...
 
     def seen(self) -> Iterator[tuple[Role, Trajectories]]:
-        """Everything that the learners were shown, in the order in which it was played."""
+        """All trajectories of the learners, in the order of play."""
         ...
 
     def only(self, roles: Collection[Role]) -> Played:
-        """The batch as some of its players saw it."""
+        """The batch with the trajectories of some players only."""
         ...
 
     def replay(self, clip: float | None, share: float = 1.0) -> Batch:
@@ -126,22 +126,22 @@ class Played(Batch, Protocol):
 
         Its support is the importance-weighted surrogate, its query the same, clipped at ``clip`` (None: not clipped);
         ``Losses.divergence`` is the mean KL divergence from the player that drew the data to the present one, and
-        ``Losses.coordinates`` are the player's outputs, so scaled that half of the squared distance between two of them is
-        that divergence to second order. It cannot be ``joint``; of the players, it has those that it is given.
+        ``Losses.coordinates`` are the player's outputs, scaled so that half of the squared distance between two of them is
+        that divergence to second order. It cannot be ``joint``; it has losses for the given players only.
 
         Args:
-            clip: of the query's ratio.
-            share: take the first so many of each task's episodes alone, at least one; their advantages stay those that they
-                have among all.
+            clip: bound on the distance of the query's ratio from 1.
+            share: share of each task's episodes to use, the first ones, at least one; their advantages are computed among all
+                episodes.
         """
         ...
 
 
 def played(batch: Batch) -> Played:
-    """The same batch, where its players sampled it.
+    """The same batch, if its players sampled it.
 
     Raises:
-        InvalidInputError: it has losses alone.
+        InvalidInputError: the batch only has losses.
     """
     if not hasattr(batch, "replay"):
         raise InvalidInputError(
@@ -167,7 +167,7 @@ class Replay:
         return self.batches[shot]
 
     def without(self, role: Role, tasks: Collection[int]) -> Problem:
-        """Not supported: an update blew up that did not when the data were drawn.
+        """Not supported: an update diverged that did not diverge when the data were drawn.
 
         Raises:
             FloatingPointError: always.
@@ -178,27 +178,27 @@ class Replay:
 
 
 class Given(NamedTuple):
-    """A player that learns while it is met but has no meta-learned start: a persona."""
+    """A persona: a player that learns during a meeting but has no meta-learned start."""
 
     weights: Weights  # [N, ...] its start, one per task
     rate: float  # step size of its updates
 
 
 class Part(NamedTuple):
-    """A problem, and those of its players that bring their own starts."""
+    """A problem, and the starts of its personas."""
 
     problem: Problem
     given: Mapping[Role, Given] = {}
 
     @property
     def learners(self) -> tuple[Role, ...]:
-        """Its players with a meta-learned start."""
+        """The players with a meta-learned start."""
         return tuple(role for role in self.problem.tasks if role not in self.given)
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Several problems as one: in some a player meets the other learner, in some a persona.
+    """Several problems as one: in some, the opponent is the other learner, in some a persona.
 
     Attributes:
         parts: at least one.
@@ -210,7 +210,7 @@ class Mixture:
         """The mixture without some of a player's tasks in one of its parts; a part that would be empty is left out.
 
         Raises:
-            FloatingPointError: nothing would be left.
+            FloatingPointError: no task would be left.
         """
         part, before, after = self.parts[number], self.parts[:number], self.parts[number + 1 :]
         if (
@@ -226,7 +226,7 @@ class Mixture:
         return Mixture((*before, Part(part.problem.without(role, tasks), given), *after))
 
 
-Tasks = Problem | Mixture  # what a meta-learner takes a step on
+Tasks = Problem | Mixture  # the tasks of an outer step
 
 
 def parts_of(problem: Tasks) -> tuple[Part, ...]:
@@ -242,7 +242,7 @@ def without(problem: Tasks, part: int, role: Role, tasks: Collection[int]) -> Ta
 
 
 def join(histories: Sequence[list[Losses]]) -> list[Losses]:
-    """Losses at every shot of several problems as those of one: a role's tasks follow each other."""
+    """Losses at every shot of several problems as those of one: a role's tasks are concatenated."""
     if len(histories) == 1:
         return histories[0]
     return [

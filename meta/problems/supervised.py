@@ -1,8 +1,8 @@
 """Tasks that are data and a loss: classification, regression, generation. Bring your own, see ``Tasks``.
 
-They are a ``Problem`` like any other, so that every learner that needs losses alone takes them as it is (``Method.on_data``), in
-the trainer that games are trained in. An update descends the loss on a task's support; the learner is judged by the loss on its
-query. Random numbers come from seeds that ``draw`` is given, so that a resumed run equals an unbroken one.
+They are a ``Problem`` like any other, so that every learner that needs only losses (``Method.on_data``) trains on them unchanged,
+in the same trainer as games. An update descends the loss on a task's support; the outer loss is the loss on its query. Random
+numbers come from the seeds of ``draw``, so that a resumed run equals an unbroken one.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from metaduel.envs.core.purposes import DataPurpose
 from metaduel.envs.core.spec import Role, Split
 from metaduel.meta.problems.problem import Losses, Players
 
-Data = tuple[Tensor, ...]  # [N, ...] each: all that a batch of N tasks is made of
+Data = tuple[Tensor, ...]  # [N, ...] each: a batch of N tasks
 Part = Literal["support", "query"]
 
 
 class Tasks(ABC):
-    """A distribution of tasks: how to draw a batch of them, and what the loss is.
+    """A distribution of tasks: how to draw a batch of them, and their loss.
 
-    One player's network is the ``protagonist``'s. Of two, each descends its own loss, with the other's weights as constants: a
+    A single player is the ``protagonist``. Of two players, each descends its own loss, with the other's weights as constants: a
     generator is the protagonist, its discriminator the adversary.
 
     Attributes:
@@ -40,25 +40,25 @@ class Tasks(ABC):
 
     @abstractmethod
     def draw(self, n: int, split: Split, seed: int) -> Data:
-        """All that ``n`` tasks of a split are made of: tensors [n, ...] each, the same for the same seed."""
+        """The data of ``n`` tasks of a split: tensors [n, ...] each, the same for the same seed."""
 
     @abstractmethod
     def loss(self, role: Role, players: Players, data: Data, part: Part, shot: int) -> Tensor:
         """A player's loss on each task.
 
         Args:
-            role: whose.
+            role: the player.
             players: stacked weights.
             data: from ``draw``.
-            part: on what the update descends, or on what its outcome is judged by.
-            shot: how many updates there were.
+            part: ``support``, the data of an update, or ``query``, the data that test its result.
+            shot: number of updates so far.
 
         Returns:
             [n], differentiable.
         """
 
     def score(self, role: Role, players: Players, data: Data, shot: int) -> Tensor:
-        """How good a player is on each task after ``shot`` updates: [n], higher is better. Minus the loss on the query."""
+        """Score of a player on each task after ``shot`` updates: [n], higher is better. By default minus the query's loss."""
         return -self.loss(role, players, data, "query", shot)
 
     def init(self, seed: int) -> dict[Role, Weights]:
@@ -70,7 +70,7 @@ class Tasks(ABC):
 
 
 class _Later(dict[Role, Tensor]):
-    """Losses that are computed when they are asked for: who descends the support alone does not pay for the query."""
+    """Losses that are computed on access: a method that descends only the support does not pay for the query."""
 
     def __init__(self, roles: Collection[Role], compute: Callable[[Role], Tensor]) -> None:
         super().__init__()
@@ -92,9 +92,9 @@ class DataBatch:
     """The data of a problem at one shot, see ``problem.Batch``.
 
     Attributes:
-        tasks: what the loss is.
-        data: of N tasks.
-        shot: how many updates there were; what that means is for the tasks' loss to say.
+        tasks: the tasks' loss.
+        data: data of N tasks.
+        shot: number of updates so far, for the tasks' loss.
     """
 
     tasks: Tasks
@@ -103,7 +103,7 @@ class DataBatch:
     environment_steps: int = 0
 
     def losses(self, players: Players, joint: bool = False) -> Losses:
-        """See ``problem.Batch``; a loss is computed when it is asked for."""
+        """See ``problem.Batch``; a loss is computed on access."""
 
         def later(part: Part) -> _Later:
             return _Later(
@@ -117,11 +117,11 @@ class DataProblem:
     """Tasks that are data, as a ``Problem``.
 
     Args:
-        tasks: what the loss is.
-        data: of N tasks, from ``tasks.draw``.
+        tasks: the tasks' loss.
+        data: data of N tasks, from ``tasks.draw``.
 
     Raises:
-        InvalidInputError: nothing in ``data``, or tensors of different N.
+        InvalidInputError: ``data`` is empty, or its tensors differ in N.
     """
 
     def __init__(self, tasks: Tasks, data: Data) -> None:
@@ -136,7 +136,7 @@ class DataProblem:
         return dict.fromkeys(self._tasks.networks, len(self._data[0]))
 
     def draw(self, players: Players, shot: int) -> DataBatch:
-        """See ``Problem.draw``; the data are there already."""
+        """See ``Problem.draw``; the data are given."""
         return DataBatch(self._tasks, self._data, shot)
 
     def without(self, role: Role, tasks: Collection[int]) -> DataProblem:

@@ -1,1 +1,1 @@
-"""Training runs: settings, sources of tasks, the trainer, and what a run folder gives back."""
+"""Training runs: settings, sources of tasks, the trainer, and loading of run folders."""

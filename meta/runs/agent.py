@@ -1,4 +1,4 @@
-"""Trained players: what a run folder gives back, and how they act and adapt."""
+"""Trained players from run folders: they act and adapt."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Array = npt.NDArray[Any]
 
 
 class State(NamedTuple):
-    """What a network with a memory carries from step to step."""
+    """The state that a network with a memory carries from step to step."""
 
     hidden: Array  # [B, units]
-    before: Array  # [B, n] what the next input holds beside the observation
-    told: bool  # whether the last reward is in there
+    before: Array  # [B, n] the next input's numbers after the observation
+    rewarded: bool  # whether they hold the last reward
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Agent:
     Attributes:
         role: its seat.
         policy: the network.
-        weights: of one player, not stacked.
-        rates: [K, ...] step sizes of its updates, see ``inner.step_sizes``; none for a player that was not meta-trained.
-        loss: what adaptation minimises.
-        observation_space: of the environments that it plays in.
-        action_space: the same.
-        seed: of its sampled actions.
-        carry: of a player that adapted by remembering: with what its episodes start, [1, 1, ...].
+        weights: weights of one player, not stacked.
+        rates: [K, ...] step sizes of its updates, see ``inner.step_sizes``; empty for a player that was not meta-trained.
+        loss: the loss of its updates.
+        observation_space: the observation space of its environments.
+        action_space: their action space.
+        seed: seed of its sampled actions.
+        carry: for a player that adapted by remembering, the carry at the start of its episodes, [1, 1, ...].
     """
 
     role: Role
@@ -76,8 +76,8 @@ class Agent:
 
         Args:
             observation: [d] or [B, d].
-            state: what a network with a memory remembers of its episode, as the last call (and ``remember``) gave it; None at
-                the start of one. Passed through by others.
+            state: the memory of the episode, as the last call (and ``remember``) returned it; None at the start of an episode.
+                Networks without a memory pass it through.
             episode_start: [B] bool: which rows begin an episode, for networks with a memory.
             deterministic: the mode of the distribution instead of a sample.
 
@@ -85,7 +85,7 @@ class Agent:
             Actions within the action space, [a] or [B, a] (or int64 scalars), and the new ``state``.
 
         Raises:
-            InvalidInputError: a network with a memory has not been told its last reward, see ``remember``.
+            InvalidInputError: a network with a memory has not received its last reward, see ``remember``.
         """
         batch = torch.as_tensor(np.atleast_2d(np.asarray(observation, np.float32)))
         uniforms = None if deterministic else self._rng.random((len(batch), self.policy.noise))  # type: ignore[attr-defined]
@@ -100,10 +100,10 @@ class Agent:
         return (chosen if np.ndim(observation) == 2 else chosen[0]), state
 
     def remember(self, state: State, reward: npt.ArrayLike) -> State:
-        """Tell a network with a memory what its last action was rewarded with: once after every step, before ``predict``.
+        """Give a network with a memory the reward of its last action: once after every step, before ``predict``.
 
         Args:
-            state: as ``predict`` gave it.
+            state: as ``predict`` returned it.
             reward: [B], or a number.
 
         Returns:
@@ -122,7 +122,7 @@ class Agent:
         if state is None:
             return fresh
         starting = np.zeros(rows, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(rows)
-        if not state.told and not starting.all():
+        if not state.rewarded and not starting.all():
             raise InvalidInputError(
                 "this player remembers its rewards: after every step, state = player.remember(state, reward)"
             )
@@ -137,7 +137,7 @@ class Agent:
 
     @torch.no_grad()
     def choose(self, observation: Tensor, carry: Carry, uniforms: Array | None) -> tuple[Tensor, Carry]:
-        """Actions [B, a] as sampled, not cut to their bounds, and the carry after them.
+        """Actions [B, a] as sampled, not clipped, and the carry after them.
 
         Args:
             observation: [B, d].
@@ -154,16 +154,16 @@ class Agent:
 
     @property
     def adapter(self) -> Adapter:
-        """How it adapts."""
+        """The adapter of this player."""
         return adapter_of(self.role, self.policy, self.weights, self.rates, self.loss)
 
     def after(self, player: Learner, row: int = 0, seed: int | None = None) -> Agent:
-        """The agent that one row of an adapted player is.
+        """The agent of one row of an adapted player.
 
         Args:
-            player: from ``adapter``.
-            row: of its rows.
-            seed: of its sampled actions; None: this one's.
+            player: the adapted player, from ``adapter``.
+            row: the row.
+            seed: seed of the agent's sampled actions; None: this agent's.
         """
         carry = player.carry
         return replace(
@@ -174,15 +174,15 @@ class Agent:
         )
 
     def adapt(self, env: gym.Env[Any, Any], shots: int = 3, episodes: int = 5) -> Agent:
-        """Adapt to whatever task and opponent ``env`` has now; ``env`` is reset before every episode.
+        """Adapt to the present task and opponent of ``env``, which is reset before every episode.
 
         Args:
             env: any Gymnasium environment of matching spaces.
-            shots: updates.
+            shots: number of updates.
             episodes: fresh episodes per update.
 
         Returns:
-            The adapted player; this one is left as it is.
+            The adapted player; this agent does not change.
 
         Raises:
             InvalidInputError: spaces that don't match, a player that has no inner rates, or bad numbers.
@@ -206,9 +206,9 @@ class EnvironmentArena:
     """One Gymnasium environment as an ``Arena``: its episodes are played one step at a time.
 
     Args:
-        agent: that plays in it.
+        agent: the agent that plays in it.
         env: the environment.
-        episodes: per shot.
+        episodes: episodes per shot.
     """
 
     rows = 1
@@ -230,14 +230,14 @@ class EnvironmentArena:
 
 
 class EnvironmentExperience:
-    """The episodes of one shot in a Gymnasium environment, see ``adapter.Experience``."""
+    """The episodes of one shot in a Gymnasium environment, see ``protocol.Experience``."""
 
     rows = 1
 
     def __init__(self, arena: EnvironmentArena, number: int) -> None:
         self._arena, self._number, self.episodes = arena, number, arena.episodes
         agent = arena.agent
-        # The first shot goes on with the agent's own numbers; each later one has numbers of its own.
+        # The first shot continues the agent's own random numbers; each later one has numbers of its own.
         self._rng = agent._rng if number == 0 else np.random.default_rng(agent.seed + number)  # type: ignore[attr-defined]
 
     def play(self, player: Any) -> Trajectories:
@@ -254,7 +254,7 @@ class EnvironmentExperience:
         return self._arena.env
 
     def _episode(self, player: Learner) -> tuple[list[Step], Carry]:
-        """One episode, and the carry that it leaves."""
+        """One episode, and the carry after it."""
         agent, env = self._arena.agent.after(player), self._arena.env
         steps: list[Step] = []
         done, carry = False, agent.begin(1)
@@ -273,7 +273,7 @@ class EnvironmentExperience:
 
 
 class EnvironmentEpisode:
-    """One episode in a Gymnasium environment, see ``adapter.OneEpisode``."""
+    """One episode in a Gymnasium environment, see ``protocol.OneEpisode``."""
 
     def __init__(self, experience: EnvironmentExperience) -> None:
         self._experience = experience
@@ -287,7 +287,7 @@ class EnvironmentEpisode:
 class AgentPlayer:
     """An agent in a seat of the batched core; acts with samples from the seat's noise.
 
-    The carry of a network that has one is the seat's: what it remembers, and what its next input holds beside the observation.
+    The seat's memory holds the carry of a network that has one.
     """
 
     def __init__(self, agent: Agent) -> None:

@@ -1,11 +1,11 @@
-"""Reptile around a learner that is not ours (Nichol, Achiam and Schulman, 2018): all it needs of an inner loop is the result.
+"""Reptile around a foreign learner (Nichol, Achiam and Schulman, 2018): it needs only the result of the inner loop.
 
     for every task i     theta_i <- inner(theta, i)          any optimiser, any algorithm, any number of steps
     outer step           theta <- theta + e (mean_i theta_i - theta)
 
 ``reptile`` takes any function as the inner loop. ``train_sb3`` meta-learns the start of an unmodified algorithm of
-Stable-Baselines3 for one player of a game: each inner loop is its own ``learn`` on one training task against one scripted
-opponent. What comes out is a model like any other: load it, ``set_env`` your task, ``learn``.
+Stable-Baselines3 for one player of a game: each inner loop is the algorithm's own ``learn`` on one training task against one
+scripted opponent. The result is a model like any other: load it, ``set_env`` your task, ``learn``.
 
 Order: first. Limits: with one gradient step inside it is joint training. One player at a time; inner loops run one after another.
 """
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
 
 Inner = Callable[[Weights, int], Weights]  # (the start, number of the task): the weights after learning it
 START, MODEL = "start.safetensors", "start.zip"
-_SEEDS = (1 << 32) - 1  # what SB3 takes as seeds
+_SEEDS = (1 << 32) - 1  # SB3's largest seed
 
 
 def reptile(
     start: Weights, inner: Inner, iterations: int, tasks: int, outer_lr: float, done: int = 0
 ) -> Iterator[Weights]:
-    """Move a start towards what an inner loop makes of it, and yield it after every outer step.
+    """Move a start towards the results of an inner loop, and yield it after every outer step.
 
     Args:
-        start: of one player.
-        inner: the inner loop, for tasks numbered from 0 on; it must leave the start as it is.
+        start: weights of one player.
+        inner: the inner loop, for tasks numbered from 0 on; it must not change the start.
         iterations: outer steps in all.
         tasks: inner loops per outer step.
-        outer_lr: e at the start, decaying linearly towards 0.
-        done: outer steps that were taken before.
+        outer_lr: initial e, which decays linearly towards 0.
+        done: number of outer steps taken before.
 
     Raises:
         InvalidInputError: numbers that cannot work.
@@ -74,16 +74,16 @@ def reptile(
 
 
 class SB3Inner:
-    """The inner loop that is an algorithm of Stable-Baselines3, as it is.
+    """An unmodified algorithm of Stable-Baselines3 as the inner loop.
 
     Args:
         game: the family's name.
-        role: whom it plays.
+        role: the algorithm's seat.
         algorithm: a class of Stable-Baselines3 with an ``MlpPolicy``, such as ``PPO``.
         steps: environment steps of each inner loop.
         num_envs: rows of its environment.
-        opponents: who is met, in turn; empty: the family's train split.
-        seed: of tasks, networks and noise.
+        opponents: the opponents, met in turn; empty: the family's train split.
+        seed: seed of tasks, networks and noise.
         horizon: steps per episode; None: the family's own.
         **settings: the algorithm's own.
 
@@ -140,11 +140,11 @@ def train_sb3(
 ) -> Path:
     """Meta-learn the start of an algorithm of Stable-Baselines3.
 
-    Called again on the same folder it goes on where it was; nothing of what it reads can run code.
+    An interrupted training resumes when called again on the same folder; none of the files that it reads can run code.
 
     Args:
         inner: the inner loop.
-        folder: where ``start.safetensors``, to go on from, and ``start.zip``, for Stable-Baselines3, are kept.
+        folder: folder for ``start.safetensors``, to resume from, and ``start.zip``, for Stable-Baselines3.
         iterations: outer steps.
         tasks: inner loops per outer step.
         outer_lr: see ``reptile``.

@@ -23,29 +23,30 @@ LEARNED = "learned"
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every training run has, whatever it is trained on.
+    """The settings of every training run.
 
     Attributes:
         method: see `metaduel methods`.
-        seed: of everything random.
+        seed: seed of all random numbers.
         iterations: outer steps.
-        environment_steps: end after so many, both seats of a game counted once, if there are iterations left; 0: no limit.
+        environment_steps: most environment steps, both seats of a game counted once; the run ends there even if iterations are
+            left. 0: no limit.
         tasks: tasks per iteration and player.
         episodes: episodes per task and shot in training.
         horizon: steps per episode; 0: the environment's own.
-        network: ``mlp``; or ``gru`` or ``lstm``: a memory that lasts an episode, with the last of ``hidden`` as its width, which
-            is given the previous action and reward, too. Methods that adapt by remembering have a network of their own.
-            ``own``: a module that you make, see ``train_meta_adversarial``.
+        network: ``mlp``; or ``gru`` or ``lstm``: a memory that lasts for one episode, with the last of ``hidden`` as its width,
+            whose inputs include the previous action and reward. Methods that adapt by remembering have a network of their own.
+            ``own``: a module of your own, see ``train_meta_adversarial``.
         hidden: widths of the policy networks.
-        initial_log_std: where a Gaussian policy's log standard deviation starts.
-        context: inputs of the policy networks that are weights themselves, in which an update can say what the task is.
-        normalise_observations: shift and scale what networks see to mean 0 and deviation 1 over all that was seen in training so
-            far. The statistics belong to the checkpoint, and stay as they are while a player adapts.
+        initial_log_std: initial value of a Gaussian policy's log standard deviation.
+        context: number of inputs of the policy networks that are weights themselves, in which an update can encode the task.
+        normalise_observations: shift and scale observations to mean 0 and deviation 1 over all training steps so far. The
+            statistics belong to the checkpoint, and do not change while a player adapts.
         learner: the meta-learner's settings, of the method's own class.
-        loss: how trajectories become a loss.
+        loss: settings of the loss.
         validate_every: iterations between validations, which also write checkpoints.
-        validation_tasks: how many tasks are validated on.
-        threads: torch's threads; part of the run, since sums over large tensors differ between thread counts.
+        validation_tasks: number of validation tasks.
+        threads: number of torch's threads; part of the run, since sums over large tensors differ between thread counts.
     """
 
     method: str = "maml"
@@ -113,12 +114,12 @@ class RunConfig:
 
     @property
     def configured(self) -> MAMLConfig:
-        """The learner's settings as the method wants them."""
+        """The learner's settings, adjusted to the method."""
         return find_method(self.method).configure(self.learner)
 
     @property
     def objective(self) -> LossConfig:
-        """The loss with the surrogate that the method needs, where none was named."""
+        """The loss's settings, with the method's surrogate if none is named."""
         return replace(self.loss, surrogate=self.loss.surrogate or find_method(self.method).surrogates[0])
 
     @property
@@ -127,7 +128,7 @@ class RunConfig:
         return self.episodes * (1 if self.configured.steps else self.learner.steps + 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain YAML-able values; what the run is on comes first."""
+        """Plain YAML-able values; the game or environment comes first."""
         values = _plain(asdict(self))
         return {name: values[name] for name in dict.fromkeys((*_required(self), *values))}
 
@@ -167,16 +168,16 @@ class TrainConfig(RunConfig):
 
     Attributes:
         game: the family.
-        roles: who learns; a player that does not learn is a scripted opponent of the other.
-        learned_share: share of a player's tasks that it plays against the other learner; the rest is shared
-            by personas and the scripted opponents named in ``against_protagonist`` and ``against_adversary``.
-        persona_share: share of a player's tasks that it plays against personas, who learn while they are met, each from a
+        roles: the players that learn; a player that does not learn is a scripted opponent of the other.
+        learned_share: share of a player's tasks that it plays against the other learner; the rest is divided between
+            personas and the scripted opponents named in ``against_protagonist`` and ``against_adversary``.
+        persona_share: share of a player's tasks that it plays against personas, which learn during the meeting, each from a
             start of its own (see ``metaduel.meta.problems.personas``).
         persona_lr: step size of a persona's updates; None: 1 where the family has personas of its own, else ``inner_lr``.
         against_protagonist: scripted players that the protagonist meets in training; empty: the family's train split.
         against_adversary: scripted players that the adversary meets in training; empty: the family's train split.
         fixed: contexts held at one value in every task, for example {"push": 0}.
-        informed: show the learners every context (the ceiling that adaptation is measured against).
+        informed: show the learners every context (informed players, the ceiling for adaptation).
     """
 
     game: str
@@ -226,7 +227,7 @@ class TrainConfig(RunConfig):
 
     @property
     def met(self) -> dict[str, int]:
-        """How many of a player's tasks it plays against each kind of peer: ``learned``, ``persona``, ``scripted``."""
+        """Number of a player's tasks against each kind of peer: ``learned``, ``persona``, ``scripted``."""
         learned = round(self.learned_share * self.tasks) if len(self.roles) == 2 else 0
         personas = min(round(self.persona_share * self.tasks), self.tasks - learned)
         return {"learned": learned, "persona": personas, "scripted": self.tasks - learned - personas}
@@ -246,9 +247,9 @@ class ForeignConfig(RunConfig):
         agents: its two agents: the protagonist, the adversary.
         spaces: per agent its observation and action space, as text.
         scripted: per learner, the names of the scripted players that it meets; they are given as ``opponents``.
-        roles: who learns; a player that does not learn is a scripted opponent of the other.
+        roles: the players that learn; a player that does not learn is a scripted opponent of the other.
         learned_share: share of a player's tasks that it plays against the other learner, where it has scripted opponents, too;
-            None: half of them. A player without scripted opponents meets the other learner alone.
+            None: half of them. A player without scripted opponents only meets the other learner.
     """
 
     environment: str
@@ -284,14 +285,14 @@ class ForeignConfig(RunConfig):
 
     @property
     def met(self) -> dict[str, int]:
-        """How many tasks a player with scripted opponents plays against each kind of peer: ``learned``, ``scripted``."""
+        """Number of tasks against each kind of peer, of a player with scripted opponents: ``learned``, ``scripted``."""
         share = (0.5 if self.learned_share is None else self.learned_share) if self.scripted else 1.0
         learned = round(share * self.tasks) if len(self.roles) == 2 else 0
         return {"learned": learned, "scripted": self.tasks - learned}
 
 
 def _check_met(config: TrainConfig | ForeignConfig) -> None:
-    """Refuse a method that needs others who learn, where a player meets none."""
+    """Refuse a method that needs learning opponents, if a player meets none."""
     learned, personas = config.met["learned"], config.met.get("persona")
     if config.method == "self_play" and len(config.roles) == 2 and not learned:
         raise InvalidInputError(
@@ -300,13 +301,13 @@ def _check_met(config: TrainConfig | ForeignConfig) -> None:
     if "peer" in getattr(config.configured, "terms", ()) and not (learned or personas):
         more = "" if personas is None else "set persona_share above 0, or "
         raise InvalidInputError(
-            f"method={config.method!r} shapes how others learn, and nobody who is met learns: {more}train both roles with "
+            f"method={config.method!r} shapes how opponents learn, and no opponent learns: {more}train both roles with "
             "learned_share above 0, or use method meta_pg"
         )
 
 
 def _settings_of(method: str, learner: MAMLConfig) -> MAMLConfig:
-    """Settings as the method's own class: what is not at its default is kept; the rest takes the method's own defaults."""
+    """Settings as the method's own class: values other than defaults are kept; the rest takes the method's own defaults."""
     settings = find_method(method).settings
     if type(learner) is settings:
         return learner
@@ -315,7 +316,7 @@ def _settings_of(method: str, learner: MAMLConfig) -> MAMLConfig:
 
 
 def _refuse_of_others(method: str, name: str, value: Any) -> None:
-    """Raise if a setting that ``method`` does not have is one of another's."""
+    """Raise if a setting that ``method`` does not have belongs to another method."""
     owners = [other for other, kind in METHODS.items() if name in kind.settings.__dataclass_fields__]
     if owners:
         raise InvalidInputError(
@@ -335,8 +336,8 @@ def build(kind: Any, values: Any, path: str = "", chosen: Mapping[str, Any] | No
     Args:
         kind: the dataclass.
         values: a mapping of its fields.
-        path: where the values stand, for messages.
-        chosen: types that take the place of some fields' own.
+        path: the place of the values, for messages.
+        chosen: types that replace some fields' own.
 
     Raises:
         InvalidInputError: an unknown field, with the nearest known one; a missing one; a value of the wrong type.

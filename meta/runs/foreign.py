@@ -1,13 +1,12 @@
 """Batches of a user's own environments, for the trainer.
 
 The environments are a ``ParallelSimulator``; all else is as in training on a family. Tasks are the environment's own
-(``sample_tasks``) or those of a list; without either there is one. Learners meet each other and the scripted players that are
-given.
+(``sample_tasks``) or those of a list; without either there is one task. Learners meet each other and the given scripted players.
 
-Validation: the environment's tasks sampled with a fixed seed, or those of a list, against the scripted opponents that are met in
-training. A role without any is validated against the *untrained* other, the weights that the run began with: an opponent that
-goes on learning is no measure, since the best protagonist would be the one that met the worst adversary. Such scores compare
-checkpoints of one run and nothing else.
+Validation: the environment's tasks sampled with a fixed seed, or those of a list, against the scripted opponents of training. A
+role without scripted opponents is validated against the *untrained* opponent, with the weights at the start of the run. An
+opponent that continues to learn would not do: the best protagonist would be the one that met the worst adversary. Such scores
+compare only checkpoints of one run.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ class ForeignSource(PlayedSource):
         config: the run's settings.
         network: see ``DuelSource``.
         opponents: per learner, the scripted players that it meets, see ``parallel.as_player``.
-        tasks: training tasks, of which each batch draws some; None: the environment's own.
-        validation: all of the validation tasks; None: the environment's own.
+        tasks: training tasks, from which each batch draws; None: the environment's own.
+        validation: all validation tasks; None: the environment's own.
 
     Raises:
-        InvalidInputError: environments that cannot be played, see ``parallel``; tasks that they cannot take or make.
+        InvalidInputError: environments that cannot be played, see ``parallel``; tasks that they cannot set or sample.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class ForeignSource(PlayedSource):
         super().__init__(config, self.simulator, network, seated)
         self._given = None if tasks is None else self.simulator.with_tasks(tasks)
         if not seated and self._given is None and not self.simulator.makes_tasks:
-            self._duels = 1  # without tasks, more of them would be more episodes of the same one
+            self._duels = 1  # without tasks, more duels would be more episodes of the same task
         self._validation = self._validated_on(validation)
         first = initial_weights(self.policies, config.seed)
         self._untrained = {role: self._player(role, first[role]) for role in self.policies}
@@ -92,9 +91,9 @@ class ForeignSource(PlayedSource):
 
     def problem(self, iteration: int) -> DuelProblem:
         """See ``PlayedSource``."""
-        matches = self._matches(iteration)
-        assert matches is not None  # the settings see to it that every role meets one
-        return matches
+        matchups = self._matchups(iteration)
+        assert matchups is not None  # the settings make sure that every role has an opponent
+        return matchups
 
     def _drawn(self, n: int, iteration: int) -> tuple[Simulator, Tensor]:
         seed = derive_seed(self.config.seed, Purpose.TASKS, iteration)

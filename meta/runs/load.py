@@ -1,4 +1,4 @@
-"""What a run folder gives back."""
+"""Loading of run folders."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ LISTS = ("task_list", "validation_list")  # of a run folder's config.yaml, besid
 
 @dataclass(frozen=True)
 class Trained:
-    """What every run folder gives back.
+    """The players of a run folder.
 
     Attributes:
         agents: the players.
-        iterations: at which iteration each player's weights were best in validation.
+        iterations: per player, the iteration of the best weights in validation.
     """
 
     agents: dict[Role, Agent]
@@ -49,7 +49,7 @@ class Trained:
         """The player of that role.
 
         Raises:
-            InvalidInputError: the run did not train one.
+            InvalidInputError: the run did not train this role.
         """
         if role not in self.agents:
             raise InvalidInputError(f"this run trained no {role}: it has {', '.join(self.agents)}")
@@ -96,14 +96,14 @@ def load(
     """Read a run folder: each role's best weights on the validation split.
 
     Args:
-        folder: the run's.
-        task_set: for a run on a user's own environments, the function that makes them.
-        network: for a run with a network of one's own, the function that makes it.
-        game: for a run on a family that is not registered in this process, its spec; it is known by its name from then on.
+        folder: the run's folder.
+        task_set: for a run on your own environments, the function that makes them.
+        network: for a run with your own network, the function that makes it.
+        game: for a run on a family that is not registered in this process, its spec; from then on it is known by its name.
 
     Raises:
         InvalidInputError: not a run folder, or its checkpoint is missing, corrupt or of another version; ``task_set`` is
-            missing, too much, or makes other environments; ``game`` is missing, or not the run's.
+            missing, not needed, or makes other environments; ``game`` is missing, or not the run's.
     """
     folder = Path(folder)
     values = read_config(folder)
@@ -112,7 +112,7 @@ def load(
     if task_set is None:
         if "environment" in values:
             raise InvalidInputError(
-                f"{folder} was trained on environments of its own ({values['environment']}): load(folder, task_set=...)"
+                f"{folder} was trained on your own environments ({values['environment']}): load(folder, task_set=...)"
             )
         _know_family(folder, values.get("game"), game)
         config = TrainConfig.from_dict(values)
@@ -134,7 +134,7 @@ def load(
 
 
 def _know_family(folder: Path, name: Any, game: GameSpec | None) -> None:
-    """See to it that the run's family is found by its name."""
+    """Make sure that the run's family is found by its name."""
     if game is not None:
         if name not in (game.name, game.id):
             raise InvalidInputError(f"game={game.name}: {folder} was trained on the family {name}")
@@ -152,7 +152,7 @@ def _know_family(folder: Path, name: Any, game: GameSpec | None) -> None:
 def _players(
     folder: Path, policies: Mapping[Role, Policy], seats: Mapping[Role, tuple[Any, Any]], loss: LossConfig
 ) -> tuple[dict[Role, Agent], dict[Role, int]]:
-    """Each role's best weights, and the iteration that they are from."""
+    """Each role's best weights, and their iteration."""
     tensors, state = load_checkpoint(folder / BEST)
     agents: dict[Role, Agent] = {}
     for role, policy in policies.items():
@@ -165,9 +165,9 @@ def _players(
                 f"{folder}: the {role}'s weights don't fit the config.yaml, or this version's spaces"
             )
         fixed = {name: value for name, value in found.items() if name not in weights}
-        if not fixed and f"{role}/observation_mean" in tensors:  # as runs of format 2 before version 0.2 hold it
+        if not fixed and f"{role}/observation_mean" in tensors:  # the form of runs of format 2 before version 0.2
             fixed = normalisation((tensors[f"{role}/observation_mean"], tensors[f"{role}/observation_std"]))
-        # In the policy's own order, which the rates follow; a file has its own.
+        # In the policy's own order, which the rates follow; a file has another order.
         weights = {name: weights[name] for name in expected} | fixed
         agents[role] = Agent(role, policy, weights, tensors[f"{role}/rates"], loss, *seats[role])
     return agents, {role: state["best"][f"{role}/iteration"] for role in agents}

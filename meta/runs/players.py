@@ -1,4 +1,4 @@
-"""The policies that a run's settings ask for, and the weights that they begin with."""
+"""A run's policies, and their initial weights."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def policy_of(
     network: Network | None = None,
     mask: slice | None = None,
 ) -> Policy:
-    """The network that the settings ask for; ``network`` makes it where that is a module of somebody's own.
+    """The network of the settings; ``network`` makes it if it is the user's own module.
 
     Raises:
-        InvalidInputError: ``network`` is missing, too much, or makes what cannot be a policy.
+        InvalidInputError: ``network`` is missing, not needed, or makes a module that cannot be a policy.
     """
     if (config.network == "own") != (network is not None):
         raise InvalidInputError(
@@ -75,14 +75,14 @@ def policy_of(
 
 
 def running_statistics(policies: Mapping[Role, Policy], config: RunConfig) -> dict[Role, RunningStatistics]:
-    """Per role an empty one, if observations are to be normalised."""
+    """Per role empty statistics, if observations are to be normalised."""
     if not config.normalise_observations:
         return {}
     return {role: RunningStatistics(policy.observation_size) for role, policy in policies.items()}
 
 
 def initial_weights(policies: Mapping[Role, Policy], seed: int, normalise: bool = False) -> dict[Role, Weights]:
-    """The weights that a run with this seed begins with; where observations will be normalised, they are not yet."""
+    """The weights at the start of a run with this seed, before any normalisation of observations."""
     weights = {
         role: policy.init(derive_seed(seed, Purpose.INIT, i)) for i, (role, policy) in enumerate(policies.items())
     }

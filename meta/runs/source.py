@@ -23,7 +23,7 @@ from metaduel.meta.adaptation.adapters import adapter_of
 from metaduel.meta.adaptation.few_shot import adapt_and_test
 from metaduel.meta.adaptation.inner import adapt
 from metaduel.meta.learners.learner import Learner, Update
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.personas import Personas, problem_sizes
 from metaduel.meta.problems.problem import Given, Mixture, Part, Played, Players, Tasks, played
 from metaduel.meta.runs.config import ForeignConfig, TrainConfig
@@ -31,7 +31,7 @@ from metaduel.meta.runs.players import Network, make_duel, make_policy, running_
 
 
 class PlayedSource(ABC):
-    """What sources have in common whose problems are played: players, opponents, returns, and statistics of what players saw.
+    """The common part of sources whose problems are played: players, opponents, returns, and statistics of observations.
 
     Args:
         config: the run's settings.
@@ -41,7 +41,7 @@ class PlayedSource(ABC):
 
     Attributes:
         policies: per learner.
-        statistics: of what the learners saw in training; empty: not normalised.
+        statistics: statistics of the learners' observations in training; empty: not normalised.
     """
 
     def __init__(
@@ -64,31 +64,31 @@ class PlayedSource(ABC):
 
     @abstractmethod
     def shares(self) -> dict[str, float]:
-        """Per role, which share of its tasks each kind of peer has: ``<role>/share_<kind>``."""
+        """Per role, each kind of peer's share of its tasks: ``<role>/share_<kind>``."""
 
     @abstractmethod
     def _drawn(self, n: int, iteration: int) -> tuple[Simulator, Tensor]:
-        """``n`` training tasks of an iteration, and what they are tasks of."""
+        """``n`` training tasks of an iteration, and their game or environment."""
 
     @abstractmethod
     def _panel(self, role: Role) -> tuple[Simulator, Tensor, Sequence[Player]]:
-        """Where a role is validated: on which tasks, against which opponents."""
+        """A role's validation panel: the tasks and the opponents."""
 
-    def _matches(self, iteration: int) -> DuelProblem | None:
-        """The iteration's meetings of learners with each other and with scripted players; None: there are none."""
+    def _matchups(self, iteration: int) -> DuelProblem | None:
+        """The iteration's matchups of learners with each other and with scripted players; None: there are none."""
         config = self._run
         first, last = self._met("protagonist", iteration), self._met("adversary", iteration)
         total = sum(n for _, n in first) + self._duels + sum(n for _, n in last)
         if not total:
             return None
         simulator, rows = self._drawn(total, iteration)
-        matches = Matches(rows, first, self._duels, last)
+        matchups = Matchups(rows, first, self._duels, last)
         seed = derive_seed(config.seed, Purpose.EPISODES, iteration)
-        return DuelProblem(simulator, self.policies, matches, config.episodes_per_batch, seed, config.objective)
+        return DuelProblem(simulator, self.policies, matchups, config.episodes_per_batch, seed, config.objective)
 
     def _met(self, role: Role, iteration: int) -> list[tuple[Player, int]]:
-        """The scripted opponents of an iteration with how many tasks each: two of them in turn, since each one costs its
-        own small operations at every step.
+        """The scripted opponents of an iteration with the number of tasks of each: two of them in turn, since each opponent
+        costs small operations of its own at every step.
         """
         players = self._opponents.get(role, ())
         if not players or not self._scripted:
@@ -121,11 +121,11 @@ class PlayedSource(ABC):
     def _beside(
         self, role: Role, start: Weights, rates: Tensor, shots: int, score: float
     ) -> tuple[dict[str, float], float]:
-        """What else a role is validated on, and its score with that."""
+        """A role's other validation metrics, and its score with them."""
         return {}, score
 
-    def told(self, update: Update) -> dict[str, float]:
-        """See ``trainer.Source``. From the next iteration on, players see what they saw so far normalised."""
+    def record(self, update: Update) -> dict[str, float]:
+        """See ``trainer.Source``. From the next iteration on, observations are normalised by all statistics so far."""
         drawn = [played(batch) for shot in update.shots for batch in shot]
         steps = update.abandoned_steps + sum(batch.environment_steps for batch in drawn)
         returns: list[Mapping[Role, Tensor]] = [joined_returns(map(played, shot)) for shot in update.shots]
@@ -143,7 +143,7 @@ class PlayedSource(ABC):
         return metrics
 
     def fixed(self, role: Role) -> Weights:
-        """See ``trainer.Source``: by what the role's observations are normalised."""
+        """See ``trainer.Source``: the normalisation of the role's observations."""
         found = self.statistics[role].statistics if role in self.statistics else None
         return {} if found is None else normalisation(found)
 
@@ -170,12 +170,12 @@ def joined_returns(batches: Iterable[Played]) -> dict[Role, Tensor]:
 
 
 def picks(length: int, n: int, seed: int) -> Tensor:
-    """``n`` places in a list, drawn with replacement: [n] int64."""
+    """``n`` indices into a list, drawn with replacement: [n] int64."""
     return torch.randint(length, (n,), generator=torch.Generator().manual_seed(seed))
 
 
 class DuelSource(PlayedSource):
-    """Batches of a family's matches: sampled (or given) training tasks against the mixture of opponents.
+    """Batches of a family's matchups: sampled (or given) training tasks against the mixture of opponents.
 
     Args:
         config: the run's settings.
@@ -216,8 +216,8 @@ class DuelSource(PlayedSource):
 
     def problem(self, iteration: int) -> Tasks:
         """See ``PlayedSource``."""
-        config, matches = self.config, self._matches(iteration)
-        duels: list[DuelProblem] = [] if matches is None else [matches]
+        config, matchups = self.config, self._matchups(iteration)
+        duels: list[DuelProblem] = [] if matchups is None else [matchups]
         given: list[Mapping[Role, Given]] = [{} for _ in duels]
         for role in self._personas if config.met["persona"] else ():
             seat, n = ROLES.index(role), config.met["persona"]
@@ -251,7 +251,7 @@ class DuelSource(PlayedSource):
         problem = DuelProblem(
             self.duel,
             {role: self.policies[role], other(role): personas.policy},
-            Matches(rows, duels=len(rows)),
+            Matchups(rows, duels=len(rows)),
             episodes,
             derive_seed(*run, *seeds),
             {role: self.config.objective.of(role), other(role): personas.loss},
@@ -270,7 +270,7 @@ class DuelSource(PlayedSource):
     def _beside(
         self, role: Role, start: Weights, rates: Tensor, shots: int, score: float
     ) -> tuple[dict[str, float], float]:
-        """Learning personas, where those are met in training; the score weighs the two as they are met."""
+        """Learning personas, if they are met in training; the score weighs both kinds of opponents by their shares."""
         if not self._personas:
             return {}, score
         met = self._validate_on_personas(role, start, rates, shots)

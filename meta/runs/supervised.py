@@ -31,13 +31,13 @@ class DataConfig:
     """A run on tasks that are data.
 
     Attributes:
-        method: one that needs losses alone: ``maml``, ``fomaml``, ``reptile``, ``anil``, ``meta_sgd`` or ``joint``.
-        seed: of everything random.
+        method: a method that needs only losses: ``maml``, ``fomaml``, ``reptile``, ``anil``, ``meta_sgd`` or ``joint``.
+        seed: seed of all random numbers.
         iterations: outer steps.
-        tasks: per iteration.
+        tasks: tasks per iteration.
         learner: the meta-learner's settings.
         validate_every: iterations between validations, which also write checkpoints.
-        validation_tasks: how many tasks are validated on.
+        validation_tasks: number of validation tasks.
         validation_steps: updates in a validation; 0: as many as in training.
         threads: torch's threads; part of the run, since sums over large tensors differ between thread counts.
     """
@@ -65,7 +65,7 @@ class DataConfig:
 
     @property
     def configured(self) -> MAMLConfig:
-        """The learner's settings as the method wants them."""
+        """The learner's settings, adjusted to the method."""
         return find_method(self.method).configure(self.learner)
 
     def override(self, **changes: Any) -> DataConfig:
@@ -90,8 +90,8 @@ class DataSource:
         seed = derive_seed(self.config.seed, DataPurpose.TRAIN, iteration)
         return DataProblem(self.tasks, self.tasks.draw(self.config.tasks, "train", seed))
 
-    def told(self, update: Update) -> dict[str, float]:
-        """Mean losses at every shot, as far as the learner asked for them."""
+    def record(self, update: Update) -> dict[str, float]:
+        """Mean losses at every shot that the learner computed them for."""
         metrics: dict[str, float] = {}
         for shot, losses in enumerate(update.losses):
             for name, kind in (("loss", losses.query), ("support_loss", losses.support)):
@@ -132,10 +132,10 @@ class DataSource:
 
 @dataclass(frozen=True)
 class DataRun:
-    """What was meta-learned.
+    """The result of meta-training.
 
     Attributes:
-        tasks: on what.
+        tasks: the tasks.
         start: per player, its weights.
         rates: per player [K, ...], see ``adapt``.
     """
@@ -161,8 +161,8 @@ def meta_train(
     """Meta-train on tasks of your own into a run folder.
 
     Args:
-        task_set: what to learn on.
-        folder: of the run.
+        task_set: the tasks.
+        folder: the run's folder.
         resume: continue the run in ``folder``.
         quiet: no live display.
         config: settings to begin with.

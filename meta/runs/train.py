@@ -1,4 +1,4 @@
-"""One call for the whole: make the learner, the source of tasks and the trainer, and train into a run folder."""
+"""One call for a whole training: make the learner, the source of tasks and the trainer, and train into a run folder."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class TaskList:
 
     Attributes:
         game: the family: its name, or a spec. Or a function that makes your own PettingZoo environment.
-        tasks: of training: values of a family's contexts, where those not named take their defaults; what your environment's
-            ``set_task`` takes (plain values are kept in ``config.yaml``). None: your environment's own.
-        validation: tasks of your environment that are validated on, all of them; None: its own. Families have a list for that.
+        tasks: training tasks. For a family: values of contexts; contexts that are not named take their defaults. For your own
+            environment: arguments of its ``set_task`` (plain values are kept in ``config.yaml``); None: the environment's own.
+        validation: all validation tasks of your environment; None: the environment's own. Families have a frozen list.
     """
 
     game: str | GameSpec | Factory
@@ -58,14 +58,14 @@ def train_meta_adversarial(
             ``config.yaml`` records its name, by which ``load`` and ``evaluate`` find it for the rest of this process. In
             another one, ``metaduel.register(spec)`` first, or ``load(folder, game=spec)``.
         method: see ``metaduel.meta.learners.methods.METHODS``.
-        folder: of the run; ``runs/<game>-<method>-<seed>-<time>`` by default.
+        folder: the run's folder; ``runs/<game>-<method>-<seed>-<time>`` by default.
         resume: continue the run in ``folder``.
         quiet: no live display.
         network: ``mlp``, ``gru``, ``lstm``, or a function ``(size of observations, number of actions) -> nn.Module`` whose
             modules map observations [M, d] to means or logits [M, A] and have no state but parameters. ``load`` then needs it.
         **settings: fields of ``TrainConfig`` (of ``ForeignConfig`` for environments of your own), and of its learner and loss.
             For environments of your own also ``opponents``: per role that learns, the scripted players that it meets, such as
-            ``{"protagonist": [rusher, guard]}``, who sit in the adversary's seat. Such a player has
+            ``{"protagonist": [rusher, guard]}``, which sit in the adversary's seat. Such a player has
             ``act(observation) -> action``, on the environment's own observation (see ``parallel.EnvironmentPlayer``), or is a
             player of the core (``core.game.Player``), on the flat one.
 
@@ -86,7 +86,7 @@ def train_meta_adversarial(
         return train_foreign(given, method, folder, resume, quiet, network, **settings)
     if isinstance(settings.get("opponents"), Mapping):
         raise InvalidInputError(
-            "opponents: a family has its own; name those that are met in against_protagonist and against_adversary"
+            "opponents: a family has its own; name them in against_protagonist and against_adversary"
         )
     if given.validation is not None:
         raise InvalidInputError("validation: a family is validated on its own frozen tasks; leave it out")
@@ -107,7 +107,7 @@ def train(
     quiet: bool = False,
     network: Network | None = None,
 ) -> Run:
-    """Train what ``config`` says; see ``train_meta_adversarial``."""
+    """Train with the settings of ``config``; see ``train_meta_adversarial``."""
     configure(config.threads)
     source = DuelSource(config, tasks, network)
     settings = config.to_dict()
@@ -132,7 +132,7 @@ def train_foreign(
     for name in (*found, "scripted"):
         if name in settings:
             raise InvalidInputError(
-                f"{name}={settings[name]!r} is what task_set and opponents say it is, not a setting"
+                f"{name}={settings[name]!r} follows from task_set and opponents and is not a setting"
             )
     opponents: dict[Role, list[Any]] = {}
     if isinstance(settings.get("opponents"), Mapping):
@@ -166,7 +166,7 @@ def _name(opponent: Any) -> str:
 
 
 def _recorded(tasks: Sequence[Any]) -> Any:
-    """Tasks as ``config.yaml`` holds them: as they are, if they are plain values, else how many there are."""
+    """Tasks as ``config.yaml`` holds them: the tasks themselves if they are plain values, otherwise their number."""
     try:
         return json.loads(json.dumps(list(tasks), allow_nan=False))
     except (TypeError, ValueError):

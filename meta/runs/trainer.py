@@ -36,24 +36,24 @@ _SHOWN = ("return", "loss", "support_loss")
 
 
 class TrainingStopped(RuntimeError):
-    """Training met a number that is not finite; the last good checkpoint is kept."""
+    """Training produced a number that is not finite; the last good checkpoint is kept."""
 
 
 class Source(Protocol):
-    """Where tasks come from. The trainer knows what is learned on through this alone."""
+    """The source of tasks. The trainer knows games and data only through this interface."""
 
     def problem(self, iteration: int) -> Tasks:
         """The tasks of an iteration; the same for the same iteration."""
         ...
 
-    def told(self, update: Update) -> dict[str, float]:
-        """Metrics of an outer step; whatever it showed is noted. ``<role>/return_<shot>`` or ``<role>/loss_<shot>`` are
-        displayed; ``environment_steps`` are counted.
+    def record(self, update: Update) -> dict[str, float]:
+        """Record an outer step and return its metrics. ``<role>/return_<shot>`` or ``<role>/loss_<shot>`` are displayed;
+        ``environment_steps`` are counted.
         """
         ...
 
     def fixed(self, role: Role) -> Weights:
-        """A player's weights that never adapt, after everything that was noted; empty: it keeps those that it has."""
+        """A player's weights that never adapt, after all recorded steps; empty: they do not change."""
         ...
 
     def validate(self, learner: Learner) -> dict[str, float]:
@@ -61,11 +61,11 @@ class Source(Protocol):
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """What it noted, by name: what ``load`` needs of a checkpoint."""
+        """The recorded state, by name, as ``load`` needs it."""
         ...
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from what ``state`` gave; there may be more under other names."""
+        """Continue from a ``state``; it may hold more under other names."""
         ...
 
 
@@ -73,18 +73,18 @@ class Trainer:
     """Trains ``learner`` on ``source`` into a run folder.
 
     Args:
-        learner: what learns.
-        source: what it learns on.
+        learner: the learner.
+        source: the source of its tasks.
         folder: the run's folder.
         config: the run's settings, as written to ``config.yaml``.
         iterations: outer steps in all.
         validate_every: iterations between validations and checkpoints.
         resume: continue the run in ``folder``.
         quiet: no live display.
-        environment_steps: end after so many, if that is before the last iteration; 0: no limit.
+        environment_steps: most environment steps, if that is before the last iteration; 0: no limit.
 
     Raises:
-        InvalidInputError: ``folder`` holds a run already (without ``resume``), or one with other settings.
+        InvalidInputError: ``folder`` already holds a run (without ``resume``), or a run with other settings.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Trainer:
         old = read_config(self.folder)
         for name in sorted(set(old) | set(config)):
             if name not in old and not config[name]:
-                continue  # a setting that is younger than the run, and off
+                continue  # a setting that is newer than the run, and off
             if old.get(name) != config.get(name):
                 raise InvalidInputError(
                     f"{self.folder} was started with {name}={old.get(name)!r}, not {config.get(name)!r}: "
@@ -130,7 +130,7 @@ class Trainer:
         """Train to the end, or until Ctrl-C, which saves first.
 
         Raises:
-            TrainingStopped: a number that is not finite; says which at which iteration.
+            TrainingStopped: a number that is not finite; the message names it and the iteration.
             KeyboardInterrupt: after saving.
         """
         from torch.utils.tensorboard import SummaryWriter
@@ -163,24 +163,24 @@ class Trainer:
 
     @property
     def _done(self) -> float:
-        """How much of the training is done: 1 is all of it."""
+        """Share of the training that is done, 0 to 1."""
         return self._done_after(self.iteration)
 
     def _done_after(self, iterations: int, of: float = 1.0) -> float:
-        """The same for so many iterations and the steps that are played, times ``of``, multiplied first as it always was, so that
-        old runs are repeated to the last digit.
+        """The same for this number of iterations and the steps played, times ``of``, in the order of operations of old runs, so
+        that they are repeated to the last digit.
         """
         return max(of * iterations / self.iterations, of * self.steps / (self.environment_steps or math.inf))
 
     @property
     def _expected(self) -> int:
-        """Iterations of the whole training, as far as one can tell where steps are limited."""
+        """Iterations of the whole training, estimated if steps are limited."""
         return max(self.iteration, round(self.iteration / self._done)) if self.iteration else self.iterations
 
     def _iterate(self) -> dict[str, float]:
         problem = self.source.problem(self.iteration)
         update = self.learner.update(problem, 1.0 - self._done_after(self.iteration, 0.9))
-        metrics = update.metrics | self.source.told(update)
+        metrics = update.metrics | self.source.record(update)
         self._normalise()
         if "environment_steps" in metrics:
             self.steps += int(metrics["environment_steps"])
@@ -203,7 +203,7 @@ class Trainer:
         return TrainingStopped(f"iteration {self.iteration + 1}: {why}; {kept}")
 
     def _keep_best(self, metrics: Mapping[str, float], iteration: int) -> None:
-        """Keep each role's best start apart: the panel rates each role against fixed opponents."""
+        """Keep the best start of each role on its own: the panel rates each role against fixed opponents."""
         for role in self.learner.start:
             score = metrics[f"{role}/score"]
             if score > self._best.get(f"{role}/score", -math.inf):
@@ -231,7 +231,7 @@ class Trainer:
         tensors, state = load_checkpoint(self.folder / LAST)
         self.learner.load({name: value for name, value in tensors.items() if not name.startswith("best/")})
         self.source.load(tensors)
-        self._normalise()  # older runs hold what was noted alone
+        self._normalise()  # older runs hold only the recorded statistics
         self._best_tensors = {n.removeprefix("best/"): v for n, v in tensors.items() if n.startswith("best/")}
         self.iteration, self.seconds, self.steps = state["iteration"], state["seconds"], state["steps"]
         self._best = state["best"]
@@ -239,12 +239,12 @@ class Trainer:
         if path.exists():
             with path.open(newline="") as file:
                 rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-            # Rows that the checkpoint does not cover will be made again.
+            # Rows that the checkpoint does not cover will be computed again.
             self._rows = [row for row in rows if row["iteration"] <= self.iteration]
 
     @contextmanager
     def _interrupts(self) -> Iterator[None]:
-        """Turn the first Ctrl-C into a flag that is looked at between iterations; a second one is immediate."""
+        """Turn the first Ctrl-C into a flag that is read between iterations; a second one is immediate."""
 
         def note(signum: int, frame: FrameType | None) -> None:
             if self._interrupted:
@@ -253,7 +253,7 @@ class Trainer:
 
         try:
             old = signal.signal(signal.SIGINT, note)
-        except ValueError:  # not the main thread: whoever runs us handles Ctrl-C
+        except ValueError:  # not the main thread: the caller handles Ctrl-C
             yield
             return
         try:

@@ -1,4 +1,4 @@
-"""What subcommands share: kinds of arguments, how a task is named, and how one that stops says so."""
+"""Parts that subcommands share: kinds of arguments, the names of tasks, and the messages of a command that stops."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def wide_console() -> Console:
 
 
 def stopped(error: Exception) -> NoReturn:
-    """End with exit code 1 and one line: a training cannot go on."""
+    """End with exit code 1 and one line: a training cannot continue."""
     print(f"metaduel: {error}", file=sys.stderr)
     sys.exit(1)
 
 
 def resumable(*command: str) -> None:
-    """Say on standard error which command goes on where an interrupted one was."""
-    print(f"metaduel: stopped and saved; go on with: {shlex.join(['metaduel', *command])}", file=sys.stderr)
+    """Print on standard error the command that resumes an interrupted one."""
+    print(f"metaduel: stopped and saved; resume with: {shlex.join(['metaduel', *command])}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What runs are measured by: few-shot returns, what a best response gains, and what there is to gain by adapting."""
+"""Measurements of runs and games: few-shot returns, exploitability, and the headroom for adaptation."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def evaluate(
     ppo_opponents: int = 2,
     quiet: bool = False,
 ) -> None:
-    """Measure how anything that plays adapts to tasks and opponents that it never met: a table, a report and a plot.
+    """Measure how players adapt to tasks and opponents that they never met: a table, a report and a plot.
 
     An entry is a run folder, sb3:FILE for a Stable-Baselines3 model, a scripted player's name, or MODULE:NAME for a learner of
-    your own (`metaduel.evaluate` says what it may be). NAME=ENTRY gives it a name; several of one name are training seeds.
+    your own (see `metaduel.evaluate`). NAME=ENTRY gives it a name; entries that share a name are training seeds of one method.
 
-    Beside the entries there are random starts of meta-learned runs and every scripted player that reads no hidden context. Inner
-    rates that were not meta-learned are tuned on validation tasks first.
+    Random starts of meta-learned runs and every scripted player that reads no hidden context are evaluated beside the entries.
+    Inner rates that were not meta-learned are tuned on validation tasks first.
 
     Args:
         entries: what to evaluate, all in one game.
-        game: the game's name; that of the runs, where there are some.
+        game: the game's name; by default the runs' game.
         role: protagonist or adversary; every seat that all entries can take by default.
         out: folder for report.md, results.csv.gz and shots.png; "evaluation" in the first run's by default, or runs/evaluation.
         tasks: held_out, validation, extrapolation, or train for fresh training tasks.
@@ -53,13 +53,13 @@ def evaluate(
         shots: updates.
         episodes: fresh episodes for each update.
         test_episodes: test episodes for each task, opponent and shot.
-        task_count: how many tasks of the split.
+        task_count: number of tasks of the split.
         actions: sampled, or mode for the most probable action.
         no_baselines: leave out random starts and scripted players.
-        no_crossed: leave out what runs do on seen and held-out tasks x training and held-out opponents.
+        no_crossed: leave out the runs' returns on seen and held-out tasks x training and held-out opponents.
         ppo: also train Stable-Baselines3's PPO from scratch, with as many episodes as the adaptation has.
-        ppo_tasks: on the first so many tasks.
-        ppo_opponents: against the first so many opponents.
+        ppo_tasks: number of tasks for PPO, the first ones.
+        ppo_opponents: number of opponents for PPO, the first ones.
         quiet: no progress.
     """
     if tasks not in SPLITS:
@@ -114,19 +114,19 @@ def exploit(
     test_episodes: int = 100,
     quiet: bool = False,
 ) -> None:
-    """Measure what somebody gains who learns against an adapted player alone: a lower bound of what a best response gains.
+    """Measure how much PPO gains by training against a frozen, adapted player: a lower bound of a best response's gain.
 
-    Each player of each run adapts to held-out opponents on held-out tasks and is frozen; Stable-Baselines3's PPO then learns in
-    the opponent's seat. Interrupted, it goes on where it was when called again.
+    Each player of each run adapts to held-out opponents on held-out tasks and is frozen. Stable-Baselines3's PPO then trains in
+    the opponent's seat. An interrupted measurement resumes when the command is called again.
 
     Args:
         runs: run folders of one game: any methods and seeds.
         out: folder for exploitability.csv; "exploitability" in the first run's by default.
-        tasks: the first so many held-out tasks.
-        opponents: the first so many held-out opponents.
+        tasks: number of held-out tasks, the first ones.
+        opponents: number of held-out opponents, the first ones.
         shots: updates.
         episodes: fresh episodes for each update.
-        steps: environment steps that PPO learns from.
+        steps: environment steps of PPO's training.
         test_episodes: test episodes for each return.
         quiet: no progress.
     """
@@ -152,14 +152,14 @@ def headroom(
     """Measure how much there is to gain by adapting, for both roles of a game: the headroom certificate.
 
     Trains players that are shown the hidden contexts, players that are not, and players with a memory, all against the training
-    opponents, and tests them on the validation tasks beside scripted players and a fine-tuned random start. Takes about
-    half an hour. Interrupted, it goes on where it was when called again.
+    opponents. Tests them on the validation tasks beside scripted players and a fine-tuned random start. Takes about half an
+    hour. An interrupted measurement resumes when the command is called again.
 
     Args:
         game: the game's name, as `metaduel list` shows it.
-        out: where headroom.json goes; runs/headroom-GAME by default.
+        out: folder for headroom.json; runs/headroom-GAME by default.
         seeds: training seeds of each kind of player.
-        iterations: how long each player is trained.
+        iterations: training iterations of each player.
     """
     spec = find(game)
 

@@ -1,4 +1,4 @@
-"""Games: what there are, what is known of one, and how they look when they are played."""
+"""Games: the list of them, the facts about one, and videos of play."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES, Context, GameSpec
 
 
 def list_games() -> None:
-    """List the games: what one does in them, how long an episode is, and what is hidden from the players."""
-    table = Table("game", "what it is", "steps", "hidden from both players")
+    """List the games: what a player does in them, the steps of an episode, and the contexts that are hidden from the players."""
+    table = Table("game", "rules", "steps", "hidden from both players")
     for spec in specs().values():
         hidden = ", ".join(c.name for c in spec.contexts if not c.visible_to)
         table.add_row(spec.name, spec.summary, str(spec.horizon), hidden)
     Console().print(table)
-    print("More about one of them: metaduel info GAME")
+    print("More about a game: metaduel info GAME")
 
 
 def info(game: GameName) -> None:
-    """Show one game: its spaces, the contexts that vary between tasks, the scripted opponents for each seat, how much there is to
-    gain by adapting, and on a terminal a picture.
+    """Show one game: its spaces, the contexts that vary between tasks, the scripted opponents for each seat, its headroom, and on
+    a terminal a picture.
 
     Args:
         game: the game's name, as `metaduel list` shows it.
@@ -74,15 +74,15 @@ def watch(
 
     Args:
         game: the game's name, as `metaduel list` shows it.
-        protagonist: who plays the protagonist; the first scripted one by default.
-        adversary: who plays the adversary; the first scripted one by default.
-        opponent: who plays against you with --human; without it, another word for the adversary.
+        protagonist: the player in the protagonist's seat; the first scripted one by default.
+        adversary: the player in the adversary's seat; the first scripted one by default.
+        opponent: your opponent with --human; without --human, the same as --adversary.
         human: play this role yourself, protagonist or adversary, in a window. What is hidden from players stays hidden from
             you: the second episode is easier than the first.
         task: SPLIT:INDEX for a task of a frozen list, such as held_out:3, or JSON, such as '{"push": 0.05}'.
         video: an .mp4 or .gif file to write; GAME.mp4 by default.
         window: open a window instead of writing a video.
-        episodes: how many episodes to play, one after the other.
+        episodes: number of episodes to play, one after another.
         seed: of the episodes' random numbers; the same seed shows the same episodes.
     """
     spec, values = find(game), parse_task(find(game), task)
@@ -161,7 +161,7 @@ def _spaces(spec: GameSpec) -> Table:
 def _contexts(spec: GameSpec) -> Table:
     table = Table("context", "what it is", "unit", "default", "training", "extrapolation", "seen by", title="Contexts")
     for c in spec.contexts:
-        seen = "both" if len(c.visible_to) == 2 else c.visible_to[0] if c.visible_to else "nobody"
+        seen = "both" if len(c.visible_to) == 2 else c.visible_to[0] if c.visible_to else "no player"
         table.add_row(c.name, c.description, c.unit, f"{c.default:g}", _range(c.train), _outside(c), seen)
     return table
 
@@ -190,7 +190,7 @@ def _opponents(spec: GameSpec, panel: Mapping[str, Any]) -> Table:
 
 def _headroom(certificate: Mapping[str, Any]) -> Table:
     table = Table(
-        "seat", "informed - best that does not adapt", "share", "random start", "memory", "verdict", title="Headroom"
+        "seat", "informed - best non-adapting", "share", "random start", "memory", "verdict", title="Headroom"
     )
     for role, found in certificate["roles"].items():
         own = found["headroom"]

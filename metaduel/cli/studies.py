@@ -20,14 +20,14 @@ def reproduce(
     workers: int = 0,
     quiet: bool = False,
 ) -> None:
-    """Do a published experiment again: a table, a report and plots, with our figures beside the published ones.
+    """Reproduce a published experiment: a table, a report and plots, with our figures beside the published ones.
 
-    May take several sittings: interrupted, it goes on where it was when called again, and finished cells are not repeated.
+    An interrupted reproduction resumes when the command is called again; finished cells are not repeated.
 
     Args:
-        name: what, by its file benchmarks/suites/reproduce-NAME.yaml; an unknown one lists those that there are.
+        name: the experiment, by its file benchmarks/suites/reproduce-NAME.yaml; an unknown name lists the known ones.
         folder: for report.md, results.csv.gz, the plots and the cells; runs/reproduce-NAME by default.
-        workers: cells that are played at once, each with one thread; 0: as many as there are processors.
+        workers: number of cells that run at once, each with one thread; 0: one per processor.
         quiet: no progress.
     """
     from metaduel.agents.runtime import processors
@@ -67,10 +67,10 @@ def demo(
 ) -> None:
     """Train on a small scale, watch both players adapt, and print the tables: a few minutes on two cores.
 
-    Interrupted, it goes on where it was when called again; finished runs are not repeated.
+    An interrupted demonstration resumes when the command is called again; finished runs are not repeated.
 
     Args:
-        folder: where the runs, the report, the plot and the videos go.
+        folder: folder for the runs, the report, the plot and the videos.
     """
     from metaduel.benchmarks.tools.demo import run_demo
     from metaduel.meta.runs.trainer import TrainingStopped
@@ -109,11 +109,11 @@ def dynamics(
     outer_lr: float = 0.1,
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/dynamics"),
 ) -> None:
-    """Compare outer steps where two players learn from each other: a table and a plot, in about seven minutes.
+    """Compare outer optimisers where two players learn from each other: a table and a plot, in about seven minutes.
 
     Args:
-        seeds: trainings of each.
-        iterations: outer steps of each.
+        seeds: training seeds of each optimiser.
+        iterations: outer steps of each training.
         outer_lr: step size at the start; decays to a tenth.
         out: folder for dynamics.md and dynamics.png.
     """

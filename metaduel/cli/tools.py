@@ -1,4 +1,4 @@
-"""Tools: measurements of the project itself, and the pages that are made of them."""
+"""Tools: measurements of the project itself, and the pages that are generated from them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def clouds(
     shots: int = 3,
     episodes: int = 5,
 ) -> None:
-    """Show what generators of Forgery make after every shot: the distance to real samples, and a picture.
+    """Show the samples of Forgery's generators after every shot: their distance to real samples, and a picture.
 
     Args:
         runs: run folders of Forgery; several of one method count as its seeds.
         out: folder for clouds.md and clouds.png, the picture of the first run.
-        tasks: how many held-out distributions.
+        tasks: number of held-out distributions.
         shots: updates.
         episodes: fresh episodes for each update.
     """
@@ -46,10 +46,10 @@ def speed(
     On a shared machine compare ratios within one run, never seconds of different runs.
 
     Args:
-        games: games to measure; by default one of every family (compiling takes up to a minute each).
+        games: games to measure; by default one of every family (compiling a game takes up to a minute).
         iterations: meta-iterations to take the median of.
         chains: outer steps of Meta-MAPG to take the median of.
-        seconds: least time of one measurement of environment steps.
+        seconds: minimum time of one measurement of environment steps.
         out: also write the tables here, as Markdown.
     """
     from metaduel.benchmarks.tools.speed.page import benchmark
@@ -58,7 +58,7 @@ def speed(
 
 
 def proofs(out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("docs/learners.md")) -> None:
-    """Prove every learner's gradient, measure what samples make of it, and write the learners' page.
+    """Prove every learner's gradient, measure the bias of its sampled estimator, and write the learners' page.
 
     Args:
         out: the page.
@@ -74,12 +74,12 @@ def pages(
     runs: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs"),
     panels: bool = False,
 ) -> None:
-    """Write the games' pages, from their docstrings and from what was measured.
+    """Write the games' pages, from their docstrings and their measurements.
 
     Args:
         docs: the folder of the pages.
-        runs: where `metaduel headroom` left its certificates.
-        panels: play the panels of scripted players again.
+        runs: folder with the certificates of `metaduel headroom`.
+        panels: rate all scripted players again.
     """
     from metaduel.benchmarks.tools.pages import write_pages
 
@@ -91,7 +91,7 @@ def digests(
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     check: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
 ) -> None:
-    """Compute digests of what is played, trained and evaluated; write them, or compare them with those of a file.
+    """Compute digests of play, training and evaluation; write them, or compare them with those of a file.
 
     Bits differ between processors and releases of torch: compare on the machine that made the file.
 

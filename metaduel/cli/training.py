@@ -1,4 +1,4 @@
-"""Training, and what a trained player does when it adapts."""
+"""Training, and videos of a trained player that adapts."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ def train(
     informed: bool = False,
     set: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="NAME=VALUE")] = [],  # noqa: B006 (read only)
 ) -> None:
-    """Train both players of a game into a run folder. Ctrl-C saves; --resume goes on to the same numbers.
+    """Train both players of a game into a run folder. Ctrl-C saves; --resume continues to the same numbers.
 
-    Settings are those of the config file, then what flags say, then every --set. A run's own config.yaml is a config file.
+    Flags override the settings of the config file, and --set overrides both. A run's own config.yaml is a config file.
 
     Args:
         game: the game's name, as `metaduel list` shows it; not needed where the config file names it.
         config: a YAML file of settings, such as a run's config.yaml.
-        folder: where the run goes; runs/GAME-METHOD-SEED-TIME by default.
-        resume: go on with the run in the folder; its own config.yaml is used if none is given.
+        folder: the run's folder; runs/GAME-METHOD-SEED-TIME by default.
+        resume: continue the run in the folder, with its own config.yaml unless --config is given.
         quiet: no live display.
-        method: how to learn: `metaduel methods` lists them.
-        seed: of everything random.
+        method: the learning method; `metaduel methods` lists them.
+        seed: seed of all random numbers.
         iterations: outer steps.
         tasks: tasks per iteration and player.
         episodes: episodes per task and shot.
-        threads: torch's threads.
-        informed: show the players every context, and don't adapt (method joint): the ceiling that adaptation is measured
-            against.
-        set: any other setting, its value in YAML, as in --set horizon=20 --set hidden=[32,32]; as often as needed.
+        threads: number of torch's threads.
+        informed: train informed players (method joint): they see every context and do not adapt. They are the ceiling for
+            adaptation.
+        set: any other setting, its value in YAML, as in --set horizon=20 --set hidden=[32,32]; may be repeated.
     """
     named = {"method": method, "seed": seed, "iterations": iterations, "tasks": tasks, "episodes": episodes}
     changes = {name: value for name, value in {**named, "threads": threads}.items() if value is not None}
@@ -60,7 +60,7 @@ def train(
         changes |= {"informed": True, "method": method or "joint"}
     changes |= dict(_setting(text) for text in set)
     if resume and folder is None:
-        raise InvalidInputError("--resume needs --folder, the run to go on with")
+        raise InvalidInputError("--resume needs --folder, the run to continue")
     values = _config(config or (folder / "config.yaml" if resume and folder else None), game)
 
     from metaduel.meta.runs.config import TrainConfig
@@ -83,7 +83,7 @@ def train(
 
 
 def methods() -> None:
-    """List what `metaduel train --method` takes: its paper, what adapts within a task, what the gradient flows through."""
+    """List the methods of `metaduel train --method`: paper, what adapts within a task, what the outer gradient flows through."""
     from metaduel.meta.learners.methods import METHODS
 
     table = Table("method", "paper", "what adapts", "what the outer gradient flows through")
@@ -106,9 +106,9 @@ def adapt(
 
     Args:
         run: the run folder.
-        role: whose player: protagonist or adversary.
-        opponent: who sits in the other seat; the first held-out scripted player by default.
-        task: SPLIT:INDEX for a task of a frozen list (contexts that the run held fixed stay so), or JSON.
+        role: the player that adapts: protagonist or adversary.
+        opponent: the player in the other seat; the first held-out scripted player by default.
+        task: SPLIT:INDEX for a task of a frozen list (contexts that the run held fixed stay fixed), or JSON.
         shots: updates.
         episodes: fresh episodes for each update.
         video: an .mp4 or .gif file to write; adapt-ROLE.mp4 by default.
@@ -134,7 +134,7 @@ def adapt(
 
 
 def _config(path: Path | None, game: str | None) -> dict[str, Any]:
-    """The settings in a config file, with the game that was asked for."""
+    """The settings in a config file, with the given game."""
     values: Any = {}
     if path is not None:
         try:
@@ -144,10 +144,10 @@ def _config(path: Path | None, game: str | None) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise InvalidInputError(f"{path}: must hold a mapping of settings")
         if "environment" in values:
-            raise InvalidInputError(f"{path} is of a run on environments of its own: train it from Python")
+            raise InvalidInputError(f"{path} is the config of a run on your own environments: train it from Python")
     if game is None and "game" not in values:
         raise InvalidInputError(
-            "GAME is missing: give it, or a --config file that names it (`metaduel list` shows them)"
+            "GAME is missing: give it, or a --config file that names it (`metaduel list` shows the games)"
         )
     if game is not None and values.setdefault("game", game) != game:
         raise InvalidInputError(f"{path} is for the game {values['game']}, not {game}")

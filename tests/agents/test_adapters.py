@@ -1,4 +1,4 @@
-"""Adapters: what a learner in NumPy is told, that copies play the tests, that a counted environment ends a shot for SB3."""
+"""Adapters: the inputs of a learner in NumPy, copies that play the tests, a counted environment that ends a shot for SB3."""
 
 import random
 
@@ -33,7 +33,7 @@ def arena(role="protagonist", episodes=EPISODES, seed=11, duel=DUEL, opponents=2
 
 
 class Diary:
-    """Walks outwards and writes down what it is told."""
+    """Walks outwards and records its inputs."""
 
     def begin(self, rows, seat):
         self.rows, self.seat = rows, seat
@@ -72,9 +72,9 @@ def test_a_learner_in_numpy_is_told_every_reward_once_and_waits_where_it_is_over
     starts = [i for i, page in enumerate(pages) if page[3].all()]
     assert len(starts) == EPISODES
     assert all(page[3].all() or not page[3].any() for page in pages)
-    told = np.sum([page[2] for page in pages], 0) + after.reward
+    received = np.sum([page[2] for page in pages], 0) + after.reward
     returns = torch.stack([data.returns[:, 0] for data in played]).sum(0)
-    np.testing.assert_allclose(told, returns.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(received, returns.numpy(), rtol=1e-5)
     for start, end, data in zip(starts, [*starts[1:], len(pages)], played, strict=True):
         alive = data.alive[:, :, 0].numpy()  # [N, T]
         observations = np.stack([page[0] for page in pages[start:end]], 1)

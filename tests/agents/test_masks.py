@@ -1,4 +1,4 @@
-"""Actions that are not legal have probability 0, whoever chooses."""
+"""Illegal actions have probability 0 for all kinds of players."""
 
 import gymnasium as gym
 import pytest

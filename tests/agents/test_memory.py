@@ -142,7 +142,7 @@ def test_the_policys_gradient_stops_at_the_belief_and_the_decoders_does_not_reac
 
 
 def test_what_is_known_beforehand_is_decoded_better_after_training():
-    # The reward is +1 on one task and -1 on the other: whoever remembers one step can tell.
+    # The reward is +1 on one task and -1 on the other: a player that remembers one step knows the task.
     duel = Duel(make_game(find("RockPaperScissors")), 6)
     policy = made(LatentPolicy, duel)
     weights = {name: value.unsqueeze(0).double().requires_grad_() for name, value in policy.init(0).items()}

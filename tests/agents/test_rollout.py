@@ -162,8 +162,8 @@ def test_scripted_players_sit_in_blocks(game):
     assert second.reward.shape[0] == 2  # the learner's tasks alone
     for n, player in enumerate(players):
         seats = [Sitting(slice(0, 1), setup.learner("protagonist", [n]))], [Sitting(slice(0, 1), Seated(player))]
-        alone, nobody = setup.play([n], seats)
-        assert nobody is None
+        alone, scripted = setup.play([n], seats)
+        assert scripted is None
         assert_same(take(first, [n]), alone)
     against = setup.play([2, 3])
     assert_same(take(first, [2, 3]), against[0])
@@ -239,8 +239,8 @@ def test_who_is_taught_acts_in_every_other_episode_and_is_told_in_all(game):
     )
     view = View(start.params, start.state, setup.duel.observe(start)[0], start.step)
     size = len(setup.seed)
-    told, _ = teacher.act(view, torch.zeros(size, teacher.memory), torch.full((size, teacher.noise), 0.5))
-    torch.testing.assert_close(data.action[:, 0].flatten(0, 1), told)
+    labels, _ = teacher.act(view, torch.zeros(size, teacher.memory), torch.full((size, teacher.noise), 0.5))
+    torch.testing.assert_close(data.action[:, 0].flatten(0, 1), labels)
 
 
 def test_a_policy_with_a_memory_is_not_taught():

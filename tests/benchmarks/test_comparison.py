@@ -1,4 +1,4 @@
-"""Everybody on several families: equal budgets, trials whose best is taken, and a report of what was played."""
+"""All methods on several families: equal budgets, the best of the tuning runs, and a report of all rows."""
 
 import csv
 from dataclasses import replace
@@ -36,7 +36,7 @@ def rows_of(folder):
         return list(csv.DictReader(stream))
 
 
-def test_equal_budgets_the_best_trials_and_a_report_of_everybody(tmp_path, monkeypatch):
+def test_equal_budgets_the_best_tuning_runs_and_a_report_of_all_methods(tmp_path, monkeypatch):
     made = reproduce.make(TINY)
     found = suite.run("comparison", made, tmp_path, quiet=True)
     cells = {cell.name: tmp_path / "work" / cell.stem for cell in made.cells()}

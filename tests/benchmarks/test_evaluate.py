@@ -1,4 +1,4 @@
-"""Evaluations of whole runs: who plays, what the table and the report hold, and the demonstration around it."""
+"""Evaluations of whole runs: the players, the content of the table and the report, and the demonstration around it."""
 
 import signal
 import subprocess
@@ -55,7 +55,7 @@ def finished(folders, tmp_path_factory):
     return evaluate_runs(list(folders.values()), PROTOCOL, out, quiet=True), out
 
 
-def test_everybody_plays_the_headline_panel(finished):
+def test_all_players_play_the_headline_panel(finished):
     table, _ = finished
     panel = summary.headline(table).filter(role="adversary")
     shots = {method: panel.filter(method=method).values("shot") for method in panel.values("method")}
@@ -119,7 +119,7 @@ def test_the_report_says_it_all(finished):
         "maml − random start, shot 1",
         "maml − joint, shot 2",
         "maml, shot 1 − maml, shot 0",
-        "Headroom and what adaptation recovers of it",
+        "Headroom and the fraction that adaptation recovers",
         "train tasks, held-out opponents",
         "opponent unadapted",
         "Learning against learning",

@@ -28,7 +28,7 @@ def test_characters_are_seeded_and_differ_more_between_classes_than_within(few):
     within = torch.cdist(flat, flat).mean()
     between = torch.cdist(flat[:-1], flat[1:]).mean()
     assert between > 1.1 * within
-    assert (few.mean((2, 3)) > 0.02).all()  # nobody left the page
+    assert (few.mean((2, 3)) > 0.02).all()  # no character left the page
 
 
 def test_splits_are_disjoint_and_rotations_stay_with_their_character(few):

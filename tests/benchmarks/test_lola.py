@@ -14,7 +14,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 
 ROLES = ("protagonist", "adversary")
 
@@ -42,7 +42,7 @@ def test_a_step_is_the_papers_along_one_logit_and_the_discounted_return(count):
     moved = {role: [] for role in ROLES}
     for repeat in range(repeats):
         problem = DuelProblem(
-            duel, policies, Matches(task_rows(SPEC, [TASK] * runs, {}), duels=runs), 2000, 10_000 * repeat, loss
+            duel, policies, Matchups(task_rows(SPEC, [TASK] * runs, {}), duels=runs), 2000, 10_000 * repeat, loss
         )
         learner.update(problem)
         for role in ROLES:

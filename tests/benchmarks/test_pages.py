@@ -68,7 +68,7 @@ def test_a_page_tells_everything_of_a_certificate(monkeypatch):
     assert "### Headroom as adversary: adaptation pays" in text
     assert "| informed, entropy bonus 0 | informed | 1.000 | [0.900, 1.100] | +0.020 |" in text
     assert (
-        "(informed, entropy bonus 0) over the best that does not adapt (sweep): 0.750 [0.700, 0.800]; its lower end is 35%"
+        "(informed, entropy bonus 0) over the best non-adapting player (sweep): 0.750 [0.700, 0.800]; its lower end is 35%"
         in text
     )
     assert (

@@ -47,7 +47,7 @@ def test_a_player_never_disagrees_with_itself(monkeypatch):
 
 
 def stand_ins(monkeypatch, spec, role, held_out, train):
-    """Two players of a role that follow the given rules, and nobody else."""
+    """Only two players of a role, which follow the given rules."""
     base = next(one for one in scripted(spec, role).values() if not one.memory)
     pair = {
         name: replace(

@@ -1,4 +1,4 @@
-"""The reproduction of learning peers: who is met, how each kind of player learns, and the exact optimum."""
+"""The reproduction of learning peers: the personas, the learning of each kind of player, and the exact optimum."""
 
 import numpy as np
 import pytest

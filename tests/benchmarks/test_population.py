@@ -36,7 +36,7 @@ def test_every_step_of_adam_sees_its_share_of_what_was_played(network):
             assert (part.alive == 1).all()
         else:
             assert part.alive.shape == (*data.alive.shape[:2], int(data.alive.shape[2] / slices))
-        # Those who drew the actions are those who learn from them: ratios start at 1.
+        # The players that drew the actions learn from them: ratios start at 1.
         with torch.no_grad():
             prepared = players.policy.prepare(players.weights)
             out = players.policy.over_time(prepared, part.seen[..., :-1]).flatten(1, 2)

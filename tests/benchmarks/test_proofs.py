@@ -1,4 +1,4 @@
-"""Every gradient-based learner estimates what it says, and docs/learners.md says what the program finds."""
+"""Every gradient-based learner estimates its declared gradient, and docs/learners.md holds the program's results."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The robustness suite: what is varied is varied, nobody sees it, and everything stands in one table."""
+"""The robustness suite: mass and length vary, no player sees them, and one table holds all rows."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_the_same_seed_gives_the_same_rows(tmp_path):
     assert not np.array_equal(first, one._play("CartPole", "RARL", 1, tmp_path)["return"])
 
 
-def test_the_grid_varies_mass_and_length_alone_and_nobody_is_shown_them():
+def test_the_grid_varies_mass_and_length_alone_and_no_player_sees_them():
     one = small()
     for game, own in one.games.items():
         spec = robustness.blindfolded(find(game))

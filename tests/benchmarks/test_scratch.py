@@ -1,4 +1,4 @@
-"""PPO from scratch: what it gets, what it is tested on, that a seed makes the same numbers, and where the report has it."""
+"""PPO from scratch: its budget, its test episodes, the same numbers for the same seed, and its place in the report."""
 
 import random
 

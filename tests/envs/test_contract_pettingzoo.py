@@ -53,7 +53,7 @@ def chooser(spec, seed=0):
 
     def choose(agent, info=None):
         space = spec.action_spaces[agent]
-        if info is not None and "action_mask" in info:  # a turn-based game's; who waits draws nothing
+        if info is not None and "action_mask" in info:  # a turn-based game's; a waiting agent draws nothing
             legal = np.flatnonzero(info["action_mask"])
             return int(legal[0] if len(legal) == 1 else rng.choice(legal))
         if hasattr(space, "n"):
@@ -214,7 +214,7 @@ def test_aec_equals_parallel_for_whole_episodes(spec):
         heard[agent].append(last)
         env.step(None if last[2] or last[3] else choose(agent, last[-1]))
     for agent in ROLES:
-        # In a turn-based game an agent is asked at its turns and at the end, and told all rewards since the turn before.
+        # In a turn-based game an agent acts at its turns and at the end, and receives all rewards since its last turn.
         expected, since = [], 0.0
         for step, (par, *rest) in enumerate(said):
             since += rest[0][agent] if step else 0.0

@@ -311,7 +311,7 @@ def test_observations_lie_in_their_spaces_and_have_their_dtype(spec):
                 values = observation.numpy()
                 assert values.dtype == space.dtype
                 inside = ((values >= space.low) & (values <= space.high)).all(1)
-                assert inside[alive.numpy()].all()  # the last observation included; what follows an end is nobody's
+                assert inside[alive.numpy()].all()  # the last observation included; later ones belong to no episode
             assert outcome.reward.shape == (ROWS, 2)
             assert outcome.reward.isfinite().all()
             if spec.zero_sum:

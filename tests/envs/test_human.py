@@ -1,4 +1,4 @@
-"""A person in a seat: what the keys do, and that hidden contexts stay hidden from whoever plays."""
+"""A person in a seat: the keys' actions, and hidden contexts that stay hidden from the person."""
 
 import itertools
 
@@ -193,7 +193,7 @@ def test_a_forger_is_not_shown_the_real_points():
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_whoever_is_asked_in_poker_sees_the_hand_it_is_about(role):
+def test_the_player_in_turn_in_poker_sees_its_hand(role):
     spec = find("KuhnPoker")
     duel, seat = Duel(make_game(spec)), ROLES.index(role)
     rows = duel.reset(duel.game.params([{}]), torch.tensor([3]), torch.tensor([0]))

@@ -12,7 +12,7 @@ from metaduel.envs.core.tasks import generate
 from metaduel.envs.players.scripted import scripted
 
 ROWS, STEPS = 64, 24
-# Reads payoffs, but only to know the sign of its own last reward, which any player is told.
+# Reads payoffs, but only for the sign of its own last reward, which every player receives.
 REWARD_ALONE = "win_stay_lose_shift"
 
 

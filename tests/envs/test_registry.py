@@ -47,7 +47,7 @@ packages = ["{package}"]
 package-data = {{ "*" = ["tasks/*.json", "measured/*.json"] }}
 """,
     "{package}/__init__.py": '''
-"""Run from a chaser along a line in a wind that nobody is shown."""
+"""Run from a chaser along a line in a wind that no player sees."""
 import numpy as np
 from gymnasium import spaces
 from metaduel.envs import ROLES, Context, GameSpec

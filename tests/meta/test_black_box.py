@@ -109,6 +109,6 @@ def test_bad_input_is_refused(make, message):
         make()
 
 
-def test_an_inner_loop_that_blows_up_is_told():
+def test_an_inner_loop_that_diverges_is_reported():
     with pytest.raises(FloatingPointError, match="iteration 1: w is not finite after the inner loops"):
         list(reptile({"w": torch.zeros(1)}, lambda start, n: {"w": torch.tensor([np.inf])}, 2, 1, 0.5))

@@ -1,4 +1,4 @@
-"""Chains of episodes: what their steps are credited with, and that players who remember get better by it."""
+"""Chains of episodes: the credit of their steps, and players with a memory that improve by it."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_a_chain_that_went_better_than_others_is_told_so(baseline):
 
 
 def test_rl2_learns_to_remember():
-    """Rock-paper-scissors with one move per episode: the first is a guess, what it told pays in the others."""
+    """Rock-paper-scissors with one move per episode: the first is a guess, and its result pays in the others."""
     config = TrainConfig(game="RockPaperScissors", method="rl2", roles=("protagonist",)).override(
         tasks=60, episodes=4, steps=1, horizon=2, hidden=(16,), outer_lr=0.01, validation_tasks=20
     )

@@ -208,7 +208,7 @@ class Number:
 
 
 class Pulling(Tasks):
-    """Two players who are numbers: each is pulled to a target of its own and pushed by the other."""
+    """Two players that are numbers: each is pulled to a target of its own and pushed by the other."""
 
     def __init__(self):
         self.networks = dict.fromkeys(("protagonist", "adversary"), Number())

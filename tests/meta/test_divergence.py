@@ -82,9 +82,9 @@ def test_the_step_and_the_tasks_are_named():
 
 @pytest.mark.parametrize(("role", "gone"), [("protagonist", [1, 4]), ("adversary", [0, 5])])
 def test_the_other_tasks_of_a_game_keep_their_noise(role, gone):
-    # Matches: 3 against scripted adversaries, 3 duels, 3 of scripted protagonists.
+    # Matchups: 3 against scripted adversaries, 3 duels, 3 of scripted protagonists.
     source = DuelSource(TINY)
-    assert (source.problem(0).matches.first, source.problem(0).matches.duels, source.problem(0).matches.last) == (
+    assert (source.problem(0).matchups.first, source.problem(0).matchups.duels, source.problem(0).matchups.last) == (
         3,
         3,
         3,
@@ -95,18 +95,18 @@ def test_the_other_tasks_of_a_game_keep_their_noise(role, gone):
     players = [{r: stack(learner.start[r], n) for r, n in p.tasks.items()} for p in (whole, part)]
     batches = [p.draw(own, 0) for p, own in zip((whole, part), players, strict=True)]
     before, after = (batch.losses(own) for batch, own in zip(batches, players, strict=True))
-    # Protagonist's rows are matches 0-5, the adversary's 3-8.
+    # Protagonist's rows are matchups 0-5, the adversary's 3-8.
     out = {"protagonist": 0, "adversary": 3}
-    matches = {n + out[role] for n in gone}
+    matchups = {n + out[role] for n in gone}
     for r in ROLES:
-        stay = [n for n in range(6) if n + out[r] not in matches]
+        stay = [n for n in range(6) if n + out[r] not in matchups]
         assert part.tasks[r] == len(stay)
         assert torch.equal(after.support[r], before.support[r][stay])
         assert torch.equal(batches[1].returns[r], batches[0].returns[r][stay])
         assert whole.tasks[r] == 6
 
 
-def test_a_game_with_nobody_left_says_so():
+def test_a_game_without_tasks_left_is_an_error():
     problem = DuelSource(TINY.override(learned_share=1.0)).problem(0)
     with pytest.raises(FloatingPointError, match="every task of the protagonist's, or of its opponent's, blew up"):
         problem.without("protagonist", list(range(6)))
@@ -159,7 +159,7 @@ def test_steps_of_batches_that_were_given_up_count(method, monkeypatch):
     source = DuelSource(config)
     update = make_learner(config, source).update(source.problem(0))
     assert update.metrics["skipped_tasks"] == 1
-    assert source.told(update)["environment_steps"] == sum(steps for _, steps in played)
+    assert source.record(update)["environment_steps"] == sum(steps for _, steps in played)
 
 
 def test_what_blew_up_in_a_look_ahead_is_left_out_of_its_own_part(monkeypatch):
@@ -194,11 +194,11 @@ def test_a_part_of_a_mixture_may_go_entirely():
     assert [part.problem.tasks for part in problem.parts] == [sizes[0], sizes[2]]
     learner = make_learner(TINY.override(tasks=4, persona_share=0.25), source)
     assert all(torch.isfinite(v).all() for g, _ in learner.gradients(problem).values() for v in g.values())
-    # What is told of the iteration is told without it.
+    # The iteration's metrics leave it out.
     update = learner.update(problem)
     assert {role: len(value) for role, value in joined_returns(update.shots[0]).items()} == learner_tasks(problem)
     assert {role for batch in update.shots[0] for role, _ in batch.seen()} == set(ROLES)
-    assert source.told(update)["environment_steps"] > 0
+    assert source.record(update)["environment_steps"] > 0
 
 
 def learner_tasks(problem):

@@ -22,7 +22,7 @@ ITERATIONS, TASKS = 150, 10
 
 
 def payoffs(seed):
-    """[TASKS, 3, 3, 2] random payoffs; which action beats which stays as everybody knows it."""
+    """[TASKS, 3, 3, 2] random payoffs, in the usual order of actions: paper beats rock, and so on."""
     tasks = [{**task, "permutation": 0.0} for task in sample_tasks(SPEC, TASKS, "train", seed)]
     return make_game(SPEC).params(tasks, torch.float64).payoffs
 

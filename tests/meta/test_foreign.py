@@ -26,7 +26,7 @@ from metaduel.envs.core.spec import other
 from metaduel.envs.core.tasks import frozen_tasks, task_rows
 from metaduel.envs.repeated_matrix_game import rock_paper_scissors_v0
 from metaduel.meta.adaptation.few_shot import adapt_and_test
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.runs.checkpoint import load_checkpoint, read_config
 from metaduel.meta.runs.config import ForeignConfig
 from metaduel.meta.runs.foreign import ForeignSource
@@ -141,9 +141,9 @@ def test_equals_the_batched_core_on_a_game_of_ours():
         for i, (role, policy) in enumerate(policies.items())
     }
     rows = torch.stack(list(duel.game.params(values, torch.float64)), 1)
-    core = DuelProblem(duel, policies, Matches(rows, duels=2), episodes, seed, loss)
+    core = DuelProblem(duel, policies, Matchups(rows, duels=2), episodes, seed, loss)
     simulator = ParallelSimulator(rock_paper_scissors_v0.parallel_env, horizon).with_tasks(values)
-    foreign = DuelProblem(simulator, policies, Matches(simulator.task_rows, duels=2), episodes, seed, loss)
+    foreign = DuelProblem(simulator, policies, Matchups(simulator.task_rows, duels=2), episodes, seed, loss)
     for shot in (0, 1):
         ours, theirs = core.collect(players, shot), foreign.collect(players, shot)
         for role in ROLES:
@@ -186,8 +186,8 @@ def problem(tasks, episodes=3, make=Guess, horizon=0):
         role: {name: value.expand(len(tasks), *value.shape) for name, value in policy.init(i).items()}
         for i, (role, policy) in enumerate(policies.items())
     }
-    matches = Matches(simulator.task_rows, duels=len(tasks))
-    return DuelProblem(simulator, policies, matches, episodes, 3, LossConfig("plain")), players
+    matchups = Matchups(simulator.task_rows, duels=len(tasks))
+    return DuelProblem(simulator, policies, matchups, episodes, 3, LossConfig("plain")), players
 
 
 def test_agents_that_leave_at_different_times():
@@ -207,7 +207,7 @@ def test_agents_that_leave_at_different_times():
     assert torch.equal(walker.observation[..., 4], torch.arange(5.0).view(1, 5, 1).expand(2, 5, 3))
     assert torch.equal(walker.observation[:, 1:, :, :4].argmax(-1), guesses[:, :-1])
     assert drawn.environment_steps == 2 * 3 * 5
-    # The same where the adversary is the one who stays.
+    # The same if the adversary is the agent that stays.
     batch, players = problem([2, 3], make=lambda: Guess(("watcher", "walker")))
     drawn = batch.draw(players, 0)
     assert drawn.data["protagonist"].alive.sum(1).tolist() == [[2.0] * 3, [3.0] * 3]
@@ -482,7 +482,7 @@ def test_a_game_without_tasks_meets_scripted_players(tmp_path):
     run = train_meta_adversarial(GAMES["rock-paper-scissors"], folder=tmp_path / "run", **settings)
     problem = ForeignSource(GAMES["rock-paper-scissors"], run.config, opponents=opponents).problem(0)
     assert problem.tasks == {"protagonist": 3, "adversary": 3}
-    assert (problem.matches.first, problem.duels, problem.matches.last) == (2, 1, 2)
+    assert (problem.matchups.first, problem.duels, problem.matchups.last) == (2, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -503,7 +503,7 @@ def test_a_game_without_tasks_meets_scripted_players(tmp_path):
         ({"method": "self_play", "learned_share": 0.0, "opponents": {r: [Clock()] for r in ROLES}}, "self-play needs"),
         (
             {"method": "meta_mapg", "learned_share": 0.0, "opponents": {r: [Clock()] for r in ROLES}},
-            "nobody who is met learns",
+            "no opponent learns",
         ),
     ],
 )
@@ -523,7 +523,7 @@ def test_lists_of_tasks(tmp_path):
     assert load(tmp_path / "run", Guess).config == run.config
     source = ForeignSource(Guess, run.config, tasks=tasks.tasks, validation=tasks.validation)
     assert source._validation.tasks == [3, 3, 2]
-    drawn = [source.problem(i).matches.tasks.flatten().tolist() for i in (0, 1, 0)]
+    drawn = [source.problem(i).matchups.tasks.flatten().tolist() for i in (0, 1, 0)]
     assert drawn[0] == drawn[2] != drawn[1]
     assert set(drawn[0]) == {0.0, 1.0}
     train_meta_adversarial(tasks, folder=tmp_path / "run", resume=True, **settings)

@@ -13,7 +13,7 @@ from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import sample_tasks, task_rows
 from metaduel.meta.adaptation.inner import adapt_step
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 
 ROLES = ("protagonist", "adversary")
 SPEC = find("IteratedPrisonersDilemma")
@@ -35,14 +35,14 @@ def problem(case, tasks=TASKS, seed=SEED):
     policy = MLPPolicy(5, SPEC.action_spaces["protagonist"], hidden=())
     loss = LossConfig(case.surrogate, DISCOUNT, DISCOUNT)
     return DuelProblem(
-        Duel(make_game(SPEC), 4), dict.fromkeys(ROLES, policy), Matches(tasks, duels=len(tasks)), EPISODES, seed, loss
+        Duel(make_game(SPEC), 4), dict.fromkeys(ROLES, policy), Matchups(tasks, duels=len(tasks)), EPISODES, seed, loss
     )
 
 
 def updated(case, batch, steps=2):
     """Weights [N, D] per role after each update."""
     learner, found = case.learner(steps), []
-    players = {role: stack(start()[role], len(batch.matches.tasks)) for role in ROLES}
+    players = {role: stack(start()[role], len(batch.matchups.tasks)) for role in ROLES}
     for shot in range(steps):
         players = {r: {n: v.detach().requires_grad_() for n, v in w.items()} for r, w in players.items()}
         losses = batch.draw(players, shot).losses(players, learner.config.peer)

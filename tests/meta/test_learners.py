@@ -239,7 +239,7 @@ def test_a_player_with_a_memory_is_the_same_in_every_place(settings, tmp_path):
     # In a seat: the same noise, so the same actions.
     seated = play(duel, (AgentPlayer(agent), idle), params, torch.arange(2), zeros)
     torch.testing.assert_close(seated.returns[:, 0], learner(False).returns.flatten(), atol=1e-3, rtol=1e-4)
-    # Through predict, told its rewards by remember.
+    # Through predict, with its rewards from remember.
     data, state = learner(True), None
     for step in range(data.reward.shape[1]):
         seen = data.observation[0, step, :, : agent.policy.observation_size].numpy()

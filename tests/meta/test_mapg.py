@@ -22,7 +22,7 @@ from metaduel.envs.core.noise import derive_seed
 from metaduel.meta.adaptation.inner import Through, unroll
 from metaduel.meta.learners.mapg import MAPGConfig
 from metaduel.meta.learners.methods import METHODS
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.problem import Given, Mixture, Part
 from metaduel.meta.runs.config import TrainConfig
 
@@ -181,8 +181,8 @@ def test_sampled_gradients_are_unbiased(method):
     space = GAME.spec.action_spaces[role]
     policies = {role: MLPPolicy(5, space, ()), other: TabularPolicy(5, 5, space)}
     loss = LossConfig("dice", DISCOUNT, DISCOUNT, normalise=False, exact_discount=True)
-    matches = Matches(TASKS.repeat(repeats, 1), duels=2 * repeats)
-    problem = DuelProblem(Duel(GAME, HORIZON), policies, matches, episodes, derive_seed(2, 7), loss)
+    matchups = Matchups(TASKS.repeat(repeats, 1), duels=2 * repeats)
+    problem = DuelProblem(Duel(GAME, HORIZON), policies, matchups, episodes, derive_seed(2, 7), loss)
     ours, given = learner(method, steps, (role,)), {other: persona()}
     rates = {role: ours.rates(role), other: torch.full((steps, 1), PERSONA_RATE)}
     everyone = {role: {n: v.expand(2, *v.shape) for n, v in ours.start[role].items()}, other: given[other].weights}

@@ -1,4 +1,4 @@
-"""Policies that are modules of somebody's own: trained, loaded with the function that makes them, refused in one sentence."""
+"""Policies that are the user's own modules: trained, loaded with the function that makes them, refused in one sentence."""
 
 import gymnasium as gym
 import numpy as np

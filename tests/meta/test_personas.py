@@ -1,4 +1,4 @@
-"""Learning personas: who they are, how they learn, and that a run says how often they were met."""
+"""Learning personas: their starts, their learning, and their share of tasks in a run's metrics."""
 
 import csv
 from dataclasses import replace
@@ -17,7 +17,7 @@ from metaduel.envs.repeated_matrix_game.opponents import memory_one_tables
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
 from metaduel.meta.adaptation.inner import FIRST_ORDER, unroll
 from metaduel.meta.problems import personas as module
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.personas import Personas
 from metaduel.meta.problems.problem import Mixture
 from metaduel.meta.runs.checkpoint import load_checkpoint
@@ -84,7 +84,7 @@ def test_a_rate_of_one_is_a_step_along_the_discounted_return():
     row = torch.tensor([[c.default for c in spec.contexts]], dtype=torch.float64)
     losses = dict.fromkeys(players, replace(found.loss, surrogate="dice"))
     policies = dict.fromkeys(players, found.policy)
-    problem = DuelProblem(duel, policies, Matches(row.repeat(2, 1), duels=2), episodes, 5, losses)
+    problem = DuelProblem(duel, policies, Matchups(row.repeat(2, 1), duels=2), episodes, 5, losses)
     rates = {role: torch.full((1, 1), found.rate) for role in players}
     ends = []
     original = problem.draw
@@ -152,7 +152,7 @@ def test_a_persona_learns_while_it_is_met():
     gains = [joined_returns(shot)["protagonist"][0] for shot in update.shots]
     assert len(gains) == 4
     assert gains[-1] < gains[0] - 2
-    assert source.told(update)["environment_steps"] == 2 * 200 * 4 * 20
+    assert source.record(update)["environment_steps"] == 2 * 200 * 4 * 20
 
 
 def test_the_same_iteration_is_the_same_batch_and_another_one_is_not():
@@ -164,8 +164,8 @@ def test_the_same_iteration_is_the_same_batch_and_another_one_is_not():
 
 @pytest.mark.parametrize("method", ["meta_mapg", "lola_dice"])
 @pytest.mark.parametrize("settings", [{"roles": ("protagonist",)}, {"learned_share": 0.0}])
-def test_to_shape_nobody_is_refused(method, settings):
-    with pytest.raises(InvalidInputError, match="nobody who is met learns: set persona_share above 0"):
+def test_a_peer_term_without_a_learning_opponent_is_refused(method, settings):
+    with pytest.raises(InvalidInputError, match="no opponent learns: set persona_share above 0"):
         TrainConfig(game="Pursuit").override(method=method, **settings)
     TrainConfig(game="Pursuit").override(method=method, persona_share=0.5, **settings)
 
@@ -183,7 +183,7 @@ def test_shares_that_cannot_be_are_refused(settings, message):
         TrainConfig(game="Navigation").override(**settings)
 
 
-def test_many_personas_are_several_problems_for_whoever_has_a_memory(monkeypatch):
+def test_many_personas_are_several_problems_for_a_player_with_a_memory(monkeypatch):
     monkeypatch.setattr(module, "AT_ONCE", 50)  # of 20 x 2 x 3 environment steps
     config = TrainConfig(game="IteratedPrisonersDilemma", roles=("protagonist",)).override(
         method="meta_mapg", tasks=20, episodes=2, steps=1, persona_share=1.0, hidden=(4,), horizon=3
@@ -195,7 +195,7 @@ def test_many_personas_are_several_problems_for_whoever_has_a_memory(monkeypatch
     assert len({tuple(table.flatten().tolist()) for table in tables}) == 20
     update = make_learner(config, source).update(batch)
     assert joined_returns(update.shots[0])["protagonist"].shape == (20,)
-    assert source.told(update)["environment_steps"] == 20 * 2 * 2 * 3
+    assert source.record(update)["environment_steps"] == 20 * 2 * 2 * 3
     assert [part.problem.tasks["adversary"] for part in DuelSource(config).problem(0).parts] == [20]
 
 

@@ -1,4 +1,4 @@
-"""Self-play with a pool: who is met, who joins and leaves, and that the latest is joint training."""
+"""Self-play with a pool: the choice of opponents, the pool's members, and ``latest``, which is joint training."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_who_is_met_by_hand():
     learner.win_rates["adversary"] = torch.tensor([0.5, 0.0, 1.0])
     # (1 - w)^2: 0.25, 1, 0.
     assert learner.probabilities("adversary").tolist() == pytest.approx([0.2, 0.8, 0.0])
-    learner.win_rates["adversary"] = torch.ones(2)  # all are beaten: anybody
+    learner.win_rates["adversary"] = torch.ones(2)  # all are beaten: a uniform choice
     assert learner.probabilities("adversary").tolist() == [0.5, 0.5]
     uniform, _ = made(opponents="uniform")
     uniform.win_rates["adversary"] = torch.tensor([0.5, 0.0, 1.0])

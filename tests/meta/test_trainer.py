@@ -336,7 +336,7 @@ DAMAGE = {
     "no tensors": (lambda path: path.write_bytes(b""), "truncated"),
     "missing": (lambda path: path.unlink(), "no such checkpoint"),
     "other format": (other_format, "format '99'"),
-    "somebody else's": (wipe_state, "format None"),
+    "another program's": (wipe_state, "format None"),
 }
 
 
@@ -459,7 +459,7 @@ class Scores:
     def __init__(self, scores):
         self.real = DuelSource(TINY)
         self.policies, self.problem, self.scores = self.real.policies, self.real.problem, iter(scores)
-        self.told, self.state, self.fixed = self.real.told, self.real.state, self.real.fixed
+        self.record, self.state, self.fixed = self.real.record, self.real.state, self.real.fixed
 
     def validate(self, learner):
         self.starts = [*getattr(self, "starts", []), {r: w["layer0.bias"].clone() for r, w in learner.start.items()}]

@@ -11,7 +11,7 @@ from metaduel.agents.policies.base import stack
 from metaduel.envs.core.spec import ROLES, other
 from metaduel.envs.core.tasks import sample_tasks, task_rows
 from metaduel.envs.players.names import load_player, names
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.players import make_duel, make_policy
 
@@ -27,8 +27,8 @@ def cosine(role, **loss):
     rows = task_rows(spec, sample_tasks(spec, 30, "train", 5), {})
     groups, rows = [(opponent, len(rows)) for opponent in opponents], rows.repeat(len(opponents), 1)
     against = "against_adversaries" if role == "protagonist" else "against_protagonists"
-    matches = Matches(rows, **{against: groups})
-    problem = DuelProblem(duel, {role: policy}, matches, CONFIG.episodes, 77, replace(CONFIG.loss, **loss))
+    matchups = Matchups(rows, **{against: groups})
+    problem = DuelProblem(duel, {role: policy}, matchups, CONFIG.episodes, 77, replace(CONFIG.loss, **loss))
     weights = {name: w.contiguous().requires_grad_() for name, w in stack(policy.init(3), len(rows)).items()}
     support = problem.draw({role: weights}, 0).losses({role: weights}).support[role].sum()
     update = -torch.autograd.grad(support, weights["layer2.bias"])[0]

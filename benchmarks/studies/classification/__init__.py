@@ -1,1 +1,1 @@
-"""Few-shot classification of images: N classes that were never seen, K drawings of each, a few updates."""
+"""Few-shot classification of images: N unseen classes, K drawings of each, a few updates."""

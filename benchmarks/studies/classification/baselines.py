@@ -1,4 +1,4 @@
-"""What needs no meta-learning: a random network that is trained on the shots, and the nearest mean of a class's shots."""
+"""Baselines without meta-learning: a random network that is trained on the shots, and the nearest mean of a class's shots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCRATCH_RATES, SCRATCH_STEPS = (0.1, 0.3, 1.0, 3.0), 20
 
 
 def from_scratch(tasks: Episodes, data: Data, seed: int, rate: float) -> Tensor:
-    """Accuracy [1, n] of random networks, another for each episode, after 20 updates on the shots alone."""
+    """Accuracy [1, n] of random networks, one for each episode, after 20 updates on the shots alone."""
     parts: list[Tensor] = []
     for number, part in enumerate(in_parts(data)):
         players = random_starts(tasks, (derive_seed(seed, SCRATCH, number, i) for i in range(len(part[0]))))

@@ -22,13 +22,13 @@ class Episodes(Tasks):
     """Episodes of N ways, K shots.
 
     Args:
-        classes: of images.
+        classes: the image classes.
         network: from images [N, M, height, width, 1] to ``ways`` logits.
         ways: classes in an episode.
-        shots: drawings of each that are adapted to.
-        queries: drawings of each that are tested on.
+        shots: drawings of each class to adapt to.
+        queries: drawings of each class to test on.
         train_queries: the same in training and validation.
-        fresh: of how many batches of shots an episode's support is made in training; the k-th update takes the k-th in turn.
+        fresh: number of batches of shots in an episode's support in training; the k-th update uses the k-th batch, in turn.
         fresh_shots: drawings of each class in such a batch.
 
     Raises:
@@ -70,7 +70,7 @@ class Episodes(Tasks):
         batches, shots, queries = self._parts(split)
         generator = torch.Generator().manual_seed(seed)
         drawn = batches * shots + queries
-        # The largest of random numbers: so many of all, in any order.
+        # The indices of the largest random numbers are a random choice.
         which = torch.rand(n, len(images), generator=generator).topk(self.ways).indices
         drawings = torch.rand(n, self.ways, images.shape[1], generator=generator).topk(drawn).indices
         found = images[which.unsqueeze(2), drawings].unsqueeze(-1)  # [n, ways, drawings, height, width, 1]
@@ -79,7 +79,7 @@ class Episodes(Tasks):
         return support, query.flatten(1, 2)
 
     def logits(self, players: Players, data: Data, part: Part, shot: int) -> tuple[Tensor, Tensor]:
-        """The network's outputs [n, M, ways] and what they should say [n, M]."""
+        """The network's outputs [n, M, ways] and the labels [n, M]."""
         images = data[0][:, shot % data[0].shape[1]] if part == "support" else data[1]
         target = torch.arange(self.ways).repeat_interleave(images.shape[1] // self.ways).expand(len(images), -1)
         return self.networks[ROLE](players[ROLE], images), target

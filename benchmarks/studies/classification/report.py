@@ -32,7 +32,7 @@ def report(settings: Settings, found: Found, rate: float) -> None:
 
 
 def picture(path: Path, tasks: Episodes, run: DataRun, data: Data, steps: int) -> None:
-    """The first episode: a row for each class, its shots, then queries with what they are taken for before and after."""
+    """The first episode: a row for each class, with its shots, then queries with their predictions before and after."""
     support, query = data[0][0, 0, ..., 0], data[1][0, ..., 0]
     ways, shown = tasks.ways, min(6, tasks.queries)
     episode = tuple(tensor[:1] for tensor in data)

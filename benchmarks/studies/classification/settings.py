@@ -1,4 +1,4 @@
-"""What the study of few-shot classification can be asked for. Imports no torch: a command line's ``--help`` answers at once."""
+"""Settings of the study of few-shot classification. Imports no torch: a command line's ``--help`` answers at once."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ EPISODES: dict[str, dict[str, int]] = {"reptile": {"fresh": 5, "fresh_shots": 2,
 
 @dataclass(frozen=True)
 class Settings:
-    """What is trained and tested.
+    """Settings of training and test.
 
     Attributes:
         data: ``characters`` of our own, scikit-learn's ``digits``, or ``omniglot``.
-        omniglot_folder: where images_background and images_evaluation are.
-        methods: to train; the baselines are always there.
+        omniglot_folder: folder with images_background and images_evaluation.
+        methods: methods to train; the baselines are always tested.
         network: ``conv``, four blocks of 64 filters, or ``dense``, both as in MAML's paper.
         ways: N, classes in an episode.
         shots: K, drawings of each.
         seeds: runs of each method.
         iterations: outer steps; Reptile takes half as many again.
         tasks: episodes per iteration.
-        outer_lr: Adam's step size at the start.
-        test_episodes: of held-out classes, the same for all.
+        outer_lr: Adam's initial step size.
+        test_episodes: number of episodes of held-out classes, the same for all methods.
         test_steps: updates at test.
-        classes: of our own characters.
-        threads: torch's.
-        folder: of runs, tables and pictures.
+        classes: number of classes of our own characters.
+        threads: number of torch's threads.
+        folder: folder for runs, tables and pictures.
         quiet: no live display.
     """
 

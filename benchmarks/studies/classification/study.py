@@ -4,7 +4,7 @@
     metaduel study classification --data digits --ways 3 --methods maml reptile
     metaduel study classification --data omniglot --omniglot-folder ~/omniglot --seeds 5
 
-Started again, it continues where it stopped. The learners are those that games are learned with; what is new is ``Episodes``.
+An interrupted study resumes when started again. The learners are the same as for games; only ``Episodes`` is new.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from metaduel.meta.runs.supervised import DataRun, meta_train
 
 
 def main(settings: Options) -> dict[str, Array]:
-    """Train what is not yet trained, test all, write tables and pictures.
+    """Train the unfinished runs, test all, write tables and pictures.
 
     Args:
-        settings: of the study.
+        settings: settings of the study.
 
     Returns:
-        Accuracies in [0, 1], method -> [seeds, updates + 1, episodes]; [seeds, 1, episodes] of what does not update.
+        Accuracies in [0, 1], method -> [seeds, updates + 1, episodes]; [seeds, 1, episodes] for methods without updates.
 
     Raises:
         InvalidInputError: an unknown method, or settings that do not fit the data.

@@ -1,4 +1,4 @@
-"""What needs no meta-learning: the shots themselves with jitter, and random starts."""
+"""Baselines without meta-learning: the shots themselves with jitter, and random starts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ WIDTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # of the jitter, one of which i
 
 
 def jittered(data: Data, width: float) -> Tensor:
-    """As many samples as are tested: the shots themselves, and Gaussian jitter."""
+    """As many samples as in a test: the shots themselves with Gaussian jitter."""
     shots, m = data[0], data[3].shape[1]
     chosen = shots[:, torch.arange(m) % shots.shape[1]]
     return chosen + width * torch.randn(chosen.shape, generator=torch.Generator().manual_seed(derive_seed(0, JITTER)))
 
 
 def fresh_starts(tasks: Forging, n: int, seed: int) -> Players:
-    """Random weights, others for each task."""
+    """Random weights, different for each task."""
     return random_starts(tasks, (derive_seed(seed, SCRATCH, i) for i in range(n)))

@@ -1,4 +1,4 @@
-"""Distances between samples: what a generator is judged by, and how near its samples are to the shots."""
+"""Distances between samples, for a generator's loss and for its samples' distance to the shots."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def feature_distance(classes: ImageClasses, seed: int = 0) -> Distance:
     the *training* classes.
 
     Args:
-        classes: to train the classifier on, and nothing else.
-        seed: of the classifier.
+        classes: the training data of the classifier.
+        seed: seed of the classifier.
     """
     images, count = classes.train.unsqueeze(-1), len(classes.train)
     net = Convolutional(1, count, (32, 32), normalise=False, pooled=False, side=images.shape[2])

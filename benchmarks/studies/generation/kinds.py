@@ -1,4 +1,4 @@
-"""What differs between the plane, characters and digits."""
+"""The settings that differ between the plane, characters and digits."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def blank(outputs: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Kind:
-    """What differs between data.
+    """The settings that depend on the data.
 
     Attributes:
-        latent: d, numbers that a sample is made of.
+        latent: d, numbers in a sample's latent.
         squash: of the generator's outputs.
         witness: share of the energy distance's witness in a verdict, see ``Forging.verdicts``.
         learners: settings by method, other than ``LEARNERS``'.
@@ -32,7 +32,7 @@ class Kind:
     learners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-# Images need many outer steps, on few tasks each; what is judged is then where ten updates lead, not each on the way there.
+# Images need many outer steps, on few tasks each; the outer loss is then that after ten updates only.
 LAST: dict[str, Any] = {"outer_shots": "last"}
 WITNESSED: dict[str, Any] = {**LAST, "inner_lr": 0.1, "outer_lr": 3e-3}
 KINDS = {

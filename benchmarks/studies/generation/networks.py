@@ -1,4 +1,4 @@
-"""A discriminator of points in the plane, and the latents that generators make samples of."""
+"""A discriminator of points in the plane, and the latents of generators."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Waves:
     Frequencies are of every scale alike, and amplitudes fall with their roots, as in the energy distance's kernel in the plane.
 
     Args:
-        inputs: how many.
-        units: of the hidden layer.
-        low: least frequency, radians per unit of input.
-        high: largest.
-        features: how many.
+        inputs: number of inputs.
+        units: width of the hidden layer.
+        low: lowest frequency, radians per unit of input.
+        high: highest frequency.
+        features: number of features.
     """
 
     def __init__(self, inputs: int, units: int = 64, low: float = 0.5, high: float = 6.0, features: int = 96) -> None:
@@ -37,8 +37,8 @@ class Waves:
 
 
 def latents(generator: torch.Generator, *shape: int) -> Tensor:
-    """Normal latents [*shape], d numbers each, that fill their space evenly: a few tell more of what is made of all than
-    independent ones do.
+    """Normal latents [*shape], d numbers each, that fill their space evenly: a few of them represent the generator's
+    distribution better than independent ones.
 
     Sobol points, moved by a random shift in every set (Cranley and Patterson, SIAM Journal on Numerical Analysis 1976).
     """

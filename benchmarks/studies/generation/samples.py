@@ -1,4 +1,4 @@
-"""Where real samples come from: distributions in the plane, or drawings of one class."""
+"""Real samples: points of distributions in the plane, or drawings of one class."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def drawings(classes: ImageClasses, shots: int, most: int = 64, turn: bool = Fal
     """Drawings of one class each: [n, K, height, width, 1], and the class's others.
 
     Args:
-        classes: to draw from.
+        classes: the classes.
         shots: K.
-        most: others.
-        turn: classes to train on are often turned, so that there are more of them.
+        most: maximum number of other drawings.
+        turn: training classes are often turned, which makes more of them.
 
     Raises:
         InvalidInputError: fewer drawings than shots and two more.

@@ -1,4 +1,4 @@
-"""What the study of few-shot generation can be asked for. Imports no torch: a command line's ``--help`` answers at once."""
+"""Settings of the study of few-shot generation. Imports no torch: a command line's ``--help`` answers at once."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ LEARNERS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What is trained and tested.
+    """Settings of training and test.
 
     Attributes:
         data: ``plane``, the distributions of the game Forgery; ``characters`` of our own, or ``digits``, with held-out classes.
-        methods: to train, beside joint pretraining.
-        shots: K, real samples that are adapted to.
+        methods: methods to train, beside joint pretraining.
+        shots: K, real samples to adapt to.
         seeds: runs of each method.
         iterations: outer steps; joint training, which is cheaper, gets twice as many.
         tasks: distributions per iteration.
-        judge: of the generator after an update: the ``distance`` to fresh samples, or its own ``discriminator``.
-        test_tasks: held-out distributions.
-        classes: of our own characters.
-        threads: torch's.
-        folder: of runs, tables and pictures.
+        judge: the generator's outer loss: the ``distance`` to fresh samples, or the verdict of its own ``discriminator``.
+        test_tasks: number of held-out distributions.
+        classes: number of classes of our own characters.
+        threads: number of torch's threads.
+        folder: folder for runs, tables and pictures.
         quiet: no live display.
     """
 

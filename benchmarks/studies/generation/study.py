@@ -6,8 +6,8 @@
     metaduel study generation --data digits --shots 4 --iterations 300 --tasks 4 --folder runs/digits
 
 The generator is the protagonist, the discriminator the adversary; up to ten simultaneous updates on the shots. Both starts are
-meta-learned by the learners of games: MAML, of second order or first, and Reptile as in FIGR (Clouatre and Demers, 2019). How
-they are judged: see ``tasks``.
+meta-learned by the learners of games: MAML, of second order or first, and Reptile as in FIGR (Clouatre and Demers, 2019). See
+``tasks`` for their outer losses.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from metaduel.meta.runs.supervised import DataRun, meta_train
 
 
 def main(settings: Options) -> dict[str, Array]:
-    """Train what is not yet trained, test all, write tables and pictures.
+    """Train the unfinished runs, test all, write tables and pictures.
 
     Args:
-        settings: of the study.
+        settings: settings of the study.
 
     Returns:
-        Distances to fresh samples, method -> [seeds, 11, tasks]; [seeds, 1, tasks] of what does not update.
+        Distances to fresh samples, method -> [seeds, 11, tasks]; [seeds, 1, tasks] for methods without updates.
 
     Raises:
-        InvalidInputError: settings that do not fit the data, or a folder with runs of others.
+        InvalidInputError: settings that do not fit the data, or a folder with runs of other settings.
     """
     torch.set_num_threads(settings.threads)
     tasks, distance = make_tasks(settings)
     data = tasks.draw(settings.test_tasks, "held_out", derive_seed(0, TEST))
     tuning = tasks.draw(min(40, settings.test_tasks), "validation", derive_seed(0, TUNE))
-    check_folder(settings)  # once the settings are known to be good, or the folder would remember bad ones
+    check_folder(settings)  # after the settings are checked, so that the folder records no bad ones
     apart: dict[str, list[Tensor]] = {}
     copied: dict[str, list[Tensor]] = {}
 
@@ -81,7 +81,7 @@ def main(settings: Options) -> dict[str, Array]:
     apart["jittered shots"] = [distance(jitter, data[1]).unsqueeze(0)] * settings.seeds
     copied["jittered shots"] = [nearest(jitter, data[0]).unsqueeze(0)] * settings.seeds
     other = tasks.draw(n, "held_out", derive_seed(0, TEST, 1))[1] if settings.data == "plane" else None
-    if other is not None:  # the least that there is, and how far samples are from shots that are no copies
+    if other is not None:  # the lowest possible distance, and the distance from the shots without copying
         apart["fresh samples"] = [distance(other, data[1]).unsqueeze(0)] * settings.seeds
     copied["fresh samples"] = [nearest(data[1], data[0]).unsqueeze(0)] * settings.seeds
     found, copies = ({m: torch.stack(v).double().numpy() for m, v in part.items()} for part in (apart, copied))
@@ -97,10 +97,10 @@ def repeated(start: Players, n: int) -> Players:
 
 
 def check_folder(settings: Settings) -> None:
-    """Runs of other tasks are not gone on with: their own settings do not say which they were.
+    """Refuse to resume runs of other tasks, which their own settings do not record.
 
     Raises:
-        InvalidInputError: the folder holds some.
+        InvalidInputError: the folder holds such runs.
     """
     path = settings.folder / "tasks.json"
     mine = {name: getattr(settings, name) for name in ("data", "shots", "judge", "classes")}

@@ -1,12 +1,12 @@
 """Tasks of a generator and a discriminator.
 
-In an update the generator descends what the discriminator says. After it, the discriminator is judged by how well it tells fresh
-samples from the adapted generator's; the generator by the best discriminator that there is in a ball of functions, whose value
-is known: the energy distance to fresh samples (``judge="distance"``; of images the kernel distance in features, which is one as
-well, is added), or by its own opponent (``judge="discriminator"``).
+In an update the generator descends minus the discriminator's verdict. The discriminator's outer loss is its error in telling
+fresh samples from the adapted generator's. The generator's outer loss is the verdict of the best discriminator in a ball of
+functions, which is known: the energy distance to fresh samples (``judge="distance"``; for images, plus the kernel distance in
+features, which has the same form), or the verdict of its own opponent (``judge="discriminator"``).
 
-Where there are too few classes to learn from what tells images apart, the discriminator starts from a critic that needs no
-learning, and learns the rest: the witness of the energy distance between the shots and what is forged.
+With too few classes to learn to distinguish images, the discriminator starts from a critic that needs no learning, the witness of
+the energy distance between the shots and the forged samples, and learns the rest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from metaduel.envs.forgery.distance import energy_distance
 from metaduel.meta.problems.problem import Players
 from metaduel.meta.problems.supervised import Data, Part, Tasks
 
-FORGED = 64  # samples that an update judges
+FORGED = 64  # samples per update
 
 
 class Forging(Tasks):
@@ -40,8 +40,8 @@ class Forging(Tasks):
         real: draws the samples.
         shape: of a sample.
         kind: of the data.
-        judge: the distance to fresh samples that the generator is judged by after an update; None: by the discriminator.
-        distance: in which validation is scored.
+        judge: the generator's outer loss: a distance to fresh samples; None: the discriminator's verdict.
+        distance: the distance for the validation score.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class Forging(Tasks):
         return flat.view(*flat.shape[:2], *self._shape)
 
     def loss(self, role: Role, players: Players, data: Data, part: Part, shot: int) -> Tensor:
-        """[n]: the generator's is minus the verdict on its samples, or the judge's; the discriminator's is the difference of the
-        verdicts on forged and real ones, and half of their mean square, without which what it said before would never fade
-        (least squares, as in Mao et al., ICCV 2017).
+        """[n]: the generator's loss is minus the verdict on its samples, or the judge's distance. The discriminator's loss is the
+        difference of the verdicts on forged and real samples, plus half of their mean square, without which old verdicts would
+        never fade (least squares, as in Mao et al., ICCV 2017).
         """
         shots, fresh, update, latent = data
         made = self.made(players, update[:, shot % STEPS] if part == "support" else latent)
@@ -79,9 +79,9 @@ class Forging(Tasks):
         return forged.mean(1) - real.mean(1) + 0.5 * (forged.square().mean(1) + real.square().mean(1))
 
     def verdicts(self, players: Players, x: Tensor, shots: Tensor, made: Tensor, share: float = 1.0) -> Tensor:
-        """[N, M]: how real each of ``x`` is. What the network says and, where data have it, the witness of the energy distance:
-        how much farther x is from what is made (a ``share`` of that) than from the shots, on average (as the critic of
-        Bellemare et al., 2017, in pixels).
+        """Verdicts [N, M] on ``x``, the higher the more real: the network's output plus, for some data, the witness of the energy
+        distance: how much farther x is from the made samples (a ``share`` of that distance) than from the shots, on average (as
+        the critic of Bellemare et al., 2017, in pixels).
         """
         said = self.networks["adversary"](players["adversary"], x).squeeze(2)
         if not self._kind.witness:
@@ -102,7 +102,7 @@ def make_tasks(settings: Settings) -> tuple[Forging, Distance]:
     if settings.data == "digits":
         classes = split(digits(), 6, 1)
     else:
-        # 14 x 14: half the pixels are enough to tell
+        # 14 x 14: half the pixels are enough to distinguish classes
         images = nn.functional.avg_pool2d(characters(settings.classes), 2)
         classes = split(images, round(0.8 * len(images)), round(0.1 * len(images)))
     side, distance = classes.train.shape[-1], feature_distance(classes)

@@ -1,4 +1,4 @@
-"""Adaptation to test tasks, and rates that are chosen by it."""
+"""Adaptation to test tasks, and the tuning of rates."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from metaduel.meta.adaptation.supervised import adapt
 from metaduel.meta.problems.problem import Players
 from metaduel.meta.problems.supervised import Data
 
-RATES = (0.05, 0.15, 0.5, 1.5)  # among which players that have not learned theirs have them chosen, one for each
+RATES = (0.05, 0.15, 0.5, 1.5)  # to choose from, one for each player without learned rates
 
 
 def distances(
     tasks: Forging, data: Data, players: Players, rates: Mapping[Role, Tensor], distance: Distance
 ) -> tuple[Tensor, Tensor]:
-    """After every update: the distance to fresh samples, and how far samples are from the nearest shot, [11, n] each."""
+    """After every update: the distance to fresh samples, and the samples' distance to the nearest shot, [11, n] each."""
     apart, copied = [], []
     for now in adapt(tasks, data, players, rates, STEPS):
         with torch.no_grad():
@@ -33,7 +33,7 @@ def distances(
 
 
 def tuned_rates(tasks: Forging, tuning: Data, players: Players, distance: Distance) -> dict[Role, Tensor]:
-    """The two players' rates that are best after all updates on the tasks of ``tuning``."""
+    """The two players' best rates, by the distance after all updates on the tasks of ``tuning``."""
     pairs = itertools.product(torch.tensor(RATES).view(-1, 1, 1), repeat=2)
     choices: list[dict[Role, Tensor]] = [{"protagonist": one, "adversary": other} for one, other in pairs]
     ends = [distances(tasks, tuning, players, rates, distance)[0][-1].mean() for rates in choices]

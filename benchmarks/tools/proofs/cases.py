@@ -1,4 +1,4 @@
-"""What is proven: methods with their settings, and the starts that they are proven from."""
+"""The cases of the proofs: methods with their settings, and their starts."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from metaduel.meta.problems.problem import Players
 RATE = 1.5  # step size of the updates; the objective is a return per step
 STEPS = (1, 2, 3)  # K
 HORIZON, DISCOUNT = 3, 0.9
-HEAD = ("layer0.bias",)  # what ANIL adapts
-BATCH = 2  # episodes of each batch that E-MAML's updates are given
+HEAD = ("layer0.bias",)  # the weights that ANIL adapts
+BATCH = 2  # episodes in each batch of E-MAML's updates
 KNOWN = (MAML, Joint, TRPO, ProMP, MAPG, EMAML, Reptile)  # learners whose declared objective is written out here
 
 
@@ -58,7 +58,7 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def learner(self, steps: int, rate: float = RATE) -> Any:
-        """With K = ``steps``, from the same start every time; all its step sizes are different, around ``rate``."""
+        """The learner with K = ``steps``, always from the same start; all its step sizes are different, around ``rate``."""
         method = METHODS[self.method]
         config = method.configure(method.settings(steps=steps, inner_lr=rate, **self.settings))
         learner = method.learner(start_of_play() if self.batches else start(), config, dict.fromkeys(ROLES, HEAD))
@@ -68,12 +68,12 @@ class Case:
         return learner
 
     def problem(self, steps: int) -> AllTrajectories | AllBatches:
-        """The listed game that it is proven in."""
+        """The listed game of the proof."""
         return AllBatches(steps, BATCH) if self.batches else AllTrajectories(self.surrogate, HORIZON, DISCOUNT)
 
     @property
     def flow(self) -> Flow:
-        """What of the updates the method differentiates; E-MAML and Reptile declare objects of their own."""
+        """The derivatives of the updates that the method includes; E-MAML and Reptile declare objects of their own."""
         config = self.learner(1).config
         terms = getattr(config, "terms", ("own",))
         second = {"dice": "exact", "lvc": "lvc", "plain": "plain"}[self.surrogate] if config.second_order else "none"
@@ -91,14 +91,14 @@ class Case:
 
     @property
     def through(self) -> str:
-        """What flows, in a word."""
+        """The kind of flow, in a word."""
         if not self.updates or not self.learner(1).config.second_order:
             return "nothing"
         return {(True, False): "own", (True, True): "total", (False, True): "peer"}[self.flow[:2]]
 
     @property
     def labels(self) -> tuple[str, str, str]:
-        """Method, surrogate and what flows."""
+        """Method, surrogate and kind of flow."""
         name = self.method + "".join(f", {k}={v}" for k, v in self.settings.items() if k != "peer")
         return name, self.surrogate if self.through != "nothing" else "any", self.through
 
@@ -109,8 +109,8 @@ def gradient_based(method: Method) -> bool:
 
 
 def cases() -> list[Case]:
-    """Every method whose objective is known, with every surrogate that it takes, own learning alone and in total. Where nothing
-    is differentiated, surrogates are the same: one of them.
+    """Every method with a known objective, with every surrogate that it supports, for own learning alone and in total. Without a
+    second derivative all surrogates are the same, and there is one case.
     """
     found = []
     for method in METHODS.values():

@@ -1,4 +1,4 @@
-"""The gradient that a learner makes of a listed game beside the one that its method declares, in closed form."""
+"""A learner's gradient in a listed game, and the gradient that its method declares, in closed form."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ BOUND = 1e-6  # relative error of a proof
 
 
 class Gradient(NamedTuple):
-    """With respect to a player's start and to its log step sizes."""
+    """A gradient with respect to a player's start and to its log step sizes."""
 
     start: Tensor  # [D]
     log_rates: Tensor  # as the learner's
 
 
 def shipped(case: Case, steps: int, rate: float = RATE, game: AllTrajectories | None = None) -> dict[Role, Gradient]:
-    """What the learner makes of the listed game."""
+    """The learner's gradient in the listed game."""
     found = case.learner(steps, rate).gradients(game or case.problem(steps))
     return {role: Gradient(flat(weights), rates) for role, (weights, rates) in found.items()}
 
@@ -43,7 +43,7 @@ def declared(
     game: AllTrajectories | None = None,
     flow: Flow | None = None,
 ) -> dict[Role, Gradient]:
-    """What the method declares to estimate, in closed form; with another ``flow``, what another one would."""
+    """The gradient that the method declares to estimate, in closed form; with another ``flow``, another method's."""
     learner, problem, result = case.learner(steps, rate), game or case.problem(steps), {}
     last = learner.config.outer_shots == "last"
     for role in ROLES:
@@ -61,7 +61,7 @@ def declared(
 
 
 def _leaves(learner: Any, role: Role) -> tuple[dict[Role, Tensor], dict[Role, Tensor], Tensor, Tensor]:
-    """Flat weights and step sizes of both, and the leaves of ``role`` that they were made of."""
+    """Flat weights and step sizes of both players, and the leaves of ``role`` behind them."""
     flats = {r: flat(weights).detach().requires_grad_() for r, weights in learner.start.items()}
     own = {r: torch.zeros(0, 1) for r in learner.start} if learner.inner is None else learner.inner.log_rates
     logs = {r: value.detach().clone().requires_grad_() for r, value in own.items()}

@@ -1,4 +1,4 @@
-"""What updates hold: the memory of the graph between the losses and their derivatives."""
+"""The memory of updates: the graph between the losses and their derivatives."""
 
 from __future__ import annotations
 

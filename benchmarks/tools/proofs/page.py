@@ -1,4 +1,4 @@
-"""docs/learners.md: every method, what is proven of it, and the tables. Nothing in the page is written by hand."""
+"""docs/learners.md: every method, the proofs and the tables. No part of the page is written by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metaduel.meta.learners.maml import MAML
 from metaduel.meta.learners.methods import METHODS, Method
 from metaduel.meta.learners.reptile import Reptile
 
-FORMULAS = {  # what is proven of each kind of flow
+FORMULAS = {  # the proven gradient, by kind of flow
     "nothing": "`mean_k ∇L(θ_k, φ_k)`, updates being constants",
     "own": "`∇ mean_k L(θ_k, φ_k)` with `dθ_k+1 = dθ_k − a_k H dθ_k` and `dφ_k = 0`",
     "total": (
@@ -29,7 +29,7 @@ FORMULAS = {  # what is proven of each kind of flow
 
 
 def prove(out: Path) -> Sheet:
-    """Prove every gradient, measure what samples make of it, and write the page.
+    """Prove every gradient, measure the bias of its sampled estimates, and write the page.
 
     Args:
         out: the page.
@@ -58,7 +58,7 @@ def page(sheets: Sequence[Sheet]) -> str:
 
 
 def section(method: Method, proven: Sequence[Case]) -> str:
-    """What a newcomer must know of a method."""
+    """The section of a method, for newcomers."""
     lines = [f"- adapts: {method.adapts}", f"- what flows: {method.flows}"]
     if method.memory is None:
         first, *others = method.surrogates
@@ -82,7 +82,7 @@ def section(method: Method, proven: Sequence[Case]) -> str:
 
 
 def formula(case: Case) -> str:
-    """What is proven of a case, in a line."""
+    """The proven gradient of a case, in a line."""
     if not case.updates:
         return "`∇L(θ, φ)`"
     if case.batches:
@@ -91,7 +91,7 @@ def formula(case: Case) -> str:
 
 
 def _source(method: Method) -> tuple[str, str]:
-    """The module of a method, and what is written there of this method; nothing if it is a setting of another one."""
+    """The module of a method, and the method's text there; no text if the method is a setting of another one."""
     if isinstance(method.memory, type):
         return method.memory.__module__, inspect.getdoc(method.memory) or ""
     own = method.configure.__module__  # a setting of MAML's may have a file of its own
@@ -105,64 +105,66 @@ _INTRODUCTION = """
 
     metaduel proofs    # writes this page; a minute with one thread
 
-What `metaduel train --method NAME` can do, which gradient each method estimates, and the proof that the shipped code does.
+The methods of `metaduel train --method NAME`, the gradient that each of them estimates, and the proof that the shipped code
+estimates it.
 
-A task has two players with weights θ (the one who is looked at) and φ (the other), and each has a loss, minus its return per
-step: L(θ, φ) and L'(θ, φ). Both adapt at once, K times,
+A task has two players, the player under study with weights θ and its opponent with weights φ. Each has a loss, minus its return
+per step: L(θ, φ) and L'(θ, φ). Both adapt at once, K times,
 
     θ_k+1 = θ_k − a_k ∇L(θ_k, φ_k)        φ_k+1 = φ_k − b_k ∇L'(θ_k, φ_k)
 
 from starts θ_0 = θ and φ_0 = φ that are shared by all tasks. The outer gradient moves the starts (and the logarithms of the step
-sizes, where they are learned). It is a mean over tasks, and over the shots k = 1..K (mean_k) unless the last alone counts
-(`outer_shots="last"`). Methods differ in what adapts, and in what of the updates is differentiated: nothing (first order), the
-*own* learning, or the *total* derivative, which knows that the other's episodes, and so its updates, depend on θ as well. Below,
-dθ_k is how θ_k changes with the start. Everything holds for both players: exchange the names for the other one.
+sizes, where they are learned). It is a mean over tasks, and over the shots k = 1..K (mean_k) unless only the last counts
+(`outer_shots="last"`). Methods differ in the weights that adapt, and in the derivatives of the updates that they include: none
+(first order), those of the player's *own* learning, or the *total* derivative, which includes that the opponent's episodes, and
+so its updates, depend on θ as well. Below, dθ_k is the derivative of θ_k with respect to the start. The same holds for the
+opponent with the names exchanged.
 
-Gradients are estimated from episodes, by a *surrogate* whose derivatives stand for those of L
-([agents/objective/losses.py](../agents/objective/losses.py)). The first derivative is the same for all. The second differ: H,
-twice by the own weights, and H_φ, by the own and the other's. With s_t = ∇ log π_t of the own action at step t, s'_t of the
-other's, and A_t the advantage:
+Gradients are estimated from episodes, by a *surrogate* whose derivatives estimate those of L
+([agents/objective/losses.py](../agents/objective/losses.py)). The first derivative is the same for all surrogates. The second
+derivatives differ: H, twice with respect to θ, and H_φ, with respect to θ and φ. With s_t = ∇ log π_t of the player's own action
+at step t, s'_t of the opponent's, and A_t the advantage:
 
 - `dice`: those of L, exactly.
 - `lvc`: H = −E Σ_t A_t (∇² log π_t + s_t s_tᵀ) / T, H_φ = −E Σ_t A_t s_t s'_tᵀ / T. Biased, since it leaves
-  out the products of scores of different steps: how an action changes the steps after it. Low variance.
-- `plain`: H = −E Σ_t A_t ∇² log π_t / T, H_φ = 0. Leaves out how weights change which data there are; with it
+  out the products of scores of different steps: the effect of an action on later steps. Low variance.
+- `plain`: H = −E Σ_t A_t ∇² log π_t / T, H_φ = 0. Leaves out the effect of the weights on the data; with it
   the total derivative is that of own learning alone.
 """
 
 
 _MEASURED = """
-## What was proven and measured
+## Proofs and measurements
 
-The proofs use the shipped losses, inner step and learners on games so short that all that can happen is listed and weighs as much
-as it is likely: the estimate is its own expectation, and no luck is involved. What it must equal is differentiated from closed
-forms, which the tests compare with finite differences in turn. Methods that remember instead of taking an inner step have no row.
+The proofs use the shipped losses, inner step and learners on games so short that all outcomes can be listed and weighted by their
+probability. The estimate is then its own expectation, without chance. It must equal the derivative of the objective in closed
+form, which the tests compare with finite differences in turn. Methods that remember instead of taking an inner step have no row.
 """
 
 
 _READING = {
     "Proofs": """
-- ProMP and TRPO: the gradient where the data are from. That of ProMP's later steps on the same data, and the curvature of
-  TRPO's trust region, are compared with finite differences and with double differentiation in the tests.
+- ProMP and TRPO: the gradient at the weights that drew the data. The gradient of ProMP's later steps on the same data, and the
+  curvature of TRPO's trust region, are compared with finite differences and with double differentiation in the tests.
 - RARL takes the gradient of `joint`, for one player at a time.
 """,
     "Biases": """
-- Methods that are biased are proven, too, to be what they say; this is how far that is from the exact derivative. It grows with
-  the step size.
-- Differentiating `plain` twice is worse here than differentiating nothing (`fomaml`): E-MAML, which takes `plain`, adds the term
-  that is missing.
-- `lvc` knows of the other's learning only what happens within a step: here its total derivative is about as far off as leaving
-  the other's learning out. Use `dice` with `peer=True`.
+- Biased methods, too, are proven to estimate what they declare; this table gives the distance from the exact derivative. It grows
+  with the step size.
+- Differentiating `plain` twice is worse here than differentiating nothing (`fomaml`): E-MAML, which uses `plain`, adds the
+  missing term.
+- `lvc` includes the opponent's learning only within a step: here its total derivative is about as far off as leaving the
+  opponent's learning out. Use `dice` with `peer=True`.
 """,
     "Small batches": """
 - The proofs are about expectations at given weights. An update from few episodes is itself random, and the loss after it is not
   linear in it, so that the mean of sampled gradients is *not* the gradient of the exact objective. (E-MAML's objective is about
   finite batches, and so is its proof.)
-- A baseline that is fitted to the same few episodes takes a part of every reward away, with no update at all (K = 0).
-- With 100,000 episodes neither can be told from chance.
+- A baseline that is fitted to the same few episodes removes a part of every reward, even without an update (K = 0).
+- With 100,000 episodes neither effect is distinguishable from chance.
 """,
     "Memory": """
-Memory of second order grows linearly with K, unless updates are recomputed. `recompute=True` is the default of Meta-PG, Meta-MAPG
-and LOLA-DiCE, whose chains are long; gradients are the same.
+With second order, memory grows linearly with K, unless updates are recomputed. `recompute=True` is the default of Meta-PG,
+Meta-MAPG and LOLA-DiCE, whose chains are long; gradients are the same.
 """,
 }

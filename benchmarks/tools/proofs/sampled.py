@@ -1,4 +1,4 @@
-"""What sampled batches make of a gradient: its bias, and what chance alone would make of it."""
+"""Gradients of sampled batches: their bias, beside the deviation by chance."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.meta.adaptation.inner import Through, unroll
 from metaduel.meta.learners.learner import Learner
-from metaduel.meta.problems.duels import DuelProblem, Matches
+from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.problem import Losses, Players, Problem
 
 SAMPLED_HORIZON, ROWS = 2, 200_000  # of sampled episodes; how many are played at once
 FEW, MANY = 20, 100_000  # episodes of a batch
-SMALLER = 100  # batches of 1000 that tell how much one of MANY varies
+SMALLER = 100  # batches of 1000 for the standard error of a batch of MANY
 
 
 class NoBaseline(LossConfig):
-    """Advantages are discounted returns, in the query, too."""
+    """Settings whose advantages are discounted returns, in the query, too."""
 
     def _advantages(self, data: Trajectories, discount: float, fit: bool = True, shared: bool = False) -> Tensor:
         return super()._advantages(data, discount, fit=False)
@@ -41,11 +41,11 @@ def estimates(
     """Sampled gradients of the start, advantages not normalised.
 
     Args:
-        case: of MAML's kind.
+        case: a case of MAML's kind.
         steps: K.
-        episodes: in a batch: per task and shot.
-        repeats: how many gradients.
-        seed: of all noise.
+        episodes: episodes in a batch: per task and shot.
+        repeats: number of gradients.
+        seed: seed of all noise.
         baseline: fit the usual linear baseline to every batch.
 
     Returns:
@@ -58,9 +58,11 @@ def estimates(
     duel, at_once = Duel(GAME, SAMPLED_HORIZON), max(1, ROWS // (episodes * len(TASKS)))
     for done in range(0, repeats, at_once):
         n = min(at_once, repeats - done)
-        matches = Matches(TASKS.repeat(n, 1), duels=n * len(TASKS))
+        matchups = Matchups(TASKS.repeat(n, 1), duels=n * len(TASKS))
         for number_of, roles in enumerate([ROLES] if case.flow.own else [(role,) for role in ROLES]):
-            problem = DuelProblem(duel, policies, matches, episodes, derive_seed(seed, episodes, done, number_of), loss)
+            problem = DuelProblem(
+                duel, policies, matchups, episodes, derive_seed(seed, episodes, done, number_of), loss
+            )
             for role, rows in row_gradients(learner, problem, roles).items():
                 found[role].append(rows.view(n, len(TASKS), -1).mean(1))
     return {role: torch.cat(parts) for role, parts in found.items()}
@@ -70,9 +72,9 @@ def row_gradients(learner: Any, problem: Problem, roles: Collection[Role] = ROLE
     """Each task's own outer gradient [N, D] with respect to its start, for learners that share MAML's outer loss.
 
     Args:
-        learner: whose starts, step sizes and settings.
-        problem: in which learners meet each other alone.
-        roles: whose; one alone where it does not learn itself (LOLA).
+        learner: the learner.
+        problem: a problem in which learners meet only each other.
+        roles: the players; a single one for LOLA, where the player itself does not update.
     """
     players: Players = {
         role: {n: v.detach().clone().requires_grad_() for n, v in stack(weights, problem.tasks[role]).items()}
@@ -97,10 +99,10 @@ def outer_loss(learner: Learner, role: Role, history: list[Losses]) -> Tensor:
 
 
 class Sampled(NamedTuple):
-    """How far the mean of sampled gradients is from what is declared, over both players' components."""
+    """The distance of the mean of sampled gradients from the declared gradient, over both players' components."""
 
     bias: float  # |mean - exact| / |exact|
-    error: float  # what chance alone would make of it: the standard errors' norm / |exact|
+    error: float  # its value by chance: the standard errors' norm / |exact|
     z: float  # the largest |mean - exact| / standard error of a component
 
 

@@ -34,16 +34,16 @@ def proof_sheet() -> Sheet:
     header = ("method", "surrogate", "flows", *(f"{role}, K = {steps}" for role in ROLES for steps in STEPS))
     note = (
         f"Relative error |shipped − declared| / |declared|, the larger of two: of the gradient of the start and of that of the "
-        f"log step sizes (where a method has none, both are 0). All {4**HORIZON} trajectories of an iterated prisoner's dilemma "
+        f"log step sizes (both are 0 if a method has none). All {4**HORIZON} trajectories of an iterated prisoner's dilemma "
         f"over {HORIZON} steps, two tasks, discount {DISCOUNT:g}, step sizes around {RATE:g}, a baseline that depends on the "
-        f"state; for E-MAML all sequences of batches of {BATCH} plays of a 2 x 2 game. Surrogate: any, where nothing is "
-        "differentiated twice. K is 0 for methods without an inner step. Rounding alone makes 1e−16 to 1e−14."
+        f"state; for E-MAML all sequences of batches of {BATCH} plays of a 2 x 2 game. Surrogate: any, if there is no "
+        "second derivative. K is 0 for methods without an inner step. Rounding alone gives 1e−16 to 1e−14."
     )
     return Sheet("Proofs", header, tuple(rows), note)
 
 
 def truth(case: Case) -> Flow | None:
-    """What a biased case would differentiate if it were not; None for one that is what it seems."""
+    """The unbiased flow of a biased case; None for an unbiased one."""
     flow = case.flow
     if case.batches or not case.updates or (flow.second == "exact" and METHODS[case.method].learner is not Reptile):
         return None
@@ -51,7 +51,7 @@ def truth(case: Case) -> Flow | None:
 
 
 def bias_sheet(rates: Sequence[float] = (RATE / 10, RATE)) -> Sheet:
-    """What biased methods leave out, and what own learning alone does of the total derivative."""
+    """The bias of biased methods, and the distance of own learning from the total derivative."""
     rows = [
         (*case.labels, "own exact" if case.through != "total" else "total exact", case, flow)
         for case in cases()
@@ -68,7 +68,7 @@ def bias_sheet(rates: Sequence[float] = (RATE / 10, RATE)) -> Sheet:
     note = (
         "|declared − exact| / |exact| (cosine between them), of the start's gradient, the worse of both players, in the game of "
         "the proofs. Exact: the derivative of the loss after adaptation, through own learning alone or through both players' "
-        "updates. Reptile's direction is no gradient and has a length of its own: cosine alone. What `plain` misses depends on "
+        "updates. Reptile's direction is no gradient and has a length of its own: cosine only. The bias of `plain` depends on "
         "the baseline. Step sizes lie around the rate; rewards are of the order of 1."
     )
     merged = tuple((", ".join(names), *line) for line, names in lines.items())
@@ -105,14 +105,14 @@ def sampled_sheet(small: int = 10_000) -> Sheet:
     header = ("method", "K", "baseline", "episodes", "repeats", "off by", "chance", "largest z")
     note = (
         f"Mean of sampled gradients against the exact one, surrogate dice, own learning, {SAMPLED_HORIZON} steps, rate {RATE:g}, "
-        "advantages not normalised. Episodes: per task and shot. Off by: |mean − exact| / |exact|; chance: what it would be "
-        "without a bias; largest z: of the components of both players' starts."
+        "advantages not normalised. Episodes: per task and shot. Off by: |mean − exact| / |exact|; chance: its value "
+        "without a bias; largest z: among the components of both players' starts."
     )
     return Sheet("Small batches", header, tuple(rows), note)
 
 
 def memory_sheet(steps: Sequence[int] = (1, 2, 4, 8)) -> Sheet:
-    """What the graph holds, by K."""
+    """The memory of the graph, by K."""
     rows = []
     for name, settings in (("maml", {}), ("maml", {"recompute": True}), ("fomaml", {})):
         case = Case(name, "dice", settings)
@@ -121,7 +121,7 @@ def memory_sheet(steps: Sequence[int] = (1, 2, 4, 8)) -> Sheet:
         rows.append((label, *(f"{size / 1024:.0f}" for size in sizes)))
     note = (
         "KiB that autograd keeps between the losses and their derivatives, in the game of the proofs. With `recompute` each "
-        "update keeps weights and step sizes, and its data outside of autograd; its graph is built again when it is its turn. "
+        "update keeps weights and step sizes, and its data outside of autograd; its graph is built again in the backward pass. "
         "First order keeps the graph of every shot's loss, but no graph of gradients."
     )
     return Sheet("Memory", ("method", *(f"K = {k}" for k in steps)), tuple(rows), note)

@@ -1,4 +1,4 @@
-"""How fast the games and a meta-iteration are on this machine: ``metaduel speed``.
+"""The speed of the games and of a meta-iteration on this machine: ``metaduel speed``.
 
 Three measurements, medians, for comparing versions and machines:
 

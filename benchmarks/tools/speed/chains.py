@@ -1,4 +1,4 @@
-"""A chain of Meta-MAPG against a learning persona, beside what the authors' own code takes."""
+"""The time of a chain of Meta-MAPG against a learning persona, beside that of the authors' own code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from metaduel.envs.core.game import make_game
 from metaduel.envs.core.spec import Role
 from metaduel.envs.core.tasks import sample_tasks, task_rows
 from metaduel.meta.learners.mapg import MAPG, MAPGConfig, meta_mapg
-from metaduel.meta.problems.duels import Matches
+from metaduel.meta.problems.duels import Matchups
 from metaduel.meta.problems.personas import Personas, problem_sizes
 from metaduel.meta.problems.problem import Mixture, Part
 
@@ -57,8 +57,8 @@ class Chains:
     """One outer step of Meta-MAPG on a batch of chains; every one has fresh tasks, personas and noise.
 
     Args:
-        load: which workload.
-        policy: of the protagonist, a name in ``CHAIN_POLICIES``; the personas in the other seat have tables.
+        load: the workload.
+        policy: the protagonist's policy, a name in ``CHAIN_POLICIES``; the personas in the other seat have tables.
     """
 
     def __init__(self, load: ChainLoad, policy: str) -> None:
@@ -80,7 +80,7 @@ class Chains:
         for n in problem_sizes(total, self.policy, CHAIN_EPISODES * self.duel.horizon):
             rows = task_rows(self.spec, sample_tasks(self.spec, n, seed=self.done), {})
             seed = self.done * total * CHAIN_EPISODES
-            problem = TimedProblem(self.duel, policies, Matches(rows, duels=n), CHAIN_EPISODES, seed, losses)
+            problem = TimedProblem(self.duel, policies, Matchups(rows, duels=n), CHAIN_EPISODES, seed, losses)
             problems.append(problem)
             parts.append(Part(problem, {"adversary": self.personas.sample(n, "train", self.done)}))
             self.done += 1
@@ -90,7 +90,7 @@ class Chains:
 
 
 def chains_sheet(repeats: int) -> Sheet:
-    """Seconds, floating-point operations and memory of a chain, beside what the authors' code takes."""
+    """Seconds, floating-point operations and memory of a chain, beside those of the authors' code."""
     configure(1)
     rows, base = [], peak_memory()
     for policy in CHAIN_POLICIES:  # the smallest first: memory is the largest so far

@@ -40,7 +40,7 @@ class _Glyphs(Tasks):
 
 
 def classification_gradient(second_order: bool, looped: bool, threads: int, iterations: int) -> tuple[float, float]:
-    """Median seconds of a meta-gradient on 32 tasks, and the process's MiB above what it had before the first."""
+    """Median seconds of a meta-gradient on 32 tasks, and the process's additional MiB since before the first."""
     configure(threads)
     tasks = _Glyphs()
     learner = MAML(tasks.init(0), MAMLConfig(steps=1, inner_lr=0.4, second_order=second_order))

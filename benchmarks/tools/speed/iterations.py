@@ -1,4 +1,4 @@
-"""A meta-iteration on 2-D navigation: its seconds by method, its floor, and what a TRPO step outside costs."""
+"""A meta-iteration on 2-D navigation: its seconds by method, its floor, and the cost of a TRPO outer step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from metaduel.envs.players.names import load_player
 from metaduel.meta.learners.learner import Learner
 from metaduel.meta.learners.methods import find_method
 from metaduel.meta.learners.trpo import TRPO, TRPOConfig
-from metaduel.meta.problems.duels import Matches
+from metaduel.meta.problems.duels import Matchups
 
 TASKS, EPISODES = 20, 20  # of the meta-iteration
 PEER_SECONDS = (
@@ -78,9 +78,9 @@ class MetaIteration:
         start = time.perf_counter()
         tasks = [{**task, "push": 0.0} for task in sample_tasks(self.spec, TASKS, seed=self.done)]
         rows = torch.tensor([[task[name] for name in self.spec.context_names] for task in tasks], dtype=torch.float64)
-        matches = Matches(rows, against_adversaries=[(self.opponent, TASKS)])
+        matchups = Matchups(rows, against_adversaries=[(self.opponent, TASKS)])
         seed = self.done * TASKS * EPISODES
-        problem = TimedProblem(self.duel, {"protagonist": self.policy}, matches, EPISODES, seed, self.loss)
+        problem = TimedProblem(self.duel, {"protagonist": self.policy}, matchups, EPISODES, seed, self.loss)
         self.metrics = self.learner.update(problem).metrics
         self.done += 1
         end, played = time.perf_counter(), problem.rollouts
@@ -90,7 +90,7 @@ class MetaIteration:
 
 
 def median_split(workload: MetaIteration, iterations: int) -> Split:
-    """Medians over ``iterations``, after two that aren't counted."""
+    """Medians over ``iterations``, after two for warm-up."""
     for _ in range(2):
         workload.run()
     gc.collect()
@@ -148,7 +148,7 @@ def methods_sheet(iterations: int) -> Sheet:
 
 
 def trpo_sheet(iterations: int) -> Sheet:
-    """Seconds of a meta-iteration with a TRPO step outside beside those with Adam, with one and two threads."""
+    """Seconds of a meta-iteration with a TRPO outer step beside those with Adam, with one and two threads."""
     rows = []
     share = TRPOConfig.curvature_share
     for threads in (1, 2):
@@ -174,8 +174,8 @@ def trpo_sheet(iterations: int) -> Sheet:
 
 
 def gain_ratio(share: float, iterations: int) -> tuple[float, float, float]:
-    """What a step gains on the surrogate with a ``share`` of the episodes in its curvature, over what it gains with all of
-    them: from the same starts on the same data, summed over iterations; and the smallest and largest of a single one.
+    """Ratio of a step's gain on the surrogate with a ``share`` of the episodes in its curvature to its gain with all of them,
+    from the same starts on the same data, summed over iterations; and the smallest and largest ratio of a single iteration.
     """
     part, full = MetaIteration(share), MetaIteration(1.0)
     gains: list[tuple[float, float]] = []

@@ -1,4 +1,4 @@
-"""What is measured of a workload: its seconds, its matrix products, and the memory that it takes."""
+"""Measurements of a workload: its seconds, its matrix products, and its memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from metaduel.meta.problems.problem import Players
 
 
 class TimedProblem(DuelProblem):
-    """A problem that notes when its rollouts begin and end; everything else of a shot follows its rollout."""
+    """A problem that records the beginning and end of its rollouts; all other parts of a shot follow its rollout."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -39,7 +39,7 @@ class TimedProblem(DuelProblem):
 
 
 class Product(NamedTuple):
-    """A matrix product: the operator, and size and stride of each tensor that it takes."""
+    """A matrix product: the operator, and size and stride of each of its tensors."""
 
     operator: Any
     layouts: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
@@ -97,7 +97,7 @@ def _laid_out(size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype
 
 
 def median_time(play: Callable[[], None], seconds: float) -> float:
-    """Median seconds of a call: at least 3, for at least ``seconds`` in all, after one that isn't counted."""
+    """Median seconds of a call, over at least 3 calls and at least ``seconds`` in all, after one for warm-up."""
     play()
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:

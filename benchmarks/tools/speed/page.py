@@ -1,4 +1,4 @@
-"""All measurements of speed, one after the other, and the page that they make."""
+"""All measurements of speed, one after another, and their page."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from metaduel.envs.core.files import write_atomic
 def benchmark(
     games: Sequence[str], iterations: int, chains: int, seconds: float, out: Path | None, console: Console
 ) -> None:
-    """Measure the speed of the games, of meta-iterations and of a chain of Meta-MAPG; every table is shown as it is found.
+    """Measure the speed of the games, of meta-iterations and of a chain of Meta-MAPG; each table is shown as soon as it is done.
 
     Args:
-        games: games to measure; none: one of every family (compiling takes up to a minute each).
+        games: games to measure; none: one of every family (compiling a game takes up to a minute).
         iterations: meta-iterations to take the median of.
         chains: outer steps of Meta-MAPG to take the median of.
-        seconds: least time of one measurement of environment steps.
+        seconds: minimum time of one measurement of environment steps.
         out: also write the tables here, as Markdown.
-        console: where they are shown.
+        console: the console for the tables.
 
     Raises:
         InvalidInputError: an unknown game, or nothing to take a median of.
@@ -65,7 +65,7 @@ def benchmark(
 
 
 def machine() -> str:
-    """What was measured on, in a line."""
+    """The machine, in a line."""
     load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     passive = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
     waiting = "" if passive else "; OMP_WAIT_POLICY is not PASSIVE: idle threads take time from busy ones"

@@ -40,7 +40,7 @@ def random_actions(duel: Duel, batch: int, generator: torch.Generator) -> Pair:
 
 
 def advance(duel: Duel, episode: Episode, actions: Pair) -> tuple[Episode, Transition, Pair]:
-    """A step with its noise, and what both roles see then."""
+    """A step with its noise, and both roles' observations after it."""
     episode, transition = duel.step(episode, actions)
     return episode, transition, duel.observe(episode)
 
@@ -48,7 +48,7 @@ def advance(duel: Duel, episode: Episode, actions: Pair) -> tuple[Episode, Trans
 def core_steps(
     spec: GameSpec, batch: int, seconds: float, compiled: bool = False, device: torch.device | None = None
 ) -> float:
-    """Steps per second of the batched core; ``device``: where, None is the processor."""
+    """Steps per second of the batched core on ``device``; None is the processor."""
     duel, generator = Duel(make_game(spec)), torch.Generator().manual_seed(0)
     tasks = sample_tasks(spec, min(batch, 256))
 
@@ -69,7 +69,7 @@ def core_steps(
         for t in range(duel.horizon):
             episode, _, _ = step(episode, actions[t % ACTIONS_AHEAD])
         if device is not None:
-            episode.step.max().item()  # it is queued till somebody reads
+            episode.step.max().item()  # work is queued until a value is read
 
     with torch.no_grad():
         return batch * duel.horizon / median_time(play, seconds)
@@ -91,7 +91,7 @@ def autoreset_steps(spec: GameSpec, batch: int, seconds: float) -> float:
 
 
 def compiler_missing() -> str:
-    """Why nothing can be compiled here, or an empty string."""
+    """The reason why ``torch.compile`` does not work here, or an empty string."""
     names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++"]
     if any(shutil.which(name) for name in names):
         return ""
@@ -99,7 +99,7 @@ def compiler_missing() -> str:
 
 
 def default_games() -> list[str]:
-    """One id of every family's folder, the one with the largest observations: the others do the same on less."""
+    """One id of every family's folder, the one with the largest observations; the others do the same with less data."""
     return [
         max(specs, key=lambda spec: spec.observation_space("protagonist").shape[0]).name
         for specs in registry.families(registry.builtin()).values()
@@ -136,7 +136,7 @@ def steps_sheet(games: Sequence[str], seconds: float) -> Sheet:
 
 
 def accelerator_sheet(games: Sequence[str], seconds: float) -> Sheet:
-    """Environment steps per second of ``games`` on the accelerator that there is."""
+    """Environment steps per second of ``games`` on the accelerator."""
     device = torch.accelerator.current_accelerator()
     rows = []
     for spec in map(registry.find, games):

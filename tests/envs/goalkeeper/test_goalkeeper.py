@@ -162,7 +162,7 @@ def test_a_kick_is_the_matrix_game_solved_by_hand():
     assert value == pytest.approx(MATRIX_VALUE, abs=1e-7)
     np.testing.assert_allclose(shooter, MATRIX_SHOOTER, atol=1e-7)
     np.testing.assert_allclose(keeper, MATRIX_KEEPER, atol=1e-7)
-    # Mixed as solved, a player earns the value whatever the other does; without chance it loses to who knows it.
+    # Mixed as solved, a player earns the value against any opponent; a deterministic player loses to an opponent that knows it.
     np.testing.assert_allclose(np.array(MATRIX_SHOOTER) @ matrix, MATRIX_VALUE, atol=1e-7)
     np.testing.assert_allclose(matrix @ np.array(MATRIX_KEEPER), MATRIX_VALUE, atol=1e-7)
     assert matrix.min(1).max() == pytest.approx(-1.15)
@@ -173,7 +173,7 @@ TIMES = [{"delay": d, "reach": r} for d in (0.25, 0.4) for r in (0.4, 0.55)]
 
 
 @pytest.mark.parametrize("task", [*TIMES, *generate(SPEC, "train", 6, seed=7)], ids=str)
-def test_whoever_plays_without_chance_loses(task):
+def test_a_deterministic_player_loses(task):
     shots = [(offset, place) for offset in (-1.0, 0.0, 1.0) for place in np.linspace(-2.35, 2.35, 11)]
     plans = [None, *np.linspace(-2.4, 2.4, 13)]
     matrix = kick({**TASK, **task}, shots, plans)
@@ -216,7 +216,7 @@ def test_knowing_the_hidden_contexts_pays(role, other, opponents, split):
 
 
 def test_nothing_that_players_see_tells_of_the_air_or_the_reach():
-    # The delay shows in how the keeper moves, for whoever remembers what it wanted; nothing else shows at all.
+    # A keeper that remembers its own actions can infer the delay from its movement; nothing else is visible.
     n, seen = 32, []
     rng = np.random.default_rng(0)
     actions = torch.tensor(rng.uniform(-1, 1, (48, n, 3)), dtype=torch.float32)

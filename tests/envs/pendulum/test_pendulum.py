@@ -30,7 +30,7 @@ def place(angle, speed):
 
 
 def started(duel, tasks, angle, speed):
-    """Episodes in double precision that start where they are told."""
+    """Episodes in double precision with given starts."""
     zero = torch.zeros(len(tasks), dtype=torch.int64)
     episode = duel.reset(duel.game.params(tasks, torch.float64), zero, zero)
     return episode._replace(state=place(column(*angle), column(*speed)))
@@ -180,11 +180,11 @@ def scores(role, split, informed):
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
 @pytest.mark.parametrize(
-    ("role", "informed", "nobody", "share"),
+    ("role", "informed", "blind", "share"),
     [("protagonist", "servo", "wander", 0.4), ("adversary", "away", "idle", 0.3)],
 )
-def test_knowing_the_hidden_contexts_pays(role, informed, nobody, share, split):
+def test_knowing_the_hidden_contexts_pays(role, informed, blind, share, split):
     """The best blind player lacks a clear share of what an informed one gains over one that does nothing sensible."""
     means = scores(role, split, informed)
     best = means.pop(informed)
-    assert best - max(means.values()) > share * (best - means[nobody])
+    assert best - max(means.values()) > share * (best - means[blind])

@@ -70,7 +70,7 @@ def test_golden_transition(case):
 
 
 class Naive:
-    """One hand in plain Python, from the docstring's words: who has put in what, and whose turn it is."""
+    """One hand in plain Python, from the docstring's words: each player's stake, and the player in turn."""
 
     def __init__(self, task, cards, starter, leduc):
         self.task, self.cards, self.turn, self.starter, self.leduc = task, cards, starter, starter, leduc
@@ -188,7 +188,7 @@ def test_deals_are_as_likely_as_cards_without_replacement(name, deck):
 
 
 @both
-def test_nobody_sees_what_the_other_holds_nor_the_deck(name):
+def test_no_player_sees_the_opponents_card_or_the_deck(name):
     duel, spec = DUELS[name], SPECS[name]
     tasks = generate(spec, "train", 64, seed=3)
     rows = start(name, tasks)

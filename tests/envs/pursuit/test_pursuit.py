@@ -173,7 +173,7 @@ def test_observations_are_each_players_own_side():
     torch.testing.assert_close(pursuer[0], torch.tensor([0.0, 0.4, 0.8, 0.9, 0.1, -0.2, 0.6, 0.7, 1, 0.25]))
 
 
-def test_blind_players_do_not_react_to_whom_they_cannot_see():
+def test_blind_players_do_not_react_to_opponents_out_of_sight():
     # The other's place and speed may only matter to a blind scripted player within sight.
     n = 50
     params = DUEL.game.params(generate(SPEC, "train", n, seed=3))

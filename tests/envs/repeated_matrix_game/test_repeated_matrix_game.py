@@ -271,7 +271,7 @@ def test_gradients_equal_finite_differences(horizon):
 def test_best_response_against_known_policies():
     table, points = memory_one_tables("IteratedPrisonersDilemma"), payoffs("IteratedPrisonersDilemma")
     own = points[..., 0]
-    # Defect for ever against who never looks; cooperate with tit-for-tat and grim at discount 0.9 (0.5 / 0.1 = 5 beats
+    # Defect for ever against an unconditional player; cooperate with tit-for-tat and grim at discount 0.9 (0.5 / 0.1 = 5 beats
     # 1.5 - 0.5 * 9 = -3), but cheat tit-for-tat when the future counts little: at 0.1, 0.5 / 0.9 < 1.5 - 0.05 / 0.9.
     for name, discount, expected in (
         ("always_cooperate", 0.9, 15.0),

@@ -306,7 +306,7 @@ def test_endings_are_ordered_and_the_climb_telescopes(names, split):
     ended = value[played.terminated]
     assert len(ended) > 0
     assert ((ended.abs() - 1).abs() <= most).all()
-    assert (ended.abs() > CLIMB * 2 * ring).all()  # leaving is worse than surviving anywhere, for whoever leaves
+    assert (ended.abs() > CLIMB * 2 * ring).all()  # leaving is worse than surviving anywhere
     assert torch.equal(played.returns[:, 0], -played.returns[:, 1])
 
 
@@ -344,7 +344,7 @@ def test_knowing_the_tilt_pays_on_every_split(table, role, panel):
     assert (best[0] - best[1] > 0.6).all()
 
 
-def test_whoever_looks_for_the_other_finds_it_more_often_than_not():
+def test_a_player_that_searches_for_the_opponent_usually_finds_it():
     # Otherwise Sumo would be a game of standing.
     n = 200
     params, seeds = DUEL.game.params(generate(SPEC, "validation", n, seed=9)), torch.arange(n)
