@@ -260,7 +260,7 @@ def test_resuming_a_finished_run_needs_its_folder_alone(run, capsys):
 
 
 def test_evaluate_prints_tables_and_writes_the_report(run, tmp_path, capsys):
-    small = ["--shots", "1", "--episodes", "1", "--test-episodes", "1", "--task-count", "2", "--no-crossed", "--quiet"]
+    small = ["--shots", "1", "--episodes", "1", "--test-episodes", "1", "--task-count", "2", "--quiet"]
     cli.main(["evaluate", str(run), "--out", str(tmp_path / "out"), *small])
     out = capsys.readouterr().out
     assert "random start" in out

@@ -23,13 +23,13 @@ def evaluate(
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     tasks: Annotated[str, tyro.conf.arg(metavar="SPLIT")] = "held_out",
     opponents: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SPLIT or PLAYER ...")] = ("held_out",),
-    shots: int = 5,
+    shots: int = 3,
     episodes: int = 5,
-    test_episodes: int = 20,
-    task_count: int = 100,
+    test_episodes: int = 10,
+    task_count: int = 40,
     actions: Annotated[str, tyro.conf.arg(metavar="HOW")] = "sampled",
     no_baselines: bool = False,
-    no_crossed: bool = False,
+    crossed: bool = False,
     ppo: bool = False,
     ppo_tasks: int = 5,
     ppo_opponents: int = 2,
@@ -56,7 +56,7 @@ def evaluate(
         task_count: number of tasks of the split.
         actions: sampled, or mode for the most probable action.
         no_baselines: leave out random starts and scripted players.
-        no_crossed: leave out the runs' returns on seen and held-out tasks x training and held-out opponents.
+        crossed: also test the runs on seen and held-out tasks x training and held-out opponents, and both players as they adapt.
         ppo: also train Stable-Baselines3's PPO from scratch, with as many episodes as the adaptation has.
         ppo_tasks: number of tasks for PPO, the first ones.
         ppo_opponents: number of opponents for PPO, the first ones.
@@ -79,7 +79,7 @@ def evaluate(
     table = run(
         _named(entries), game, None if role is None else (role,), tasks, opponents[0] if split else list(opponents), shots,
         episodes, test_episodes, task_count, target, actions=actions, baselines=not no_baselines,
-        crossed=split and not no_crossed, ppo=scratch, quiet=quiet,
+        crossed=crossed, ppo=scratch, quiet=quiet,
     )  # fmt: skip
     for sheet in sheets(table):
         Console().print(sheet.rich())
