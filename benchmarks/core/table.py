@@ -227,7 +227,7 @@ def from_returns(
     """Make a table of one player's returns.
 
     Args:
-        returns: [shots + 1, opponents, tasks, episodes], as ``meta.few_shot`` gives them.
+        returns: [shots + 1, opponents, tasks, episodes], as ``adapt_and_test`` gives them.
         spec: the family.
         role: role of the player.
         method: name of the method.

@@ -88,7 +88,7 @@ class AllTrajectories(Listing):
     """Every trajectory of a short iterated prisoner's dilemma, once per task of ``TASKS``, in float64.
 
     Args:
-        surrogate: see ``agents.losses``.
+        surrogate: see ``agents.objective.losses``.
         horizon: T; there are 4^T trajectories.
         discount: gamma; the objective is the discounted return per step.
         baseline: factor of ``BASELINE``, which is subtracted from the advantages.

@@ -42,6 +42,7 @@ class Method:
         settings: the class of its settings.
         surrogates: the surrogates that it supports; the first is the default.
         personas: whether its players may meet learning personas.
+        meets: whether it learns only on tasks on which both learners meet.
         on_data: whether it needs only losses, so that tasks may be data, see ``meta.problems.supervised``.
         memory: for methods that adapt by remembering: makes the policy, from the size of observations, the player's and the
             opponent's action space, the width, the initial log standard deviation, and the mask.
@@ -56,6 +57,7 @@ class Method:
     settings: type[MAMLConfig] = MAMLConfig
     surrogates: tuple[Surrogate, ...] = ("lvc", "plain", "dice")
     personas: bool = True
+    meets: bool = False
     on_data: bool = False
     memory: Callable[[int, ActionSpace, ActionSpace, int, float, slice | None], MemoryPolicy] | None = None
 
@@ -182,6 +184,7 @@ METHODS: dict[str, Method] = {
             self_play.SelfPlay,
             self_play.SelfPlayConfig,
             personas=False,
+            meets=True,
         ),
         Method(
             "rarl",

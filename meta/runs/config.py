@@ -294,9 +294,9 @@ class ForeignConfig(RunConfig):
 def _check_met(config: TrainConfig | ForeignConfig) -> None:
     """Refuse a method that needs learning opponents, if a player meets none."""
     learned, personas = config.met["learned"], config.met.get("persona")
-    if config.method == "self_play" and len(config.roles) == 2 and not learned:
+    if find_method(config.method).meets and len(config.roles) == 2 and not learned:
         raise InvalidInputError(
-            f"learned_share={config.learned_share!r}: self-play needs tasks on which the learners meet; set it above 0"
+            f"learned_share={config.learned_share!r}: {config.method} needs tasks on which the learners meet; set it above 0"
         )
     if "peer" in getattr(config.configured, "terms", ()) and not (learned or personas):
         more = "" if personas is None else "set persona_share above 0, or "

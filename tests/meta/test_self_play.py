@@ -110,7 +110,7 @@ def test_past_selves_see_with_the_statistics_of_their_time(tmp_path):
         ({"pool": 0}, "pool=0 must be a whole number of at least 1"),
         ({"opponents": "all"}, "opponents"),
         ({"persona_share": 0.2}, "method self_play cannot meet personas"),
-        ({"learned_share": 0.0}, "self-play needs tasks on which the learners meet; set it above 0"),
+        ({"learned_share": 0.0}, "self_play needs tasks on which the learners meet; set it above 0"),
     ],
 )
 def test_settings_that_contradict_are_refused(settings, message):
