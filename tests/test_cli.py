@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it writes, and one line with exit code 2 for every kind of bad input."""
+"""The command line: its output, its files, and one line with exit code 2 for every kind of bad input."""
 
 import shutil
 import subprocess
@@ -24,7 +24,7 @@ TOOLS = ("clouds", "digests", "dynamics", "pages", "proofs", "published", "speed
 
 
 def fails(capsys, *args):
-    """Run and return what went to standard error; the exit code must be 2, and nothing may look like a traceback."""
+    """Run and return standard error; the exit code must be 2, and the output must hold no traceback."""
     with pytest.raises(SystemExit) as stopped:
         cli.main(args)
     assert stopped.value.code == 2

@@ -1,4 +1,4 @@
-"""What is public stays as it is, is documented, and what has moved says where it is.
+"""Public names do not change and are documented; an import of a moved module names the new place.
 
 A change on purpose: ``python tests/test_public.py > tests/public.txt``.
 """

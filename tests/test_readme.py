@@ -1,4 +1,4 @@
-"""The README's snippets run, in order, as a newcomer would run them; what it names exists."""
+"""The README's snippets run, in order, as a newcomer would run them; all names in it exist."""
 
 import re
 from pathlib import Path

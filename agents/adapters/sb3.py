@@ -169,7 +169,7 @@ def _train_on_part(model: Any, buffer: Any) -> None:
     for name in _KEPT:
         setattr(part, name, getattr(buffer, name)[: buffer.pos].copy())
     part.pos, part.full = buffer.pos, True
-    # The episode is over: the value of what follows does not count.
+    # The episode is over: later values do not count.
     part.compute_returns_and_advantage(torch.zeros(buffer.n_envs), np.ones(buffer.n_envs))
     model.rollout_buffer = part
     try:

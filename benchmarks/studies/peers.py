@@ -58,7 +58,7 @@ from metaduel.meta.runs.train import train
 OWN: Role = ROLES[0]  # the player's seat
 PEER: Role = ROLES[1]  # the persona's
 OPTIMUM = "exact optimum"
-SURE = 30.0  # logit of what a static player always does
+SURE = 30.0  # logit of a static player's certain action
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Where a training run's batches of tasks come from, and how it is validated: the played side of the trainer."""
+"""Sources of a training run's batches of tasks, and its validation: the played side of the trainer."""
 
 from __future__ import annotations
 

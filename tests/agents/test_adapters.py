@@ -167,7 +167,7 @@ def test_models_are_fine_tuned_on_as_many_episodes_as_others_have(kind, settings
 
 
 def test_what_an_unfinished_rollout_holds_is_learned():
-    """An episode shorter than ``n_steps`` would be thrown away by ``learn`` alone."""
+    """``learn`` on its own would discard an episode shorter than ``n_steps``."""
     ppo = PPO(
         "MlpPolicy",
         arena(episodes=1).shot(0).environment(0),

@@ -1,4 +1,4 @@
-"""Networks on stacked weights are what torch's own layers compute, task by task, with their gradients of gradients."""
+"""Networks on stacked weights equal torch's own layers, task by task, with their gradients of gradients."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Tables, and networks asked once per state: the plain path's numbers exactly."""
+"""Tables, and networks evaluated once per state: exactly the plain path's numbers."""
 
 import pytest
 import torch

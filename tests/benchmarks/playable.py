@@ -1,4 +1,4 @@
-"""What a cell does, where another process can import it."""
+"""A cell's work, in a module that another process can import."""
 
 import time
 
@@ -6,7 +6,7 @@ from metaduel.envs.core.errors import InvalidInputError
 
 
 def work(needed, rows, folder):
-    """Gives the rows; what is needed must be there already, and a cell named "broken" is."""
+    """Return the rows; the cells that it needs must be finished. A cell named "broken" fails."""
     finished = {path.name.split("-")[0] for path in (folder.parent.parent / "cells").glob("*.json")}
     assert set(needed) <= finished
     if rows["method"][0] == "broken":

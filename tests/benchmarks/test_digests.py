@@ -1,4 +1,4 @@
-"""Digests are written, read again and compared; how they are computed is what they hold to account."""
+"""Digests are written, read again and compared."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The outer steps that the dynamics benchmark compares, by hand, and what it reports."""
+"""The outer steps of the dynamics benchmark, by hand, and its report."""
 
 import math
 

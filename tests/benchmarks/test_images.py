@@ -1,4 +1,4 @@
-"""Images by class: characters of our own, digits, Omniglot from a folder, and what is said where data are wrong."""
+"""Images by class: characters of our own, digits, Omniglot from a folder, and the errors for wrong data."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""The LOLA-DiCE reproduction: its step is the paper's, and its report says what the table says."""
+"""The LOLA-DiCE reproduction: its step is the paper's, and its report agrees with the table."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Reports say what the table says, on made-up rows; pictures are whole files and need no display."""
+"""Reports agree with the table, on made-up rows; pictures are complete files and need no display."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The tidy table: what it refuses, how it averages and pairs, and that files keep it whole."""
+"""The tidy table: its errors, averages and pairs, and its files."""
 
 import gzip
 

@@ -64,7 +64,7 @@ def chooser(spec, seed=0):
 
 
 def episode(env, spec, seed=None, actions=0, **reset):
-    """Everything that a parallel environment says during one episode of random actions, legal ones where turns count."""
+    """All outputs of a parallel environment in one episode of random actions, which are legal in turn-based games."""
     choose = chooser(spec, actions)
     said = [env.reset(seed=seed, **reset)]
     while env.agents:

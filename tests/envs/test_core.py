@@ -1,4 +1,4 @@
-"""The batched core on a toy game that can be followed in the head, then what every family owes it."""
+"""The batched core on a toy game with simple arithmetic, then the contract of every family."""
 
 from typing import NamedTuple
 

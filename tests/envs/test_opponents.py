@@ -1,4 +1,4 @@
-"""Opponents: what a string names, and what every family's scripted players owe."""
+"""Opponents: their names, and the contract of every family's scripted players."""
 
 import itertools
 
@@ -37,7 +37,7 @@ def test_the_spec_names_the_scripted_players(spec, role):
 
 
 class Watched:
-    """Plays as another player does, and keeps what it chose."""
+    """Plays like another player, and records its actions."""
 
     def __init__(self, player):
         self.player, self.memory, self.noise, self.chosen = player, player.memory, player.noise, []

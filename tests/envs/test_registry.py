@@ -1,4 +1,4 @@
-"""Families from elsewhere: a package that brings one, what is refused, and what training on an unregistered one leaves."""
+"""Families from other packages: a package with a family, its errors, and runs on an unregistered family."""
 
 import dataclasses
 import importlib

@@ -1,4 +1,4 @@
-"""The examples run from end to end with short settings, and say in one line what is wrong."""
+"""The examples run from end to end with short settings, and report bad settings in one line."""
 
 import importlib.util
 import runpy

@@ -1,4 +1,4 @@
-"""Meta-gradients through the shipped losses and inner step, against finite differences of what they declare to estimate.
+"""Meta-gradients through the shipped losses and inner step, against finite differences of their declared objectives.
 
 ``metaduel proofs`` compares every method with closed forms that autograd differentiates; here the objective itself is moved
 a little to both sides, which trusts nothing but values.

@@ -53,7 +53,7 @@ def updated(case, batch, steps=2):
 
 
 def everything(case, batch):
-    """Per role what an iteration makes of each task: weights after every update and its outer gradient, [N, 3 D]."""
+    """Per role an iteration's result on each task: weights after every update and its outer gradient, [N, 3 D]."""
     gradients = row_gradients(case.learner(2), batch)
     steps = updated(case, batch)
     return {role: torch.cat([*(step[role] for step in steps), gradients[role]], 1) for role in ROLES}

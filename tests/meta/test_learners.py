@@ -1,4 +1,4 @@
-"""The gradient-based learners against hand-worked quadratics, and what every learner owes: the same numbers again."""
+"""The gradient-based learners against hand-worked quadratics, and the contract of every learner: the same numbers again."""
 
 import gymnasium
 import numpy as np
@@ -64,7 +64,7 @@ def gradient(learner):
 
 
 def shrink(name, steps, rate=RATE):
-    """By what an update multiplies w - c, to the power of the number of updates."""
+    """The factor by which an update multiplies w - c, to the power of the number of updates."""
     return (1 - rate * CURVATURE[name]) ** steps
 
 

@@ -1,4 +1,4 @@
-"""What the support's settings do to it, and that they leave the query alone."""
+"""The support's settings change the support, not the query."""
 
 import pytest
 import torch

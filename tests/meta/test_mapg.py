@@ -1,4 +1,4 @@
-"""Meta-PG, Meta-MAPG and LOLA-DiCE against what they declare to differentiate, and the personas they meet.
+"""Meta-PG, Meta-MAPG and LOLA-DiCE against their declared objectives, and their personas.
 
 In a game of which every trajectory is listed (``benchmarks/tools/enumerated.py``); the declared objective is its closed form,
 differentiated by autograd, or by finite differences.

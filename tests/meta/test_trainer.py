@@ -1,4 +1,4 @@
-"""The trainer and its run folders: repeatable, resumable, never half-written, and clear about what is wrong."""
+"""The trainer and its run folders: repeatable, resumable, never half-written, with clear errors."""
 
 import csv
 import dataclasses
@@ -39,7 +39,7 @@ TINY = TrainConfig(game="Navigation").override(
 
 
 def metrics(folder):
-    """Rows of metrics.csv without what a clock measured."""
+    """Rows of metrics.csv without times."""
     with (folder / "metrics.csv").open(newline="") as file:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 

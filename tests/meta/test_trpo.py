@@ -1,4 +1,4 @@
-"""MAML with a TRPO outer step: its curvature against double autograd, its linear solver, and what a trust region promises."""
+"""MAML with a TRPO outer step: its curvature against double autograd, its linear solver, and its trust region."""
 
 import math
 
@@ -79,7 +79,7 @@ def moved(learner, role, by):
 
 
 class Enumerated(DuelSource):
-    """Every joint trajectory of a short iterated prisoner's dilemma once per task, as what both players saw, did and got."""
+    """Every joint trajectory of a short iterated prisoner's dilemma once per task, as both players' trajectories."""
 
     def __init__(self, horizon):
         super().__init__(TrainConfig(game="IteratedPrisonersDilemma").override(horizon=horizon, hidden=(), tasks=2))

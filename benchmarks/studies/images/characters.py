@@ -15,7 +15,7 @@ STROKES, PIECES = 4, 3  # at most, of a character and of a stroke
 
 
 class _Characters(NamedTuple):
-    """What tells classes apart, [classes, strokes, ...] each."""
+    """The features of classes, [classes, strokes, ...] each."""
 
     exists: Tensor  # [C, S] bool
     heading: Tensor  # [C, S] rad, in which a stroke sets out

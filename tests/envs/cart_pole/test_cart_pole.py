@@ -1,4 +1,4 @@
-"""CartPole against arithmetic, against Gymnasium, against the equations of motion; and what knowing is worth in it."""
+"""CartPole against arithmetic, against Gymnasium, against the equations of motion; and the value of hidden contexts."""
 
 import math
 
@@ -247,7 +247,7 @@ def scores(role, split, informed):
     [("protagonist", "brisk", "coin", 0.2), ("adversary", "counter", "idle", 0.3)],
 )
 def test_knowing_the_hidden_contexts_pays(role, informed, blind, share, split):
-    """The best blind player lacks a clear share of what an informed one gains over one that does nothing sensible."""
+    """The best blind player lacks a clear share of the gain of an informed player over a player that does nothing sensible."""
     means = scores(role, split, informed)
     best = means.pop(informed)
     assert best - max(means.values()) > share * (best - means[blind])

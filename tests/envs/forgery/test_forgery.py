@@ -1,4 +1,4 @@
-"""Forgery against arithmetic, against a second implementation, against SciPy, and what makes it worth adapting in."""
+"""Forgery against arithmetic, against a second implementation, against SciPy, and its headroom for adaptation."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""Goalkeeper against arithmetic, against a second implementation, against a solver, and what makes it worth adapting in."""
+"""Goalkeeper against arithmetic, against a second implementation, against a solver, and its headroom for adaptation."""
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""Poker against arithmetic, a second implementation, published values and OpenSpiel, and what makes it worth adapting in."""
+"""Poker against arithmetic, a second implementation, published values and OpenSpiel, and its headroom for adaptation."""
 
 import functools
 import itertools

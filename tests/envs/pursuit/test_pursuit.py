@@ -1,4 +1,4 @@
-"""Pursuit against arithmetic, against a second implementation, and what makes it worth adapting in."""
+"""Pursuit against arithmetic, against a second implementation, and its headroom for adaptation."""
 
 import math
 

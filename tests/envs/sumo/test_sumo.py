@@ -1,4 +1,4 @@
-"""Sumo against arithmetic, against a second implementation, its conservation laws, and what makes it worth adapting in."""
+"""Sumo against arithmetic, against a second implementation, its conservation laws, and its headroom for adaptation."""
 
 import math
 
