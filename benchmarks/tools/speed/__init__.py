@@ -16,9 +16,9 @@ Three measurements, medians, for comparing versions and machines:
   both players between them and the outer step, on rock-paper-scissors (50 steps) and the iterated prisoner's dilemma (150).
   Chains are batched over personas, a few at once as in training, and their seconds divided by how many there are. Once with the
   paper's recurrent policy, an LSTM of 64 units, once with a memory-1 network of 64 units that is asked once per state.
-- Few-shot classification (`meta.problems.supervised`): a meta-gradient of second and of first order with MAML's convolutional network, 32
-  tasks at once, and the second-order one task by task in a Python loop over the same calls, with one and two threads. Each in a
-  process of its own.
+- Few-shot classification (`meta.problems.supervised`): a meta-gradient of second and of first order with MAML's convolutional
+  network, 32 tasks at once, and the second-order one task by task in a Python loop over the same calls, with one and two threads.
+  Each in a process of its own.
 
 On a shared machine compare ratios within one run, never seconds of different runs.
 """
