@@ -87,7 +87,7 @@ def page(specs: Sequence[GameSpec]) -> str:
     parts = [f"# {name.replace('_', ' ').capitalize()}", docstring.replace("``", "`"), f"![a frame]({name}.png)"]
     for spec in specs:
         known = measured(spec)
-        parts.append(f"## {spec.name}: what was measured")
+        parts.append(f"## {spec.name}: measurements")
         parts += _headroom_parts(known.get("headroom"), spec)
         if "panel" in known:
             parts += [_players(spec, role, known["panel"][role]).markdown() for role in ROLES]

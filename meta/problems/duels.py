@@ -157,7 +157,7 @@ class DuelProblem:
         rest = copy.copy(self)
         rest.matchups = self.matchups.where(keep)
         if len(rest.tasks) < len(self.tasks):
-            raise FloatingPointError(f"every task of the {role}'s, or of its opponent's, blew up")
+            raise FloatingPointError(f"every task of the {role}, or of its opponent, diverged")
         rows = keep.repeat_interleave(self.episodes)
         rest._seeds = self._seeds[rows]
         rest._params = take_rows(self._params, rows)

@@ -173,7 +173,7 @@ class Replay:
             FloatingPointError: always.
         """
         raise FloatingPointError(
-            f"the {role}'s updates in task {', '.join(map(str, tasks))} blew up on data used again"
+            f"the {role}'s updates in task {', '.join(map(str, tasks))} diverged on data that are used again"
         )
 
 
@@ -217,7 +217,7 @@ class Mixture:
             part.given and len(tasks) == part.problem.tasks[role]
         ):  # a player that meets personas meets one in every task
             if not before + after:
-                raise FloatingPointError(f"every task of the {role}'s blew up")
+                raise FloatingPointError(f"every task of the {role} diverged")
             return Mixture(before + after)
         given = {}
         for other, persona in part.given.items():

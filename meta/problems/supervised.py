@@ -143,7 +143,7 @@ class DataProblem:
         """See ``Problem.without``."""
         keep = [n for n in range(len(self._data[0])) if n not in tasks]
         if not keep:
-            raise FloatingPointError(f"every task of the {role}'s blew up")
+            raise FloatingPointError(f"every task of the {role} diverged")
         return DataProblem(self._tasks, tuple(tensor[keep] for tensor in self._data))
 
 

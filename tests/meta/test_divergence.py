@@ -1,4 +1,4 @@
-"""Updates that blow up: the task is left out and counted, and too many of them stop the run."""
+"""Updates that diverge: the task is left out and counted, and too many of them stop the run."""
 
 from dataclasses import fields
 
@@ -37,7 +37,7 @@ class Slopes:
         return {"protagonist": len(self.slopes)}
 
     def draw(self, players, shot):
-        assert torch.isfinite(players["protagonist"]["w"]).all()  # a player that blew up plays no more
+        assert torch.isfinite(players["protagonist"]["w"]).all()  # a player that diverged plays no more
         return self
 
     def losses(self, players, joint=False):
@@ -108,7 +108,7 @@ def test_the_other_tasks_of_a_game_keep_their_noise(role, gone):
 
 def test_a_game_without_tasks_left_is_an_error():
     problem = DuelSource(TINY.override(learned_share=1.0)).problem(0)
-    with pytest.raises(FloatingPointError, match="every task of the protagonist's, or of its opponent's, blew up"):
+    with pytest.raises(FloatingPointError, match="every task of the protagonist, or of its opponent, diverged"):
         problem.without("protagonist", list(range(6)))
 
 
