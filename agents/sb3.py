@@ -244,7 +244,21 @@ def _arrays(state: Any) -> list[Array]:
 
 
 def _load_trusted(file: Path, name: str, observation_space: spaces.Box, action_space: Space) -> PredictPlayer:
-    """Load with the algorithm's own class; this runs code from the file."""
+    """A player that acts by the algorithm's own class."""
+    model = load_trusted(file, name)
+    for kind, ours in (("observation", observation_space), ("action", action_space)):
+        theirs = getattr(model, f"{kind}_space")
+        if theirs != ours:
+            raise _mismatch(file, kind, theirs, ours)
+    return PredictPlayer(model, True, observation_space, action_space)
+
+
+def load_trusted(file: Path, name: str) -> Any:
+    """Load a model with the algorithm's own class; this runs code from the file.
+
+    Raises:
+        InvalidInputError: an unknown algorithm, or a file that it cannot load.
+    """
     from stable_baselines3.common.base_class import BaseAlgorithm
 
     algorithms: dict[str, Any] = {}
@@ -256,14 +270,9 @@ def _load_trusted(file: Path, name: str, observation_space: spaces.Box, action_s
         raise unknown("algorithm in trust", name, algorithms)
     try:
         # Without this, loading a model that was trained with a seed seeds every global generator.
-        model = algorithms[name].load(file, device="cpu", custom_objects={"seed": None})
+        return algorithms[name].load(file, device="cpu", custom_objects={"seed": None})
     except Exception as error:
         raise InvalidInputError(f"sb3:{file}: {name}.load failed: {_one_line(error)}") from None
-    for kind, ours in (("observation", observation_space), ("action", action_space)):
-        theirs = getattr(model, f"{kind}_space")
-        if theirs != ours:
-            raise _mismatch(file, kind, theirs, ours)
-    return PredictPlayer(model, True, observation_space, action_space)
 
 
 def _load_weights(file: Path, observation_space: spaces.Box, action_space: Space) -> ActorCriticPolicy:

@@ -99,7 +99,8 @@ class _Moved(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname in MODULES:
-            raise ModuleNotFoundError(f"{fullname} has moved: {MODULES[fullname]} (docs/migration.md)", name=fullname)
+            # No ModuleNotFoundError: `from metaduel.meta import duels` would swallow it.
+            raise ImportError(f"{fullname} has moved: {MODULES[fullname]} (docs/migration.md)", name=fullname)
         return None
 
 

@@ -62,8 +62,12 @@ def test_rooms_import_no_torch_until_it_is_needed():
 
 @pytest.mark.parametrize("old", MODULES)
 def test_a_module_that_has_gone_says_where_its_things_are(old):
-    with pytest.raises(ModuleNotFoundError, match=f"{re.escape(old)} has moved: metaduel"):
+    with pytest.raises(ImportError, match=f"{re.escape(old)} has moved: metaduel"):
         importlib.import_module(old)
+    package, _, name = old.rpartition(".")
+    if not hasattr(importlib.import_module(package), name):  # metaduel.benchmarks.evaluate is a function now
+        with pytest.raises(ImportError, match=f"{re.escape(old)} has moved: metaduel"):
+            exec(f"from {package} import {name}")
     for place in re.findall(r"metaduel\.[\w.]+\w", MODULES[old]):
         module, _, name = place.rpartition(".")
         found = importlib.import_module(module)

@@ -14,14 +14,16 @@ import torch
 from gymnasium.error import ResetNeeded
 from torch import Tensor
 
+from metaduel.agents.adapters.checks import checked
 from metaduel.agents.adapters.protocol import BadPlayer, Experience, OneEpisode, SeatInfo, ShotOver
 from metaduel.agents.rollout import Actor, Seated, Sitting, rollout
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.adapters.legal import LegalDiscrete, as_actions
 from metaduel.envs.core import noise
+from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.simulator import Simulator, ask
-from metaduel.envs.core.spec import ROLES, Role
+from metaduel.envs.core.spec import ROLES, Role, other
 from metaduel.envs.core.trees import take_rows
 
 
@@ -65,7 +67,9 @@ class GameArena:
     def seat(self) -> SeatInfo:
         """See ``Arena``."""
         own, role = self.simulator, self.role
-        return SeatInfo(own.name, role, own.observation_space(role), own.action_space(role), own.horizon, self.seed)
+        # Copies: a player that changes or seeds a space must not reach the next player's.
+        spaces = copy.deepcopy((own.observation_space(role), own.action_space(role)))
+        return SeatInfo(own.name, role, *spaces, own.horizon, self.seed, own.mask(role))
 
     def shot(self, number: int) -> Experience:
         """See ``Arena``."""
@@ -77,9 +81,13 @@ class GameArena:
 
     def played(self, player: Actor, params: Any, episodes: int, seeds: Tensor, episode: int) -> Trajectories:
         """A player's trajectories in episodes of the given rows."""
-        mine: list[Sitting] = [Sitting(slice(0, self.rows), player, self.deterministic)]
+        own_space, other_space = self.simulator.action_space(self.role), self.simulator.action_space(other(self.role))
+        mine = [Sitting(slice(0, self.rows), checked(player, own_space, BadPlayer, "its"), self.deterministic)]
         size, theirs = len(self.tasks), enumerate(self.opponents)
-        others = [Sitting(slice(i * size, (i + 1) * size), Seated(one)) for i, one in theirs]
+        others = [
+            Sitting(slice(i * size, (i + 1) * size), checked(Seated(one), other_space, _of_opponent, _name(one)))
+            for i, one in theirs
+        ]
         seats = (mine, others) if self.role == ROLES[0] else (others, mine)
         results = rollout(self.simulator, params, seats, episodes, seeds, torch.full_like(seeds, episode))
         own = results[ROLES.index(self.role)]
@@ -216,10 +224,19 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
             theirs, remembered = ask(opponent, 1 - seat, rows, observations[1 - seat], paid, memory)  # type: ignore[index]
             rows, transition = simulator.step(rows, (own, theirs) if seat == 0 else (theirs, own))
             memory, observations, paid = remembered, simulator.observe(rows), transition.reward[:, 1 - seat]
-            truncated = bool(transition.truncated)
-            gone = transition.left is not None and bool(transition.left[0, seat])
-            terminated = not truncated and (gone or bool(transition.terminated))
-            done = truncated or terminated
+            done = bool(transition.terminated | transition.truncated)
+            if transition.left is not None:  # the opponent may leave before
+                done = bool(transition.left[0, seat]) or int(rows.step) >= simulator.horizon
+            truncated = done and bool(transition.truncated)
+            terminated = done and not truncated
             return (seen()[0], float(transition.reward[0, seat]), terminated, truncated, seen()[1])
 
         self.reset, self.step = begin, step  # type: ignore[method-assign, assignment]
+
+
+def _name(opponent: Player) -> str:
+    return f"opponent {getattr(opponent, 'name', type(opponent).__name__)}'s"
+
+
+def _of_opponent(why: str, row: int | None = None) -> InvalidInputError:
+    return InvalidInputError(why)

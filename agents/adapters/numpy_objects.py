@@ -14,7 +14,9 @@ episode in the same rows.
 from __future__ import annotations
 
 import copy
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,7 +54,8 @@ class NumpyLearner(Protocol):
             episode_start: [rows] bool, whether this is the first step of an episode.
 
         Returns:
-            [rows, a] floats, which are clipped to the action space, or [rows] whole numbers in it.
+            [rows, a] floats, which are clipped to the action space, or [rows] whole numbers in it. Where the seat has a ``mask``,
+            an action must be legal, unless the row waits.
         """
         ...
 
@@ -69,6 +72,10 @@ class NumpyAdapter:
     adapts: bool = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.learner, type):
+            raise InvalidInputError(
+                f"{self.learner.__name__} is a class: give {self.learner.__name__}(), an object of it"
+            )
         for name in ("begin", "act"):
             if not callable(getattr(self.learner, name, None)):
                 raise InvalidInputError(
@@ -78,8 +85,8 @@ class NumpyAdapter:
 
     def start(self, seat: SeatInfo, rows: int, seed: int) -> NumpyPlayer:
         """See ``Adapter``."""
-        learner = _copy(self.learner)
-        learner.begin(rows, seat)
+        learner, seat = _copy(self.learner), seat._replace(seed=seed)
+        _call(learner, "begin", rows, seat)
         space = seat.action_space
         discrete = isinstance(space, spaces.Discrete)
         action = np.zeros(rows, np.int64) if discrete else np.zeros((rows, *space.shape), np.float32)  # type: ignore[misc]
@@ -90,9 +97,8 @@ class NumpyAdapter:
         after = player.copy()
         for episode in experience.one_by_one():
             episode.play(_Itself(after))
-        end = getattr(after.learner, "end_of_shot", None)
-        if callable(end):
-            end()
+        if callable(getattr(after.learner, "end_of_shot", None)):
+            _call(after.learner, "end_of_shot")
         return after
 
 
@@ -149,23 +155,27 @@ class NumpyRows:
         """See ``rollout.Acting``."""
         new = observation[self.rows].view(*self.shape, -1).numpy()
         self.seen = new.copy() if self.seen is None else np.where(self.alive[..., None], new, self.seen)
-        actions = [self._ask(player, self.seen[:, e]) for e, player in enumerate(self.players)]
+        actions = [self._ask(player, self.seen[:, e], self.alive[:, e]) for e, player in enumerate(self.players)]
         self.start = False
         action = torch.from_numpy(np.stack(actions, 1))
         self.now = torch.from_numpy(self.seen.copy()), action
         return action.flatten(0, 1)
 
-    def _ask(self, player: NumpyPlayer, observation: Array) -> Array:
+    def _ask(self, player: NumpyPlayer, observation: Array, alive: Array) -> Array:
         start = np.full(len(observation), self.start)
         reward = player.reward
         player.reward = np.zeros_like(reward)
-        try:
-            given = player.learner.act(observation.copy(), player.action.copy(), reward, start)
-        except Exception as error:  # the learner is foreign code
-            why = " ".join(str(error).split())[:120]
-            raise BadPlayer(f"its act raises {type(error).__name__}: {why}") from error
-        player.action = _checked(given, player.seat.action_space, player.action.shape)
-        return player.action
+        given = _call(player.learner, "act", observation.copy(), player.action.copy(), reward, start)
+        action = _checked(given, player.seat.action_space, player.action.shape)
+        if player.seat.mask is not None:
+            legal = np.take_along_axis(observation[:, player.seat.mask], action[:, None], 1)[:, 0] > 0
+            if (bad := np.flatnonzero(~legal & alive)).size:
+                allowed = np.flatnonzero(observation[bad[0], player.seat.mask]).tolist()
+                raise BadPlayer(f"its action {int(action[bad[0]])} must be legal now: one of {allowed}", int(bad[0]))
+        # A row that waits has not played its action.
+        where = alive.reshape(-1, *[1] * (action.ndim - 1))
+        player.action = np.where(where, action, player.action)
+        return action
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
         """See ``rollout.Acting``."""
@@ -183,29 +193,43 @@ class NumpyRows:
         return Trajectories(observation, action, reward, alive)
 
 
+def _call(learner: Any, method: str, *arguments: Any) -> Any:
+    """Call a method of the learner, which is foreign code."""
+    try:
+        return getattr(learner, method)(*arguments)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        why = " ".join(str(error).split())[:120]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        raise BadPlayer(f"its {method} raises {type(error).__name__}: {why} ({where})") from error
+
+
 def _checked(actions: Any, space: spaces.Space[Any], shape: tuple[int, ...]) -> Array:
     """Actions within the space, or an error that names the first bad row."""
+    try:
+        found: Array = np.asarray(actions)
+    except (TypeError, ValueError):
+        raise BadPlayer(
+            f"its actions are a ragged {type(actions).__name__}, must be an array of shape {shape}"
+        ) from None
+    if found.shape != shape:
+        raise BadPlayer(f"its actions have shape {found.shape}, must have {shape}")
     if isinstance(space, spaces.Discrete):
-        found = np.asarray(actions)
-        if found.shape != shape or found.dtype.kind not in "iu":
-            raise BadPlayer(
-                f"its actions are {found.dtype} of shape {found.shape}, must be whole numbers of shape {shape}"
-            )
+        if found.dtype.kind not in "iu":
+            raise BadPlayer(f"its actions are {found.dtype}, must be whole numbers")
         bad = (found < 0) | (found >= space.n)
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise BadPlayer(f"its action {int(found[row])} must be in 0 to {int(space.n) - 1}", row)
         return found.astype(np.int64)
     assert isinstance(space, spaces.Box)
-    try:
-        floats: Array = np.asarray(actions, np.float32)
-    except (TypeError, ValueError):
-        raise BadPlayer(f"its actions {str(actions)[:60]!r} must be numbers of shape {shape}") from None
-    if floats.shape != shape:
-        raise BadPlayer(f"its actions have shape {floats.shape}, must have {shape}")
-    unknown = np.isnan(floats).reshape(len(floats), -1).any(1)
+    if found.dtype.kind not in "fiu":
+        raise BadPlayer(f"its actions are {found.dtype}, must be numbers")
+    floats: Array = found.astype(np.float32)
+    unknown = ~np.isfinite(floats).reshape(len(floats), -1).all(1)
     if unknown.any():
-        raise BadPlayer("its action is NaN", int(np.flatnonzero(unknown)[0]))
+        row = int(np.flatnonzero(unknown)[0])
+        raise BadPlayer(f"its action is {'NaN' if np.isnan(floats[row]).any() else 'not finite'}", row)
     return np.clip(floats, space.low, space.high)
 
 

@@ -37,6 +37,7 @@ class SeatInfo(NamedTuple):
         action_space: one-dimensional Box, or Discrete.
         horizon: maximum number of steps of an episode.
         seed: seed of the player's own random numbers.
+        mask: where in an observation the legal actions stand, 1 or 0 each; None: all actions are always legal.
     """
 
     game: str
@@ -45,6 +46,7 @@ class SeatInfo(NamedTuple):
     action_space: ActionSpace
     horizon: int
     seed: int = 0
+    mask: slice | None = None
 
 
 class Experience(Protocol):

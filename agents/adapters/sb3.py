@@ -47,6 +47,10 @@ class SB3Adapter:
     def start(self, seat: SeatInfo, rows: int, seed: int) -> SB3Player:
         """See ``Adapter``."""
         check_spaces(seat, self.model.observation_space, self.model.action_space)
+        if self.model.get_vec_normalize_env() is not None:
+            raise BadPlayer(
+                "its model was trained with VecNormalize, whose statistics are not part of it: not supported"
+            )
         return SB3Player([self.model.policy] * rows, seed, _Rows(self.model, [None] * rows))
 
     def update(self, player: SB3Player, experience: Experience) -> SB3Player:
@@ -64,7 +68,14 @@ class SB3Adapter:
                 else:
                     model.set_env(env, force_reset=True)  # type: ignore[arg-type]  # SB3 wraps it
                 model.set_random_seed(derive_seed(player.seed, row, player.shot) & _SEEDS)
+                updates = model._n_updates  # type: ignore[attr-defined]  # every algorithm of SB3 counts them
                 learn_until_over(model)
+                if model._n_updates == updates:  # type: ignore[attr-defined]
+                    raise BadPlayer(
+                        f"its learn made no update in a shot of {experience.episodes} episodes: see its learning_starts and "
+                        "train_freq",
+                        row,
+                    )
                 policies.append(_frozen(model.policy))
         return SB3Player(policies, player.seed, rows, rows.shot)
 
@@ -186,6 +197,8 @@ def _clone(model: BaseAlgorithm, env: gym.Env[Any, Any]) -> BaseAlgorithm:
     stored.seek(0)
     twin = type(model).load(stored, env=env, device="cpu")  # safe: this process has just written it
     twin.verbose = 0
+    # Schedules stay where training left them: a shot is no training of its own.
+    twin._update_current_progress_remaining = lambda *_: None  # type: ignore[method-assign]
     return twin
 
 

@@ -26,9 +26,10 @@ from urllib.parse import parse_qsl
 
 from metaduel.agents.adapters.numpy_objects import NumpyAdapter
 from metaduel.agents.adapters.protocol import Adapter, FixedPlayer
-from metaduel.agents.adapters.sb3 import SB3Adapter
-from metaduel.agents.sb3 import PredictPlayer
+from metaduel.agents.adapters.sb3 import SB3Adapter, generators_kept
+from metaduel.agents.sb3 import PredictPlayer, load_trusted
 from metaduel.benchmarks.core.few_shot import Contender, contender
+from metaduel.benchmarks.core.summary import RANDOM, SCRATCH
 from metaduel.benchmarks.core.table import UNTRAINED
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
@@ -43,6 +44,7 @@ from metaduel.meta.runs.load import Run, load
 from metaduel.meta.runs.players import Network
 
 SCRIPT = "scripted: "
+RESERVED = (RANDOM, SCRATCH)  # names of baselines
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ def entries_of(given: Entries, spec: GameSpec | None = None, network: Network | 
     for name, value in pairs:
         if name is not None and (not isinstance(name, str) or not name):
             raise InvalidInputError(f"entries: the name {name!r} must be a string")
+        if name is not None and (name in RESERVED or name.startswith(SCRIPT)):
+            raise InvalidInputError(f"entries: the name {name!r} is that of a baseline: give another")
         several = _several(value) if name is not None else [value]
         for index, one in enumerate(several):
             entry = replace(_entry(one, name, spec, network), source=_word(one))
@@ -157,7 +161,7 @@ def _named(text: str, name: str | None, spec: GameSpec | None, network: Network 
         own = read_config(folder).get("network") == "own"
         run = load(folder, network=network if own else None)
         return _run(run, name, folder.name)
-    file = rest if colon and prefix == "sb3" else text if text.endswith(".zip") else None
+    file = rest if colon and prefix == "sb3" else text if text.partition("?")[0].endswith(".zip") else None
     if file is not None:
         return _file(file, name)
     if (
@@ -186,9 +190,13 @@ def _imported(
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise InvalidInputError(f"entries: {text!r}: {error}") from None
-    made = found() if isinstance(found, type) or (callable(found) and not hasattr(found, "act")) else found
+    except Exception as error:  # the module is foreign code
+        why = " ".join(str(error).split())
+        raise InvalidInputError(f"entries: {text!r}: {type(error).__name__}: {why}") from error
+    try:
+        made = found() if isinstance(found, type) or (callable(found) and not hasattr(found, "act")) else found
+    except Exception as error:  # foreign code
+        raise InvalidInputError(f"entries: {text!r}: {attribute}() raises {type(error).__name__}: {error}") from error
     if isinstance(made, (str, os.PathLike)):
         raise InvalidInputError(f"entries: {text!r} makes {made!r}, must make a learner or a player")
     return _entry(made, name or attribute, spec, network)
@@ -257,7 +265,8 @@ def _file(text: str, name: str | None) -> Entry:
     """A saved model: as it is, or, where its code is trusted, fine-tuned."""
     path, _, query = text.partition("?")
     label = name or Path(path).name.removesuffix(".zip")
-    trusted = dict(parse_qsl(query)).get("trust")
+    options = dict(parse_qsl(query))
+    trusted = options.get("trust")
     if trusted is None:
 
         def make(duel: Duel, role: Role) -> Contender:
@@ -271,11 +280,10 @@ def _file(text: str, name: str | None) -> Entry:
             return None
 
         return Entry(label, UNTRAINED, make, why_not)
-    module = importlib.import_module("stable_baselines3")
-    algorithm = getattr(module, trusted, None)
-    if algorithm is None:
-        raise InvalidInputError(f"entries: {text!r}: Stable-Baselines3 has no algorithm {trusted!r}")
-    model = algorithm.load(path, device="cpu")
+    if others := sorted(options.keys() - {"trust"}):
+        raise InvalidInputError(f"entries: {text!r}: {', '.join(others)} has no effect beside trust: leave it out")
+    with generators_kept():
+        model = load_trusted(Path(path), trusted)
     return _adapter(SB3Adapter(model), label, _spaces_of(model))
 
 
@@ -308,6 +316,10 @@ def _opponent(value: Any) -> tuple[str, str | Player]:
         return value, value
     if isinstance(value, Agent):
         return f"agent ({value.role})", AgentPlayer(value)
+    if _is_sb3(value) and value.get_vec_normalize_env() is not None:
+        raise InvalidInputError(
+            "opponents: a model trained with VecNormalize, whose statistics are not part of it, is not supported"
+        )
     if callable(getattr(value, "act", None)) and hasattr(value, "memory"):
         return str(getattr(value, "name", type(value).__name__)), value
     if callable(getattr(value, "predict", None)):

@@ -145,19 +145,24 @@ def evaluate(
     duel = _duel(made, spec)
     chosen = _roles(made, duel, roles)
     for entry in made if actions == "mode" else ():
-        if isinstance(entry.make(duel, chosen[0]).adapter, NumpyAdapter):
+        own = entry.make(duel, chosen[0]).adapter
+        if isinstance(own, NumpyAdapter) or getattr(getattr(own, "player", None), "sample", False):
             raise InvalidInputError(f"actions='mode': entry {entry.name!r} chooses by itself: leave it at 'sampled'")
     reasons = {role: why for role in chosen if (why := _no_panel(protocol, duel, role)) is not None}
     if roles is None and len(reasons) < len(chosen):
         chosen = tuple(role for role in chosen if role not in reasons)
     elif reasons:
         role, why = next(iter(reasons.items()))
-        splits = f"; or name a split: {', '.join(OPPONENT_SPLITS)}" if listed else ""
+        unknown_name = isinstance(opponents, str) or (len(listed) == 1 and ":" not in str(listed[0][0]))
+        splits = f"; or name a split: {', '.join(OPPONENT_SPLITS)}" if unknown_name else ""
         raise InvalidInputError(f"opponents of the {role}: {why}{splits}")
     if crossed and listed:
         raise InvalidInputError(
             "crossed=True plays training and held-out opponents: leave it out with a list of opponents"
         )
+    for name, given in (("crossed", crossed), ("ppo", ppo is not None)):
+        if given and all(entry.run is None for entry in made):
+            raise InvalidInputError(f"{name} has no effect without a run among the entries: leave it out")
     plan = _Plan(made, chosen, duel, protocol, baselines, crossed, 40, ppo)
     return plan.play(None if out is None else Path(out), quiet)
 
@@ -326,7 +331,10 @@ class _Plan:
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             table.write(out / "results.csv.gz")
-            described = [entry.described for entry in self.entries if entry.described]
+            protocol = self.protocol
+            budget = f"{protocol.shots} shots of {protocol.episodes} episodes, {protocol.test_episodes} test episodes"
+            described = [f"Protocol: {budget} for each of {protocol.task_count} tasks and each opponent"]
+            described += [entry.described or f"{entry.name}: {entry.source}" for entry in self.entries]
             write_report(table, out, described, [str(one) for one in self.tuned])
         return table
 

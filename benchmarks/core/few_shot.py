@@ -82,8 +82,22 @@ class Protocol:
         """
         seat = other(role)
         if self.opponents == "listed":
-            return {n: load_player(duel, seat, one) if isinstance(one, str) else one for n, one in self.listed}
+            return {n: _seated(duel, seat, n, one) for n, one in self.listed}
         return {name: load_player(duel, seat, name) for name in names(duel.spec, seat, self.opponents)}
+
+
+def _seated(duel: Duel, seat: Role, name: str, player: str | Player) -> Player:
+    """An opponent of a list, which must fit its seat."""
+    if isinstance(player, str):
+        return load_player(duel, seat, player)
+    agent = getattr(player, "agent", None)  # of players around one: ours, and models of Stable-Baselines3
+    if (role := getattr(agent, "role", seat)) != seat:
+        raise InvalidInputError(f"{name} plays the {role}, not the {seat}")
+    for kind, right in (("observation", duel.observation_space(seat)), ("action", duel.action_space(seat))):
+        own = getattr(agent, f"{kind}_space", right)
+        if own != right:
+            raise InvalidInputError(f"{name}'s {kind} space is {own}, the {seat}'s seat has {right}")
+    return player
 
 
 class Contender(NamedTuple):
@@ -146,6 +160,7 @@ def _run(
         player.duel, player.adapter, player.role, task_rows(player.duel.spec, protocol.task_list(player.duel.spec), {}),
         opponents, shots=shots, episodes=protocol.episodes, test_episodes=protocol.test_episodes,
         adapt_seed=adapt_seed, test_seed=test_seed, deterministic=protocol.actions == "mode",
+        seed=derive_seed(adapt_seed, player.seed) if player.seed > 0 else adapt_seed,
     ).returns.double().numpy()  # fmt: skip
     return result if shots else np.repeat(result, protocol.shots + 1, 0)
 

@@ -29,7 +29,7 @@ from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, Task, other
 from metaduel.envs.core.tasks import task_rows
-from metaduel.envs.players.names import load_player, names
+from metaduel.envs.players.names import names
 from metaduel.envs.players.play import play
 from metaduel.meta.adaptation.few_shot import adapt_and_test
 
@@ -74,19 +74,19 @@ def from_scratch(
     """
     duel = Duel(make_game(spec), horizon)
     tasks = task_rows(spec, protocol.task_list(spec)[: part.tasks], {})
-    opponents = names(spec, other(role), protocol.opponents)[: part.opponents]
+    panel = dict(list(protocol.panel(duel, role).items())[: part.opponents])
     returns = []
-    for i, opponent in enumerate(opponents):
+    for i, opponent in enumerate(panel.values()):
         adapter = SB3Adapter(make_ppo(duel, role, protocol.episodes, derive_seed(seed, Purpose.SCRATCH, i)))
         first = i * protocol.task_count  # row of the panel
         found = adapt_and_test(
-            duel, adapter, role, tasks, [load_player(duel, other(role), opponent)],
+            duel, adapter, role, tasks, [opponent],
             shots=protocol.shots, episodes=protocol.episodes, test_episodes=protocol.test_episodes,
             adapt_seed=derive_seed(seed, Purpose.SCRATCH, i), deterministic=protocol.actions == "mode",
             test_seed=derive_seed(0, Purpose.TEST) + first * protocol.test_episodes,
         )  # fmt: skip
         returns.append(found.returns)
-    return opponents, torch.cat(returns, 1).double().numpy()
+    return tuple(panel), torch.cat(returns, 1).double().numpy()
 
 
 def make_ppo(duel: Duel, role: Role, episodes: int, seed: int) -> PPO:

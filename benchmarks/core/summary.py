@@ -51,10 +51,12 @@ def _panel(table: Table) -> Table:
 
 
 def meta_learned(table: Table) -> list[str]:
-    """The methods that were meta-learned."""
-    return [
+    """The methods that adapt and are no baselines: they have rows at every shot."""
+    last = max(table.values("shot"), default=0)
+    own = [
         m for m in table.values("method") if m not in (JOINT, RANDOM, INFORMED, SCRATCH) and not m.startswith(SCRIPTED)
     ]
+    return [m for m in own if last in table.filter(method=m).values("shot")]
 
 
 def sheets(table: Table) -> list[Sheet]:
@@ -104,7 +106,7 @@ def _from_scratch(panel: Table) -> list[Sheet]:
         learners = [method for method in own.values("method") if not method.startswith(SCRIPTED)]
         sheet = returns_sheet(own.filter(method=learners, **part), role)
         note = (
-            "An unmodified PPO, trained on one task against one opponent with as many environment steps per shot as an "
+            "An unmodified PPO, trained on one task against one opponent with as many episodes per shot as an "
             f"adaptation has, beside all other methods on the same tasks ({len(part['task'])}) against the same opponents "
             f"({', '.join(part['opponent'])}). {sheet.note}"
         )
@@ -249,7 +251,7 @@ def write_report(table: Table, out: Path, runs: Sequence[str], tuned: Sequence[s
         "![return over shots](shots.png)",
         "",
         *(sheet.markdown() for sheet in (*sheets(table), *robust)),
-        "### Runs",
+        "### Entries",
         "",
         *(f"- {line}" for line in runs),
         "",

@@ -11,6 +11,7 @@ from metaduel.agents.adapters.protocol import Adapter, Experience, SeatInfo
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy, Weights, stack
 from metaduel.agents.rollout import Learner
+from metaduel.agents.trajectories import Carry
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
 from metaduel.meta.adaptation.inner import adapt_step, constants, leaves, rate_at
@@ -74,17 +75,20 @@ class MemoryAdapter:
     Attributes:
         policy: the network.
         weights: [...] each; the same in every row.
+        carry: [1, 1, ...] the memory with which every row starts; None: the policy's initial carry.
     """
 
     policy: Policy
     weights: Weights
     adapts: bool = True
+    carry: Carry | None = None
 
     def start(self, seat: SeatInfo, rows: int, seed: int) -> Learner:
         """See ``Adapter``."""
         check_size(self.policy, seat)
         one = {name: value.unsqueeze(0) for name, value in self.weights.items()}
-        return Learner(self.policy, one, carry=self.policy.initial_carry(one, rows))
+        carry = self.policy.initial_carry(one, rows) if self.carry is None else self.carry.repeated(rows)
+        return Learner(self.policy, one, carry=carry)
 
     def update(self, player: Learner, experience: Experience) -> Learner:
         """See ``Adapter``."""

@@ -49,6 +49,7 @@ def adapt_and_test(
     adapt_seed: int,
     test_seed: int,
     deterministic: bool = False,
+    seed: int | None = None,
 ) -> FewShot:
     """Adapt on every (opponent, task) at once and test after every shot.
 
@@ -64,13 +65,14 @@ def adapt_and_test(
         adapt_seed: seed of the adaptation episodes.
         test_seed: seed of the test episodes; keep it far from ``adapt_seed``.
         deterministic: test with the most probable actions instead of samples.
+        seed: seed of the player's own random numbers; None: ``adapt_seed``.
 
     Raises:
         Failed: the player does not fit the seat, returns an invalid action, or plays more episodes than its shot has.
     """
     arena = GameArena(simulator, role, tasks, opponents, max(episodes, 1), adapt_seed)
     test = GameArena(simulator, role, tasks, opponents, test_episodes, test_seed, deterministic)
-    loop = adaptation(adapter, arena, shots, adapt_seed)
+    loop = adaptation(adapter, arena, shots, adapt_seed if seed is None else seed)
     players: list[Actor] = []
     returns: list[Tensor] = []
     for shot in range(shots + 1):
@@ -79,5 +81,8 @@ def adapt_and_test(
             returns.append(test.test(players[-1]).returns)
         except InvalidInputError as error:
             raise Failed(str(error), shot, getattr(error, "row", None)) from error
+        except Exception as error:  # the player may be foreign code
+            why = " ".join(str(error).split())[:200]
+            raise Failed(f"it raises {type(error).__name__}: {why}", shot, None) from error
     shape = (shots + 1, len(opponents), tasks.shape[0], test_episodes)
     return FewShot(torch.stack([one.view(shape[1:]) for one in returns]), players)

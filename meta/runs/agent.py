@@ -21,7 +21,7 @@ from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.game import View
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.adapters import adapter_of
+from metaduel.meta.adaptation.adapters import MemoryAdapter, adapter_of
 
 Array = npt.NDArray[Any]
 
@@ -155,7 +155,8 @@ class Agent:
     @property
     def adapter(self) -> Adapter:
         """The adapter of this player."""
-        return adapter_of(self.role, self.policy, self.weights, self.rates, self.loss)
+        adapter = adapter_of(self.role, self.policy, self.weights, self.rates, self.loss)
+        return replace(adapter, carry=self.carry) if isinstance(adapter, MemoryAdapter) else adapter
 
     def after(self, player: Learner, row: int = 0, seed: int | None = None) -> Agent:
         """The agent of one row of an adapted player.

@@ -500,7 +500,7 @@ def test_a_game_without_tasks_meets_scripted_players(tmp_path):
         ({"opponents": {"adversary": Clock()}}, "must be a list"),
         ({"opponents": {"adversary": ["rusher"]}}, "must be an object with act"),
         ({"scripted": {}}, "scripted="),
-        ({"method": "self_play", "learned_share": 0.0, "opponents": {r: [Clock()] for r in ROLES}}, "self-play needs"),
+        ({"method": "self_play", "learned_share": 0.0, "opponents": {r: [Clock()] for r in ROLES}}, "self_play needs"),
         (
             {"method": "meta_mapg", "learned_share": 0.0, "opponents": {r: [Clock()] for r in ROLES}},
             "no opponent learns",
