@@ -349,5 +349,10 @@ def _mismatch(observation_space: Any, action_space: Any, duel: Duel, role: Role)
 
 
 def _word(value: object) -> str:
-    text = " ".join(str(value).split()) if isinstance(value, (str, os.PathLike)) else " ".join(repr(value).split())
+    if isinstance(value, (str, os.PathLike)):
+        text = " ".join(str(value).split())
+    elif type(value).__repr__ is object.__repr__:
+        text = f"{type(value).__module__}.{type(value).__qualname__}"  # an address says nothing to a reader
+    else:
+        text = " ".join(repr(value).split())
     return text if len(text) <= 100 else f"{text[:97]}..."

@@ -117,7 +117,8 @@ def evaluate(
         test_episodes: test episodes for each task, opponent and shot.
         task_count: number of tasks of the split.
         out: a folder for ``results.csv.gz``, ``report.md`` and ``shots.png``; None: nothing is written.
-        actions: test with ``sampled`` actions, or with each policy's ``mode``.
+        actions: test with ``sampled`` actions, or with each policy's ``mode``. A saved model that is not fine-tuned plays its
+            mode either way, unless its name ends in ``?sample=1``.
         baselines: beside the entries, a random start for every meta-learned run, with a tuned rate, and every scripted player
             that reads no hidden context.
         crossed: runs also play seen and held-out tasks against training and held-out opponents.
@@ -131,8 +132,8 @@ def evaluate(
     Raises:
         InvalidInputError: entries that cannot be in one table, or settings that cannot be played; nothing was played.
         EvaluationFailed: an entry does not fit its seat, returns an invalid action, or plays more episodes than its shots have.
-            The error names the entry, the task, the opponent and the shot, and holds the rows of all finished entries, which
-            are written, too.
+            The error names the entry and the shot, the task and the opponent where one row is at fault, and holds the rows of
+            all finished entries, which are written, too.
     """
     spec = find(game) if game is not None else None
     made = entries_of(entries, spec, network)

@@ -5,6 +5,7 @@ The headline panel is that of the table's first rows.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,9 @@ def _differences(own: Table, role: str) -> list[Sheet]:
             continue
         comparisons += [Comparison(method, shot, other, shot) for other in others for shot in shots]
         comparisons += [Comparison(method, shot, method, 0) for shot in shots]
+    if not others:  # no baseline to compare with: compare the methods themselves
+        paired = [method for method in learned if shared <= set(own.filter(method=method).values("seed"))]
+        comparisons += [Comparison(a, shots[-1], b, shots[-1]) for a, b in itertools.combinations(paired, 2)]
     if not comparisons:
         return []
     return [difference_sheet(own.filter(seed=(*shared, UNTRAINED)), role, comparisons)]

@@ -37,8 +37,9 @@ def evaluate(
 ) -> None:
     """Measure how players adapt to tasks and opponents that they never met: a table, a report and a plot.
 
-    An entry is a run folder, sb3:FILE for a Stable-Baselines3 model, a scripted player's name, or MODULE:NAME for a learner of
-    your own (see `metaduel.evaluate`). NAME=ENTRY gives it a name; entries that share a name are training seeds of one method.
+    An entry is a run folder, sb3:FILE for a Stable-Baselines3 model as it is (sb3:FILE?trust=PPO is fine-tuned), a scripted
+    player's name, or MODULE:NAME for a learner of your own (see `metaduel.evaluate`). NAME=ENTRY gives it a name; entries that
+    share a name are training seeds of one method.
 
     Random starts of meta-learned runs and every scripted player that reads no hidden context are evaluated beside the entries.
     Inner rates that were not meta-learned are tuned on validation tasks first.
@@ -93,7 +94,9 @@ def _named(entries: Sequence[str]) -> list[str] | dict[str, list[str]]:
         return list(entries)
     if not all(name for name, _ in pairs):
         plain = next(text for name, text in pairs if not name)
-        raise InvalidInputError(f"{plain!r} has no name: give all entries names, as in mine={plain}, or none")
+        raise InvalidInputError(
+            f"{plain!r} has no name: give all entries names of their own, as in NAME={plain}, or none"
+        )
     found: dict[str, list[str]] = {}
     for name, text in pairs:
         found.setdefault(name, []).append(text)

@@ -225,8 +225,16 @@ def test_what_has_no_effect_is_refused(entries, settings, message):
 
 
 def test_adapting_and_fixed_entries_stand_in_one_report(tmp_path):
-    evaluate({"mine": Still(), "script": "flee"}, game="Pursuit", roles="protagonist", out=tmp_path, **SMALL)
+    evaluate(
+        {"mine": Still(), "other": Still(), "script": "flee"},
+        game="Pursuit",
+        roles="protagonist",
+        out=tmp_path,
+        **SMALL,
+    )
     text = (tmp_path / "report.md").read_text()
     assert "- Protocol: 1 shots of 2 episodes, 2 test episodes for each of 2 tasks and each opponent" in text
     assert "mine, shot 1 − mine, shot 0" in text
-    assert "- script: " in text
+    assert "mine − other, shot 1" in text
+    assert "- script: flee" in text
+    assert ".Still\n" in text  # the learner's class, and not its address
