@@ -155,27 +155,18 @@ class NumpyRows:
         """See ``rollout.Acting``."""
         new = observation[self.rows].view(*self.shape, -1).numpy()
         self.seen = new.copy() if self.seen is None else np.where(self.alive[..., None], new, self.seen)
-        actions = [self._ask(player, self.seen[:, e], self.alive[:, e]) for e, player in enumerate(self.players)]
+        actions = [self._ask(player, self.seen[:, e]) for e, player in enumerate(self.players)]
         self.start = False
         action = torch.from_numpy(np.stack(actions, 1))
         self.now = torch.from_numpy(self.seen.copy()), action
         return action.flatten(0, 1)
 
-    def _ask(self, player: NumpyPlayer, observation: Array, alive: Array) -> Array:
+    def _ask(self, player: NumpyPlayer, observation: Array) -> Array:
         start = np.full(len(observation), self.start)
         reward = player.reward
         player.reward = np.zeros_like(reward)
         given = _call(player.learner, "act", observation.copy(), player.action.copy(), reward, start)
-        action = _checked(given, player.seat.action_space, player.action.shape)
-        if player.seat.mask is not None:
-            legal = np.take_along_axis(observation[:, player.seat.mask], action[:, None], 1)[:, 0] > 0
-            if (bad := np.flatnonzero(~legal & alive)).size:
-                allowed = np.flatnonzero(observation[bad[0], player.seat.mask]).tolist()
-                raise BadPlayer(f"its action {int(action[bad[0]])} must be legal now: one of {allowed}", int(bad[0]))
-        # A row that waits has not played its action.
-        where = alive.reshape(-1, *[1] * (action.ndim - 1))
-        player.action = np.where(where, action, player.action)
-        return action
+        return _checked(given, player.seat.action_space, player.action.shape)
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
         """See ``rollout.Acting``."""
@@ -183,9 +174,13 @@ class NumpyRows:
         got = torch.where(played, own, torch.zeros_like(own))
         assert self.now is not None
         self.kept.append((*self.now, got, played.to(own.dtype)))
-        for e, player in enumerate(self.players):
-            player.reward = got[:, e].numpy().astype(np.float32)
         self.alive = played.numpy().copy()
+        for e, player in enumerate(self.players):
+            action, here = self.now[1][:, e].numpy(), self.alive[:, e]
+            _check_legal(action, self.now[0][:, e].numpy(), here, player.seat.mask)
+            # A row that waits has not played its action.
+            player.action = np.where(here.reshape(-1, *[1] * (action.ndim - 1)), action, player.action)
+            player.reward = got[:, e].numpy().astype(np.float32)
 
     def result(self) -> Trajectories:
         """See ``rollout.Acting``."""
@@ -231,6 +226,16 @@ def _checked(actions: Any, space: spaces.Space[Any], shape: tuple[int, ...]) -> 
         row = int(np.flatnonzero(unknown)[0])
         raise BadPlayer(f"its action is {'NaN' if np.isnan(floats[row]).any() else 'not finite'}", row)
     return np.clip(floats, space.low, space.high)
+
+
+def _check_legal(action: Array, observation: Array, played: npt.NDArray[np.bool_], mask: slice | None) -> None:
+    if mask is None:
+        return
+    legal = np.take_along_axis(observation[:, mask], action[:, None], 1)[:, 0] > 0
+    if (bad := np.flatnonzero(~legal & played)).size:
+        row = int(bad[0])
+        allowed = np.flatnonzero(observation[row, mask]).tolist()
+        raise BadPlayer(f"its action {int(action[row])} must be legal now: one of {allowed}", row)
 
 
 def _copy(learner: Any) -> Any:

@@ -139,8 +139,6 @@ class SB3Rows:
             self.generator = torch.get_rng_state()
         action = torch.from_numpy(np.stack(actions))
         action = action.to(torch.int64) if not action.is_floating_point() else action.to(seen.dtype)
-        if action.is_floating_point() and torch.isnan(action).any():
-            raise BadPlayer("its action is NaN", int(torch.isnan(action).flatten(1).any(1).nonzero()[0]))
         self.now = seen, action
         return action.flatten(0, 1)
 

@@ -89,6 +89,39 @@ def test_a_learner_in_numpy_is_told_every_reward_once_and_waits_where_it_is_over
     assert any(played[0].alive[row, :, 0].sum() < played[0].alive.shape[1] for row in range(4))  # some end early
 
 
+def test_the_previous_action_is_the_last_one_that_was_played():
+    """A row that waits goes on to be asked; what it answers then is never shown as played."""
+
+    class Faster(Diary):
+        def act(self, observation, *rest):
+            super().act(observation, *rest)
+            self.given = [*getattr(self, "given", []), self.rows * [[0.02 * len(self.pages), 0.0]]]
+            return np.array(self.given[-1])
+
+    adapter, place = NumpyAdapter(Faster()), arena()
+    ends = []
+
+    class Watched:
+        episodes, rows = EPISODES, place.rows
+
+        def one_by_one(self):
+            for episode in place.shot(0).one_by_one():
+
+                class Kept:
+                    def play(self, actor, episode=episode):
+                        ends.append(episode.play(actor).alive[:, :, 0].sum(1).int().tolist())
+
+                yield Kept()
+
+    learner = adapter.update(adapter.start(place.seat, place.rows, 0), Watched()).learner
+    starts = [i for i, page in enumerate(learner.pages) if page[3].all()]
+    for first, second, steps in zip(starts, starts[1:], ends, strict=False):
+        shown = learner.pages[second][1]
+        played = [learner.given[first + steps[row] - 1][row] for row in range(place.rows)]
+        np.testing.assert_allclose(shown, np.array(played), atol=1e-6)
+    assert any(len(set(steps)) > 1 for steps in ends)  # some rows wait for others
+
+
 def test_tests_are_played_by_copies_and_change_nothing():
     place = arena()
     players = list(adaptation(NumpyAdapter(Diary()), place, 2))

@@ -1,4 +1,4 @@
-"""What could go wrong without a word in an evaluation of anybody's players: each is refused, or has the effect that it says."""
+"""Silent faults in an evaluation of users' players: each is refused, or has the effect that it says."""
 
 import random
 
@@ -163,7 +163,7 @@ def test_trusted_files_touch_no_global_generator(tmp_path):
             returns(text)
 
 
-def test_a_learner_is_told_what_was_played_and_illegal_actions_are_refused():
+def test_illegal_actions_are_refused():
     class Legal(Still):
         told = []  # noqa: RUF012 - copies write here, too
 

@@ -643,6 +643,26 @@ def test_an_arenas_environment_of_masked_actions():
     assert not observation.any()
 
 
+@pytest.mark.parametrize("how", ["terminations", "truncations"])
+def test_an_episode_goes_on_for_the_player_who_stays(how):
+    """The opponent leaves first, by whichever end: environment and rollout give the learner all of its five steps."""
+
+    class Leaving(Guess):
+        def step(self, actions):
+            observations, rewards, terminations, truncations, infos = super().step(actions)
+            watcher = {"watcher": terminations.pop("watcher")} if "watcher" in terminations else {}
+            ends = {"terminations": dict(terminations), "truncations": dict(truncations)}
+            ends[how] |= watcher
+            return observations, rewards, ends["terminations"], ends["truncations"], infos
+
+    simulator = ParallelSimulator(Leaving).with_tasks([2])
+    arena = GameArena(simulator, "protagonist", simulator.task_rows, [Still(simulator.action_space("adversary"))], 1, 0)
+    env = arena.shot(0).environment(0)
+    env.reset()
+    ends = [env.step(0)[2:4] for _ in range(5)]
+    assert ends == [(False, False)] * 4 + [(True, False)]
+
+
 class FirstLegal:
     def act(self, observation):
         return np.flatnonzero(observation["action_mask"])[0]
