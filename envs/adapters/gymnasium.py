@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 
-from metaduel.envs.adapters.seat import OpponentLike, Seat, TaskApi, TaskLike
-from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.adapters.given import check_seed
+from metaduel.envs.adapters.rows import OneRow, one_only
+from metaduel.envs.adapters.sealed import Sealed
+from metaduel.envs.adapters.seat import OpponentLike, Seat, TaskLike, timed
 from metaduel.envs.core.spec import GameSpec
 from metaduel.envs.render.screen import RENDER_MODES
 
@@ -19,19 +22,22 @@ Action = npt.NDArray[np.float32] | np.int64
 Observation = npt.NDArray[np.float32]
 
 
-class SeatEnv(TaskApi, gymnasium.Env[Observation, Action]):
+class SeatEnv(OneRow, Sealed, gymnasium.Env[Observation, Action]):
     """One seat of a duel as a Gymnasium environment: ``gymnasium.make("metaduel/Navigation-v0", seat="adversary")``.
 
     ``info`` names the task by its id and the opponent by its name; neither holds a hidden value. In turn-based games it
-    also has the ``action_mask`` (1 where an action is legal now), and ``action_space.sample()`` gives legal actions. The
-    task interface of meta-learning libraries (``sample_tasks``, ``set_task``, ``get_task``) is on ``env.unwrapped``. The
-    clock is the family's own: no ``TimeLimit`` is wrapped around, and ``truncated`` is never true where ``terminated`` is.
+    also has the ``action_mask`` (1 where an action is legal now), and ``action_space.sample()`` gives legal actions.
+    ``set_opponent``, ``set_task`` and ``set_split``, the task interface of meta-learning libraries (``sample_tasks``,
+    ``get_task``) and ``action_masks`` are on ``env.unwrapped``. The clock is the family's own: ``env.spec`` tells it as
+    ``max_episode_steps``, no ``TimeLimit`` is wrapped around, and ``truncated`` is never true where ``terminated`` is.
+    Attributes are read, not set: one that has no effect is refused.
 
     Args:
         game: the family's name or id, or a spec, registered or not, which is used as it is.
         seat: ``protagonist`` or ``adversary``: the role that the learner plays.
-        opponent: the player in the other seat: a scripted name, ``run:FOLDER`` or ``sb3:FILE`` (or a ``core.Player``); the
-            first training opponent by default.
+        opponent: the player in the other seat: a scripted name, ``run:FOLDER`` or ``sb3:FILE``, a path, a model of
+            Stable-Baselines3 or anything with its ``predict``, an ``Agent``, a ``core.Player``; the first training opponent by
+            default.
         task: a value for each context (the others take their defaults), ``SPLIT:INDEX`` of a frozen list, or ``None``:
             a new task of ``split`` at every reset.
         split: where sampled tasks come from.
@@ -45,6 +51,8 @@ class SeatEnv(TaskApi, gymnasium.Env[Observation, Action]):
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 20}  # noqa: RUF012
 
+    SETTABLE: ClassVar[tuple[str, ...]] = ("spec", "metadata", "np_random")
+
     def __init__(
         self,
         game: str | GameSpec,
@@ -56,19 +64,24 @@ class SeatEnv(TaskApi, gymnasium.Env[Observation, Action]):
         horizon: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        for name, value in (("task", task), ("opponent", opponent)):
-            if isinstance(value, (list, tuple)):
-                raise InvalidInputError(f"{name}: one environment takes one {name}, not a {type(value).__name__}")
+        for name, value in (("task", task), ("opponent", opponent), ("split", split)):
+            one_only(name, value)
         self._seat, self._row = Seat(game, 1, seat, opponent, task, split, informed, horizon, render_mode), 0
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": self._seat.spec.fps}
         self.observation_space = self._seat.observation_space  # type: ignore[assignment]
         self.action_space = self._seat.action_space  # type: ignore[assignment]
 
+        self.seal()
+
     @property
-    def horizon(self) -> int:
-        """Steps until truncation."""
-        return self._seat.duel.horizon
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        """What makes this environment, with the horizon in force as ``max_episode_steps``; None: Gymnasium didn't make it."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, value: EnvSpec | None) -> None:
+        self._spec = timed(value, self.horizon)
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -77,15 +90,18 @@ class SeatEnv(TaskApi, gymnasium.Env[Observation, Action]):
 
         Args:
             seed: starts the sequence of episodes that belongs to this seed; without it, the next one follows.
-            options: ``task`` and ``opponent`` as in the constructor; both stay until they are replaced.
+            options: ``task``, ``opponent`` and ``split`` as in the constructor; each stays until it is replaced.
 
         Raises:
             InvalidInputError: an unknown option or a bad value; the environment is as before then.
         """
-        self._seat.configure(options)
-        super().reset(seed=seed)
-        if seed is not None:
-            self._seat.reseed(0, seed)
+        for name, value in (options or {}).items() if isinstance(options, Mapping) else ():
+            one_only(name, value)
+        change, number = self._seat.check(options), None if seed is None else check_seed(seed)
+        self._seat.take(change)
+        super().reset(seed=number)
+        if number is not None:
+            self._seat.reseed(0, number)
         self._seat.reset()
         self._show()
         return self._seat.observation()[0], self._info()

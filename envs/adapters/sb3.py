@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
-from metaduel.envs.adapters.seat import OpponentLike, Row, Seat, TaskLike
+from metaduel.envs.adapters.given import check_seed, fresh_seeds
+from metaduel.envs.adapters.rows import AllRows, Row, call_rows, one_only
+from metaduel.envs.adapters.sealed import Sealed
+from metaduel.envs.adapters.seat import OPTIONS, OpponentLike, Seat, TaskLike
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.spec import GameSpec
 
@@ -17,25 +20,61 @@ Array = npt.NDArray[Any]
 Indices = int | Iterable[int] | None
 
 
-class SeatVecEnv(VecEnv):  # type: ignore[misc]
+class SeatVecEnv(AllRows, Sealed, VecEnv):  # type: ignore[misc]
     """One seat of many duels for Stable-Baselines3; see ``make_sb3``, which adds what records episode returns."""
+
+    SETTABLE: ClassVar[tuple[str, ...]] = ("metadata", "reset_infos")
 
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
         self._rows = [Row(seat, row) for row in range(seat.num_envs)]
         super().__init__(seat.num_envs, seat.observation_space, seat.action_space)
+        self.metadata: dict[str, Any] = {**self.metadata, "render_fps": seat.spec.fps}
+        self.seal()
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seed the next ``reset``: row i with ``seed + i``; None: from the system's entropy.
+
+        Raises:
+            InvalidInputError: not a whole number that a seed can be.
+        """
+        if seed is None:
+            self._seeds = fresh_seeds(self.num_envs).tolist()
+        else:
+            first: int = check_seed(seed)
+            self._seeds: list[int | None] = [check_seed(first + row) for row in range(self.num_envs)]
+        return self._seeds
+
+    def set_options(self, options: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Set ``opponent``, ``task`` and ``split`` from each row's next reset on, automatic resets included.
+
+        Args:
+            options: for all rows, or a list with one for each row; what is left out stays as it is.
+
+        Raises:
+            InvalidInputError: an unknown option or a bad value; no row has changed then.
+        """
+        each = [options or {}] * self.num_envs if options is None or isinstance(options, Mapping) else list(options)
+        if len(each) != self.num_envs or not all(isinstance(one, Mapping) for one in each):
+            raise InvalidInputError(f"options={options!r} must be a mapping, or a list with one for each row")
+        changes = []
+        for key in dict.fromkeys(key for one in each for key in one):
+            if key not in OPTIONS:
+                raise unknown("reset option", key, OPTIONS)
+            for one in each:
+                one_only(key, one.get(key))
+            rows = np.array([key in one for one in each])
+            changes.append(self._seat.check({key: [one.get(key) for one in each]}, rows))
+        for change in changes:
+            self._seat.take(change)
 
     def reset(self) -> Array:
-        """Start an episode in every row, with the seeds and options that were set since the last one."""
-        for key in dict.fromkeys(key for options in self._options for key in options):
-            rows = np.array([key in options for options in self._options])
-            self._seat.configure({key: [options.get(key) for options in self._options]}, rows)
+        """Start an episode in every row, with the seeds that were set since the last one."""
         for row, seed in enumerate(self._seeds):
             if seed is not None:
                 self._seat.reseed(row, seed)
         self._seat.reset()
         self._reset_seeds()
-        self._reset_options()
         self.reset_infos = self._infos()
         return self._seat.observation()
 
@@ -81,13 +120,17 @@ class SeatVecEnv(VecEnv):  # type: ignore[misc]
         return [getattr(self._rows[row], attr_name) for row in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
-        """Set an attribute of rows."""
+        """Not supported, since no attribute would have an effect: ``set_opponent``, ``set_task`` and ``set_split`` have.
+
+        Raises:
+            InvalidInputError: always.
+        """
         for row in self._get_indices(indices):
             setattr(self._rows[row], attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: Indices = None, **kwargs: Any) -> list[Any]:
-        """Call a method of rows: ``sample_tasks``, ``set_task``, ``get_task``."""
-        return [getattr(self._rows[row], method_name)(*args, **kwargs) for row in self._get_indices(indices)]
+        """Call a method of rows: ``set_opponent``, ``set_task``, ``set_split``, ``get_task``, ``action_masks`` ..."""
+        return call_rows([self._rows[row] for row in self._get_indices(indices)], method_name, *args, **kwargs)
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: Indices = None) -> list[bool]:
         """No row is wrapped."""
@@ -100,7 +143,7 @@ def make_sb3(
     seat: str = "protagonist",
     opponent: OpponentLike | Sequence[OpponentLike] = None,
     task: TaskLike | Sequence[TaskLike] = None,
-    split: str = "train",
+    split: str | Sequence[str] = "train",
     informed: bool = False,
     horizon: int | None = None,
     render_mode: str | None = None,
@@ -110,8 +153,9 @@ def make_sb3(
 
     ``PPO("MlpPolicy", make_sb3("Navigation", num_envs=64)).learn(100_000)`` trains against the default opponent on the
     training tasks. Truncation and last observations are reported as its algorithms expect (``TimeLimit.truncated``,
-    ``terminal_observation``), and episode returns are recorded (``VecMonitor``). Seeds and options go the usual way:
-    ``env.seed(0)``, ``env.set_options({"opponent": ...})``, both for the next reset.
+    ``terminal_observation``), and episode returns are recorded (``VecMonitor``). ``env.seed(0)`` is for the next
+    ``env.reset()``. ``env.set_opponent(...)``, ``env.set_task(...)``, ``env.set_split(...)``, ``env.env_method`` with these names
+    and ``env.set_options`` hold from each row's next reset on, the automatic one within a step included.
 
     Args:
         game: the family's name or id, or a spec, registered or not, which is used as it is.
@@ -119,7 +163,7 @@ def make_sb3(
         seat: the role that the learner plays, in every row.
         opponent: the player in the other seat, or a list with one for each row; see ``SeatEnv``.
         task: see ``SeatEnv``, or a list with one for each row.
-        split: where sampled tasks come from.
+        split: where sampled tasks come from, or a list with one for each row.
         informed: whether the learner sees every context.
         horizon: steps until truncation; the family's own by default.
         render_mode: ``None`` or ``rgb_array``.
@@ -130,9 +174,8 @@ def make_sb3(
     """
     if render_mode not in (None, "rgb_array"):
         raise unknown("render_mode of a vector environment", render_mode, ("rgb_array",))
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
-        raise InvalidInputError(f"seed={seed!r} must be a whole number of at least 0")
+    first = None if seed is None else check_seed(seed)
     env = SeatVecEnv(Seat(game, num_envs, seat, opponent, task, split, informed, horizon, render_mode))
-    if seed is not None:
-        env.seed(int(seed))
+    if first is not None:
+        env.seed(first)
     return VecMonitor(env)

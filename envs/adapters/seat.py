@@ -12,26 +12,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from torch import Tensor
 
-from metaduel.envs.adapters.given import draw_tasks, resolve_task
+from metaduel.envs.adapters.given import check_seed, draw_tasks, fresh_seeds, resolve_task
 from metaduel.envs.adapters.legal import as_actions, int8, own_space, refuse_illegal
+from metaduel.envs.adapters.opponents import Opponents, Sitting
 from metaduel.envs.core import noise, registry, tasks
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
-from metaduel.envs.core.game import Episode, Pair, Player, make_game
-from metaduel.envs.core.simulator import ask
-from metaduel.envs.core.spec import ROLES, GameSpec, Role, Task
+from metaduel.envs.core.game import Episode, Pair, make_game
+from metaduel.envs.core.spec import FROZEN_SPLITS, ROLES, GameSpec, Role, Task, other
 from metaduel.envs.core.trees import take_rows, tree_map
-from metaduel.envs.players.names import load_player
 from metaduel.envs.render.screen import Screen
 
 TaskLike = Mapping[str, float] | str | None  # context values, SPLIT:INDEX of a frozen list, or None: sampled at reset
-OpponentLike = str | Player | None  # None: the family's first training opponent for that seat
+OpponentLike = Any  # a core Player, or what ``names.load_player`` takes; None: the family's first training opponent
 Mask = npt.NDArray[np.bool_]
-OPTIONS = ("task", "opponent")  # what ``reset(options=...)`` of every adapter takes
-SEED_LIMIT = 1 << 63
+OPTIONS = ("task", "opponent", "split")  # what ``reset(options=...)`` of every adapter takes
+_CPU = torch.device("cpu")
 
 
 class Step(NamedTuple):
@@ -42,11 +42,12 @@ class Step(NamedTuple):
     truncated: Tensor  # [B] bool: the clock did
 
 
-class _Group(NamedTuple):
-    """Rows that have the same opponent."""
+class Change(NamedTuple):
+    """Options that were checked, see ``Seat.check``; None: left as it is."""
 
-    player: Player
-    where: Tensor | None  # [n] int64 rows; None: all rows, in order
+    tasks: tuple[Tensor, Tensor] | None = None  # [B, C] float64 given ones, [B] bool whether sampled
+    splits: npt.NDArray[np.object_] | None = None  # [B]
+    opponents: dict[int, Sitting] | None = None
 
 
 class Seat:
@@ -61,7 +62,7 @@ class Seat:
         seat: the learner's role.
         opponent: the player in the other seat, for all rows, or a list with one for each row.
         task: the task of all rows, or a list with one for each row; ``None`` samples one at every reset.
-        split: where sampled tasks come from.
+        split: where sampled tasks come from, for all rows, or a list with one for each row.
         informed: whether the learner sees every context, hidden ones included.
         horizon: steps until truncation; the family's own by default.
         render_mode: ``None``, or one of ``render.RENDER_MODES``.
@@ -72,10 +73,10 @@ class Seat:
         done: [B] bool: the episode is over, the row waits for a reset.
         seed: [B] int64, from the system's entropy until the row is seeded.
         episode: [B] int64: resets since the row was seeded, less one.
-        opponents: [B] object array: names of the opponents.
+        splits: [B] object array: where the rows' tasks are sampled.
 
     Raises:
-        InvalidInputError: an argument that names something unknown or is out of range, or no pygame for rendering.
+        InvalidInputError: an argument that names something unknown or is out of range.
     """
 
     rows: Episode
@@ -88,7 +89,7 @@ class Seat:
         seat: str = "protagonist",
         opponent: OpponentLike | Sequence[OpponentLike] = None,
         task: TaskLike | Sequence[TaskLike] = None,
-        split: str = "train",
+        split: str | Sequence[str] = "train",
         informed: bool = False,
         horizon: int | None = None,
         render_mode: str | None = None,
@@ -100,7 +101,7 @@ class Seat:
         self.spec = registry.find(game)
         self.num_envs = int(num_envs)
         self.role: Role = self.spec.check_role(seat)
-        self.split = tasks.check_split(split)
+        self.informed = bool(informed)
         self.duel = Duel(make_game(self.spec), horizon, (self.role,) if informed else ())
         self.me = ROLES.index(self.role)
         self.other = 1 - self.me
@@ -109,51 +110,68 @@ class Seat:
         self.action_space = own_space(self.duel, self.role)
         self.render_mode = render_mode
         self.screen = None if render_mode is None else Screen(self.spec, render_mode)
-        self.done = torch.ones(self.num_envs, dtype=torch.bool)
-        self.seed = torch.from_numpy(np.random.default_rng().integers(SEED_LIMIT, size=self.num_envs))
-        self.episode = torch.full((self.num_envs,), -1)
-        self._started = False
+        self.done = torch.ones(self.num_envs, dtype=torch.bool, device=_CPU)
+        self.seed = fresh_seeds(self.num_envs)
+        self.episode = torch.full((self.num_envs,), -1, dtype=torch.int64, device=_CPU)
+        self.started = False  # whether there was a reset
+        self.splits = np.full(self.num_envs, "train", object)
         self._samplings = np.zeros(self.num_envs, np.int64)  # calls of sample_tasks since the row was seeded
-        self._given = torch.zeros(self.num_envs, len(self.spec.contexts), dtype=torch.float64)
-        self._sampled = torch.ones(self.num_envs, dtype=torch.bool)
+        self._given = torch.zeros(self.num_envs, len(self.spec.contexts), dtype=torch.float64, device=_CPU)
+        self._sampled = torch.ones(self.num_envs, dtype=torch.bool, device=_CPU)
         self._values = self._given  # [B, C] float64: tasks of the current episodes
         self._ids = np.full(self.num_envs, None, object)
         self._unnamed = np.ones(self.num_envs, np.bool_)  # rows whose id of the task is yet to be computed
-        self._players: dict[Any, Player] = {}
-        self._keys: list[Any] = [None] * self.num_envs  # of _players
-        self._memory = torch.zeros(self.num_envs, 0)
-        self._paid = torch.zeros(self.num_envs)  # the opponents' last rewards
-        self.opponents = np.full(self.num_envs, None, object)
+        self._opponents = Opponents(self.duel, other(self.role), self.num_envs)
+        self._paid = torch.zeros(self.num_envs, dtype=torch.float32, device=_CPU)  # the opponents' last rewards
         self._history: list[Any] = []  # States of the last steps, newest last; only with a screen
-        self._returns = torch.zeros(self.num_envs, 2)
-        self.configure({"task": task, "opponent": opponent})
+        self._returns = torch.zeros(self.num_envs, 2, dtype=torch.float32, device=_CPU)
+        self.configure({"task": task, "opponent": opponent, "split": split})
+        self._opponents.begin(None)  # so that they have names before the first reset
 
-    # The task and the opponent
+    # The task, where it comes from, and the opponent
 
     def configure(self, options: Mapping[str, Any] | None, mask: Mask | None = None) -> None:
-        """Take ``task`` and ``opponent`` from a reset's options, for the rows in ``mask`` (all by default).
+        """Take options from each row's next reset on, in the rows of ``mask`` (all by default); see ``check``."""
+        self.take(self.check(options, mask))
 
-        Both stay until they are replaced; a task counts from the next reset. To be followed by that reset.
+    def check(self, options: Mapping[str, Any] | None, mask: Mask | None = None) -> Change:
+        """Check ``task``, ``opponent`` and ``split``, each one value or a list with one for each row. Changes nothing.
+
+        Args:
+            options: by name; those left out stay as they are.
+            mask: [B] bool: the rows that they are for; all by default.
 
         Raises:
-            InvalidInputError: an unknown key or a bad value; nothing has been changed then.
+            InvalidInputError: an unknown option or a bad value.
         """
-        options = options or {}
-        for key in options:
+        if options is not None and not isinstance(options, Mapping):
+            raise InvalidInputError(f"options={options!r} must map names to values: {', '.join(OPTIONS)}")
+        found = {}
+        for key, value in (options or {}).items():
             if key not in OPTIONS:
                 raise unknown("reset option", key, OPTIONS)
-        given = self._parse_tasks(self._per_row("task", options["task"], mask)) if "task" in options else None
-        players = self._load(self._per_row("opponent", options["opponent"], mask)) if "opponent" in options else None
-        if given is not None:
-            self._given, self._sampled = given
+            found[key] = self._per_row(key, value, mask)
+        return Change(
+            self._parse_tasks(found["task"]) if "task" in found else None,
+            self._parse_splits(found["split"]) if "split" in found else None,
+            self._opponents.make(found["opponent"]) if "opponent" in found else None,
+        )
+
+    def take(self, change: Change) -> None:
+        """Take checked options, from each row's next reset on."""
+        if change.tasks is not None:
+            self._given, self._sampled = change.tasks
             self._some_sampled, self._all_sampled = bool(self._sampled.any()), bool(self._sampled.all())
-        if players is not None:
-            self._seat_opponents(players)
+        if change.splits is not None:
+            self.splits = change.splits
+            self._one_split = len(set(change.splits.tolist())) == 1
+        if change.opponents is not None:
+            self._opponents.expect(change.opponents)
 
     def _per_row(self, name: str, value: Any, mask: Mask | None) -> list[tuple[int, Any]]:
         """Pair rows with their items; a list gives one for each row of the batch, whatever the mask."""
         chosen = range(self.num_envs) if mask is None else np.flatnonzero(mask).tolist()
-        if not isinstance(value, (list, tuple)):
+        if not isinstance(value, (list, tuple, np.ndarray)):
             return [(row, value) for row in chosen]
         if len(value) != self.num_envs:
             raise InvalidInputError(
@@ -163,44 +181,32 @@ class Seat:
 
     def _parse_tasks(self, items: list[tuple[int, Any]]) -> tuple[Tensor, Tensor]:
         given, sampled = self._given.clone(), self._sampled.clone()
-        parsed: dict[int, list[float]] = {}
+        parsed: dict[int, Tensor] = {}
         for row, item in items:
             sampled[row] = item is None
             if item is not None:
                 if id(item) not in parsed:
                     full = resolve_task(self.duel, item)
-                    parsed[id(item)] = [full[name] for name in self.spec.context_names]
-                given[row] = torch.tensor(parsed[id(item)], dtype=torch.float64)
+                    parsed[id(item)] = given.new_tensor([full[name] for name in self.spec.context_names])
+                given[row] = parsed[id(item)]
         return given, sampled
 
-    def _load(self, items: list[tuple[int, Any]]) -> list[tuple[int, Any, Player]]:
-        """Make a player of every item: (row, key, player)."""
-        role, loaded, result = ROLES[self.other], dict(self._players), []
+    def _parse_splits(self, items: list[tuple[int, Any]]) -> npt.NDArray[np.object_]:
+        splits = self.splits.copy()
         for row, item in items:
-            name = self.spec.opponents[role]["train"][0] if item is None else item
-            key = name if isinstance(name, str) else id(name)
-            if key not in loaded:
-                loaded[key] = name if hasattr(name, "act") else load_player(self.duel, role, name)
-            result.append((row, key, loaded[key]))
-        return result
+            splits[row] = tasks.check_split(item)
+        for split in set(splits.tolist()) & set(FROZEN_SPLITS):
+            tasks.frozen_tasks(self.spec, split)  # now, if its file is damaged, rather than half-way through a reset
+        return splits
 
-    def _seat_opponents(self, players: list[tuple[int, Any, Player]]) -> None:
-        for row, key, player in players:
-            self._keys[row] = key
-            self._players[key] = player
-            self.opponents[row] = key if isinstance(key, str) else getattr(player, "name", type(player).__name__)
-        used = list(dict.fromkeys(self._keys))
-        self._players = {key: self._players[key] for key in used}
-        if len(used) == 1:
-            self._groups = [_Group(self._players[used[0]], None)]
-        else:
-            which = torch.tensor([used.index(key) for key in self._keys])
-            index = [(which == number).nonzero().squeeze(1) for number in range(len(used))]
-            self._groups = [_Group(self._players[key], rows) for key, rows in zip(used, index, strict=True)]
-            self._inverse = torch.argsort(torch.cat(index))
-        # Rows that keep their opponent keep what it remembers; the others are about to be reset.
-        self._width = max(player.memory for player in self._players.values())
-        self._memory = _widen(self._memory[:, : self._width], self._width)
+    @property
+    def opponents(self) -> npt.NDArray[np.object_]:
+        """[B] names of the opponents in the current episodes."""
+        return self._opponents.names
+
+    def given(self, row: int) -> Task | None:
+        """The task that a row was given; None: tasks are sampled."""
+        return None if self._sampled[row] else self._named(self._given[row])
 
     def task(self, row: int) -> Task:
         """The task given to a row, or else the one sampled for its current episode.
@@ -208,9 +214,11 @@ class Seat:
         Raises:
             ResetNeeded: tasks are sampled at resets, and there was none yet.
         """
-        if self._sampled[row] and not self._started:
+        if self._sampled[row] and not self.started:
             raise ResetNeeded(f"{self.spec.id}: no task yet: call reset() or set_task(task) first")
-        values = self._values[row] if self._sampled[row] else self._given[row]
+        return self.given(row) or self._named(self._values[row])
+
+    def _named(self, values: Tensor) -> Task:
         return dict(zip(self.spec.context_names, values.tolist(), strict=True))
 
     def task_ids(self) -> npt.NDArray[np.object_]:
@@ -222,29 +230,35 @@ class Seat:
         return self._ids.copy()
 
     def sample_tasks(self, n: int, seed: int | None = None, row: int = 0) -> list[Task]:
-        """Sample ``n`` tasks of the split, other ones at every call; a row seeded again repeats its calls."""
-        if seed is None:
+        """Sample ``n`` tasks of the row's split, other ones at every call; a row seeded again repeats its calls."""
+        drawn = seed is None
+        if drawn:
             seed = noise.derive_seed(int(self.seed[row]), int(self._samplings[row]))
-            self._samplings[row] += 1
-        return tasks.sample_tasks(self.spec, n, self.split, seed)
+        found = tasks.sample_tasks(self.spec, n, self.splits[row], check_seed(seed))
+        self._samplings[row] += drawn
+        return found
 
     # Playing
 
     def reseed(self, row: int, seed: int) -> None:
         """Seed a row: its next episode is its first again."""
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise InvalidInputError(f"seed={seed!r} must be a whole number of at least 0")
-        self.seed[row] = int(seed) % SEED_LIMIT
+        self.seed[row] = check_seed(seed)
         self.episode[row] = -1
         self._samplings[row] = 0
+
+    def check_reset(self, mask: Mask | Tensor | None) -> None:
+        """Raise ``ResetNeeded`` where a reset of some rows would be the first one."""
+        if not self.started and mask is not None and not bool(mask.all()):
+            raise ResetNeeded(f"{self.spec.id}: the first reset must be of all rows")
 
     @torch.no_grad()
     def reset(self, mask: Mask | Tensor | None = None) -> None:
         """Start a new episode in the rows of ``mask`` (all by default)."""
-        index = None if mask is None or bool(mask.all()) else torch.as_tensor(mask).nonzero().squeeze(1)
-        if index is not None and not self._started:
-            raise ResetNeeded(f"{self.spec.id}: the first reset must be of all rows")
-        self._start(index)
+        self.check_reset(mask)
+        if mask is None or bool(mask.all()):
+            self._start(None)
+        else:
+            self._start(torch.from_numpy(np.flatnonzero(mask)))
         self._remember(self._history[:-1])
 
     @torch.no_grad()
@@ -255,7 +269,7 @@ class Seat:
             actions: [B, d] floats or [B] int64, within the action space (see ``check_actions``).
             restart: [B] bool: rows that start a new episode instead, with reward 0.
         """
-        answers = self._opponents_act()
+        answers = self._opponents.act(self.rows, self.observations[self.other], self._paid)
         pair = (actions, answers) if self.me == 0 else (answers, actions)
         self.rows, (rewards, terminated, truncated) = self.duel.step(self.rows, pair)
         reward, self._paid = rewards[:, self.me], rewards[:, self.other]
@@ -279,27 +293,12 @@ class Seat:
         """[B, n] 1 where the learner may choose an action now, in turn-based games; a new array at every call."""
         return int8(self.duel.legal(self.rows)[self.me]) if self.spec.turn_based else None
 
-    def _opponents_act(self) -> Tensor:
-        rows, memory, observation, paid = self.rows, self._memory, self.observations[self.other], self._paid
-        if self._groups[0].where is None:
-            action, self._memory = ask(self._groups[0].player, self.other, rows, observation, paid, memory)
-            return action
-        actions, memories = [], []
-        for player, index in self._groups:
-            part = take_rows(rows, index)  # type: ignore[arg-type]
-            own = memory[index, : player.memory].contiguous()
-            action, new = ask(player, self.other, part, observation[index], paid[index], own)
-            actions.append(action)
-            memories.append(_widen(new, self._width))
-        self._memory = torch.cat(memories)[self._inverse]
-        return torch.cat(actions)[self._inverse]
-
     def _start(self, index: Tensor | None, observe: bool = True) -> None:
         """Start new episodes in the rows at ``index`` (all by default). Writes into no tensor that was handed out."""
         seed, given, sampled = (_take(tensor, index) for tensor in (self.seed, self._given, self._sampled))
         episode = _take(self.episode, index) + 1
         key = noise.episode_key(seed, episode)
-        values = self._draw(key, given, sampled)
+        values = self._draw(index, key, given, sampled)
         fresh = self.duel.start(self.duel.game.params_from_rows(values), key)
         self.episode = _put(self.episode, index, episode)
         self._values = _put(self._values, index, values)
@@ -310,18 +309,23 @@ class Seat:
             old = self.observations if index is not None else seen
             self.observations = (_put(old[0], index, seen[0]), _put(old[1], index, seen[1]))
         self.done = _put(self.done, index, torch.zeros_like(key, dtype=torch.bool))
-        self._paid = _put(self._paid, index, torch.zeros(len(key)))
-        if self._width:
-            self._memory = _put(self._memory, index, torch.zeros(len(key), self._width))
+        self._paid = _put(self._paid, index, torch.zeros_like(key, dtype=torch.float32))
+        self._opponents.begin(index)
         if self.screen:
-            self._returns = _put(self._returns, index, torch.zeros(len(key), 2))
-        self._started = True
+            self._returns = _put(self._returns, index, self._returns.new_zeros(len(key), 2))
+        self.started = True
 
-    def _draw(self, key: Tensor, given: Tensor, sampled: Tensor) -> Tensor:
+    def _draw(self, index: Tensor | None, key: Tensor, given: Tensor, sampled: Tensor) -> Tensor:
         """Context values of new episodes: [n, C] float64."""
         if not self._some_sampled:
             return given
-        values = draw_tasks(self.spec, self.split, key)
+        if self._one_split:
+            values = draw_tasks(self.spec, self.splits[0], key)
+        else:
+            splits, values = self.splits if index is None else self.splits[index.numpy()], given.clone()
+            for split in dict.fromkeys(splits.tolist()):
+                rows = torch.from_numpy(np.flatnonzero(splits == split))
+                values[rows] = draw_tasks(self.spec, split, key[rows])
         return values if self._all_sampled else torch.where(sampled.unsqueeze(1), values, given)
 
     def check_actions(self, actions: Any, batched: bool = True) -> Tensor:
@@ -332,7 +336,7 @@ class Seat:
             InvalidInputError: a wrong shape or type, NaN, or a value outside the action space; for one action of a
                 turn-based game, also one that is not legal now. In a batch the game takes that for a legal one.
         """
-        if not self._started:
+        if not self.started:
             raise ResetNeeded(f"{self.spec.id}: call reset() before step()")
         shape = (self.num_envs, *(self.action_space.shape or ())) if batched else self.action_space.shape
         who = f"{self.spec.id}: the {self.role}"
@@ -358,7 +362,7 @@ class Seat:
         """
         if self.screen is None:
             raise InvalidInputError("render_mode=None draws nothing: make the environment with render_mode='rgb_array'")
-        if not self._started:
+        if not self.started:
             raise ResetNeeded(f"{self.spec.id}: call reset() before render()")
         one = slice(row, row + 1)
         states = [take_rows(state, one) for state in self._history[-(int(self.rows.step[row]) + 1) :]]
@@ -372,51 +376,13 @@ class Seat:
             self.screen.close()
 
 
-class TaskApi:
-    """The task interface of meta-learning libraries, for one row."""
-
-    _seat: Seat
-    _row: int
-
-    def sample_tasks(self, n: int, seed: int | None = None) -> list[Task]:
-        """Sample ``n`` tasks of the environment's split: other ones at every call, or those that ``seed`` gives.
-
-        After a seeded reset the same calls give the same tasks again.
-        """
-        return self._seat.sample_tasks(n, seed, self._row)
-
-    def set_task(self, task: TaskLike) -> None:
-        """Play ``task`` from the next reset on; ``None`` goes back to sampling one at every reset."""
-        mask = np.arange(self._seat.num_envs) == self._row
-        self._seat.configure({"task": task}, mask)
-
-    def get_task(self) -> Task:
-        """The task that was set, or else the one that the last reset sampled; hidden contexts included."""
-        return self._seat.task(self._row)
-
-
-class Row(TaskApi):
-    """One row of a batch, as ``call``, ``get_attr`` and ``env_method`` of the vectorised adapters see it."""
-
-    def __init__(self, seat: Seat, row: int) -> None:
-        self._seat, self._row = seat, row
-        self.render_mode, self.seat, self.split = seat.render_mode, seat.role, seat.split
-        self.horizon = seat.duel.horizon
-        self.observation_space, self.action_space = seat.observation_space, seat.action_space
-
-    @property
-    def opponent(self) -> str:
-        """The name of the row's opponent."""
-        return str(self._seat.opponents[self._row])
-
-    @property
-    def unwrapped(self) -> Row:
-        """Itself."""
-        return self
-
-    def render(self) -> npt.NDArray[np.uint8] | None:
-        """Draw the row."""
-        return self._seat.render(self._row)
+def timed(spec: EnvSpec | None, horizon: int) -> EnvSpec | None:
+    """A copy of Gymnasium's spec of an environment that tells the horizon in force, for wrappers that ask."""
+    if spec is None:
+        return None
+    own = copy.copy(spec)
+    own.max_episode_steps = horizon
+    return own
 
 
 def _take(tensor: Tensor, index: Tensor | None) -> Tensor:
@@ -425,7 +391,3 @@ def _take(tensor: Tensor, index: Tensor | None) -> Tensor:
 
 def _put(tensor: Tensor, index: Tensor | None, rows: Tensor) -> Tensor:
     return rows if index is None else tensor.index_copy(0, index, rows)
-
-
-def _widen(memory: Tensor, width: int) -> Tensor:
-    return torch.nn.functional.pad(memory, (0, width - memory.shape[1]))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from metaduel.envs.adapters.seat import Mask, OpponentLike, Row, Seat, TaskLike
+from metaduel.envs.adapters.given import check_seed
+from metaduel.envs.adapters.rows import AllRows, Row, call_rows
+from metaduel.envs.adapters.sealed import Sealed
+from metaduel.envs.adapters.seat import Mask, OpponentLike, Seat, TaskLike, timed
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.spec import GameSpec
 
@@ -20,12 +23,13 @@ Array = npt.NDArray[Any]
 Infos = dict[str, Any]
 
 
-class SeatVectorEnv(VectorEnv[Array, Array, Array]):
+class SeatVectorEnv(AllRows, Sealed, VectorEnv[Array, Array, Array]):
     """One seat of many duels: ``gymnasium.make_vec(id, num_envs=64, vectorization_mode="vector_entry_point")``.
 
     Row i is the single environment seeded ``seed + i``, bit for bit; observations, rewards and infos follow
-    ``gymnasium.vector.SyncVectorEnv`` in each autoreset mode. ``task`` and ``opponent`` may be lists with an item for
-    each row, here and in ``reset(options=...)``.
+    ``gymnasium.vector.SyncVectorEnv`` in each autoreset mode. ``task``, ``opponent`` and ``split`` may be lists with an
+    item for each row, here, in ``reset(options=...)`` and in ``set_task``, ``set_opponent``, ``set_split``, which hold from each
+    row's next reset on. Attributes are read, not set: ``set_attr`` refuses.
 
     Args:
         game: the family's name or id, or a spec, registered or not, which is used as it is.
@@ -33,7 +37,7 @@ class SeatVectorEnv(VectorEnv[Array, Array, Array]):
         seat: the role that the learner plays, in every row.
         opponent: see ``SeatEnv``, or a list.
         task: see ``SeatEnv``, or a list.
-        split: where sampled tasks come from.
+        split: where sampled tasks come from, or a list.
         informed: whether the learner sees every context.
         horizon: steps until truncation; the family's own by default.
         render_mode: ``None`` or ``rgb_array``.
@@ -45,6 +49,7 @@ class SeatVectorEnv(VectorEnv[Array, Array, Array]):
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+    SETTABLE: ClassVar[tuple[str, ...]] = ("spec", "metadata", "np_random", "closed")
 
     def __init__(
         self,
@@ -53,7 +58,7 @@ class SeatVectorEnv(VectorEnv[Array, Array, Array]):
         seat: str = "protagonist",
         opponent: OpponentLike | Sequence[OpponentLike] = None,
         task: TaskLike | Sequence[TaskLike] = None,
-        split: str = "train",
+        split: str | Sequence[str] = "train",
         informed: bool = False,
         horizon: int | None = None,
         render_mode: str | None = None,
@@ -80,6 +85,17 @@ class SeatVectorEnv(VectorEnv[Array, Array, Array]):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._rows = [Row(self._seat, row) for row in range(self.num_envs)]
+        self._spec: EnvSpec | None = None
+        self.seal()
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        """See ``SeatEnv.spec``."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, value: EnvSpec | None) -> None:
+        self._spec = timed(value, self._seat.duel.horizon)
 
     def reset(
         self,
@@ -91,35 +107,36 @@ class SeatVectorEnv(VectorEnv[Array, Array, Array]):
 
         Args:
             seed: row i gets ``seed + i``, or its item of a list; without a seed, a row's next episode follows.
-            options: ``reset_mask`` (a [num_envs] bool array with at least one true): the rows to reset; ``task`` and
-                ``opponent``: as in the constructor, for the rows that are reset; they stay until they are replaced.
+            options: ``reset_mask`` (a [num_envs] bool array with at least one true): the rows to reset; ``task``,
+                ``opponent`` and ``split``: as in the constructor, for the rows that are reset; each stays until it is replaced.
 
         Raises:
             InvalidInputError: an unknown option or a bad value; the environment is as before then.
         """
-        options = dict(options or {})
-        mask = self._check_mask(options.pop("reset_mask")) if "reset_mask" in options else None
+        own = dict(options) if isinstance(options, Mapping) else options
+        mask = self._check_mask(own.pop("reset_mask")) if isinstance(own, dict) and "reset_mask" in own else None
         seeds = self._check_seeds(seed)
-        self._seat.configure(options, mask)
-        if isinstance(seed, int):
-            super().reset(seed=seed)
+        change = self._seat.check(own, mask)
+        self._seat.check_reset(mask)
+        self._seat.take(change)
+        if isinstance(seed, (int, np.integer)):
+            super().reset(seed=int(seed))
         for row in range(self.num_envs) if mask is None else np.flatnonzero(mask).tolist():
-            if seeds[row] is not None:
-                self._seat.reseed(row, seeds[row])  # type: ignore[arg-type]
+            number = seeds[row]
+            if number is not None:
+                self._seat.reseed(row, number)
         self._seat.reset(mask)
         return self._seat.observation(), self._infos(np.ones(self.num_envs, np.bool_) if mask is None else mask)
 
     def _check_seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         if seed is None:
             return [None] * self.num_envs
-        seeds = list(seed) if isinstance(seed, (list, tuple)) else None
-        if seeds is None and isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
-            seeds = [int(seed) + row for row in range(self.num_envs)]
-        if seeds is None or any(s is not None and (not isinstance(s, (int, np.integer)) or s < 0) for s in seeds):
-            raise InvalidInputError(f"seed={seed!r} must be a whole number of at least 0, or a list of them")
-        if len(seeds) != self.num_envs:
-            raise InvalidInputError(f"seed: a list of {len(seeds)} must have one for each of {self.num_envs} rows")
-        return seeds
+        if not isinstance(seed, (list, tuple, np.ndarray)):
+            first = check_seed(seed)
+            return [check_seed(first + row) for row in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise InvalidInputError(f"seed: a list of {len(seed)} must have one for each of {self.num_envs} rows")
+        return [None if one is None else check_seed(one) for one in seed]
 
     def _check_mask(self, mask: object) -> Mask:
         right = f"must be a NumPy array of bool and shape ({self.num_envs},) with at least one true"
@@ -158,7 +175,7 @@ class SeatVectorEnv(VectorEnv[Array, Array, Array]):
         infos.update(self._infos(every))
         return (
             self._seat.observation(),
-            reward.to(torch.float64).numpy(),
+            reward.numpy().astype(np.float64),
             terminated.numpy().copy(),
             truncated.numpy().copy(),
             infos,
@@ -181,23 +198,23 @@ class SeatVectorEnv(VectorEnv[Array, Array, Array]):
         return tuple(self._seat.render(row) for row in range(self.num_envs))
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Call a method of every row (``sample_tasks``, ``set_task``, ``get_task``), or read an attribute."""
-        found = [getattr(row, name) for row in self._rows]
-        return tuple(item(*args, **kwargs) if callable(item) else item for item in found)
+        """Call a method of every row (``set_opponent``, ``get_task``, ``sample_tasks``), or read an attribute."""
+        if callable(getattr(self._rows[0], name)):
+            return tuple(call_rows(self._rows, name, *args, **kwargs))
+        return tuple(getattr(row, name) for row in self._rows)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """Read an attribute of every row."""
-        return self.call(name)
+        return tuple(getattr(row, name) for row in self._rows)
 
     def set_attr(self, name: str, values: list[Any] | tuple[Any, ...] | Any) -> None:
-        """Set an attribute of every row; a list or tuple gives one value for each."""
-        each = values if isinstance(values, (list, tuple)) else [values] * self.num_envs
-        if len(each) != self.num_envs:
-            raise InvalidInputError(
-                f"{name}: a list of {len(each)} must have one value for each of {self.num_envs} rows"
-            )
-        for row, value in zip(self._rows, each, strict=True):
-            setattr(row, name, value)
+        """Not supported, since no attribute would have an effect: ``set_opponent``, ``set_task`` and ``set_split`` have.
+
+        Raises:
+            InvalidInputError: always.
+        """
+        for row in self._rows:
+            setattr(row, name, values)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release what rendering holds."""

@@ -421,8 +421,6 @@ def test_ppo_learns_and_is_evaluated():
     env.reset()
     assert env.get_attr("opponent") == [name] * 8
     assert env.env_method("get_task") == [tasks.find_task(spec, "held_out:1")] * 8
-    env.set_attr("note", 3, indices=[1])
-    assert env.get_attr("note", indices=1) == [3]
 
 
 def test_import_registers_twice_without_a_warning_and_without_torch():
