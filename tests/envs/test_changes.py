@@ -62,14 +62,15 @@ def test_an_opponent_set_in_a_callback_meets_every_later_episode():
             return True
 
     swap = Swap()
-    model = PPO("MlpPolicy", metaduel.make_sb3(GAME, 4, seed=0), n_steps=64, batch_size=256, n_epochs=1, device="cpu")
+    model = PPO(
+        "MlpPolicy", metaduel.make_sb3(GAME, 4, seed=0), n_steps=64, batch_size=256, n_epochs=1, seed=0, device="cpu"
+    )
     model.learn(1_000, callback=swap)
     assert swap.playing == ["chase"] * 4  # not within an episode
     old, new = swap.met[: swap.before], swap.met[swap.before :]
     assert set(old) <= {"chase"}
     assert new.count("chase") <= 4  # the episodes that were being played
-    assert set(new[4:]) == {"guard"}
-    assert len(new) > 16
+    assert new.count("guard") == len(new) - new.count("chase") > 12
 
 
 @pytest.mark.parametrize("way", ["method", "env_method", "options"])
