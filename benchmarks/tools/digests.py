@@ -39,7 +39,9 @@ from metaduel.envs.core.spec import ROLES
 from metaduel.meta.learners.methods import METHODS
 from metaduel.meta.problems.supervised import Tasks
 from metaduel.meta.runs.checkpoint import load_checkpoint
+from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.supervised import meta_train
+from metaduel.meta.runs.train import train
 from metaduel.meta.runs.trainer import LAST
 
 Digests = dict[str, dict[str, str]]  # by group and name
@@ -50,7 +52,7 @@ GAMES: dict[str, dict[str, Any]] = {
 }
 SMALL: dict[str, Any] = {
     "iterations": 3, "tasks": 6, "episodes": 3, "steps": 2, "hidden": (16, 16), "validate_every": 3, "validation_tasks": 4,
-    "learned_share": 0.5, "quiet": True,
+    "learned_share": 0.5,
 }  # fmt: skip
 # Variants beside the plain run of every method: name -> (method, game, settings)
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -158,6 +160,16 @@ def run_digests(folder: Path) -> dict[str, str]:
     }
 
 
+def train_shared(game: str, method: str, folder: Path, settings: dict[str, Any]) -> None:
+    """Train with settings that all methods share, of which some have no effect in some of them."""
+    train(TrainConfig(game=game, method=method).override(**settings), folder, quiet=True)
+
+
+def used(method: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that have an effect in a method."""
+    return {name: value for name, value in settings.items() if name not in METHODS[method].ignores}
+
+
 def weights(folder: Path) -> Iterator[tuple[str, str]]:
     """Digests of three iterations of every method, and of the variants."""
     jobs: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -165,11 +177,11 @@ def weights(folder: Path) -> Iterator[tuple[str, str]]:
     }
     for name, (method, game, settings) in (jobs | VARIANTS).items():
         own = {**SMALL, **GAMES.get(game, {}), **settings}
-        metaduel.train_meta_adversarial(game, method=method, folder=folder / name, **own)
+        train_shared(game, method, folder / name, own)
         yield from ((f"{name}: {kind}", value) for kind, value in run_digests(folder / name).items())
     own = {name: SMALL[name] for name in SMALL if name != "learned_share"}
     for method in ("maml", "joint"):
-        metaduel.train_meta_adversarial(_Guess, method=method, folder=folder / f"foreign {method}", **own)
+        metaduel.train_meta_adversarial(_Guess, method=method, folder=folder / f"foreign {method}", quiet=True, **own)
         yield from ((f"foreign, {method}: {k}", v) for k, v in run_digests(folder / f"foreign {method}").items())
     quick: dict[str, Any] = {
         "iterations": 3,
@@ -180,7 +192,7 @@ def weights(folder: Path) -> Iterator[tuple[str, str]]:
         "validation_tasks": 5,
     }
     for method in (name for name, one in METHODS.items() if one.on_data):
-        meta_train(_Lines(), folder / f"data {method}", quiet=True, method=method, **quick)
+        meta_train(_Lines(), folder / f"data {method}", quiet=True, method=method, **used(method, quick))
         yield from ((f"data, {method}: {k}", v) for k, v in run_digests(folder / f"data {method}").items())
 
 
@@ -190,7 +202,7 @@ def tables(folder: Path) -> Iterator[tuple[str, str]]:
     runs = []
     for method, informed in (("maml", False), ("rl2", False), ("latent", False), ("joint", False), ("joint", True)):
         runs.append(folder / f"evaluated {method}{' informed' if informed else ''}")
-        metaduel.train_meta_adversarial("Pursuit", method=method, folder=runs[-1], **own, informed=informed)
+        train_shared("Pursuit", method, runs[-1], {**own, "informed": informed})
     table = metaduel.evaluate(
         runs, out=folder / "evaluation", crossed=True, ppo=Scratch(1, 1), shots=2, episodes=2, test_episodes=2, task_count=3,
     )  # fmt: skip

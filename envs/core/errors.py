@@ -19,6 +19,11 @@ def unknown(what: str, value: object, known: Iterable[str]) -> InvalidInputError
     return InvalidInputError(f"unknown {what} {value!r}{hint}; known: {', '.join(names) or 'none'}")
 
 
+def without_effect(name: str, value: object, why: str) -> InvalidInputError:
+    """Make the error for a setting that would be accepted and ignored."""
+    return InvalidInputError(f"{name}={value!r} has no effect: {why}; leave it out")
+
+
 def check_whole(name: str, value: object, least: int = 1) -> None:
     """Raise ``InvalidInputError`` unless a setting is a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -44,6 +44,7 @@ class Method:
         personas: whether its players may meet learning personas.
         meets: whether it learns only on tasks on which both learners meet.
         on_data: whether it needs only losses, so that tasks may be data, see ``meta.problems.supervised``.
+        ignores: settings of the learner and the loss that have no effect in it.
         memory: for methods that adapt by remembering: makes the policy, from the size of observations, the player's and the
             opponent's action space, the width, the initial log standard deviation, and the mask.
     """
@@ -59,7 +60,13 @@ class Method:
     personas: bool = True
     meets: bool = False
     on_data: bool = False
+    ignores: tuple[str, ...] = ()
     memory: Callable[[int, ActionSpace, ActionSpace, int, float, slice | None], MemoryPolicy] | None = None
+
+    def idle(self, learner: MAMLConfig) -> tuple[str, ...]:
+        """Settings without effect: those that it ignores, unless their value is the one that the method has anyway."""
+        made = self.configure(self.settings())
+        return tuple(name for name in self.ignores if getattr(learner, name, self) != getattr(made, name, None))
 
 
 def _first_order(config: MAMLConfig) -> MAMLConfig:
@@ -67,6 +74,13 @@ def _first_order(config: MAMLConfig) -> MAMLConfig:
         raise InvalidInputError("peer=True: first-order MAML differentiates no update; use method maml")
     return replace(config, second_order=False)
 
+
+# The settings of an update, for methods without one.
+_UPDATE = (
+    *("inner_lr", "learn_inner_lr", "inner_lr_per", "inner_lr_outer_lr"),
+    *("adapts", "second_order", "outer_shots", "peer", "recompute"),
+)
+_MEMORY = (*_UPDATE, "inner_discount", "adversary_inner_discount", "inner_baseline", "baseline")
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -89,6 +103,7 @@ METHODS: dict[str, Method] = {
             trpo.TRPOConfig,
             surrogates=("lvc",),
             personas=False,
+            ignores=("outer_lr",),
         ),
         Method(
             "fomaml",
@@ -141,6 +156,7 @@ METHODS: dict[str, Method] = {
             reptile.configure,
             reptile.Reptile,
             on_data=True,
+            ignores=("inner_lr_outer_lr", "outer_shots", "recompute"),
         ),
         Method(
             "rl2",
@@ -153,6 +169,7 @@ METHODS: dict[str, Method] = {
             memory=lambda size, own, other, units, log_std, mask: MemoryPolicy(size, own, units, log_std, mask),
             surrogates=("lvc",),
             personas=False,
+            ignores=_MEMORY,
         ),
         Method(
             "latent",
@@ -165,6 +182,7 @@ METHODS: dict[str, Method] = {
             memory=LatentPolicy,
             surrogates=("lvc",),
             personas=False,
+            ignores=_MEMORY,
         ),
         Method(
             "joint",
@@ -174,6 +192,7 @@ METHODS: dict[str, Method] = {
             joint.configure,
             joint.Joint,
             on_data=True,
+            ignores=_UPDATE,
         ),
         Method(
             "self_play",
@@ -185,6 +204,7 @@ METHODS: dict[str, Method] = {
             self_play.SelfPlayConfig,
             personas=False,
             meets=True,
+            ignores=_UPDATE,
         ),
         Method(
             "rarl",
@@ -194,6 +214,7 @@ METHODS: dict[str, Method] = {
             rarl.configure,
             rarl.RARL,
             rarl.RARLConfig,
+            ignores=(*_UPDATE, "momentum"),
         ),
         Method(
             "meta_pg",
@@ -224,6 +245,7 @@ METHODS: dict[str, Method] = {
             mapg.MAPG,
             mapg.MAPGConfig,
             ("dice",),
+            ignores=("learn_inner_lr", "inner_lr_outer_lr", "outer_shots"),
         ),
     )
 }

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Self
 
+from gymnasium import spaces
+
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.recurrent import RECURRENT
-from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
+from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown, without_effect
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, other
 from metaduel.envs.players.names import check_name
@@ -127,6 +129,27 @@ class RunConfig:
         """Episodes per task and batch: a method without an inner step plays all shots' episodes at once."""
         return self.episodes * (1 if self.configured.steps else self.learner.steps + 1)
 
+    def refuse_idle(self, given: Collection[str]) -> None:
+        """Refuse settings that were chosen for this run and have no effect beside the others.
+
+        Files of settings are shared between methods, so that one that has no effect in a file is no mistake.
+
+        Args:
+            given: names of the chosen settings, those of the learner and the loss among them.
+
+        Raises:
+            InvalidInputError: the first of them without effect.
+        """
+        for name, why in self._idle():
+            if name in given:
+                value = next(getattr(part, name) for part in (self, self.learner, self.loss) if hasattr(part, name))
+                raise without_effect(name, value, why)
+
+    def _idle(self) -> Iterator[tuple[str, str]]:
+        """Settings without effect, whatever their value, and why."""
+        for name in find_method(self.method).idle(self.learner):
+            yield name, f"method {self.method} has no use for it"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain YAML-able values; the game or environment comes first."""
         values = _plain(asdict(self))
@@ -219,6 +242,26 @@ class TrainConfig(RunConfig):
         for role in ROLES:
             for name in self.opponents(role):
                 check_name(spec, other(role), name)
+
+    def _idle(self) -> Iterator[tuple[str, str]]:
+        """See ``RunConfig``."""
+        personas = self.met["persona"]
+        for name, why in super()._idle():
+            # A persona without a rate of its own takes the learner's.
+            if name != "inner_lr" or not personas or self.persona_lr is not None:
+                yield name, why
+        if not personas:
+            yield "persona_lr", f"persona_share={self.persona_share:g} of {self.tasks} tasks is no persona"
+        if len(self.roles) == 1:
+            yield "learned_share", f"only the {self.roles[0]} learns"
+            yield "momentum", f"it is for two learners, and only the {self.roles[0]} learns"
+        for role in ROLES:
+            if role not in self.roles:
+                yield f"against_{role}", f"the {role} does not learn"
+            elif not self.met["scripted"]:
+                yield f"against_{role}", "no task is left for scripted opponents"
+        if all(isinstance(self.spec.action_spaces[role], spaces.Discrete) for role in self.roles):
+            yield "initial_log_std", f"actions of {self.spec.name} are discrete"
 
     @property
     def spec(self) -> GameSpec:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metaduel.agents.policies.base import Weights, stack
 from metaduel.agents.runtime import configure
-from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
+from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown, without_effect
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.purposes import DataPurpose
 from metaduel.envs.core.spec import Role
@@ -176,6 +176,9 @@ def meta_train(
         TrainingStopped: a number that is not finite.
     """
     config = (config or DataConfig()).override(**settings)
+    for name in find_method(config.method).idle(config.learner):
+        if name in settings:
+            raise without_effect(name, settings[name], f"method {config.method} has no use for it")
     configure(config.threads)
     heads = {role: network.head_names for role, network in task_set.networks.items()}
     learner = find_method(config.method).learner(task_set.init(config.seed), config.configured, heads)

@@ -95,6 +95,7 @@ def train_meta_adversarial(
     name = use(game).name if isinstance(game, GameSpec) else game
     own, kind = (network, "own") if callable(network) else (None, network)
     config = TrainConfig(game=name, method=method).override(**settings, network=kind)
+    config.refuse_idle(settings)
     target = Path(folder) if folder is not None else default_folder(config, name)
     return train(config, target, tasks, resume, quiet, own)
 
@@ -150,6 +151,7 @@ def train_foreign(
     own, kind = (network, "own") if callable(network) else (None, network)
     names = {role: tuple(_name(one) for one in some) for role, some in opponents.items()}
     config = ForeignConfig(method=method, **found).override(**settings, scripted=names, network=kind)
+    config.refuse_idle(settings)
     configure(config.threads)
     source = ForeignSource(factory, config, own, opponents, task_set.tasks, task_set.validation)
     target = Path(folder) if folder is not None else default_folder(config, config.environment)

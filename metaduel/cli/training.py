@@ -70,6 +70,7 @@ def train(
 
     task_list = values.pop("task_list", None)
     settings = TrainConfig.from_dict(values).override(**changes)
+    settings.refuse_idle(changes)
     target = folder or default_folder(settings, settings.game)
     try:
         run(settings, target, task_list, resume, quiet)
