@@ -43,8 +43,6 @@ def load_player(duel: Duel, role: Role, name: str) -> Player:
             don't match the seat.
     """
     seat = duel.spec.check_role(role)
-    if hasattr(name, "act"):
-        return name
     if not isinstance(name, str) or not name:
         raise InvalidInputError(f"opponent={name!r} must be a string: a scripted name, run:FOLDER or sb3:FILE")
     prefix, colon, rest = name.partition(":")
@@ -120,8 +118,3 @@ def _read_options(text: str, at: int, spec: GameSpec, player: Scripted) -> dict[
             return values
         if text[at : at + 1] != ",":
             refuse(at if text[at : at + 1] != ")" else at + 1, "',' or a ')' at the end expected")
-
-
-def player_name(given: object) -> str:
-    """The short name of what ``load_player`` takes."""
-    return given if isinstance(given, str) else str(getattr(given, "name", type(given).__name__))
