@@ -135,7 +135,8 @@ def is_mlp(policy: Any) -> bool:
     return (
         _kind(policy) in _MASKED
         and str(type(policy.features_extractor)) == _FLATTEN
-        and not (policy.use_sde or policy.squash_output)
+        and not getattr(policy, "use_sde", False)
+        and not policy.squash_output
         and isinstance(policy.observation_space, spaces.Box)
         and isinstance(policy.action_space, (spaces.Box, spaces.Discrete))
     )
