@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from metaduel.agents.policies.recurrent import LSTMPolicy as LSTMPolicy
     from metaduel.agents.policies.recurrent import RecurrentPolicy as RecurrentPolicy
     from metaduel.agents.policies.tabular import TabularPolicy as TabularPolicy
+    from metaduel.agents.sb3 import freeze as freeze
     from metaduel.agents.trajectories import Carry as Carry
     from metaduel.agents.trajectories import Trajectories as Trajectories
 
@@ -44,6 +45,7 @@ _PLACES = {
     "Dense": "metaduel.agents.networks",
     "Experience": "metaduel.agents.adapters.protocol",
     "FixedPlayer": "metaduel.agents.adapters.protocol",
+    "freeze": "metaduel.agents.sb3",
     "GameArena": "metaduel.agents.adapters.arena",
     "GRUPolicy": "metaduel.agents.policies.recurrent",
     "LSTMPolicy": "metaduel.agents.policies.recurrent",

@@ -11,7 +11,7 @@ does not change a player's random numbers, which depend on the episode and the s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -97,9 +97,9 @@ class Learner:
     """
 
     policy: Policy
-    weights: Weights
+    weights: Weights = field(repr=False)
     deterministic: bool = False
-    carry: Carry | None = None
+    carry: Carry | None = field(default=None, repr=False)
 
     @property
     def noise(self) -> int:

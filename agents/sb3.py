@@ -1,19 +1,23 @@
-"""Models of Stable-Baselines3 as players: ``sb3:FILE``, and anything that speaks its ``predict``.
+"""Models of Stable-Baselines3 as players: ``sb3:FILE``, a model itself, and anything that speaks its ``predict``.
 
 A saved model is a zip that holds pickles, which can run code. ``sb3:FILE`` runs none: it loads the weights of
-``policy.pth`` (tensors only) into a PPO or A2C ``MlpPolicy`` built from the seat's own spaces, and checks the policy against
-the plain text of the ``data`` entry. Other algorithms and policies need ``sb3:FILE?trust=ALGORITHM``.
+``policy.pth`` (tensors only) into an ``MlpPolicy`` of PPO, A2C or sb3-contrib's MaskablePPO built from the seat's own spaces, and
+checks the policy against the plain text of the ``data`` entry. Other algorithms and policies need ``sb3:FILE?trust=ALGORITHM``.
+
+However a model comes, an ``MlpPolicy`` of these three plays in torch, and any other through its ``predict``: the same model plays
+the same actions. A model that was trained with masks is told in turn-based games which actions are legal.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import io
 import json
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,18 +29,23 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from metaduel.agents.policies.base import ILLEGAL
 from metaduel.agents.policies.distributions import Categorical, Gaussian
+from metaduel.envs.adapters.legal import LegalDiscrete
 from metaduel.envs.core import noise as noise_
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.fit import misfit
 from metaduel.envs.core.game import Player, View
-from metaduel.envs.core.spec import Role
+from metaduel.envs.core.simulator import Simulator
+from metaduel.envs.core.spec import ROLES, Role
 
 if TYPE_CHECKING:
     from stable_baselines3.common.policies import ActorCriticPolicy
 
 Array = npt.NDArray[Any]
 Space = spaces.Box | spaces.Discrete
+Legal = Callable[[View], Tensor]  # which actions are legal in a view: [B, n] bool
 
 LIMIT = 64 << 20  # bytes: the largest entry that is read; 16 million parameters
 OPTIONS = ("sample", "trust")
@@ -48,6 +57,11 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 _HARMLESS = ("log_std_init", "normalize_images", "optimizer_class", "optimizer_kwargs", "ortho_init", "full_std")
 _FLATTEN = "<class 'stable_baselines3.common.torch_layers.FlattenExtractor'>"
 _MODULE, _CLASS = "stable_baselines3.common.policies", "ActorCriticPolicy"
+# Policies whose networks are those of ``_CLASS``, and whether they take masks.
+_MASKED: dict[tuple[str, str], bool] = {
+    (_MODULE, _CLASS): False,
+    ("sb3_contrib.common.maskable.policies", "MaskableActorCriticPolicy"): True,
+}
 
 
 def load_player(duel: Duel, role: Role, path: str) -> Player:
@@ -56,8 +70,8 @@ def load_player(duel: Duel, role: Role, path: str) -> Player:
     ``FILE`` alone plays the most probable action (the mean), as SB3's ``predict(deterministic=True)`` does;
     ``FILE?sample=1`` samples from the policy, with the seat's own noise, as a mixed strategy needs.
     ``FILE?trust=SAC`` loads with that algorithm's own ``load``, **which runs code from the file**, and plays
-    deterministically. ``.zip`` may be left out. Statistics of a ``VecNormalize`` wrapper are not in the file: a model
-    that was trained behind one plays badly.
+    deterministically. ``.zip`` may be left out, and ``~`` is the home folder.
+    Statistics of a ``VecNormalize`` wrapper are not in the file: a model that was trained behind one plays badly.
 
     Args:
         duel: the game whose spaces the model must have.
@@ -66,7 +80,7 @@ def load_player(duel: Duel, role: Role, path: str) -> Player:
 
     Raises:
         InvalidInputError: a file that is missing, broken or too large, whose spaces are not the seat's, or that holds
-            anything but a PPO or A2C ``MlpPolicy`` and is not trusted.
+            anything but an ``MlpPolicy`` of PPO, A2C or MaskablePPO and is not trusted.
     """
     name, question, query = path.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -74,29 +88,156 @@ def load_player(duel: Duel, role: Role, path: str) -> Player:
         raise InvalidInputError(f"sb3:{path}: after the question mark must come sample=1 or trust=ALGORITHM")
     if options.get("sample", "1") != "1":
         raise InvalidInputError(f"sb3:{path}: sample={options['sample']!r} must be 1, or left out for the mode")
-    file = Path(name if os.path.isfile(name) else name + ".zip")
+    plain = os.path.expanduser(name)
+    file = Path(plain if os.path.isfile(plain) else plain + ".zip")
     if not os.path.isfile(file):  # false, not an error, for names that no file system takes
         raise InvalidInputError(f"sb3:{name}: there is no such file; it must be a model saved by Stable-Baselines3")
-    observation_space, action_space = duel.observation_space(role), duel.action_space(role)
     if "trust" in options:
-        return _load_trusted(file, options["trust"], observation_space, action_space)
-    policy = _load_weights(file, observation_space, action_space)
-    return MlpPlayer(policy, sample="sample" in options)
+        return _model_player(duel, role, load_trusted(file, options["trust"]), f"sb3:{file}")
+    policy, algorithm = _load_weights(file, duel.observation_space(role), duel.action_space(role))
+    legal = legal_in(duel, role) if _MASKED[algorithm] else None
+    return MlpPlayer(policy, "sample" in options, legal, file.stem)
+
+
+def model_player(simulator: Simulator, role: Role, model: Any) -> Player:
+    """The player of a model, or of anything else with ``predict``, in ``role``'s seat: live, as it is at each step.
+
+    It plays the most probable action (the mean). A recurrent model's state is kept for each row.
+
+    Raises:
+        InvalidInputError: spaces that are not the seat's, or a model that was trained with ``VecNormalize``.
+    """
+    return _model_player(simulator, role, model, f"opponent={type(model).__name__}")
+
+
+def _model_player(simulator: Simulator, role: Role, model: Any, who: str) -> Player:
+    seen, done = simulator.observation_space(role), simulator.action_space(role)
+    why = misfit(getattr(model, "observation_space", None), getattr(model, "action_space", None), seen, done)
+    why = why or why_not_alone(model)
+    if why is not None:
+        raise InvalidInputError(f"{who}: {why}")
+    policy, name = getattr(model, "policy", model), type(model).__name__
+    if is_mlp(policy):
+        return MlpPlayer(policy, False, legal_in(simulator, role) if _MASKED[_kind(policy)] else None, name)
+    return PredictPlayer(model, True, seen, done, legal_in(simulator, role))
+
+
+def why_not_alone(model: Any) -> str | None:
+    """Why a model cannot play without what it was trained in; None: it can."""
+    normalised = getattr(model, "get_vec_normalize_env", None)
+    if callable(normalised) and normalised() is not None:
+        return "its model was trained with VecNormalize, whose statistics are not part of it: not supported"
+    return None
+
+
+def is_mlp(policy: Any) -> bool:
+    """Whether an ``MlpPlayer`` plays a policy's actions."""
+    return (
+        _kind(policy) in _MASKED
+        and str(type(policy.features_extractor)) == _FLATTEN
+        and not getattr(policy, "use_sde", False)
+        and not policy.squash_output
+        and isinstance(policy.observation_space, spaces.Box)
+        and isinstance(policy.action_space, (spaces.Box, spaces.Discrete))
+    )
+
+
+def _kind(policy: Any) -> tuple[str, str]:
+    return type(policy).__module__, type(policy).__qualname__
+
+
+def legal_in(simulator: Simulator, role: Role) -> Legal | None:
+    """Tells which actions ``role`` may choose in a view, [B, n] bool; None: all always are legal."""
+    if isinstance(simulator, Duel):
+        game, seat = simulator.game, ROLES.index(role)
+        return (lambda view: game.legal(view.params, view.state)[seat]) if simulator.spec.turn_based else None
+    mask = simulator.mask(role)
+    return None if mask is None else lambda view: view.observation[:, mask] > 0
+
+
+def freeze(model: Any, sample: bool = False) -> FrozenModel:
+    """A copy of a model's policy as it is now, which takes a seat (``opponent=freeze(model)``) and does not change when the model
+    is trained further: for self-play, where a learner meets earlier versions of itself.
+
+    It copies the policy alone, in memory, and leaves the model and all global random generators as they are.
+
+    Args:
+        model: a model of Stable-Baselines3 or sb3-contrib, on- or off-policy.
+        sample: draw actions from the policy with the seat's noise, as a mixed strategy needs; else play the most probable action.
+
+    Raises:
+        InvalidInputError: no such model, one that was trained with ``VecNormalize``, or ``sample`` for anything but an
+            ``MlpPolicy`` of PPO, A2C or MaskablePPO.
+    """
+    name, policy = type(model).__name__, getattr(model, "policy", None)
+    if not callable(getattr(policy, "_get_constructor_parameters", None)):
+        raise InvalidInputError(f"model={name} must be a model of Stable-Baselines3, with a policy")
+    if (why := why_not_alone(model)) is not None:
+        raise InvalidInputError(f"model={name}: {why}")
+    if sample and not is_mlp(policy):
+        raise InvalidInputError(
+            f"sample=True: only an MlpPolicy of PPO, A2C or MaskablePPO is sampled, {name} is not one"
+        )
+    return FrozenModel(copied_policy(policy), f"{name} (frozen)", sample)
+
+
+def copied_policy(policy: Any) -> Any:
+    """A copy of a policy as it is now, on the CPU. (Python's deep copy fails on the last distribution that it holds.)"""
+    with torch.random.fork_rng(devices=[]):  # its constructor draws from the global generator
+        twin = type(policy)(**policy._get_constructor_parameters())
+    twin.load_state_dict(policy.state_dict())
+    twin.set_training_mode(False)
+    return twin
+
+
+class FrozenModel:
+    """A model as it was when it was frozen, see ``freeze``: it takes a seat, and speaks ``predict``.
+
+    Args:
+        policy: a policy that no other object holds.
+        name: for infos and tables.
+        sample: draw actions with the seat's noise; else their mode.
+    """
+
+    def __init__(self, policy: Any, name: str, sample: bool = False) -> None:
+        self.policy, self.name, self.sample = policy, name, sample
+        self.observation_space, self.action_space = policy.observation_space, policy.action_space
+
+    def __repr__(self) -> str:
+        return f"FrozenModel({self.name}{', sampled' if self.sample else ''})"
+
+    def predict(self, observation: Array, *args: Any, **kwargs: Any) -> tuple[Array, tuple[Array, ...] | None]:
+        """See Stable-Baselines3."""
+        found: tuple[Array, tuple[Array, ...] | None] = self.policy.predict(observation, *args, **kwargs)
+        return found
+
+    def player_for(self, simulator: Simulator, role: Role) -> Player:
+        """Its player for a seat; see ``load_player``."""
+        player = _model_player(simulator, role, self.policy, f"opponent={self.name}")
+        if isinstance(player, MlpPlayer):
+            return MlpPlayer(player.policy, self.sample, player.legal, self.name)
+        assert isinstance(player, PredictPlayer)
+        player.name = self.name
+        return player
 
 
 class MlpPlayer:
-    """A player around SB3's ``MlpPolicy`` of PPO and A2C, batched in torch.
+    """A player around SB3's ``MlpPolicy`` of PPO, A2C and MaskablePPO, batched in torch. The policy stays where it is and is
+    not copied: one that is trained on plays on as it becomes.
 
     Args:
         policy: the policy.
         sample: draw actions from the policy with the seat's noise; else its mode.
+        legal: tells which actions are legal in a view; None: all.
+        name: for infos and tables.
     """
 
     memory = 0
 
-    def __init__(self, policy: ActorCriticPolicy, sample: bool = False) -> None:
-        self.policy = policy
-        self.sample = sample
+    def __init__(
+        self, policy: ActorCriticPolicy, sample: bool = False, legal: Legal | None = None, name: str = "MlpPolicy"
+    ) -> None:
+        self.policy, self.sample, self.legal, self.name = policy, sample, legal, name
         space = policy.action_space
         self._bounds: tuple[Tensor, Tensor] | None = None
         self.noise = 1 if sample else 0
@@ -104,19 +245,31 @@ class MlpPlayer:
             self._bounds = (torch.as_tensor(space.low), torch.as_tensor(space.high))
             self.noise = 2 * math.ceil(space.shape[0] / 2) if sample else 0
 
+    def __repr__(self) -> str:
+        return f"MlpPlayer({self.name}, {'sampled' if self.sample else 'mode'})"
+
+    def player_for(self, simulator: Simulator, role: Role) -> MlpPlayer:
+        """Itself, where its policy has the seat's spaces; one that takes masks is given those of the game."""
+        own, seen, done = self.policy, simulator.observation_space(role), simulator.action_space(role)
+        if (why := misfit(own.observation_space, own.action_space, seen, done)) is not None:
+            raise InvalidInputError(f"opponent={self.name}: {why}")
+        legal = legal_in(simulator, role) if self.legal is None and _MASKED.get(_kind(own)) else None
+        return self if legal is None else MlpPlayer(own, self.sample, legal, self.name)
+
     @torch.no_grad()
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Choose; see ``core.Player.act``. Actions are cut to the space, as SB3 cuts them."""
-        observation = view.observation
-        policy = self.policy.to(observation.device)
-        features = policy.pi_features_extractor(observation.to(torch.float32))
-        outputs = policy.action_net(policy.mlp_extractor.forward_actor(features))
+        observation, policy = view.observation, self.policy
+        features = policy.pi_features_extractor(observation.to(policy.device, torch.float32))
+        outputs = policy.action_net(policy.mlp_extractor.forward_actor(features)).to(observation.device)
         if self._bounds is None:
+            if self.legal is not None:
+                outputs = torch.where(self.legal(view), outputs, ILLEGAL)
             categorical = Categorical(torch.log_softmax(outputs, -1))
             return (categorical.sample(noise) if self.sample else categorical.mode()), memory
         if self.sample:
             normals = noise_.normal(noise)[:, : outputs.shape[1]].to(outputs.dtype)
-            outputs = Gaussian(outputs, policy.log_std).sample(normals)
+            outputs = Gaussian(outputs, policy.log_std.to(outputs.device)).sample(normals)
         low, high = (bound.to(outputs.device) for bound in self._bounds)
         return torch.clamp(outputs, low, high).to(observation.dtype), memory
 
@@ -146,6 +299,7 @@ class PredictPlayer:
         deterministic: passed on. If false, the agent's own random numbers make its actions: not reproducible by seed.
         observation_space: the seat's; the agent's own by default.
         action_space: the seat's; the agent's own by default.
+        legal: tells which actions are legal in a view; passed on as ``action_masks`` if ``predict`` takes them. None: all.
 
     Raises:
         InvalidInputError: an agent without ``predict``, or whose state is not arrays with one entry for each row.
@@ -159,11 +313,13 @@ class PredictPlayer:
         deterministic: bool = True,
         observation_space: spaces.Box | None = None,
         action_space: Space | None = None,
+        legal: Legal | None = None,
     ) -> None:
         if not callable(getattr(agent, "predict", None)):
             raise InvalidInputError(f"agent={agent!r} must have a method predict, as Stable-Baselines3's models have")
-        self.agent = agent
+        self.agent, self.name = agent, type(agent).__name__
         self.deterministic = deterministic
+        self.legal = legal if _takes_masks(agent) else None
         seen = observation_space or getattr(agent, "observation_space", None)
         acts = action_space or getattr(agent, "action_space", None)
         if not isinstance(seen, spaces.Box) or not isinstance(acts, (spaces.Box, spaces.Discrete)):
@@ -185,6 +341,18 @@ class PredictPlayer:
             self._dtypes.append(two.dtype)
         self.memory = sum(math.prod(shape) for shape in self._shapes)
 
+    def __repr__(self) -> str:
+        return f"PredictPlayer({self.name}{'' if self.deterministic else ', sampled'})"
+
+    def player_for(self, simulator: Simulator, role: Role) -> PredictPlayer:
+        """Itself, where it has the seat's spaces; an agent that takes masks is given those of the game."""
+        seen, done = simulator.observation_space(role), simulator.action_space(role)
+        why = misfit(self.observation_space, self.action_space, seen, done) or why_not_alone(self.agent)
+        if why is not None:
+            raise InvalidInputError(f"opponent={self.name}: {why}")
+        legal = legal_in(simulator, role) if self.legal is None and _takes_masks(self.agent) else None
+        return self if legal is None else PredictPlayer(self.agent, self.deterministic, seen, done, legal)
+
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Choose; see ``core.Player.act``.
 
@@ -195,8 +363,9 @@ class PredictPlayer:
         # Copies: an agent that works in place must not reach the game's tensors.
         observation = view.observation.detach().cpu().numpy().astype(self.observation_space.dtype)
         state = self._unpack(memory.cpu().numpy()) if self.memory and not start.all() else None
+        masks = {} if self.legal is None else {"action_masks": self.legal(view).cpu().numpy()}
         actions, state = self.agent.predict(
-            observation, state=state, episode_start=start, deterministic=self.deterministic
+            observation, state=state, episode_start=start, deterministic=self.deterministic, **masks
         )
         if self.memory:
             memory = torch.from_numpy(self._pack(_arrays(state))).to(memory)
@@ -232,6 +401,12 @@ class PredictPlayer:
         )
 
 
+def _takes_masks(agent: Predictor) -> bool:
+    with suppress(TypeError, ValueError):  # not every callable has a signature
+        return "action_masks" in inspect.signature(agent.predict).parameters
+    return False
+
+
 def _arrays(state: Any) -> list[Array]:
     if state is None:
         return []
@@ -241,16 +416,6 @@ def _arrays(state: Any) -> list[Array]:
             f"an agent's state must be None, an array or a tuple of arrays, not {type(state).__name__}"
         )
     return arrays
-
-
-def _load_trusted(file: Path, name: str, observation_space: spaces.Box, action_space: Space) -> PredictPlayer:
-    """A player that acts by the algorithm's own class."""
-    model = load_trusted(file, name)
-    for kind, ours in (("observation", observation_space), ("action", action_space)):
-        theirs = getattr(model, f"{kind}_space")
-        if theirs != ours:
-            raise _mismatch(file, kind, theirs, ours)
-    return PredictPlayer(model, True, observation_space, action_space)
 
 
 def load_trusted(file: Path, name: str) -> Any:
@@ -275,8 +440,12 @@ def load_trusted(file: Path, name: str) -> Any:
         raise InvalidInputError(f"sb3:{file}: {name}.load failed: {_one_line(error)}") from None
 
 
-def _load_weights(file: Path, observation_space: spaces.Box, action_space: Space) -> ActorCriticPolicy:
-    """Build an MlpPolicy of the seat's spaces and fill it from the file's tensors; only tensors are unpickled."""
+def _load_weights(
+    file: Path, observation_space: spaces.Box, action_space: Space
+) -> tuple[ActorCriticPolicy, tuple[str, str]]:
+    """Build an MlpPolicy of the seat's spaces and fill it from the file's tensors; only tensors are unpickled. Also the kind of
+    policy that the file holds, of those in ``_MASKED``.
+    """
     text, weights = _read_entries(file)
     try:
         data = json.loads(text)
@@ -284,9 +453,10 @@ def _load_weights(file: Path, observation_space: spaces.Box, action_space: Space
         raise InvalidInputError(f"sb3:{file}: its data entry is not JSON: the file is corrupt") from None
     if not isinstance(data, dict):
         raise InvalidInputError(f"sb3:{file}: its data entry is not a JSON object: the file is corrupt")
-    _check_algorithm(file, data)
-    _check_space(file, "observation", data.get("observation_space"), observation_space)
-    _check_space(file, "action", data.get("action_space"), action_space)
+    kind = _check_algorithm(file, data)
+    _check_space(file, "observation", data.get("observation_space"), observation_space, ())
+    keys = ("low", "high") if isinstance(action_space, spaces.Box) else ("n", "start")
+    _check_space(file, "action", data.get("action_space"), action_space, keys)
     widths, activation = _architecture(file, data.get("policy_kwargs"))
     tensors = _read_tensors(file, weights)
     # Before the network is built, so that the file's content bounds its size.
@@ -300,7 +470,7 @@ def _load_weights(file: Path, observation_space: spaces.Box, action_space: Space
         )
     policy.load_state_dict(tensors)
     policy.set_training_mode(False)
-    return policy
+    return policy, kind
 
 
 def _read_entries(file: Path) -> tuple[bytes, bytes]:
@@ -352,12 +522,15 @@ def _is_plain(tensor: Tensor) -> bool:
     return tensor.layout is torch.strided and tensor.device.type == "cpu" and tensor.is_floating_point()
 
 
-def _check_algorithm(file: Path, data: Mapping[str, Any]) -> None:
-    """Check for PPO or A2C with ``ActorCriticPolicy`` itself, by the names that ``data`` holds beside its pickles."""
+def _check_algorithm(file: Path, data: Mapping[str, Any]) -> tuple[str, str]:
+    """Check for PPO, A2C or MaskablePPO with a policy in ``_MASKED`` itself, by the names that ``data`` holds beside its pickles;
+    which policy it is.
+    """
     policy = data.get("policy_class")
     policy = policy if isinstance(policy, dict) else {}
     module, made_by = str(policy.get("__module__")), str(policy.get("__init__"))
-    if module != _MODULE or not made_by.startswith(f"<function {_CLASS}.__init__ "):
+    kind = module, made_by.removeprefix("<function ").partition(".__init__ ")[0]
+    if kind not in _MASKED or not made_by.startswith(f"<function {kind[1]}.__init__ "):
         words = made_by.removeprefix("<function ").partition(".__init__")[0]
         raise _refuse(file, f"its policy is {module}.{words}, not {_MODULE}.{_CLASS}")
     ppo = "clip_range" in data and "n_epochs" in data
@@ -366,6 +539,7 @@ def _check_algorithm(file: Path, data: Mapping[str, Any]) -> None:
         raise _refuse(file, "its algorithm is neither PPO nor A2C")
     if data.get("use_sde"):
         raise _refuse(file, "its policy explores with gSDE (use_sde=True)")
+    return kind
 
 
 def _architecture(file: Path, written: Any) -> tuple[dict[str, list[int]], type[nn.Module]]:
@@ -428,13 +602,12 @@ def _check_shapes(file: Path, tensors: Mapping[str, Tensor], expected: Mapping[s
             )
 
 
-def _check_space(file: Path, kind: str, written: Any, ours: Space) -> None:
-    """Compare the text of a space with the seat's: class, dtype, shape, and bounds to the printed digits."""
+def _check_space(file: Path, kind: str, written: Any, ours: Space, keys: tuple[str, ...]) -> None:
+    """Compare the text of a space with the seat's: class, dtype, shape, and the numbers in ``keys`` to the printed digits."""
     theirs = written if isinstance(written, dict) else {}
-    name = type(ours).__name__
-    same = theirs.get(":type:") == f"<class 'gymnasium.spaces.{name.lower()}.{name}'>"
+    classes = (spaces.Box,) if isinstance(ours, spaces.Box) else (spaces.Discrete, LegalDiscrete)
+    same = theirs.get(":type:") in [str(cls) for cls in classes]
     same = same and theirs.get("dtype") == str(ours.dtype) and theirs.get("_shape") == list(ours.shape or ())
-    keys = ("low", "high") if isinstance(ours, spaces.Box) else ("n", "start")
     for key in keys:
         same = same and _same_numbers(theirs.get(key), np.asarray(getattr(ours, key)))
     if not same:
@@ -456,7 +629,7 @@ def _mismatch(file: Path, kind: str, theirs: object, ours: Space) -> InvalidInpu
 
 def _refuse(file: Path, why: str) -> InvalidInputError:
     return InvalidInputError(
-        f"sb3:{file}: {_one_line(why)}; only a PPO or A2C MlpPolicy is loaded without running the file's code. "
+        f"sb3:{file}: {_one_line(why)}; only an MlpPolicy of PPO, A2C or MaskablePPO is loaded without running the file's code. "
         f"If you trust the file, write sb3:{file}?trust=ALGORITHM (PPO, SAC, ...)"
     )
 

@@ -25,6 +25,7 @@ from metaduel.envs.core.game import Player
 from metaduel.envs.core.simulator import Simulator, ask
 from metaduel.envs.core.spec import ROLES, Role, other
 from metaduel.envs.core.trees import take_rows
+from metaduel.envs.players.names import load_player
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class GameArena:
         simulator: the game or environment; it chooses what ``role`` observes.
         role: the seat of the player that adapts.
         tasks: [M, C] as ``Simulator.params`` takes them: a game's context values, float64.
-        opponents: the players in the other seat.
+        opponents: the players in the other seat, as ``load_player`` takes them.
         episodes: E, per row and shot.
         seed: seed of all noise; episode e of row n has the seed ``seed + n * E + e``, and shot k its k-th episode.
         deterministic: the player takes the most probable actions.
@@ -53,6 +54,8 @@ class GameArena:
     _apart: dict[int, Simulator] = field(init=False, default_factory=dict)  # simulators of rows that are played alone
 
     def __post_init__(self) -> None:
+        seated = [load_player(self.simulator, other(self.role), one) for one in self.opponents]
+        object.__setattr__(self, "opponents", seated)
         values = self.tasks.repeat(len(self.opponents), 1).repeat_interleave(self.episodes, 0)
         object.__setattr__(self, "params", self.simulator.params(values))
         # Row seeds wrap around like all arithmetic on keys.

@@ -23,6 +23,7 @@ from metaduel.agents.policies.base import ActionSpace
 from metaduel.agents.rollout import Actor, Seated
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.fit import misfit
 from metaduel.envs.core.game import Player as CorePlayer
 from metaduel.envs.core.spec import Role
 
@@ -196,7 +197,7 @@ def adaptation(adapter: Adapter, arena: Arena, shots: int, seed: int = 0) -> Ite
         yield player
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FixedPlayer:
     """A player that does not adapt: a script, or a frozen model.
 
@@ -206,6 +207,9 @@ class FixedPlayer:
 
     player: CorePlayer
     adapts: bool = False
+
+    def __repr__(self) -> str:
+        return f"FixedPlayer({self.player!r})"
 
     def start(self, seat: SeatInfo, rows: int, seed: int) -> Seated:
         """See ``Adapter``."""
@@ -217,16 +221,7 @@ class FixedPlayer:
 
 
 def check_spaces(seat: SeatInfo, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
-    """Raise ``BadPlayer`` where a player's spaces are not the seat's."""
-    for what, own, right in (
-        ("observation", observation_space, seat.observation_space),
-        ("action", action_space, seat.action_space),
-    ):
-        if own != right:
-            raise InvalidInputError(
-                f"its {what} space is {_line(own)}, the seat of {seat.game}'s {seat.role} has {_line(right)}"
-            )
-
-
-def _line(value: object) -> str:
-    return " ".join(str(value).split())[:120]
+    """Raise ``InvalidInputError`` where a player's spaces are not the seat's."""
+    why = misfit(observation_space, action_space, seat.observation_space, seat.action_space)
+    if why is not None:
+        raise InvalidInputError(f"{why} ({seat.game}'s {seat.role})")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from metaduel.agents.adapters.protocol import BadPlayer, Experience, SeatInfo, ShotOver, check_spaces
 from metaduel.agents.rollout import Place
+from metaduel.agents.sb3 import copied_policy, why_not_alone
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.noise import derive_seed
 
@@ -47,10 +48,8 @@ class SB3Adapter:
     def start(self, seat: SeatInfo, rows: int, seed: int) -> SB3Player:
         """See ``Adapter``."""
         check_spaces(seat, self.model.observation_space, self.model.action_space)
-        if self.model.get_vec_normalize_env() is not None:
-            raise BadPlayer(
-                "its model was trained with VecNormalize, whose statistics are not part of it: not supported"
-            )
+        if (why := why_not_alone(self.model)) is not None:
+            raise BadPlayer(why)
         return SB3Player([self.model.policy] * rows, seed, _Rows(self.model, [None] * rows))
 
     def update(self, player: SB3Player, experience: Experience) -> SB3Player:
@@ -76,7 +75,7 @@ class SB3Adapter:
                         "train_freq",
                         row,
                     )
-                policies.append(_frozen(model.policy))
+                policies.append(copied_policy(model.policy))
         return SB3Player(policies, player.seed, rows, rows.shot)
 
 
@@ -193,18 +192,14 @@ def _clone(model: BaseAlgorithm, env: gym.Env[Any, Any]) -> BaseAlgorithm:
     stored = io.BytesIO()
     model.save(stored)
     stored.seek(0)
-    twin = type(model).load(stored, env=env, device="cpu")  # safe: this process has just written it
+    # The seat's own observation space: its bounds may be others, see ``same_observations``.
+    own = {"observation_space": env.observation_space}
+    # Safe: this process has just written it.
+    twin = type(model).load(stored, env=env, device="cpu", custom_objects=own)
     twin.verbose = 0
     # Schedules stay where training left them: a shot is no training of its own.
     twin._update_current_progress_remaining = lambda *_: None  # type: ignore[method-assign]
     return twin
-
-
-def _frozen(policy: Any) -> Any:
-    """A copy of a policy as it is now. (Python's own deep copy fails on the last distribution that a policy holds.)"""
-    twin = type(policy)(**policy._get_constructor_parameters())
-    twin.load_state_dict(policy.state_dict())
-    return twin.eval() if hasattr(twin, "eval") else twin
 
 
 @contextmanager

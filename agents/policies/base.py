@@ -66,6 +66,9 @@ class Policy(ABC):
         else:
             raise InvalidInputError(f"action_space={action_space} must be Discrete or a one-dimensional Box")
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.observation_size} to {self.action_size})"
+
     @abstractmethod
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
         """Fresh weights of one player."""

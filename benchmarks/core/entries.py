@@ -3,7 +3,7 @@
 | entry | player |
 |---|---|
 | ``"runs/mine"``, a ``Path``, ``"run:FOLDER"``, a ``Run`` | a run folder: its players with the rates that they learned |
-| an ``Agent`` | one player of a run, adapted before or not |
+| an ``Agent``, the folder of a saved one | one player of a run, adapted before or not |
 | an ``Adapter`` | any object with ``start(seat, rows, seed)`` and ``update(player, experience)`` |
 | an object with ``begin`` and ``act`` | a learner in NumPy, see ``agents.adapters.numpy_objects`` |
 | a model of Stable-Baselines3 | fine-tuned by its own ``learn`` |
@@ -27,20 +27,21 @@ from urllib.parse import parse_qsl
 from metaduel.agents.adapters.numpy_objects import NumpyAdapter
 from metaduel.agents.adapters.protocol import Adapter, FixedPlayer
 from metaduel.agents.adapters.sb3 import SB3Adapter, generators_kept
-from metaduel.agents.sb3 import PredictPlayer, load_trusted
+from metaduel.agents.sb3 import load_trusted
 from metaduel.benchmarks.core.few_shot import Contender, contender
 from metaduel.benchmarks.core.summary import RANDOM, SCRATCH
 from metaduel.benchmarks.core.table import UNTRAINED
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.envs.core.game import Player, make_game
+from metaduel.envs.core.fit import misfit
+from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, GameSpec, Role
-from metaduel.envs.players.names import LOADERS, load_player
+from metaduel.envs.players.names import LOADERS, is_player, load_player, player_name
 from metaduel.envs.players.scripted import scripted
-from metaduel.meta.runs.agent import Agent, AgentPlayer
-from metaduel.meta.runs.checkpoint import read_config
-from metaduel.meta.runs.load import Run, load
+from metaduel.meta.runs.agent import Agent
+from metaduel.meta.runs.checkpoint import holds_players, read_config
+from metaduel.meta.runs.load import Run, SavedAgent, load
 from metaduel.meta.runs.players import Network
 
 SCRIPT = "scripted: "
@@ -59,6 +60,7 @@ class Entry:
         run: the run, for the entry of a run folder.
         described: a line about it for the report.
         source: its origin, in a few words.
+        spec: the game that it was trained on, if it is known.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Entry:
     run: Run | None = None
     described: str = ""
     source: str = ""
+    spec: GameSpec | None = None
 
 
 Entries = Any  # one of the module's table, a sequence of them, or a mapping from names to one or a sequence of them
@@ -116,12 +119,14 @@ def entries_of(given: Entries, spec: GameSpec | None = None, network: Network | 
 
 
 def _game_of(value: Any) -> GameSpec | None:
-    """The game of a run, or of a run folder; None for anything else."""
+    """The game of a run, an agent, or the folder of one; None for anything else."""
     if isinstance(value, Run):
         return value.duel.spec
+    if isinstance(value, Agent):
+        return find(value.family) if value.family else None
     if isinstance(value, (str, os.PathLike)):
-        folder = Path(os.fspath(value).removeprefix("run:"))
-        if (folder / "config.yaml").is_file():
+        folder = Path(os.fspath(value).removeprefix("run:")).expanduser()
+        if holds_players(folder):
             values = read_config(folder)
             return find(values["game"]) if "game" in values else None
     return None
@@ -135,6 +140,8 @@ def _several(value: Any) -> list[Any]:
 def _entry(value: Any, name: str | None, spec: GameSpec | None, network: Network | None) -> Entry:
     if isinstance(value, (str, os.PathLike)):
         return _named(os.fspath(value), name, spec, network)
+    if isinstance(value, SavedAgent):
+        return _saved(value, name)
     if isinstance(value, Run):
         return _run(value, name, f"{value.config.game}, {value.config.method}")
     if isinstance(value, Agent):
@@ -146,7 +153,7 @@ def _entry(value: Any, name: str | None, spec: GameSpec | None, network: Network
     if callable(getattr(value, "begin", None)):
         return _adapter(NumpyAdapter(value), name or type(value).__name__)
     if callable(getattr(value, "act", None)) and hasattr(value, "memory"):
-        return _adapter(FixedPlayer(value), name or str(getattr(value, "name", type(value).__name__)))
+        return _fixed(value, name or player_name(value))
     raise InvalidInputError(
         f"entries: {_word(value)} is none: give a run folder, a learner with begin and act, an Adapter, a model of "
         "Stable-Baselines3, or a player's name"
@@ -156,11 +163,11 @@ def _entry(value: Any, name: str | None, spec: GameSpec | None, network: Network
 def _named(text: str, name: str | None, spec: GameSpec | None, network: Network | None) -> Entry:
     """The entry that a string names."""
     prefix, colon, rest = text.partition(":")
-    folder = Path(rest if colon and prefix == "run" else text)
-    if (colon and prefix == "run") or (folder / "config.yaml").is_file() or folder.is_dir():
+    folder = Path(rest if colon and prefix == "run" else text).expanduser()
+    if (colon and prefix == "run") or holds_players(folder) or folder.is_dir():
         own = read_config(folder).get("network") == "own"
         run = load(folder, network=network if own else None)
-        return _run(run, name, folder.name)
+        return _saved(run, name or folder.name) if isinstance(run, SavedAgent) else _run(run, name, folder.name)
     file = rest if colon and prefix == "sb3" else text if text.partition("?")[0].endswith(".zip") else None
     if file is not None:
         return _file(file, name)
@@ -210,21 +217,29 @@ def _run(run: Run, name: str | None, described: str) -> Entry:
     line = f"{described}: {method}, seed {config.seed}, {config.iterations} iterations{steps} ({best})"
 
     def why_not(duel: Duel, role: Role) -> str | None:
-        if run.duel.spec != duel.spec:
+        if run.duel.spec.id != duel.spec.id:
             return f"it was trained on {run.duel.spec.id}, this is {duel.spec.id}"
         return None if role in run.agents else f"it trained {', '.join(run.agents)} alone"
 
-    return Entry(method, config.seed, lambda duel, role: contender(run, role, method), why_not, run, line)
+    return Entry(
+        method, config.seed, lambda duel, role: contender(run, role, method), why_not, run, line, spec=run.duel.spec
+    )
+
+
+def _saved(run: SavedAgent, name: str | None) -> Entry:
+    (agent,) = run.agents.values()
+    return _agent(agent, name)
 
 
 def _agent(agent: Agent, name: str | None) -> Entry:
     def why_not(duel: Duel, role: Role) -> str | None:
-        if role != agent.role:
-            return f"it plays the {agent.role}"
-        return _mismatch(agent.observation_space, agent.action_space, duel, role)
+        return agent.why_not(duel.spec.id, role, duel.observation_space(role), duel.action_space(role))
+
+    def make(duel: Duel, role: Role) -> Contender:
+        return Contender(label, UNTRAINED, role, duel, agent.adapter)
 
     label = name or "agent"
-    return Entry(label, UNTRAINED, lambda duel, role: Contender(label, UNTRAINED, role, duel, agent.adapter), why_not)
+    return Entry(label, UNTRAINED, make, why_not, spec=_game_of(agent))
 
 
 def _adapter(adapter: Adapter, name: str, why_not: Callable[[Duel, Role], str | None] | None = None) -> Entry:
@@ -236,29 +251,33 @@ def _adapter(adapter: Adapter, name: str, why_not: Callable[[Duel, Role], str | 
     )
 
 
-def _scripted(text: str, name: str | None, spec: GameSpec | None) -> Entry:
-    label = name or f"{SCRIPT}{text}"
+def _fixed(given: Any, label: str) -> Entry:
+    """A player that does not adapt, as ``load_player`` takes it."""
 
     def make(duel: Duel, role: Role) -> Contender:
-        return Contender(label, UNTRAINED, role, duel, FixedPlayer(load_player(duel, role, text)))
+        return Contender(label, UNTRAINED, role, duel, FixedPlayer(load_player(duel, role, given)))
 
     def why_not(duel: Duel, role: Role) -> str | None:
         try:
-            load_player(duel, role, text)
+            load_player(duel, role, given)
         except InvalidInputError as error:
             return str(error)
         return None
 
+    return Entry(label, UNTRAINED, make, why_not)
+
+
+def _scripted(text: str, name: str | None, spec: GameSpec | None) -> Entry:
     if spec is None:
         known = "no folder or file of this name, and scripted players need game=..."
         raise InvalidInputError(f"entries: {text!r}: {known}")
-    duel = Duel(make_game(spec))
-    if all(why_not(duel, role) is not None for role in ROLES):
+    duel, entry = Duel(make_game(spec)), _fixed(text, name or f"{SCRIPT}{text}")
+    if all(entry.why_not(duel, role) is not None for role in ROLES):
         names = sorted({player for role in ROLES for player in scripted(spec, role)})
         raise InvalidInputError(
             f"entries: {text!r} is no folder, no file, and no scripted player of {spec.name}: {', '.join(names)}"
         )
-    return Entry(label, UNTRAINED, make, why_not)
+    return entry
 
 
 def _file(text: str, name: str | None) -> Entry:
@@ -268,28 +287,17 @@ def _file(text: str, name: str | None) -> Entry:
     options = dict(parse_qsl(query))
     trusted = options.get("trust")
     if trusted is None:
-
-        def make(duel: Duel, role: Role) -> Contender:
-            return Contender(label, UNTRAINED, role, duel, FixedPlayer(load_player(duel, role, f"sb3:{text}")))
-
-        def why_not(duel: Duel, role: Role) -> str | None:
-            try:
-                load_player(duel, role, f"sb3:{text}")
-            except InvalidInputError as error:
-                return str(error)
-            return None
-
-        return Entry(label, UNTRAINED, make, why_not)
+        return _fixed(f"sb3:{text}", label)
     if others := sorted(options.keys() - {"trust"}):
         raise InvalidInputError(f"entries: {text!r}: {', '.join(others)} has no effect beside trust: leave it out")
     with generators_kept():
-        model = load_trusted(Path(path), trusted)
+        model = load_trusted(Path(path).expanduser(), trusted)
     return _adapter(SB3Adapter(model), label, _spaces_of(model))
 
 
-def opponents_of(given: Any) -> tuple[tuple[str, str | Player], ...]:
-    """Opponents of an explicit list, by name: strings that ``load_player`` takes, players of the core, ``Agent``s, and models of
-    Stable-Baselines3, which play as they are. A mapping names them.
+def opponents_of(given: Any) -> tuple[tuple[str, Any], ...]:
+    """Opponents of an explicit list, by name: whatever ``load_player`` takes, and run folders and .zip files without a prefix.
+    Models and agents play as they are. A mapping names them.
 
     Raises:
         InvalidInputError: no opponent, an invalid one, or two of one name.
@@ -297,36 +305,28 @@ def opponents_of(given: Any) -> tuple[tuple[str, str | Player], ...]:
     pairs = list(given.items()) if isinstance(given, Mapping) else [(None, one) for one in _several(given)]
     if not pairs:
         raise InvalidInputError("opponents=[] must hold at least one player")
-    found: dict[str, str | Player] = {}
+    found: dict[str, Any] = {}
     for name, value in pairs:
-        label, player = _opponent(value)
-        label = name or label
+        player = _opponent(value)
+        label = name or player_name(player)
         if label in found:
             raise InvalidInputError(f"opponents: two of them are called {label!r}: give names in a mapping")
         found[label] = player
     return tuple(found.items())
 
 
-def _opponent(value: Any) -> tuple[str, str | Player]:
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and (Path(value) / "config.yaml").is_file()):
-        value = f"run:{os.fspath(value)}"
+def _opponent(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return player_name(value)
     if isinstance(value, str):
-        if value.endswith(".zip") and value.partition(":")[0] not in LOADERS:
-            value = f"sb3:{value}"
-        return value, value
-    if isinstance(value, Agent):
-        return f"agent ({value.role})", AgentPlayer(value)
-    if _is_sb3(value) and value.get_vec_normalize_env() is not None:
-        raise InvalidInputError(
-            "opponents: a model trained with VecNormalize, whose statistics are not part of it, is not supported"
-        )
-    if callable(getattr(value, "act", None)) and hasattr(value, "memory"):
-        return str(getattr(value, "name", type(value).__name__)), value
-    if callable(getattr(value, "predict", None)):
-        return type(value).__name__, PredictPlayer(value)
+        if holds_players(Path(value).expanduser()):
+            return f"run:{value}"
+        return f"sb3:{value}" if value.endswith(".zip") and value.partition(":")[0] not in LOADERS else value
+    if is_player(value):
+        return value
     raise InvalidInputError(
-        f"opponents: {_word(value)} is no player: give a scripted name, run:FOLDER, sb3:FILE, an Agent, a player of the core, "
-        "or a model of Stable-Baselines3"
+        f"opponents: {_word(value)} is no player: give a scripted name, run:FOLDER, sb3:FILE, an Agent, a Run, a player of the "
+        "core, or a model of Stable-Baselines3"
     )
 
 
@@ -335,17 +335,9 @@ def _is_sb3(value: Any) -> bool:
 
 
 def _spaces_of(model: Any) -> Callable[[Duel, Role], str | None]:
-    return lambda duel, role: _mismatch(model.observation_space, model.action_space, duel, role)
-
-
-def _mismatch(observation_space: Any, action_space: Any, duel: Duel, role: Role) -> str | None:
-    for what, own, right in (
-        ("observation", observation_space, duel.observation_space(role)),
-        ("action", action_space, duel.action_space(role)),
-    ):
-        if own != right:
-            return f"its {what} space is {_word(own)}, the seat's is {_word(right)}"
-    return None
+    return lambda duel, role: misfit(
+        model.observation_space, model.action_space, duel.observation_space(role), duel.action_space(role)
+    )
 
 
 def _word(value: object) -> str:

@@ -107,11 +107,11 @@ def evaluate(
         entries: one, a sequence, or a mapping from names to one or (one per training seed) several: run folders, ``Run``s,
             ``Agent``s, ``Adapter``s, learners in NumPy, models of Stable-Baselines3 or their files, scripted players' names,
             ``"module:name"``. See ``benchmarks.core.entries``.
-        game: the family's name, id or spec; by default the runs' game.
+        game: the family's name, id or spec; by default that of the runs and agents.
         roles: the seats to evaluate; None: every seat that all entries, and the opponents on the other side, can take.
         tasks: the split of the tasks: ``held_out``, ``validation``, ``extrapolation``, or ``train`` for fresh training tasks.
-        opponents: ``held_out``, ``train``, or players: scripted names, ``run:FOLDER``, ``sb3:FILE``, ``Agent``s, models of
-            Stable-Baselines3, in a sequence or in a mapping from names.
+        opponents: ``held_out``, ``train``, or players: scripted names, ``run:FOLDER``, ``sb3:FILE``, paths, ``Run``s, ``Agent``s,
+            models of Stable-Baselines3, in a sequence or in a mapping from names.
         shots: updates.
         episodes: fresh episodes for each update.
         test_episodes: test episodes for each task, opponent and shot.
@@ -198,6 +198,9 @@ def evaluate_runs(
     """
     made = entries_of([Path(folder) for folder in folders], network=network)
     spec = _game(made, None)
+    for entry in made:
+        if entry.run is None:
+            raise InvalidInputError(f"{entry.source} is no run folder: evaluate it with metaduel.evaluate")
     run = made[0].run
     assert run is not None
     protocol = replace(protocol, fixed=protocol.fixed or tuple(run.config.fixed.items()))
@@ -226,9 +229,11 @@ def _game(entries: Sequence[Entry], spec: GameSpec | None) -> GameSpec:
                 f"{entry.source} is an informed run of method {run.config.method}: the ceiling must not adapt, "
                 "train it with joint"
             )
-    own_spec = runs[0][1].duel.spec if runs else None
-    if own_spec is not None and spec is not None and own_spec != spec:
-        raise InvalidInputError(f"game={spec.name!r}: {runs[0][0].source} was trained on {own_spec.name}")
+    trained = next((entry for entry in (*(entry for entry, _ in runs), *entries) if entry.spec is not None), None)
+    own_spec = trained.spec if trained is not None else None
+    if trained is not None and own_spec is not None and spec is not None and own_spec.id != spec.id:
+        known = own_spec.name if own_spec.name != spec.name else own_spec.id
+        raise InvalidInputError(f"game={spec.name!r}: {trained.source} was trained on {known}")
     found = own_spec or spec
     if found is None:
         raise InvalidInputError("game=None: name the game, since no entry is a run that was trained on one")

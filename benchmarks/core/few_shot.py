@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ class Protocol:
         task_count: number of tasks of the split.
         actions: test with sampled actions or with the distribution's mode.
         fixed: contexts held at one value.
-        listed: the opponents of a list: their names, and for each a name for ``load_player`` or a player.
+        listed: the opponents of a list: their names, and for each what ``load_player`` takes.
     """
 
     tasks: Split = "held_out"
@@ -57,7 +57,7 @@ class Protocol:
     task_count: int = 100
     actions: str = "sampled"
     fixed: tuple[tuple[str, float], ...] = ()
-    listed: tuple[tuple[str, str | Player], ...] = ()
+    listed: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("episodes", "test_episodes", "task_count"):
@@ -82,22 +82,8 @@ class Protocol:
         """
         seat = other(role)
         if self.opponents == "listed":
-            return {n: _seated(duel, seat, n, one) for n, one in self.listed}
+            return {name: load_player(duel, seat, one) for name, one in self.listed}
         return {name: load_player(duel, seat, name) for name in names(duel.spec, seat, self.opponents)}
-
-
-def _seated(duel: Duel, seat: Role, name: str, player: str | Player) -> Player:
-    """An opponent of a list, which must fit its seat."""
-    if isinstance(player, str):
-        return load_player(duel, seat, player)
-    agent = getattr(player, "agent", None)  # of players around one: ours, and models of Stable-Baselines3
-    if (role := getattr(agent, "role", seat)) != seat:
-        raise InvalidInputError(f"{name} plays the {role}, not the {seat}")
-    for kind, right in (("observation", duel.observation_space(seat)), ("action", duel.action_space(seat))):
-        own = getattr(agent, f"{kind}_space", right)
-        if own != right:
-            raise InvalidInputError(f"{name}'s {kind} space is {own}, the {seat}'s seat has {right}")
-    return player
 
 
 class Contender(NamedTuple):
@@ -146,8 +132,8 @@ def evaluate(player: Contender, protocol: Protocol) -> Result:
     return Result(player.method, player.seed, player.role, protocol, tuple(opponents), returns)
 
 
-def against(player: Contender, protocol: Protocol, opponents: Sequence[str]) -> npt.NDArray[np.float64]:
-    """As ``evaluate``, against opponents of any kind by their names: returns [shots + 1, opponents, tasks, test episodes]."""
+def against(player: Contender, protocol: Protocol, opponents: Sequence[Any]) -> npt.NDArray[np.float64]:
+    """As ``evaluate``, against whatever ``load_player`` takes: returns [shots + 1, opponents, tasks, test episodes]."""
     loaded = [load_player(player.duel, other(player.role), name) for name in opponents]
     return _run(player, protocol, loaded, derive_seed(0, Purpose.ADAPT), derive_seed(0, Purpose.TEST))
 

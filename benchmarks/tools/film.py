@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from metaduel.agents.rollout import Learner
 from metaduel.envs.core.errors import InvalidInputError, check_whole
@@ -13,7 +13,7 @@ from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import ROLES, Role, Task, other
 from metaduel.envs.core.tasks import task_rows
-from metaduel.envs.players.names import load_player
+from metaduel.envs.players.names import load_player, player_name
 from metaduel.envs.render.film import film
 from metaduel.envs.render.screen import Frame, Screen, write_video
 from metaduel.meta.adaptation.few_shot import adapt_and_test
@@ -22,14 +22,14 @@ from metaduel.meta.runs.load import Run
 
 
 def film_adaptation(
-    run: Run, role: Role, opponent: str, task: Task, path: Path, shots: int = 3, episodes: int = 5, seed: int = 0
+    run: Run, role: Role, opponent: Any, task: Task, path: Path, shots: int = 3, episodes: int = 5, seed: int = 0
 ) -> list[float]:
     """Adapt a run's player to one task and opponent, and film the same episode at shots 0 to the last.
 
     Args:
         run: the run.
         role: the player's role.
-        opponent: a scripted player's name, ``run:FOLDER`` or ``sb3:FILE``.
+        opponent: the player in the other seat, as ``load_player`` takes it.
         task: the task's contexts.
         path: an .mp4 or .gif file.
         shots: number of updates.
@@ -52,9 +52,9 @@ def film_adaptation(
         run.duel, agent.adapter, role, task_rows(spec, [task], {}), [rival], shots=shots, episodes=episodes,
         test_episodes=100, adapt_seed=derive_seed(seed, Purpose.ADAPT), test_seed=derive_seed(seed, Purpose.TEST),
     )  # fmt: skip
-    stages = [agent.after(cast(Learner, player)) for player in result.players]
+    stages = [agent.after(cast(Learner, player), shots=shot) for shot, player in enumerate(result.players)]
     returns = result.returns.mean((1, 2, 3)).tolist()
-    write_video(path, _frames(run, role, stages, rival, opponent, task, seed), spec.fps)
+    write_video(path, _frames(run, role, stages, rival, player_name(opponent), task, seed), spec.fps)
     return returns
 
 

@@ -139,3 +139,9 @@ class SeatEnv(OneRow, Sealed, gymnasium.Env[Observation, Action]):
     def close(self) -> None:
         """Close the window, if there is one."""
         self._seat.close()
+
+
+def seat_of(env: Any) -> Seat | None:
+    """The seat of one of our environments, plain or vectorised, under any wrappers; None: an environment of another kind."""
+    seat = getattr(getattr(env, "unwrapped", None), "_seat", None)
+    return seat if isinstance(seat, Seat) else None

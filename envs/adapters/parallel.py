@@ -30,6 +30,7 @@ from metaduel.envs.adapters.legal import refuse_illegal
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Pair, Player, View
 from metaduel.envs.core.spec import ROLES, Role
+from metaduel.envs.players.names import is_player, load_player
 
 Factory = Callable[[], ParallelEnv[Any, Any, Any]]
 LIMIT = 10_000  # steps after which an episode is taken to be endless
@@ -129,6 +130,9 @@ class ParallelSimulator:
         self._agents = dict(zip(ROLES, env.possible_agents, strict=True))
         self._spaces = {role: (_flat_space(env, a), _action_space(env, a)) for role, a in self._agents.items()}
         self._masks = {role: _mask(env, agent) for role, agent in self._agents.items()}
+
+    def __repr__(self) -> str:
+        return f"ParallelSimulator({self.name})"
 
     @property
     def horizon(self) -> int:
@@ -343,19 +347,26 @@ class EnvironmentPlayer:
 
 
 def as_player(simulator: ParallelSimulator, role: Role, opponent: Any) -> Player:
-    """A player for ``role``'s seat: a player of the core as it is, any other object with an ``act`` as an ``EnvironmentPlayer``.
+    """A player for ``role``'s seat: an object with ``act(observation)`` as an ``EnvironmentPlayer``; players of the core, agents,
+    runs and models with ``predict`` as ``load_player`` takes them.
 
     Raises:
-        InvalidInputError: it has no ``act``.
+        InvalidInputError: it is none of these, or does not fit the seat.
     """
+    if is_player(opponent) and (hasattr(opponent, "player_for") or not _acts_alone(opponent)):
+        return load_player(simulator, role, opponent)
     if not callable(getattr(opponent, "act", None)):
         raise InvalidInputError(
-            f"opponents: {opponent!r} must be an object with act(observation) -> action, or a player of the core"
+            f"opponents: {opponent!r} must be an object with act(observation) -> action, a player of the core, an Agent, or a "
+            "model with predict"
         )
-    if hasattr(opponent, "memory") and hasattr(opponent, "noise"):
-        player: Player = opponent
-        return player
     return EnvironmentPlayer(simulator, role, opponent)
+
+
+def _acts_alone(opponent: Any) -> bool:
+    """Whether it has an ``act`` of one observation, which comes before ``predict``."""
+    core = hasattr(opponent, "memory") and hasattr(opponent, "noise")
+    return callable(getattr(opponent, "act", None)) and not core
 
 
 def _flat_space(env: Any, agent: Any) -> spaces.Box:

@@ -51,6 +51,10 @@ class Duel:
         )
         self._scaling = tuple(self._training_range(shown) for shown in self._numbers)
 
+    def __repr__(self) -> str:
+        informed = f", informed {' and '.join(self.informed)}" if self.informed else ""
+        return f"Duel({self.spec.id}, horizon {self.horizon}{informed})"
+
     def _shown(self, role: Role, kind: str) -> list[int]:
         indices = self.spec.shown(role, role in self.informed)
         return [index for index in indices if self.spec.contexts[index].shown_as == kind]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from metaduel.envs.core.duel import Duel, Transition
-from metaduel.envs.core.game import Episode, Player
+from metaduel.envs.core.game import Episode
 from metaduel.envs.core.simulator import ask
+from metaduel.envs.core.spec import ROLES
+from metaduel.envs.players.names import load_player
 
 
 class Played(NamedTuple):
@@ -21,13 +23,17 @@ class Played(NamedTuple):
     terminated: Tensor  # [B] bool: ended by the rules, not by the clock
 
 
-def steps(duel: Duel, players: tuple[Player, Player], rows: Episode) -> Iterator[tuple[Episode, Transition]]:
-    """Play on from ``rows`` until the clock ends, one step at a time; rows that the rules ended are played on, too."""
-    rewards = [torch.zeros(rows.key.shape[0], dtype=rows.params[0].dtype) for _ in players]
-    memory = [torch.zeros(rows.key.shape[0], p.memory, dtype=rows.params[0].dtype) for p in players]
+def steps(duel: Duel, players: Sequence[Any], rows: Episode) -> Iterator[tuple[Episode, Transition]]:
+    """Play on from ``rows`` until the clock ends, one step at a time; rows that the rules ended are played on, too.
+
+    ``players`` are the protagonist and the adversary, as ``load_player`` takes them.
+    """
+    seated = [load_player(duel, role, player) for role, player in zip(ROLES, players, strict=True)]
+    rewards = [torch.zeros(rows.key.shape[0], dtype=rows.params[0].dtype) for _ in seated]
+    memory = [torch.zeros(rows.key.shape[0], p.memory, dtype=rows.params[0].dtype) for p in seated]
     for _ in range(duel.horizon):
         actions = []
-        for seat, (player, observation) in enumerate(zip(players, duel.observe(rows), strict=True)):
+        for seat, (player, observation) in enumerate(zip(seated, duel.observe(rows), strict=True)):
             action, memory[seat] = ask(player, seat, rows, observation, rewards[seat], memory[seat])
             actions.append(action)
         rows, outcome = duel.step(rows, (actions[0], actions[1]))
@@ -36,12 +42,12 @@ def steps(duel: Duel, players: tuple[Player, Player], rows: Episode) -> Iterator
 
 
 @torch.no_grad()
-def play(duel: Duel, players: tuple[Player, Player], params: Any, seed: Tensor, episode: Tensor) -> Played:
+def play(duel: Duel, players: Sequence[Any], params: Any, seed: Tensor, episode: Tensor) -> Played:
     """Play one episode in every row.
 
     Args:
         duel: the game.
-        players: the player in the protagonist's seat and the one in the adversary's.
+        players: the player in the protagonist's seat and the one in the adversary's, as ``load_player`` takes them.
         params: the rows' tasks.
         seed: [B] int64.
         episode: [B] int64.

@@ -11,7 +11,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player, View
+from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import GameSpec, Role, Split
 
 
@@ -45,7 +47,7 @@ NOISE = Option("noise", 0.0, 0.0, 0.5, "chance that a step's action is a random 
 DELAY = Option("delay", 0, 0, 5, "steps by which its actions come late", integer=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scripted:
     """A player written by hand.
 
@@ -77,6 +79,16 @@ class Scripted:
         """Choose; see ``core.Player.act``."""
         return self.rule(view, memory, noise, **self.values)
 
+    def player_for(self, simulator: Simulator, role: Role) -> Scripted:
+        """Itself, in its own role's seat; see ``names.Offering``."""
+        if role != self.role:
+            raise InvalidInputError(f"{self.name} plays the {self.role}, not the {role}")
+        return self
+
+    def __repr__(self) -> str:
+        values = ",".join(f"{name}={value:g}" for name, value in self.values.items())
+        return f"Scripted({self.name}{f'({values})' if values else ''}, {self.role})"
+
 
 class Impaired:
     """A player whose actions are now and then random, or come late.
@@ -93,6 +105,15 @@ class Impaired:
         self._size = 1 if isinstance(space, spaces.Discrete) else space.shape[0]
         self.memory = player.memory + delay * self._size
         self.noise = player.noise + 1 + self._size
+
+    def player_for(self, simulator: Simulator, role: Role) -> Impaired:
+        """Itself, in its player's own seat; see ``names.Offering``."""
+        if role != (own := getattr(self.player, "role", role)):
+            raise InvalidInputError(f"{self.player!r} plays the {own}, not the {role}")
+        return self
+
+    def __repr__(self) -> str:
+        return f"Impaired({self.player!r}, noise={self.chance:g}, delay={self.delay})"
 
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Choose; see ``core.Player.act``."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.game import Player
 from metaduel.envs.core.spec import Task
 from metaduel.envs.players.play import steps
 from metaduel.envs.render.screen import Frame, Screen
@@ -16,14 +16,15 @@ from metaduel.envs.render.screen import Frame, Screen
 @torch.no_grad()
 def film(
     duel: Duel,
-    players: tuple[Player, Player],
+    players: Sequence[Any],
     task: Task,
     screen: Screen,
     seed: int = 0,
     episode: int = 0,
     caption: str = "",
 ) -> Iterator[Frame]:
-    """Play one episode and draw it: a frame for the start and one per step, and the last one held for a second.
+    """Play one episode and draw it: a frame for the start and one per step, and the last one held for a second. ``players`` are
+    the protagonist and the adversary, as ``load_player`` takes them.
 
     Where the screen is a window, nothing is yielded, and the episode stops when a person closes it.
     """

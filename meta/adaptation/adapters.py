@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -38,13 +38,15 @@ class GradientAdapter:
         weights: [...] each, of the start.
         rates: [K] or [K, ...] step sizes, see ``inner.step_sizes``; updates after K use the last. Empty: it does not adapt.
         loss: the loss of an update.
+        shot: number of updates that the start has behind it: the next one has the step size that follows theirs.
     """
 
     role: Role
     policy: Policy
-    weights: Weights
-    rates: Tensor
-    loss: LossConfig
+    weights: Weights = field(repr=False)
+    rates: Tensor = field(repr=False)
+    loss: LossConfig = field(repr=False)
+    shot: int = 0
 
     @property
     def adapts(self) -> bool:
@@ -56,7 +58,7 @@ class GradientAdapter:
         check_size(self.policy, seat)
         # Real copies: products with views of one set may be rounded otherwise.
         weights = {name: value.clone() for name, value in stack(self.weights, rows).items()}
-        return GradientPlayer(self.policy, weights)
+        return GradientPlayer(self.policy, weights, shot=self.shot)
 
     def update(self, player: GradientPlayer, experience: Experience) -> GradientPlayer:
         """See ``Adapter``."""
@@ -79,9 +81,9 @@ class MemoryAdapter:
     """
 
     policy: Policy
-    weights: Weights
+    weights: Weights = field(repr=False)
     adapts: bool = True
-    carry: Carry | None = None
+    carry: Carry | None = field(default=None, repr=False)
 
     def start(self, seat: SeatInfo, rows: int, seed: int) -> Learner:
         """See ``Adapter``."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import gymnasium as gym
@@ -18,10 +19,16 @@ from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.rollout import Learner
 from metaduel.agents.trajectories import Carry, Trajectories
+from metaduel.envs.adapters.gymnasium import seat_of
+from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_whole
+from metaduel.envs.core.fit import misfit, one_line
 from metaduel.envs.core.game import View
+from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.adapters import MemoryAdapter, adapter_of
+from metaduel.meta.adaptation.adapters import GradientAdapter, GradientPlayer, MemoryAdapter, adapter_of
+from metaduel.meta.runs.checkpoint import AGENT, check_free, save_checkpoint
+from metaduel.meta.runs.config import RunConfig
 
 Array = npt.NDArray[Any]
 
@@ -34,9 +41,9 @@ class State(NamedTuple):
     rewarded: bool  # whether they hold the last reward
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Agent:
-    """A player that acts like a Stable-Baselines3 model and adapts in a few episodes.
+    """A player that acts like a Stable-Baselines3 model and adapts in a few episodes. It takes a seat wherever a player is named.
 
     Attributes:
         role: its seat.
@@ -48,6 +55,8 @@ class Agent:
         action_space: their action space.
         seed: seed of its sampled actions.
         carry: for a player that adapted by remembering, the carry at the start of its episodes, [1, 1, ...].
+        config: settings of the run that trained it; None: it is of no run, and cannot be saved.
+        shots: number of updates so far.
     """
 
     role: Role
@@ -59,11 +68,88 @@ class Agent:
     action_space: gym.spaces.Box | gym.spaces.Discrete
     seed: int = 0
     carry: Carry | None = None
+    config: RunConfig | None = None
+    shots: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_rng", np.random.default_rng(self.seed))
         prepared = self.policy.prepare({name: value.unsqueeze(0) for name, value in self.weights.items()})
         object.__setattr__(self, "_prepared", prepared)
+
+    def __repr__(self) -> str:
+        shots = f", adapted {self.shots} shot{'s' * (self.shots > 1)}" if self.shots else ""
+        if self.config is None:
+            return f"Agent({self.role}, {self.policy!r}{shots})"
+        where = self.family or getattr(self.config, "environment", "")
+        return f"Agent({one_line(where, 40)}, {self.role}, {self.config.method}{shots})"
+
+    @property
+    def name(self) -> str:
+        """For infos and tables."""
+        return f"agent ({self.role})"
+
+    @property
+    def family(self) -> str | None:
+        """Id of the family that it was trained on; None: environments of a user's own."""
+        return None if self.config is None else self.config.family
+
+    def why_not(self, family: str | None, role: Role, observation_space: Any, action_space: Any) -> str | None:
+        """Why it cannot take a seat; None: it can.
+
+        Args:
+            family: id of the seat's family; None: an environment that is none of ours. Then only role and spaces are compared.
+            role: the seat.
+            observation_space: the seat's.
+            action_space: the seat's.
+        """
+        if self.family and family and (self.family, self.role) != (family, role):
+            return f"it was trained as the {self.role} of {self.family}, this is the {role}'s seat of {family}"
+        if role != self.role:
+            return f"it plays the {self.role}, not the {role}"
+        why = misfit(self.observation_space, self.action_space, observation_space, action_space)
+        informed = why is not None and getattr(self.config, "informed", False)
+        return f"{why} (it was trained informed: it sees every context)" if informed else why
+
+    def player_for(self, simulator: Simulator, role: Role) -> AgentPlayer:
+        """Its player for a seat, as it is, unadapted or adapted; see ``load_player``.
+
+        Raises:
+            InvalidInputError: it was trained on another family, or for another role or other spaces.
+        """
+        family = simulator.spec.id if isinstance(simulator, Duel) else None
+        why = self.why_not(family, role, simulator.observation_space(role), simulator.action_space(role))
+        if why is not None:
+            raise InvalidInputError(f"{self!r} cannot play the {role} of {simulator.name}: {why}")
+        return AgentPlayer(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Save the player as it is, adapted or not, in a folder of its own: ``metaduel.load(folder)`` reads it, and
+        ``run:FOLDER`` seats it. The one file, ``agent.safetensors``, holds its weights, rates and memory, the state of its random
+        numbers, and its run's settings, and nothing that could run code. It is written at once, and replaces that of an agent
+        that was saved there before.
+
+        Args:
+            folder: a new or empty folder, or that of a saved agent.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InvalidInputError: an agent of no run, or a folder that holds anything else; nothing was written.
+        """
+        if self.config is None:
+            raise InvalidInputError(f"{self!r} is of no run, whose settings a saved agent needs: train or load one")
+        target = Path(folder).expanduser()
+        check_free(target)
+        tensors = {f"weights/{name}": value for name, value in self.weights.items()} | {"rates": self.rates}
+        if self.carry is not None:
+            tensors |= {f"carry/{name}": value for name, value in self.carry._asdict().items()}
+        state = {
+            "config": self.config.to_dict(), "role": self.role, "loss": asdict(self.loss), "seed": self.seed,
+            "shots": self.shots, "random": self._rng.bit_generator.state,  # type: ignore[attr-defined]
+        }  # fmt: skip
+        save_checkpoint(target / AGENT, tensors, state)
+        return target
 
     def predict(
         self,
@@ -85,12 +171,18 @@ class Agent:
             Actions within the action space, [a] or [B, a] (or int64 scalars), and the new ``state``.
 
         Raises:
-            InvalidInputError: a network with a memory has not received its last reward, see ``remember``.
+            InvalidInputError: an observation of another size, a ``state`` that is none of this player's, or a network with a
+                memory that has not received its last reward, see ``remember``. No random number was drawn then.
         """
-        batch = torch.as_tensor(np.atleast_2d(np.asarray(observation, np.float32)))
+        given = np.asarray(observation, np.float32)
+        size = self.policy.observation_size
+        if given.ndim not in (1, 2) or given.shape[-1] != size:
+            raise InvalidInputError(f"observation has shape {given.shape}: must be [{size}] or [B, {size}]")
+        batch = torch.as_tensor(np.atleast_2d(given))
+        remembers = any(self.policy.carried)
+        now = self._state(state, episode_start, len(batch)) if remembers else None
         uniforms = None if deterministic else self._rng.random((len(batch), self.policy.noise))  # type: ignore[attr-defined]
-        if any(self.policy.carried):
-            now = self._state(state, episode_start, len(batch))
+        if now is not None:
             action, carry = self.choose(batch, _carry(now), uniforms)
             after = self.policy.remember(carry, action.unsqueeze(0), batch.new_zeros(1, len(batch)))
             state = State(after.memory[0].numpy(), after.before[0].numpy(), False)
@@ -108,12 +200,30 @@ class Agent:
 
         Returns:
             The state for the next ``predict``.
+
+        Raises:
+            InvalidInputError: a ``state`` that is none of this player's, or rewards of another shape.
         """
-        before = state.before.copy()
-        before[:, self.policy.action_size] = np.asarray(reward, np.float32)
+        self._check_state(state)
+        rewards, before = np.asarray(reward, np.float32), state.before.copy()
+        if rewards.shape not in ((), (len(before),)):
+            raise InvalidInputError(f"reward has shape {rewards.shape}: must be a number or [{len(before)}]")
+        before[:, self.policy.action_size] = rewards
         return State(state.hidden, before, True)
 
+    def _check_state(self, state: Any) -> None:
+        sizes = self.policy.carried
+        parts: list[Any] = list(state[:2]) if isinstance(state, State) else []
+        if [np.ndim(part) for part in parts] != [2, 2] or tuple(np.shape(part)[1] for part in parts) != sizes:
+            shapes = [np.shape(part) for part in parts] if parts else type(state).__name__
+            raise InvalidInputError(
+                f"state={shapes}: must be what predict or remember of this player returned ([B, {sizes[0]}] and "
+                f"[B, {sizes[1]}]), or None at the start of an episode"
+            )
+
     def _state(self, state: State | None, episode_start: Any, rows: int) -> State:
+        if state is not None:
+            self._check_state(state)
         for name, given in (("state", None if state is None else state.hidden), ("episode_start", episode_start)):
             if given is not None and len(np.atleast_1d(given)) != rows:
                 raise InvalidInputError(f"{name} has {len(np.atleast_1d(given))} rows, the observation {rows}")
@@ -156,29 +266,37 @@ class Agent:
     def adapter(self) -> Adapter:
         """The adapter of this player."""
         adapter = adapter_of(self.role, self.policy, self.weights, self.rates, self.loss)
-        return replace(adapter, carry=self.carry) if isinstance(adapter, MemoryAdapter) else adapter
+        if isinstance(adapter, MemoryAdapter):
+            return replace(adapter, carry=self.carry)
+        return replace(adapter, shot=self.shots) if isinstance(adapter, GradientAdapter) else adapter
 
-    def after(self, player: Learner, row: int = 0, seed: int | None = None) -> Agent:
+    def after(self, player: Learner, row: int = 0, seed: int | None = None, shots: int | None = None) -> Agent:
         """The agent of one row of an adapted player.
 
         Args:
             player: the adapted player, from ``adapter``.
             row: the row.
             seed: seed of the agent's sampled actions; None: this agent's.
+            shots: number of its updates; None: as the player counts them, or else this agent's.
         """
         carry = player.carry
+        counted = player.shot if isinstance(player, GradientPlayer) else self.shots
         return replace(
             self,
             weights={name: value[row if len(value) > 1 else 0] for name, value in player.weights.items()},
             carry=None if carry is None else Carry(*(part[:, row : row + 1] for part in carry)),
             seed=self.seed if seed is None else seed,
+            shots=counted if shots is None else shots,
         )
 
     def adapt(self, env: gym.Env[Any, Any], shots: int = 3, episodes: int = 5) -> Agent:
         """Adapt to the present task and opponent of ``env``, which is reset before every episode.
 
+        An agent that adapts again goes on: with the step sizes that follow, and with its memory.
+
         Args:
-            env: any Gymnasium environment of matching spaces.
+            env: any single Gymnasium environment of matching spaces, wrapped or not; one of ours must be of the family, version
+                and seat that the player was trained for.
             shots: number of updates.
             episodes: fresh episodes per update.
 
@@ -186,7 +304,8 @@ class Agent:
             The adapted player; this agent does not change.
 
         Raises:
-            InvalidInputError: spaces that don't match, a player that has no inner rates, or bad numbers.
+            InvalidInputError: another family, version, seat or spaces, a player that has no inner rates, or bad numbers. The
+                environment was not reset then, and no random number drawn.
         """
         for name, value in (("shots", shots), ("episodes", episodes)):
             check_whole(name, value)
@@ -194,13 +313,17 @@ class Agent:
             raise InvalidInputError(
                 "this player was trained without adaptation: it has no inner rates (use method maml)"
             )
-        for space in ("observation_space", "action_space"):
-            if getattr(env, space) != getattr(self, space):
-                raise InvalidInputError(
-                    f"env's {space} is {getattr(env, space)}; this player needs {getattr(self, space)}"
-                )
+        if hasattr(env, "num_envs"):
+            raise InvalidInputError(
+                f"env is a {type(env).__name__} of {env.num_envs} rows: adapt takes one environment"
+            )
+        seat = seat_of(env)
+        family, role = (None, self.role) if seat is None or not self.family else (seat.spec.id, seat.role)
+        why = self.why_not(family, role, env.observation_space, env.action_space)
+        if why is not None:
+            raise InvalidInputError(f"env does not fit {self!r}: {why}")
         *_, player = adaptation(self.adapter, EnvironmentArena(self, env, episodes), shots)
-        return self.after(cast(Learner, player), seed=self.seed + shots)
+        return self.after(cast(Learner, player), seed=self.seed + shots, shots=self.shots + shots)
 
 
 class EnvironmentArena:
@@ -292,9 +415,16 @@ class AgentPlayer:
     """
 
     def __init__(self, agent: Agent) -> None:
-        self.agent = agent
+        self.agent, self.name = agent, agent.name
         self.noise = agent.policy.noise
         self.memory = sum(agent.policy.carried)
+
+    def __repr__(self) -> str:
+        return f"AgentPlayer({self.agent!r})"
+
+    def player_for(self, simulator: Simulator, role: Role) -> AgentPlayer:
+        """Its agent's player; see ``Agent``."""
+        return self.agent.player_for(simulator, role)
 
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """See ``core.Player.act``."""

@@ -1,4 +1,5 @@
-"""Run folders: ``config.yaml``, ``metrics.csv``, ``checkpoints/*.safetensors``. Nothing in them can execute code.
+"""Run folders: ``config.yaml``, ``metrics.csv``, ``checkpoints/*.safetensors``; and saved agents: ``agent.safetensors``. Nothing
+in them can execute code.
 
 A checkpoint holds named tensors; its metadata is one JSON object with the run's state and a SHA-256 digest of the
 tensors, since safetensors notices a truncated file but not a flipped byte. Every write is atomic.
@@ -22,6 +23,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 
 FORMAT = 2
+AGENT = "agent.safetensors"  # the one file of a saved agent's folder: its tensors, and as JSON its state and its run's settings
 
 
 def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
@@ -68,12 +70,31 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     write_atomic(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
 
 
+def holds_players(folder: Path) -> bool:
+    """Whether a folder is a run's, or a saved agent's."""
+    return (folder / "config.yaml").is_file() or (folder / AGENT).is_file()
+
+
+def check_free(folder: Path) -> None:
+    """Raise ``InvalidInputError`` where an agent cannot be saved: a file, or a folder with anything but a saved agent in it."""
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInputError(f"folder={str(folder)!r} is a file: name a new folder, or one of a saved agent")
+    others = sorted({path.name for path in folder.iterdir()} - {AGENT}) if folder.is_dir() else []
+    if others:
+        raise InvalidInputError(
+            f"folder={str(folder)!r} holds {', '.join(others[:3])}: name a new folder, an empty one, or one of a saved agent"
+        )
+
+
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read a run's ``config.yaml``.
+    """Read the settings of a run: its ``config.yaml``, or those in the file of a saved agent.
 
     Raises:
-        InvalidInputError: not a run folder.
+        InvalidInputError: neither of these folders, or a corrupt file.
     """
+    if (folder / AGENT).is_file():
+        settings: dict[str, Any] = load_checkpoint(folder / AGENT)[1]["config"]
+        return settings
     path = folder / "config.yaml"
     if not path.is_file():
         raise InvalidInputError(f"{folder} is not a run folder: it has no config.yaml (made by `metaduel train`)")

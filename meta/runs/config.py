@@ -115,6 +115,11 @@ class RunConfig:
             raise InvalidInputError(f"initial_log_std={self.initial_log_std!r} must be a finite number")
 
     @property
+    def family(self) -> str | None:
+        """The family's id; None: environments of a user's own."""
+        return None
+
+    @property
     def configured(self) -> MAMLConfig:
         """The learner's settings, adjusted to the method."""
         return find_method(self.method).configure(self.learner)
@@ -201,6 +206,7 @@ class TrainConfig(RunConfig):
         against_adversary: scripted players that the adversary meets in training; empty: the family's train split.
         fixed: contexts held at one value in every task, for example {"push": 0}.
         informed: show the learners every context (informed players, the ceiling for adaptation).
+        version: the family's version, recorded so that a run is not taken for one on a later version; None: the present one.
     """
 
     game: str
@@ -212,10 +218,17 @@ class TrainConfig(RunConfig):
     against_adversary: tuple[str, ...] = ()
     fixed: dict[str, float] = field(default_factory=dict)
     informed: bool = False
+    version: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         spec = find(self.game)
+        if self.version not in (None, spec.version):
+            raise InvalidInputError(
+                f"version={self.version!r}: the run is on version {self.version} of {spec.name}, whose version is now "
+                f"{spec.version}: train it again"
+            )
+        object.__setattr__(self, "version", spec.version)
         if not self.roles or len(set(self.roles)) != len(self.roles):
             raise InvalidInputError(f"roles={self.roles!r} must name protagonist, adversary, or both once")
         for role in self.roles:
@@ -263,10 +276,19 @@ class TrainConfig(RunConfig):
         if all(isinstance(self.spec.action_spaces[role], spaces.Discrete) for role in self.roles):
             yield "initial_log_std", f"actions of {self.spec.name} are discrete"
 
+    def override(self, **changes: Any) -> Self:
+        """See ``RunConfig``; another game has its own version."""
+        return super().override(**({"version": None} if "game" in changes else {}) | changes)
+
     @property
     def spec(self) -> GameSpec:
         """The family."""
         return find(self.game)
+
+    @property
+    def family(self) -> str:
+        """See ``RunConfig``."""
+        return self.spec.id
 
     @property
     def met(self) -> dict[str, int]:

@@ -14,6 +14,7 @@ from metaduel.envs.adapters.parallel import Factory, describe
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.registry import use
 from metaduel.envs.core.spec import GameSpec, Role
+from metaduel.envs.players.names import player_name
 from metaduel.meta.learners.learner import Learner
 from metaduel.meta.learners.methods import find_method
 from metaduel.meta.runs.config import ForeignConfig, RunConfig, TrainConfig
@@ -67,7 +68,7 @@ def train_meta_adversarial(
             For environments of your own also ``opponents``: per role that learns, the scripted players that it meets, such as
             ``{"protagonist": [rusher, guard]}``, which sit in the adversary's seat. Such a player has
             ``act(observation) -> action``, on the environment's own observation (see ``parallel.EnvironmentPlayer``), or is a
-            player of the core (``core.game.Player``), on the flat one.
+            player of the core (``core.game.Player``), an ``Agent`` or a model with ``predict``, on the flat one.
 
     Returns:
         The trained run, as ``metaduel.load(folder)`` gives it: each role's best weights on the validation split.
@@ -149,7 +150,7 @@ def train_foreign(
             )
         settings["validation_tasks"] = len(task_set.validation)
     own, kind = (network, "own") if callable(network) else (None, network)
-    names = {role: tuple(_name(one) for one in some) for role, some in opponents.items()}
+    names = {role: tuple(player_name(one) for one in some) for role, some in opponents.items()}
     config = ForeignConfig(method=method, **found).override(**settings, scripted=names, network=kind)
     config.refuse_idle(settings)
     configure(config.threads)
@@ -161,10 +162,6 @@ def train_foreign(
             written[name] = _recorded(tasks)
     run_trainer(make_learner(config, source), source, target, written, config, resume, quiet)
     return load(target, factory, own)
-
-
-def _name(opponent: Any) -> str:
-    return str(getattr(opponent, "name", type(opponent).__name__))
 
 
 def _recorded(tasks: Sequence[Any]) -> Any:

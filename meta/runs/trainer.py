@@ -29,7 +29,7 @@ from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.spec import Role
 from metaduel.meta.learners.learner import Learner, Update
 from metaduel.meta.problems.problem import Tasks
-from metaduel.meta.runs.checkpoint import load_checkpoint, read_config, save_checkpoint, write_config
+from metaduel.meta.runs.checkpoint import AGENT, load_checkpoint, read_config, save_checkpoint, write_config
 
 LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
 _SHOWN = ("return", "loss", "support_loss")
@@ -107,6 +107,8 @@ class Trainer:
         self._best_tensors: dict[str, Tensor] = {}
         self._rows: list[dict[str, float]] = []
         self._interrupted = False
+        if (folder / AGENT).exists():
+            raise InvalidInputError(f"{folder} holds a saved agent: name another folder")
         if (folder / LAST).exists() or (folder / "config.yaml").exists():
             if not resume:
                 raise InvalidInputError(f"{folder} holds a run already: resume it (--resume) or name another folder")

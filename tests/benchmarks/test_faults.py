@@ -113,7 +113,7 @@ def test_what_an_agent_remembers_goes_with_it(remembering):
 
 
 def test_opponents_must_fit_their_seat(remembering):
-    with pytest.raises(InvalidInputError, match="plays the protagonist, not the adversary"):
+    with pytest.raises(InvalidInputError, match="as the protagonist of metaduel/Pursuit-v0, this is the adv"):
         returns(Still(), opponents=[remembering.protagonist])
     other = PPO("MlpPolicy", metaduel.make_sb3("Sumo"), n_steps=8, batch_size=8, device="cpu")
     with pytest.raises(InvalidInputError, match="PPO's observation space is Box"):

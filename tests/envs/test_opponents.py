@@ -159,7 +159,7 @@ def test_a_prefix_names_a_loader(monkeypatch):
         ("protagonist", "swirl", "protagonist's seat"),
         ("adversary", "ftp:somewhere", "unknown opponent"),
         ("adversary", "", "opponent='' must be a string: a scripted name, run:FOLDER or sb3:FILE"),
-        ("adversary", None, "opponent=None must be a string"),
+        ("adversary", None, "opponent=None must be a player: a scripted player's name, run:FOLDER"),
         ("attacker", "swirl", "unknown role 'attacker'"),
     ],
 )

@@ -523,7 +523,9 @@ def test_adapting_on_a_gymnasium_env_equals_the_batched_step(finished, monkeypat
 
 def test_adapt_refuses_what_cannot_work(finished, tmp_path):
     agent = load(finished).protagonist
-    with pytest.raises(InvalidInputError, match="space"):
+    with pytest.raises(
+        InvalidInputError, match=r"trained .* of metaduel/Navigation-v0, this .* of metaduel/Pursuit-v0"
+    ):
         agent.adapt(gym.make("metaduel/Pursuit-v0"))
     env = gym.make("metaduel/Navigation-v0")
     for bad in ({"shots": 0}, {"episodes": 1.5}, {"shots": True}):
