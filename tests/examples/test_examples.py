@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from metaduel.envs.core.registry import find
@@ -120,3 +121,27 @@ def test_play_a_game():
         found = [game.play_against(name, seat) for name in names]
         assert len(set(found)) == len(names)  # each opponent plays in a way of its own
         assert [game.play_against(name, seat) for name in names] == found
+
+
+def test_self_play_with_sb3(monkeypatch):
+    """Rows meet copies of the learner as it was, from their next reset on, and copies don't change."""
+    example = load("self_play_with_sb3")
+    met, played = [], []
+
+    class Watched(example.SelfPlay):
+        def _on_step(self):
+            met.extend(info["opponent"] for info, done in zip(self.locals["infos"], self.locals["dones"]) if done)
+            if self.num_timesteps % 2_000 == 0:
+                played.append([copy.predict(np.ones((1, 13), np.float32))[0].tolist() for copy in self.copies])
+            return True
+
+    monkeypatch.setattr(example, "SelfPlay", Watched)
+    returns = example.main(steps=8_000, every=2_000)
+    assert set(returns) == set(find("Sumo").opponents["adversary"]["held_out"])
+    assert all(np.isfinite(list(returns.values())))
+    first = find("Sumo").opponents["adversary"]["train"][0]
+    assert met.count(first) == 40  # the episodes that had begun, one in each row
+    assert met.count("PPO (frozen)") > 100
+    assert [len(copies) for copies in played] == [1, 2, 3, 4]
+    assert all(copies == played[-1][: len(copies)] for copies in played)
+    assert len({str(copy) for copy in played[-1]}) == 4
