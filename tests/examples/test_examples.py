@@ -132,7 +132,9 @@ def test_self_play_with_sb3(monkeypatch):
         def _on_step(self):
             met.extend(info["opponent"] for info, done in zip(self.locals["infos"], self.locals["dones"]) if done)
             if self.num_timesteps % 2_000 == 0:
-                played.append([copy.predict(np.ones((1, 13), np.float32))[0].tolist() for copy in self.copies])
+                played.append(
+                    [copy.predict(np.ones((1, 13), np.float32), deterministic=True)[0].tolist() for copy in self.copies]
+                )
             return True
 
     monkeypatch.setattr(example, "SelfPlay", Watched)
