@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from metaduel.agents.policies.distributions import Categorical, Gaussian
 from metaduel.envs.core import noise as noise_
+from metaduel.envs.core.arguments import as_path
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.game import Player, View
@@ -74,7 +75,8 @@ def load_player(duel: Duel, role: Role, path: str) -> Player:
         raise InvalidInputError(f"sb3:{path}: after the question mark must come sample=1 or trust=ALGORITHM")
     if options.get("sample", "1") != "1":
         raise InvalidInputError(f"sb3:{path}: sample={options['sample']!r} must be 1, or left out for the mode")
-    file = Path(name if os.path.isfile(name) else name + ".zip")
+    file = as_path(name)
+    file = file if os.path.isfile(file) else as_path(f"{name}.zip")
     if not os.path.isfile(file):  # false, not an error, for names that no file system takes
         raise InvalidInputError(f"sb3:{name}: there is no such file; it must be a model saved by Stable-Baselines3")
     observation_space, action_space = duel.observation_space(role), duel.action_space(role)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from metaduel.agents.sb3 import PredictPlayer, load_trusted
 from metaduel.benchmarks.core.few_shot import Contender, contender
 from metaduel.benchmarks.core.summary import RANDOM, SCRATCH
 from metaduel.benchmarks.core.table import UNTRAINED
+from metaduel.envs.core.arguments import as_path, several
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player, make_game
@@ -86,19 +87,19 @@ def entries_of(given: Entries, spec: GameSpec | None = None, network: Network | 
     """
     found: list[Entry] = []
     pairs: Iterable[tuple[Any, Any]] = (
-        given.items() if isinstance(given, Mapping) else [(None, one) for one in _several(given)]
+        given.items() if isinstance(given, Mapping) else [(None, one) for one in several(given)]
     )
     pairs = list(pairs)
-    spec = spec or next(filter(None, (_game_of(one) for name, value in pairs for one in _several(value))), None)
+    spec = spec or next(filter(None, (_game_of(one) for name, value in pairs for one in several(value))), None)
     for name, value in pairs:
         if name is not None and (not isinstance(name, str) or not name):
             raise InvalidInputError(f"entries: the name {name!r} must be a string")
         if name is not None and (name in RESERVED or name.startswith(SCRIPT)):
             raise InvalidInputError(f"entries: the name {name!r} is that of a baseline: give another")
-        several = _several(value) if name is not None else [value]
-        for index, one in enumerate(several):
+        seeds = several(value) if name is not None else [value]
+        for index, one in enumerate(seeds):
             entry = replace(_entry(one, name, spec, network), source=_word(one))
-            seed = index if len(several) > 1 and entry.seed == UNTRAINED else entry.seed
+            seed = index if len(seeds) > 1 and entry.seed == UNTRAINED else entry.seed
             found.append(replace(entry, seed=seed))
     if not found:
         raise InvalidInputError("entries=[] must hold at least one run folder, learner or player")
@@ -120,16 +121,11 @@ def _game_of(value: Any) -> GameSpec | None:
     if isinstance(value, Run):
         return value.duel.spec
     if isinstance(value, (str, os.PathLike)):
-        folder = Path(os.fspath(value).removeprefix("run:"))
+        folder = as_path(os.fspath(value).removeprefix("run:"), "entries")
         if (folder / "config.yaml").is_file():
             values = read_config(folder)
             return find(values["game"]) if "game" in values else None
     return None
-
-
-def _several(value: Any) -> list[Any]:
-    single = isinstance(value, (str, os.PathLike, Mapping)) or not isinstance(value, Sequence)
-    return [value] if single else list(value)
 
 
 def _entry(value: Any, name: str | None, spec: GameSpec | None, network: Network | None) -> Entry:
@@ -156,7 +152,7 @@ def _entry(value: Any, name: str | None, spec: GameSpec | None, network: Network
 def _named(text: str, name: str | None, spec: GameSpec | None, network: Network | None) -> Entry:
     """The entry that a string names."""
     prefix, colon, rest = text.partition(":")
-    folder = Path(rest if colon and prefix == "run" else text)
+    folder = as_path(rest if colon and prefix == "run" else text, "entries")
     if (colon and prefix == "run") or (folder / "config.yaml").is_file() or folder.is_dir():
         own = read_config(folder).get("network") == "own"
         run = load(folder, network=network if own else None)
@@ -283,7 +279,7 @@ def _file(text: str, name: str | None) -> Entry:
     if others := sorted(options.keys() - {"trust"}):
         raise InvalidInputError(f"entries: {text!r}: {', '.join(others)} has no effect beside trust: leave it out")
     with generators_kept():
-        model = load_trusted(Path(path), trusted)
+        model = load_trusted(as_path(path), trusted)
     return _adapter(SB3Adapter(model), label, _spaces_of(model))
 
 
@@ -294,7 +290,7 @@ def opponents_of(given: Any) -> tuple[tuple[str, str | Player], ...]:
     Raises:
         InvalidInputError: no opponent, an invalid one, or two of one name.
     """
-    pairs = list(given.items()) if isinstance(given, Mapping) else [(None, one) for one in _several(given)]
+    pairs = list(given.items()) if isinstance(given, Mapping) else [(None, one) for one in several(given)]
     if not pairs:
         raise InvalidInputError("opponents=[] must hold at least one player")
     found: dict[str, str | Player] = {}
@@ -308,7 +304,9 @@ def opponents_of(given: Any) -> tuple[tuple[str, str | Player], ...]:
 
 
 def _opponent(value: Any) -> tuple[str, str | Player]:
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and (Path(value) / "config.yaml").is_file()):
+    if isinstance(value, os.PathLike) or (
+        isinstance(value, str) and value and (as_path(value) / "config.yaml").is_file()
+    ):
         value = f"run:{os.fspath(value)}"
     if isinstance(value, str):
         if value.endswith(".zip") and value.partition(":")[0] not in LOADERS:

@@ -46,6 +46,7 @@ from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core import few_shot, metrics
 from metaduel.benchmarks.core.few_shot import Contender, Protocol
 from metaduel.benchmarks.tools.population import BIAS, GAIN, Budget, OnIteration, Population
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
@@ -85,7 +86,7 @@ class Row(NamedTuple):
         return {"player": self.player, "kind": self.kind, **rounded, "seeds": len(self.returns)}
 
 
-def certify(spec: GameSpec, out: Path, budget: Budget, quiet: bool = False) -> dict[str, Any]:
+def certify(spec: GameSpec, out: AnyPath, budget: Budget, quiet: bool = False) -> dict[str, Any]:
     """Train and test all players of both roles and write ``out/headroom.json``; see the module.
 
     Each kind of player is kept in ``out/parts`` as soon as it is done, so that the same call resumes an interrupted measurement.
@@ -102,6 +103,7 @@ def certify(spec: GameSpec, out: Path, budget: Budget, quiet: bool = False) -> d
     Raises:
         InvalidInputError: ``out`` holds parts that were made with another budget.
     """
+    out = as_path(out, "out")
     game = f"{spec.name}-v{spec.version}"
     stages = [(role, kind) for role in ROLES for kind in KINDS]
     configure(1)

@@ -10,6 +10,7 @@ from typing import Any, overload
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy, adapting, normalisation
 from metaduel.envs.adapters.parallel import Factory, ParallelSimulator
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.registry import find, use
@@ -84,11 +85,11 @@ class ForeignRun(Trained):
 
 
 @overload
-def load(folder: str | Path, *, network: Network | None = None, game: GameSpec | None = None) -> Run: ...
+def load(folder: AnyPath, *, network: Network | None = None, game: GameSpec | None = None) -> Run: ...
 @overload
-def load(folder: str | Path, task_set: Factory, network: Network | None = None) -> ForeignRun: ...
+def load(folder: AnyPath, task_set: Factory, network: Network | None = None) -> ForeignRun: ...
 def load(
-    folder: str | Path,
+    folder: AnyPath,
     task_set: Factory | None = None,
     network: Network | None = None,
     game: GameSpec | None = None,
@@ -105,7 +106,7 @@ def load(
         InvalidInputError: not a run folder, or its checkpoint is missing, corrupt or of another version; ``task_set`` is
             missing, not needed, or makes other environments; ``game`` is missing, or not the run's.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     values = read_config(folder)
     for name in LISTS:
         values.pop(name, None)

@@ -12,6 +12,7 @@ from typing import Any
 
 import tyro
 
+from metaduel.cli.common import PATHS
 from metaduel.cli.evaluation import evaluate, exploit, headroom
 from metaduel.cli.games import gallery, info, list_games, watch
 from metaduel.cli.studies import classification, demo, dynamics, generation, published, reproduce
@@ -45,6 +46,7 @@ def main(args: Sequence[str] | None = None) -> None:
             description="Two-player games, and agents that learn to adapt to their tasks and opponents in few episodes.",
             args=args,
             config=(tyro.conf.FlagCreatePairsOff,),
+            registry=PATHS,
         )
     except InvalidInputError as error:
         print(f"metaduel: {error}", file=sys.stderr)

@@ -138,7 +138,7 @@ def _config(path: Path | None, game: str | None) -> dict[str, Any]:
     values: Any = {}
     if path is not None:
         try:
-            values = yaml.safe_load(path.read_text())
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InvalidInputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(values, dict):
