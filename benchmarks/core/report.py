@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import rich.markup
-import rich.table
 
 from metaduel.benchmarks.core.metrics import MANY_SEEDS, Array, Estimate, Statistic, estimate, paired_difference
 from metaduel.benchmarks.core.table import Table
+from metaduel.benchmarks.core.terminal import FittedTable
 from metaduel.envs.core.arguments import AnyPath, as_path, several
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
@@ -69,14 +68,9 @@ class Sheet:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
-    def rich(self) -> rich.table.Table:
-        """For ``rich.print``."""
-        made = rich.table.Table(title=rich.markup.escape(self.title), caption=rich.markup.escape(self.note) or None)
-        for i, name in enumerate(self.header):
-            made.add_column(rich.markup.escape(name), justify="right" if i else "left", no_wrap=i == 0)
-        for row in self.rows:
-            made.add_row(*(rich.markup.escape(cell) for cell in row))
-        return made
+    def rich(self) -> FittedTable:
+        """For ``rich.print``: as wide as the console allows."""
+        return FittedTable(self.header, self.rows, self.title, self.note, "right")
 
     def markdown(self) -> str:
         """A heading, a table and the note."""

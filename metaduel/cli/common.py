@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -53,9 +54,9 @@ def parse_task(spec: GameSpec, text: str) -> Task:
 
 
 def wide_console() -> Console:
-    """A console on which the widest tables fit, also where the output goes to a file."""
+    """A console on which the widest tables have room, also where the output goes to a file, unless COLUMNS is set."""
     console = Console()
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 130
     return console
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import tyro
 import yaml
 from rich.console import Console
-from rich.table import Table
 
+from metaduel.benchmarks.core.terminal import FittedTable
 from metaduel.cli.common import PlayerName, parse_task, resumable, stopped
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.spec import ROLES
@@ -86,10 +86,9 @@ def methods() -> None:
     """List the methods of `metaduel train --method`: paper, what adapts within a task, what the outer gradient flows through."""
     from metaduel.meta.learners.methods import METHODS
 
-    table = Table("method", "paper", "what adapts", "what the outer gradient flows through")
-    for method in METHODS.values():
-        table.add_row(method.name, method.paper, method.adapts, method.flows)
-    Console().print(table)
+    header = ("method", "paper", "what adapts", "what the outer gradient flows through")
+    rows = [(method.name, method.paper, method.adapts, method.flows) for method in METHODS.values()]
+    Console().print(FittedTable(header, rows))
 
 
 def adapt(
