@@ -75,8 +75,7 @@ def load_player(duel: Duel, role: Role, path: str) -> Player:
         raise InvalidInputError(f"sb3:{path}: after the question mark must come sample=1 or trust=ALGORITHM")
     if options.get("sample", "1") != "1":
         raise InvalidInputError(f"sb3:{path}: sample={options['sample']!r} must be 1, or left out for the mode")
-    file = as_path(name)
-    file = file if os.path.isfile(file) else as_path(f"{name}.zip")
+    file = as_path(name if name and os.path.isfile(as_path(name)) else f"{name}.zip")
     if not os.path.isfile(file):  # false, not an error, for names that no file system takes
         raise InvalidInputError(f"sb3:{name}: there is no such file; it must be a model saved by Stable-Baselines3")
     observation_space, action_space = duel.observation_space(role), duel.action_space(role)
