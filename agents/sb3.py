@@ -33,6 +33,7 @@ from metaduel.agents.policies.base import ILLEGAL
 from metaduel.agents.policies.distributions import Categorical, Gaussian
 from metaduel.envs.adapters.legal import LegalDiscrete
 from metaduel.envs.core import noise as noise_
+from metaduel.envs.core.arguments import as_path
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.fit import misfit
@@ -88,8 +89,7 @@ def load_player(duel: Duel, role: Role, path: str) -> Player:
         raise InvalidInputError(f"sb3:{path}: after the question mark must come sample=1 or trust=ALGORITHM")
     if options.get("sample", "1") != "1":
         raise InvalidInputError(f"sb3:{path}: sample={options['sample']!r} must be 1, or left out for the mode")
-    plain = os.path.expanduser(name)
-    file = Path(plain if os.path.isfile(plain) else plain + ".zip")
+    file = as_path(name if name and os.path.isfile(as_path(name)) else f"{name}.zip")
     if not os.path.isfile(file):  # false, not an error, for names that no file system takes
         raise InvalidInputError(f"sb3:{name}: there is no such file; it must be a model saved by Stable-Baselines3")
     if "trust" in options:

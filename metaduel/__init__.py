@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from metaduel import clone as _clone  # noqa: F401 (before all others: it finds them)
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.lazy import exports
 from metaduel.envs.core.registry import find, games, opponents, register, specs

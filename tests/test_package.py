@@ -102,6 +102,37 @@ def test_wheel_has_no_bare_rooms(wheel_python, tmp_path):
     assert python(code, tmp_path, wheel_python) == "[]"
 
 
+@pytest.fixture
+def clone(tmp_path):
+    """A clone's folders."""
+    for name in ("metaduel", *ROOMS):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=_skip)
+    return tmp_path
+
+
+def test_a_clones_root_runs_the_clone_where_the_package_is_installed(wheel_python, clone):
+    code = """
+import metaduel, metaduel.agents, metaduel.benchmarks.core.table, metaduel.cli
+from metaduel.envs.core.tasks import frozen_tasks
+assert len(metaduel.games()) >= 9 and len(frozen_tasks(metaduel.find("Pursuit"), "held_out")) == 100
+print(metaduel.__file__, metaduel.envs.__file__, metaduel.benchmarks.core.table.__file__, metaduel.cli.__file__, sep="\\n")
+"""
+    files = [Path(line) for line in python(code, clone, wheel_python).splitlines()]
+    assert [file.relative_to(clone).parts[0] for file in files] == ["metaduel", "envs", "benchmarks", "metaduel"]
+
+
+def test_a_part_of_a_clone_says_that_it_hides_the_package(wheel_python, clone):
+    for room in ROOMS:
+        shutil.rmtree(clone / room)
+    done = run(wheel_python, "-c", "import metaduel", cwd=clone)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(
+        f"ImportError: {clone / 'metaduel'} is a part of metaduel's source and hides the installed package"
+    )
+    assert "pip install -e ." in last
+
+
 def test_import_registers_twice_without_a_warning_and_without_torch(tmp_path):
     code = """
 import importlib, sys, warnings

@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from metaduel.agents.sb3 import load_trusted
 from metaduel.benchmarks.core.few_shot import Contender, contender
 from metaduel.benchmarks.core.summary import RANDOM, SCRATCH
 from metaduel.benchmarks.core.table import UNTRAINED
+from metaduel.envs.core.arguments import as_path, several
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.fit import misfit
@@ -89,19 +90,19 @@ def entries_of(given: Entries, spec: GameSpec | None = None, network: Network | 
     """
     found: list[Entry] = []
     pairs: Iterable[tuple[Any, Any]] = (
-        given.items() if isinstance(given, Mapping) else [(None, one) for one in _several(given)]
+        given.items() if isinstance(given, Mapping) else [(None, one) for one in several(given)]
     )
     pairs = list(pairs)
-    spec = spec or next(filter(None, (_game_of(one) for name, value in pairs for one in _several(value))), None)
+    spec = spec or next(filter(None, (_game_of(one) for name, value in pairs for one in several(value))), None)
     for name, value in pairs:
         if name is not None and (not isinstance(name, str) or not name):
             raise InvalidInputError(f"entries: the name {name!r} must be a string")
         if name is not None and (name in RESERVED or name.startswith(SCRIPT)):
             raise InvalidInputError(f"entries: the name {name!r} is that of a baseline: give another")
-        several = _several(value) if name is not None else [value]
-        for index, one in enumerate(several):
+        seeds = several(value) if name is not None else [value]
+        for index, one in enumerate(seeds):
             entry = replace(_entry(one, name, spec, network), source=_word(one))
-            seed = index if len(several) > 1 and entry.seed == UNTRAINED else entry.seed
+            seed = index if len(seeds) > 1 and entry.seed == UNTRAINED else entry.seed
             found.append(replace(entry, seed=seed))
     if not found:
         raise InvalidInputError("entries=[] must hold at least one run folder, learner or player")
@@ -125,16 +126,11 @@ def _game_of(value: Any) -> GameSpec | None:
     if isinstance(value, Agent):
         return find(value.family) if value.family else None
     if isinstance(value, (str, os.PathLike)):
-        folder = Path(os.fspath(value).removeprefix("run:")).expanduser()
+        folder = as_path(os.fspath(value).removeprefix("run:"), "entries")
         if holds_players(folder):
             values = read_config(folder)
             return find(values["game"]) if "game" in values else None
     return None
-
-
-def _several(value: Any) -> list[Any]:
-    single = isinstance(value, (str, os.PathLike, Mapping)) or not isinstance(value, Sequence)
-    return [value] if single else list(value)
 
 
 def _entry(value: Any, name: str | None, spec: GameSpec | None, network: Network | None) -> Entry:
@@ -163,7 +159,7 @@ def _entry(value: Any, name: str | None, spec: GameSpec | None, network: Network
 def _named(text: str, name: str | None, spec: GameSpec | None, network: Network | None) -> Entry:
     """The entry that a string names."""
     prefix, colon, rest = text.partition(":")
-    folder = Path(rest if colon and prefix == "run" else text).expanduser()
+    folder = as_path(rest if colon and prefix == "run" else text, "entries")
     if (colon and prefix == "run") or holds_players(folder) or folder.is_dir():
         own = read_config(folder).get("network") == "own"
         run = load(folder, network=network if own else None)
@@ -291,7 +287,7 @@ def _file(text: str, name: str | None) -> Entry:
     if others := sorted(options.keys() - {"trust"}):
         raise InvalidInputError(f"entries: {text!r}: {', '.join(others)} has no effect beside trust: leave it out")
     with generators_kept():
-        model = load_trusted(Path(path).expanduser(), trusted)
+        model = load_trusted(as_path(path), trusted)
     return _adapter(SB3Adapter(model), label, _spaces_of(model))
 
 
@@ -302,7 +298,7 @@ def opponents_of(given: Any) -> tuple[tuple[str, Any], ...]:
     Raises:
         InvalidInputError: no opponent, an invalid one, or two of one name.
     """
-    pairs = list(given.items()) if isinstance(given, Mapping) else [(None, one) for one in _several(given)]
+    pairs = list(given.items()) if isinstance(given, Mapping) else [(None, one) for one in several(given)]
     if not pairs:
         raise InvalidInputError("opponents=[] must hold at least one player")
     found: dict[str, Any] = {}
@@ -319,7 +315,7 @@ def _opponent(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return player_name(value)
     if isinstance(value, str):
-        if holds_players(Path(value).expanduser()):
+        if value and holds_players(as_path(value)):
             return f"run:{value}"
         return f"sb3:{value}" if value.endswith(".zip") and value.partition(":")[0] not in LOADERS else value
     if is_player(value):

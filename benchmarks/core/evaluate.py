@@ -26,6 +26,7 @@ from metaduel.benchmarks.core.progress import progress
 from metaduel.benchmarks.core.scratch import Scratch, from_scratch
 from metaduel.benchmarks.core.summary import AT_ADAPTED, AT_START, LEARNED, LEARNING, SCRATCH, key_shots, write_report
 from metaduel.benchmarks.core.table import COLUMNS, UNTRAINED, Array, Table, concatenate, from_returns
+from metaduel.envs.core.arguments import AnyPath, as_path, several
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.game import make_game
@@ -89,7 +90,7 @@ def evaluate(
     episodes: int = 5,
     test_episodes: int = 10,
     task_count: int = 40,
-    out: str | Path | None = None,
+    out: AnyPath | None = None,
     *,
     actions: str = "sampled",
     baselines: bool = True,
@@ -135,6 +136,7 @@ def evaluate(
             The error names the entry and the shot, the task and the opponent where one row is at fault, and holds the rows of
             all finished entries, which are written, too.
     """
+    target = None if out is None else as_path(out, "out")
     spec = find(game) if game is not None else None
     made = entries_of(entries, spec, network)
     spec = _game(made, spec)
@@ -165,13 +167,13 @@ def evaluate(
         if given and all(entry.run is None for entry in made):
             raise InvalidInputError(f"{name} has no effect without a run among the entries: leave it out")
     plan = _Plan(made, chosen, duel, protocol, baselines, crossed, 40, ppo)
-    return plan.play(None if out is None else Path(out), quiet)
+    return plan.play(target, quiet)
 
 
 def evaluate_runs(
-    folders: Sequence[Path],
+    folders: AnyPath | Run | Sequence[AnyPath | Run],
     protocol: Protocol,
-    out: Path,
+    out: AnyPath,
     quiet: bool = False,
     crossed: bool = True,
     tuning_tasks: int = 40,
@@ -181,7 +183,7 @@ def evaluate_runs(
     """Evaluate run folders of one family and the baselines; write ``report.md``, ``results.csv.gz`` and ``shots.png``.
 
     Args:
-        folders: runs: meta-learned, joint and informed ones, any number of seeds of each.
+        folders: run folders or ``Run``s, one or several: meta-learned, joint and informed ones, any number of seeds of each.
         protocol: the headline panel. Contexts that the runs held fixed stay fixed unless the protocol fixes some itself.
         out: folder for these files; existing ones are replaced.
         quiet: no progress.
@@ -196,7 +198,8 @@ def evaluate_runs(
     Raises:
         InvalidInputError: not run folders, runs that cannot be compared, or a protocol that cannot be played.
     """
-    made = entries_of([Path(folder) for folder in folders], network=network)
+    target = as_path(out, "out")
+    made = entries_of(several(folders), network=network)
     spec = _game(made, None)
     for entry in made:
         if entry.run is None:
@@ -206,7 +209,7 @@ def evaluate_runs(
     protocol = replace(protocol, fixed=protocol.fixed or tuple(run.config.fixed.items()))
     _check_protocol(protocol, spec)
     roles = tuple(role for role in ROLES if any(entry.run is not None and role in entry.run.agents for entry in made))
-    return _Plan(made, roles, _duel(made, spec), protocol, True, crossed, tuning_tasks, ppo).play(out, quiet)
+    return _Plan(made, roles, _duel(made, spec), protocol, True, crossed, tuning_tasks, ppo).play(target, quiet)
 
 
 def _rank(run: Run) -> int:
@@ -249,8 +252,7 @@ def _duel(entries: Sequence[Entry], spec: GameSpec) -> Duel:
 def _roles(entries: Sequence[Entry], duel: Duel, asked: Sequence[str] | None) -> tuple[Role, ...]:
     """The seats to evaluate; refuses entries that cannot take them."""
     if asked is not None:
-        given = (asked,) if isinstance(asked, str) else tuple(asked)
-        roles = tuple(duel.spec.check_role(role) for role in given)
+        roles = tuple(duel.spec.check_role(role) for role in several(asked))
         if not roles or len(set(roles)) < len(roles):
             raise InvalidInputError(f"roles={asked!r} must name protagonist, adversary, or both once")
     else:

@@ -11,15 +11,14 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import rich.markup
-import rich.table
 
 from metaduel.benchmarks.core.metrics import MANY_SEEDS, Array, Estimate, Statistic, estimate, paired_difference
 from metaduel.benchmarks.core.table import Table
+from metaduel.benchmarks.core.terminal import FittedTable
+from metaduel.envs.core.arguments import AnyPath, as_path, several
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.spec import ROLES, SPLITS
@@ -69,14 +68,9 @@ class Sheet:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
-    def rich(self) -> rich.table.Table:
-        """For ``rich.print``."""
-        made = rich.table.Table(title=rich.markup.escape(self.title), caption=rich.markup.escape(self.note) or None)
-        for i, name in enumerate(self.header):
-            made.add_column(rich.markup.escape(name), justify="right" if i else "left", no_wrap=i == 0)
-        for row in self.rows:
-            made.add_row(*(rich.markup.escape(cell) for cell in row))
-        return made
+    def rich(self) -> FittedTable:
+        """For ``rich.print``: as wide as the console allows."""
+        return FittedTable(self.header, self.rows, self.title, self.note, "right")
 
     def markdown(self) -> str:
         """A heading, a table and the note."""
@@ -169,7 +163,7 @@ def returns_sheet(table: Table, role: str, statistic: Statistic = "mean") -> She
 def difference_sheet(table: Table, role: str, comparisons: Sequence[Comparison]) -> Sheet:
     """Paired differences of methods or shots (rows), in the mean and the interquartile mean (columns)."""
     arrays, rows = [], []
-    for one in comparisons:
+    for one in several(comparisons):
         a, b = table.pair(one.method, one.other, role, one.shot, one.other_shot)
         arrays.append(a)
         found = [paired_difference(a, b, RNG_SEED, statistic) for statistic in ("mean", "iqm")]
@@ -181,6 +175,7 @@ def difference_sheet(table: Table, role: str, comparisons: Sequence[Comparison])
 
 def crossed_sheet(table: Table, methods: Sequence[str], shots: Sequence[int], statistic: Statistic = "mean") -> Sheet:
     """Seen and held-out tasks x seen and held-out opponents (columns), for every role, method and shot (rows)."""
+    methods, shots = several(methods), several(shots)
     splits = [split for split in SPLITS if split in table.values("task_split")]
     panels = [(split, met) for split in splits for met in SPLITS if met in table.values("opponent_split")]
     arrays, rows = [], []
@@ -198,7 +193,7 @@ def crossed_sheet(table: Table, methods: Sequence[str], shots: Sequence[int], st
     return Sheet(title, header, tuple(rows), cover_note(arrays))
 
 
-def plot_shots(table: Table, path: str | Path, statistic: Statistic = "mean") -> None:
+def plot_shots(table: Table, path: AnyPath, statistic: Statistic = "mean") -> None:
     """Plot return over shots, a line for each method with its 95% intervals, a panel for each role.
 
     A method that was tested at only one shot, because it does not adapt, is a dashed line across.
@@ -211,7 +206,7 @@ def plot_shots(table: Table, path: str | Path, statistic: Statistic = "mean") ->
     Raises:
         InvalidInputError: rows that have no common mean, more methods than there are colours, or an unknown ending.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise InvalidInputError(f"path={str(path)!r} must end in .png, .svg or .pdf")
     if len(table.values("method")) > 2 * len(COLOURS):

@@ -30,6 +30,7 @@ from metaduel.benchmarks.core import table as tables
 from metaduel.benchmarks.core.progress import progress
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.benchmarks.core.table import Table
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.spec import GameSpec
@@ -112,11 +113,11 @@ def settings(name: str) -> dict[str, Any]:
     """
     if name not in names():
         raise unknown("reproduction", name, names())
-    content: dict[str, Any] = yaml.safe_load((FILES / f"{PREFIX}{name}.yaml").read_text())
+    content: dict[str, Any] = yaml.safe_load((FILES / f"{PREFIX}{name}.yaml").read_text(encoding="utf-8"))
     return content
 
 
-def run(name: str, suite: Suite, folder: Path, quiet: bool = False, workers: int = 1) -> Report:
+def run(name: str, suite: Suite, folder: AnyPath, quiet: bool = False, workers: int = 1) -> Report:
     """Play the unfinished cells, and write ``results.csv.gz``, ``report.md`` and the suite's pictures into ``folder``.
 
     Args:
@@ -130,7 +131,7 @@ def run(name: str, suite: Suite, folder: Path, quiet: bool = False, workers: int
         InvalidInputError: settings that cannot work, or finished cells of another version of a family; nothing was played.
         KeyboardInterrupt: interrupted; finished cells stay.
     """
-    cells = suite.cells()
+    cells, folder = suite.cells(), as_path(folder, "folder")
     played = play(cells, folder, quiet, workers)
     played.table.write(folder / "results.csv.gz")
     found = suite.report(played.table, folder)
@@ -145,9 +146,10 @@ class Played(NamedTuple):
     seconds: float
 
 
-def play(cells: Sequence[Cell], folder: Path, quiet: bool = False, workers: int = 1) -> Played:
+def play(cells: Sequence[Cell], folder: AnyPath, quiet: bool = False, workers: int = 1) -> Played:
     """Play the unfinished cells; see ``run``."""
     check_whole("workers", workers)
+    folder = as_path(folder, "folder")
     finished = {cell.stem for cell in cells if _record(cell, folder) is not None}
     waiting = [cell for cell in cells if cell.stem not in finished]
     with progress("cell", len(cells), quiet, len(finished)) as show:
@@ -231,7 +233,7 @@ def _record(cell: Cell, folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         family = found["family"]
     except (ValueError, KeyError, TypeError):
         raise InvalidInputError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from metaduel.benchmarks.core import metrics
 from metaduel.benchmarks.core.metrics import Array
@@ -25,6 +24,7 @@ from metaduel.benchmarks.core.report import (
     returns_sheet,
 )
 from metaduel.benchmarks.core.table import UNTRAINED, Table
+from metaduel.envs.core.arguments import AnyPath, as_path, several
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.registry import find
@@ -224,7 +224,7 @@ def _ending(table: Table, name: str) -> Table:
     return table.filter(opponent=[one for one in table.values("opponent") if one.endswith(f" {name}")])
 
 
-def write_report(table: Table, out: Path, runs: Sequence[str], tuned: Sequence[str]) -> None:
+def write_report(table: Table, out: AnyPath, runs: Sequence[str], tuned: Sequence[str]) -> None:
     """Write ``report.md`` and ``shots.png``.
 
     Args:
@@ -233,7 +233,7 @@ def write_report(table: Table, out: Path, runs: Sequence[str], tuned: Sequence[s
         runs: a line about each run.
         tuned: a line about each tuned rate.
     """
-    panel = headline(table)
+    panel, out = headline(table), as_path(out, "out")
     shown = {best for role in panel.values("role") if (best := best_scripted(panel.filter(role=role), role))}
     methods = [m for m in panel.values("method") if not m.startswith(SCRIPTED) or m in shown]
     plot_shots(panel.filter(method=methods), out / "shots.png")
@@ -257,14 +257,14 @@ def write_report(table: Table, out: Path, runs: Sequence[str], tuned: Sequence[s
         *(sheet.markdown() for sheet in (*sheets(table), *robust)),
         "### Entries",
         "",
-        *(f"- {line}" for line in runs),
+        *(f"- {line}" for line in several(runs)),
         "",
     ]
     if tuned:
         lines += [
             "### Inner rates tuned on validation tasks against training opponents",
             "",
-            *(f"- {t}" for t in tuned),
+            *(f"- {t}" for t in several(tuned)),
             "",
         ]
     write_atomic(out / "report.md", "\n".join(lines).encode())

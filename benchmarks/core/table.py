@@ -6,12 +6,19 @@
 | role | the role of the player that adapts; the return is its own |
 | method | the player's method: ``maml``, ``joint``, ``random_start``, a scripted player's name ... |
 | seed | of the training run; ``UNTRAINED`` for a player that was not trained |
-| task_split, task | the task, by id |
+| task_split, task | the task: its place in the split's list, such as ``held_out:3``, or its id (``task_id``) |
 | opponent_split, opponent | the player in the other seat |
 | actions | ``sampled`` or ``mode``: the player's actions in the evaluation episodes |
 | shot | updates so far |
 | episode | number of the evaluation episode |
 | return | undiscounted, in the game's reward units |
+
+Names stay as they are written: ``read`` takes ``001``, ``1e5``, ``true`` and ``NA`` for names. To tasks' ids of earlier versions
+it adds the letter that they lack. pandas guesses by default: a column of ``001`` and ``1e5`` becomes numbers, one of ``true``
+booleans, and ``NA``, ``nan``, ``null`` and ``None`` missing values. To have names as they are:
+
+    names = ["family", "role", "method", "task_split", "task", "opponent_split", "opponent", "actions"]
+    pandas.read_csv("results.csv.gz", dtype=dict.fromkeys(names, str), keep_default_na=False)
 """
 
 from __future__ import annotations
@@ -21,15 +28,16 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from metaduel.envs.core.arguments import AnyPath, as_path, several
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.spec import ROLES, GameSpec
+from metaduel.envs.core.tasks import read_task_id
 
 Column = npt.NDArray[Any]
 Array = npt.NDArray[np.float64]
@@ -176,9 +184,9 @@ class Table:
             raise InvalidInputError(f"{method} as {role}, shot {shot}: no rows for {'; '.join(gaps[:3])}{more}")
         return (total / count).mean(2), keys[0][0], keys[1][0]
 
-    def write(self, path: str | Path) -> None:
+    def write(self, path: AnyPath) -> None:
         """Write CSV, compressed if the name ends in ``.gz``. Atomic; the same table gives the same bytes."""
-        path, text = Path(path), io.StringIO()
+        path, text = as_path(path), io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(zip(*(self._columns[name].tolist() for name in COLUMNS), strict=True))
@@ -186,13 +194,13 @@ class Table:
         write_atomic(path, gzip.compress(content, 6, mtime=0) if path.suffix == ".gz" else content)
 
 
-def read(path: str | Path) -> Table:
+def read(path: AnyPath) -> Table:
     """Read a table that ``Table.write`` wrote.
 
     Raises:
         InvalidInputError: no such file, or one that is truncated, has other columns or holds a value of the wrong type.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise InvalidInputError(f"{path}: no such table of results")
     try:
@@ -204,9 +212,13 @@ def read(path: str | Path) -> Table:
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise InvalidInputError(f"{path}: line {number} has {len(row)} values, the header {len(header)}")
-    columns = zip(*rows, strict=True) if rows else [[] for _ in header]
+    found = (
+        dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(header, tuple[str, ...]())
+    )
+    if "task" in found:
+        found["task"] = tuple(map(read_task_id, found["task"]))
     try:
-        return Table(dict(zip(header, columns, strict=True)))
+        return Table(found)
     except InvalidInputError as error:
         raise InvalidInputError(f"{path}: {error}") from None
 
@@ -238,7 +250,7 @@ def from_returns(
         opponents: their names.
         actions: ``sampled`` or ``mode``.
     """
-    array = np.asarray(returns, np.float64)
+    array, tasks, opponents = np.asarray(returns, np.float64), several(tasks), several(opponents)
     if array.ndim != 4 or array.shape[1:3] != (len(opponents), len(tasks)):
         raise InvalidInputError(
             f"returns of shape {array.shape} must be [shots + 1, {len(opponents)} opponents, {len(tasks)} tasks, episodes]"

@@ -268,7 +268,7 @@ class Comparison(Suite):
             return player
         path = folder / f"rate-{player.role}.json"
         if path.exists():
-            rate = float(json.loads(path.read_text()))
+            rate = float(json.loads(path.read_text(encoding="utf-8")))
         else:
             rate = few_shot.rate_of(few_shot.tune_rate(player, self.protocol))
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -446,7 +446,7 @@ def curve(folder: Path, role: Role) -> list[tuple[int, float]]:
 
 
 def _metrics(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open() as stream:
+    with (folder / "metrics.csv").open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 

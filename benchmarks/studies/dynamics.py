@@ -35,6 +35,7 @@ from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core.metrics import estimate
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, number, rendered
 from metaduel.benchmarks.tools.enumerated import Listing
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
@@ -351,7 +352,7 @@ def plot(found: Sequence[Curve], path: Path) -> None:
     write_atomic(path, rendered(figure, path.suffix[1:]))
 
 
-def compare(seeds: int, iterations: int, outer_lr: float, out: Path) -> Sheet:
+def compare(seeds: int, iterations: int, outer_lr: float, out: AnyPath) -> Sheet:
     """Outer steps where two players learn from each other, as a table, which is written with a picture.
 
     Args:
@@ -368,6 +369,7 @@ def compare(seeds: int, iterations: int, outer_lr: float, out: Path) -> Sheet:
             raise InvalidInputError(f"{name}={value} must be at least {low}")
     if not outer_lr > 0:
         raise InvalidInputError(f"outer_lr={outer_lr!r} must be above 0")
+    out = as_path(out, "out")
     configure(1)
     found = curves(seeds, iterations, outer_lr)
     made = sheet(found, outer_lr)

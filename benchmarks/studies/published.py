@@ -31,6 +31,7 @@ from metaduel.benchmarks.core.report import (
     number,
     rendered,
 )
+from metaduel.benchmarks.core.runs import Runs, named_runs
 from metaduel.benchmarks.core.suite import Cell, Report, Suite
 from metaduel.benchmarks.core.table import Table, from_returns
 from metaduel.envs.core.errors import InvalidInputError, check_whole
@@ -43,7 +44,7 @@ from metaduel.envs.navigation.cases import published_tasks
 from metaduel.envs.players.names import load_player
 from metaduel.meta.adaptation.few_shot import adapt_and_test
 from metaduel.meta.runs.config import TrainConfig
-from metaduel.meta.runs.load import load
+from metaduel.meta.runs.load import Run, load
 from metaduel.meta.runs.train import train
 
 PUBLISHED = {
@@ -54,13 +55,12 @@ PUBLISHED = {
 TRAJECTORIES, SHOTS = 40, 3
 
 
-def returns(folder: Path) -> Array:
-    """Mean return of a run's protagonist per shot and goal: [4, 40]."""
-    run = load(folder)
+def returns(run: Run, name: str) -> Array:
+    """Mean return of a run's protagonist per shot and goal: [4, 40]. ``name`` is for the message."""
     agent = run.protagonist
     if run.config.game != "Navigation" or run.config.fixed.get("push") != 0 or run.config.informed:
         raise InvalidInputError(
-            f"{folder} is no run of Navigation with push fixed at 0 (benchmarks/suites/navigation.yaml)"
+            f"{name} is no run of Navigation with push fixed at 0 (benchmarks/suites/navigation.yaml)"
         )
     return (
         adapt_and_test(
@@ -77,20 +77,24 @@ def returns(folder: Path) -> Array:
     )  # fmt: skip
 
 
-def sheet(folders: Sequence[Path]) -> Sheet:
+def sheet(runs: Runs) -> Sheet:
     """Rows: the published methods, each run, and the mean over runs.
 
     Raises:
         InvalidInputError: no folder, or one that holds no run of this protocol.
     """
-    if not folders:
+    loaded = named_runs(runs)
+    if not loaded:
         raise InvalidInputError("runs: name at least one run folder of benchmarks/suites/navigation.yaml")
-    found = np.stack([returns(folder) for folder in folders])  # [runs, 4, 40]
+    found = np.stack([returns(run, name) for name, run in loaded])  # [runs, 4, 40]
     header = ("method", *(f"after {shot} updates" for shot in range(SHOTS + 1)))
     rows = [(f"{name} (published)", *(number(value) for value in row)) for name, row in PUBLISHED.items()]
-    rows += [(str(f.name), *(number(value) for value in run.mean(1))) for f, run in zip(folders, found, strict=True)]
+    rows += [
+        (Path(name).name, *(number(value) for value in own.mean(1)))
+        for (name, _), own in zip(loaded, found, strict=True)
+    ]
     mean = [cell(estimate(found[:, shot], RNG_SEED)) for shot in range(SHOTS + 1)]
-    rows.append((f"ours, mean of {len(folders)} seeds", *mean))
+    rows.append((f"ours, mean of {len(loaded)} seeds", *mean))
     note = "40 published goals, 40 trajectories per update, sampled actions; 95% t intervals over seeds."
     return Sheet("2-D navigation, push = 0", header, tuple(rows), note)
 
@@ -178,7 +182,7 @@ def _play(name: str, config: TrainConfig, folder: Path) -> Table:
     train(config, folder, resume=True, quiet=True)
     spec = find("Navigation")
     return from_returns(
-        returns(folder).round(6)[:, None, :, None], spec, role="protagonist", method=name, seed=config.seed,
+        returns(load(folder), str(folder)).round(6)[:, None, :, None], spec, role="protagonist", method=name, seed=config.seed,
         task_split="held_out", tasks=[f"published:{i}" for i in range(len(published_tasks()))], opponent_split="train",
         opponents=["idle"], actions="sampled",
     )  # fmt: skip
@@ -186,7 +190,7 @@ def _play(name: str, config: TrainConfig, folder: Path) -> Table:
 
 def crossed(log: Path, shot: int) -> float | None:
     """Minutes of training until the return on validation goals first reached the published one; None: never."""
-    with log.open(newline="") as file:
+    with log.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             value = row.get(f"protagonist/validation_return_{shot}")
             if value and float(value) >= PUBLISHED["MAML"][shot]:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from metaduel.agents.runtime import configure
@@ -16,6 +15,7 @@ from metaduel.benchmarks.studies.lola import Lola
 from metaduel.benchmarks.studies.peers import Peers
 from metaduel.benchmarks.studies.published import Navigation
 from metaduel.benchmarks.studies.robustness import Robustness
+from metaduel.envs.core.arguments import AnyPath
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.meta.runs.config import build
 
@@ -44,7 +44,7 @@ def make(values: Mapping[str, Any]) -> Suite:
     return made
 
 
-def reproduce(name: str, folder: Path, quiet: bool = False, workers: int = 1) -> Report:
+def reproduce(name: str, folder: AnyPath, quiet: bool = False, workers: int = 1) -> Report:
     """Play the unfinished cells of a reproduction in ``folder``, and write its table, report and pictures there; see
     ``suite.run``.
     """

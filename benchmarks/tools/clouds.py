@@ -21,6 +21,8 @@ from metaduel.agents.adapters.protocol import adaptation
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core.metrics import estimate
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
+from metaduel.benchmarks.core.runs import Runs, named_runs
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.game import make_game
@@ -31,7 +33,7 @@ from metaduel.envs.core.tasks import frozen_tasks, task_rows
 from metaduel.envs.forgery.distance import draw_real, energy_distance
 from metaduel.envs.forgery.game import EXTENT
 from metaduel.envs.players.names import load_player, names
-from metaduel.meta.runs.load import Run, load
+from metaduel.meta.runs.load import Run
 from metaduel.meta.runs.players import initial_weights
 
 SHOWN = 4  # tasks in the picture
@@ -117,11 +119,11 @@ def plot(one: Clouds, path: Path) -> None:
     write_atomic(path, rendered(figure, path.suffix[1:]))
 
 
-def compare(runs: Sequence[Path], out: Path, tasks: int = 40, shots: int = 3, episodes: int = 5) -> Sheet:
+def compare(runs: Runs, out: AnyPath, tasks: int = 40, shots: int = 3, episodes: int = 5) -> Sheet:
     """Samples of the generators of ``runs`` after every shot: write and return a table, and write a picture.
 
     Args:
-        runs: run folders of Forgery; several of one method count as its seeds.
+        runs: run folders or ``Run``s of Forgery, one or several; several of one method count as its seeds.
         out: folder for clouds.md and clouds.png, the picture of the first run.
         tasks: number of held-out distributions.
         shots: number of updates.
@@ -136,15 +138,15 @@ def compare(runs: Sequence[Path], out: Path, tasks: int = 40, shots: int = 3, ep
     known = len(frozen_tasks(find("Forgery"), "held_out"))
     if tasks > known:
         raise InvalidInputError(f"tasks={tasks}: the held_out list of Forgery holds {known} tasks")
-    if not runs:
+    out, named = as_path(out, "out"), named_runs(runs)
+    if not named:
         raise InvalidInputError("name at least one run folder of Forgery")
-    loaded = [load(folder) for folder in runs]
-    for folder, run in zip(runs, loaded, strict=True):
+    for name, run in named:
         if run.config.game != "Forgery" or "protagonist" not in run.agents or run.config.informed:
-            raise InvalidInputError(f"{folder} trained no generator of Forgery that has to find out what is real")
+            raise InvalidInputError(f"{name} trained no generator of Forgery that has to find out what is real")
     configure(1)
-    found = [clouds(run, tasks, shots if run.protagonist.adapter.adapts else 0, episodes) for run in loaded]
-    found.append(clouds(loaded[0], tasks, 0, episodes, trained=False))
+    found = [clouds(run, tasks, shots if run.protagonist.adapter.adapts else 0, episodes) for _, run in named]
+    found.append(clouds(named[0][1], tasks, 0, episodes, trained=False))
     made = sheet(found, 500)
     write_atomic(out / "clouds.md", made.markdown().encode())
     plot(found[0], out / "clouds.png")

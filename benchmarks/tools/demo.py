@@ -25,6 +25,7 @@ from metaduel.benchmarks.core.evaluate import evaluate_runs
 from metaduel.benchmarks.core.few_shot import Protocol
 from metaduel.benchmarks.core.summary import sheets
 from metaduel.benchmarks.tools.film import film_adaptation
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import ROLES
 from metaduel.envs.core.tasks import find_task
@@ -38,11 +39,11 @@ SETTINGS = importlib.resources.files("metaduel.benchmarks") / "suites"
 
 def read_suite(name: str) -> dict[str, Any]:
     """A file of ``benchmarks/suites``."""
-    content: dict[str, Any] = yaml.safe_load((SETTINGS / name).read_text())
+    content: dict[str, Any] = yaml.safe_load((SETTINGS / name).read_text(encoding="utf-8"))
     return content
 
 
-def run_demo(folder: Path, suite: Mapping[str, Any] | None = None) -> None:
+def run_demo(folder: AnyPath, suite: Mapping[str, Any] | None = None) -> None:
     """Train, evaluate and film, and print the results and their places.
 
     Args:
@@ -54,6 +55,7 @@ def run_demo(folder: Path, suite: Mapping[str, Any] | None = None) -> None:
         TrainingStopped: a training process ended with an error; the message holds its name and its last line.
         KeyboardInterrupt: interrupted; the runs are saved.
     """
+    folder = as_path(folder, "folder")
     suite = suite or read_suite("demo.yaml")
     base = {**read_suite(suite["config"]), **suite.get("settings", {})}
     console, began = Console(), time.perf_counter()
@@ -159,7 +161,7 @@ def _failed(folder: Path, name: str, code: int) -> None:
 
 
 def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     return lines[-1] if lines else ""
 
 

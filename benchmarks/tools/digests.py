@@ -32,6 +32,7 @@ import metaduel
 from metaduel.agents.networks import Dense
 from metaduel.benchmarks.core.scratch import Scratch
 from metaduel.envs.adapters.seat import Seat
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.registry import builtin
@@ -151,7 +152,7 @@ def run_digests(folder: Path) -> dict[str, str]:
     """Digests of a run folder: its starts after the last iteration, and its metrics."""
     tensors, _ = load_checkpoint(folder / LAST)
     starts = {n: v for n, v in tensors.items() if "/start/" in n and not n.startswith("best/") and "/fixed." not in n}
-    with (folder / "metrics.csv").open(newline="") as file:
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = [{name: row[name] for name in sorted(row) if name != "seconds"} for row in csv.DictReader(file)]
     numbers = json.dumps([{name: row[name] for name in row if row[name]} for row in rows])
     return {
@@ -258,20 +259,21 @@ def measure() -> Digests:
     return found
 
 
-def write(found: Digests, path: Path) -> None:
+def write(found: Digests, path: AnyPath) -> None:
     """Write digests, with their processor and release of torch."""
     content = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__, "digests": found}
-    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomic(as_path(path), (json.dumps(content, indent=1) + "\n").encode())
 
 
-def read(path: Path) -> Digests:
+def read(path: AnyPath) -> Digests:
     """The digests that ``write`` wrote.
 
     Raises:
         InvalidInputError: the file holds no digests.
     """
+    path = as_path(path)
     try:
-        return {group: dict(names) for group, names in json.loads(path.read_text())["digests"].items()}
+        return {group: dict(names) for group, names in json.loads(path.read_text(encoding="utf-8"))["digests"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InvalidInputError(f"{path}: holds no digests; metaduel digests --out FILE writes them") from None
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 from metaduel.agents.rollout import Learner
+from metaduel.envs.core.arguments import AnyPath
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.noise import derive_seed
@@ -22,7 +22,7 @@ from metaduel.meta.runs.load import Run
 
 
 def film_adaptation(
-    run: Run, role: Role, opponent: Any, task: Task, path: Path, shots: int = 3, episodes: int = 5, seed: int = 0
+    run: Run, role: Role, opponent: Any, task: Task, path: AnyPath, shots: int = 3, episodes: int = 5, seed: int = 0
 ) -> list[float]:
     """Adapt a run's player to one task and opponent, and film the same episode at shots 0 to the last.
 

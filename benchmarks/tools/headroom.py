@@ -35,7 +35,6 @@ import torch
 from gymnasium import spaces
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from torch import Tensor
 
 from metaduel.agents.objective.config import LossConfig
@@ -45,7 +44,9 @@ from metaduel.agents.policies.recurrent import GRUPolicy
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core import few_shot, metrics
 from metaduel.benchmarks.core.few_shot import Contender, Protocol
+from metaduel.benchmarks.core.terminal import FittedTable
 from metaduel.benchmarks.tools.population import BIAS, GAIN, Budget, OnIteration, Population
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
@@ -85,7 +86,7 @@ class Row(NamedTuple):
         return {"player": self.player, "kind": self.kind, **rounded, "seeds": len(self.returns)}
 
 
-def certify(spec: GameSpec, out: Path, budget: Budget, quiet: bool = False) -> dict[str, Any]:
+def certify(spec: GameSpec, out: AnyPath, budget: Budget, quiet: bool = False) -> dict[str, Any]:
     """Train and test all players of both roles and write ``out/headroom.json``; see the module.
 
     Each kind of player is kept in ``out/parts`` as soon as it is done, so that the same call resumes an interrupted measurement.
@@ -102,6 +103,7 @@ def certify(spec: GameSpec, out: Path, budget: Budget, quiet: bool = False) -> d
     Raises:
         InvalidInputError: ``out`` holds parts that were made with another budget.
     """
+    out = as_path(out, "out")
     game = f"{spec.name}-v{spec.version}"
     stages = [(role, kind) for role in ROLES for kind in KINDS]
     configure(1)
@@ -289,13 +291,13 @@ KINDS: dict[str, Callable[[GameSpec, Role, Budget, OnIteration], list[Row]]] = {
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Print a certificate."""
     for role, found in result["roles"].items():
-        table = Table("player", "kind", "return", "95% interval", "last quarter", title=f"{result['game']}, {role}")
+        rows = []
         for row in found["players"]:
             rise = f"{row['rise']:+.3f}" if row["rise"] else ""
-            table.add_row(
-                row["player"], row["kind"], f"{row['mean']:.3f}", f"[{row['low']:.3f}, {row['high']:.3f}]", rise
-            )
-        console.print(table)
+            interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
+            rows.append((row["player"], row["kind"], f"{row['mean']:.3f}", interval, rise))
+        header = ("player", "kind", "return", "95% interval", "last quarter")
+        console.print(FittedTable(header, rows, f"{result['game']}, {role}"))
         headroom = found["headroom"]
         console.print(
             f"headroom of {found['informed']} over {found['best']}: {headroom['mean']:.3f} [{headroom['low']:.3f}, "

@@ -19,6 +19,7 @@ from typing import Any
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.benchmarks.tools.panel import panel
 from metaduel.envs.core import registry
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.measured import FOLDER, file_name, measured
@@ -27,7 +28,7 @@ from metaduel.envs.players.scripted import scripted
 from metaduel.envs.render import gallery
 
 
-def write_pages(docs: Path, runs: Path, panels: bool = False) -> None:
+def write_pages(docs: AnyPath, runs: AnyPath, panels: bool = False) -> None:
     """Copy measurements and write all pages and the gallery.
 
     Args:
@@ -38,6 +39,7 @@ def write_pages(docs: Path, runs: Path, panels: bool = False) -> None:
     Raises:
         InvalidInputError: a certificate of another version of its game, or a file that is no certificate; nothing is written.
     """
+    docs, runs = as_path(docs, "docs"), as_path(runs, "runs")
     files = {spec.name: runs / f"headroom-{spec.name}" / "headroom.json" for spec in registry.builtin().values()}
     certificates = {name: read_certificate(path, registry.find(name)) for name, path in files.items() if path.is_file()}
     for spec in registry.builtin().values():
@@ -71,7 +73,7 @@ def read_certificate(path: Path, spec: GameSpec) -> dict[str, Any]:
         InvalidInputError: the file belongs to another version of the game, or is no certificate.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InvalidInputError(f"{path}: not a certificate of `metaduel headroom` ({error})") from None
     if content["game"] != f"{spec.name}-v{spec.version}":

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metaduel.envs.core import noise
+from metaduel.envs.core.arguments import several
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Episode, Game, Pair
 from metaduel.envs.core.spec import ROLES, Role
@@ -44,7 +45,7 @@ class Duel:
         self.game = game
         self.spec = game.spec
         self.horizon = horizon or game.spec.horizon
-        self.informed = tuple(game.spec.check_role(role) for role in informed)
+        self.informed = tuple(game.spec.check_role(role) for role in several(informed))
         # Per seat, indices of the contexts that it sees, by how they are shown.
         self._numbers, self._angles, self._categories = (
             tuple(self._shown(role, kind) for role in ROLES) for kind in ("number", "angle", "category")

@@ -23,5 +23,5 @@ def measured(spec: GameSpec) -> dict[str, Any]:
     file = importlib.resources.files(spec.package) / FOLDER / file_name(spec)
     if not file.is_file():
         return {}
-    content: dict[str, Any] = json.loads(file.read_text())
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return content

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 FROZEN_SIZE = 100
 _LATTICE = 1 << 20
+_OLD_ID = re.compile(r"[0-9a-f]{10}")
 # split -> (modulus, residue) of its lattice points
 _RESIDUE: dict[str, tuple[int, int]] = {
     "train": (2, 0),
@@ -55,7 +57,10 @@ def check_task(spec: GameSpec, task: Mapping[str, object]) -> Task:
 
 
 def task_id(task: Mapping[str, float]) -> str:
-    """A short name for a complete task that tells nothing of its values: 10 hexadecimal digits of their hash."""
+    """A short name for a complete task that tells nothing of its values: ``t`` and 10 hexadecimal digits of their hash.
+
+    The letter keeps it a word: without one, readers of CSV files take ``0526144824`` and ``457e695297`` for numbers.
+    """
     return task_ids(tuple(task), np.array([list(task.values())], np.float64))[0]
 
 
@@ -64,7 +69,12 @@ def task_ids(names: Sequence[str], rows: npt.NDArray[np.float64]) -> list[str]:
     by_name = sorted(range(len(names)), key=names.__getitem__)
     content, width = (rows[:, by_name] + 0.0).tobytes(), rows.shape[1] * rows.itemsize  # + 0.0 makes one zero of two
     starts = range(0, len(content), width)
-    return [hashlib.blake2b(content[i : i + width], digest_size=5).hexdigest() for i in starts]
+    return [f"t{hashlib.blake2b(content[i : i + width], digest_size=5).hexdigest()}" for i in starts]
+
+
+def read_task_id(text: str) -> str:
+    """A task's id as a file of results holds it. Ids without the letter are those of earlier versions; other names stay."""
+    return f"t{text}" if _OLD_ID.fullmatch(text) else text
 
 
 def digest(tasks: list[Task]) -> str:
@@ -147,7 +157,7 @@ def sample_tasks(spec: GameSpec, n: int, split: str = "train", seed: int = 0) ->
 @lru_cache(maxsize=64)
 def _frozen(package: str, file: str) -> dict[str, list[Task]]:
     try:
-        content = json.loads((importlib.resources.files(package) / "tasks" / file).read_text())
+        content = json.loads((importlib.resources.files(package) / "tasks" / file).read_text(encoding="utf-8"))
         lists = {split: (content[split]["tasks"], content[split]["sha256"]) for split in FROZEN_SPLITS}
     except (ImportError, OSError, ValueError, LookupError, TypeError) as error:
         why = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -204,5 +214,5 @@ def task_rows(spec: GameSpec, tasks: Sequence[Task], fixed: Mapping[str, float])
     """Validated tasks as rows [M, number of contexts] float64, with some contexts held fixed."""
     import torch
 
-    full = [check_task(spec, {**task, **fixed}) for task in tasks]
+    full = [check_task(spec, {**task, **fixed} if isinstance(task, Mapping) else task) for task in tasks]
     return torch.tensor([[task[name] for name in spec.context_names] for task in full], dtype=torch.float64)

@@ -20,10 +20,10 @@ import importlib
 import os
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from metaduel.envs.core import registry
+from metaduel.envs.core.arguments import as_path
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.fit import one_line
@@ -120,7 +120,7 @@ def _path_name(path: os.PathLike[Any]) -> str:
     text = os.fspath(path)
     if not isinstance(text, str):
         raise InvalidInputError(f"opponent={path!r} must be a path of text")
-    return f"run:{text}" if Path(text).expanduser().is_dir() else f"sb3:{text}"
+    return f"run:{text}" if as_path(text).is_dir() else f"sb3:{text}"
 
 
 def _from_text(duel: Simulator, role: Role, text: str) -> Player:

@@ -420,5 +420,5 @@ def stored_equilibria(name: str) -> dict[int, Array]:
 
     They are stored, since a linear program's solution may change with its solver, and a scripted player must not.
     """
-    content = json.loads((resources.files("metaduel.envs.poker") / "equilibria.json").read_text())
+    content = json.loads((resources.files("metaduel.envs.poker") / "equilibria.json").read_text(encoding="utf-8"))
     return {int(ranks): np.array(table) for ranks, table in content[name].items()}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.text import Text
 
 from metaduel.envs.core import registry
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
@@ -67,12 +67,13 @@ def thumbnail(frame: Frame, width: int = 48) -> Text:
     return Text("\n").join(lines)
 
 
-def write_png(path: Path, frame: Frame) -> None:
+def write_png(path: AnyPath, frame: Frame) -> None:
     """Write a picture; it appears when it is complete.
 
     Raises:
         InvalidInputError: another suffix than ``.png``, or the render extra is not installed.
     """
+    path = as_path(path, "out")
     if path.suffix != ".png":
         raise InvalidInputError(f"out={str(path)!r} must end with .png")
     try:
@@ -84,6 +85,6 @@ def write_png(path: Path, frame: Frame) -> None:
     write_atomic(path, content.getvalue())
 
 
-def write_gallery(path: Path, chosen: dict[str, GameSpec] | None = None) -> None:
+def write_gallery(path: AnyPath, chosen: dict[str, GameSpec] | None = None) -> None:
     """One picture with a frame of every registered family, or of those ``chosen``; see ``write_png``."""
     write_png(path, sheet([shrink(portrait(specs[0])) for specs in registry.families(chosen).values()]))

@@ -12,12 +12,12 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
 
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.files import replacing
 from metaduel.envs.core.spec import GameSpec
@@ -297,7 +297,7 @@ class Screen:
         self.closed = True
 
 
-def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: int) -> None:
+def write_video(path: AnyPath, frames: Iterable[Frame], fps: int) -> None:
     """Write frames to an ``.mp4`` or ``.gif`` file. The file appears when it is complete, or not at all.
 
     Args:
@@ -308,7 +308,7 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: int)
     Raises:
         InvalidInputError: another suffix, no frames, or the render extra is not installed.
     """
-    target = Path(path)
+    target = as_path(path, "video")
     if target.suffix not in (".mp4", ".gif"):
         raise InvalidInputError(f"video={str(path)!r} must end with .mp4 or .gif")
     try:

@@ -20,6 +20,7 @@ from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.rollout import Learner
 from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.adapters.gymnasium import seat_of
+from metaduel.envs.core.arguments import as_path
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.fit import misfit, one_line
@@ -139,7 +140,7 @@ class Agent:
         """
         if self.config is None:
             raise InvalidInputError(f"{self!r} is of no run, whose settings a saved agent needs: train or load one")
-        target = Path(folder).expanduser()
+        target = as_path(folder, "folder")
         check_free(target)
         tensors = {f"weights/{name}": value for name, value in self.weights.items()} | {"rates": self.rates}
         if self.carry is not None:

@@ -22,6 +22,7 @@ import torch
 
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.adapters.sb3 import make_sb3
+from metaduel.envs.core.arguments import AnyPath, as_path, several
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.files import replacing
 from metaduel.envs.core.noise import derive_seed
@@ -106,9 +107,10 @@ class SB3Inner:
         self.spec = find(game)
         self.spec.check_role(role)
         check_whole("steps", steps)
-        for opponent in opponents:
+        named = tuple(several(opponents))
+        for opponent in named:
             check_name(self.spec, other(role), opponent)
-        self.opponents = tuple(opponents) or names(self.spec, other(role), "train")
+        self.opponents = named or names(self.spec, other(role), "train")
         self.role, self.algorithm, self.steps, self.num_envs = role, algorithm, steps, num_envs
         self.seed, self.horizon, self.settings = seed, horizon, settings
 
@@ -136,7 +138,7 @@ def weights_of(model: BaseAlgorithm) -> Weights:
 
 
 def train_sb3(
-    inner: SB3Inner, folder: str | Path, iterations: int, tasks: int = 4, outer_lr: float = 0.5, quiet: bool = False
+    inner: SB3Inner, folder: AnyPath, iterations: int, tasks: int = 4, outer_lr: float = 0.5, quiet: bool = False
 ) -> Path:
     """Meta-learn the start of an algorithm of Stable-Baselines3.
 
@@ -157,7 +159,7 @@ def train_sb3(
         InvalidInputError: numbers that cannot work, or a folder of other settings.
         FloatingPointError: weights that are not finite; the last good ones are kept.
     """
-    path = Path(folder) / START
+    path = as_path(folder, "folder") / START
     made_with = {
         "game": f"{inner.spec.name}-v{inner.spec.version}", "role": inner.role, "algorithm": inner.algorithm.__name__,
         "steps": inner.steps, "num_envs": inner.num_envs, "opponents": list(inner.opponents), "seed": inner.seed,

@@ -99,7 +99,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InvalidInputError(f"{folder} is not a run folder: it has no config.yaml (made by `metaduel train`)")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise InvalidInputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict):

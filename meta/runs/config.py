@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.recurrent import RECURRENT
+from metaduel.envs.core.arguments import several
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown, without_effect
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, other
@@ -70,6 +71,9 @@ class RunConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        for own in fields(self):
+            if own.type.startswith("tuple["):
+                object.__setattr__(self, own.name, tuple(several(getattr(self, own.name))))
         settings = _settings_of(self.method, self.learner)
         for own in fields(self.learner):
             if own.name not in settings.__dataclass_fields__ and getattr(self.learner, own.name) != own.default:
@@ -437,8 +441,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if value not in typing.get_args(hint):
             raise unknown(f"value of {path}", value, map(str, typing.get_args(hint)))
         return value
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_convert(typing.get_args(hint)[0], item, path) for item in value)
+    if origin is tuple:
+        return tuple(_convert(typing.get_args(hint)[0], item, path) for item in several(value))
     if origin is dict and isinstance(value, Mapping):
         return {str(key): _convert(typing.get_args(hint)[1], item, f"{path}.{key}") for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

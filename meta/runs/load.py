@@ -13,6 +13,7 @@ from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy, Weights, adapting, normalisation
 from metaduel.agents.trajectories import Carry
 from metaduel.envs.adapters.parallel import Factory, ParallelSimulator
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.fit import one_line
@@ -142,11 +143,11 @@ class ForeignRun(Trained):
 
 
 @overload
-def load(folder: str | Path, *, network: Network | None = None, game: GameSpec | None = None) -> Run: ...
+def load(folder: AnyPath, *, network: Network | None = None, game: GameSpec | None = None) -> Run: ...
 @overload
-def load(folder: str | Path, task_set: Factory, network: Network | None = None) -> ForeignRun: ...
+def load(folder: AnyPath, task_set: Factory, network: Network | None = None) -> ForeignRun: ...
 def load(
-    folder: str | Path,
+    folder: AnyPath,
     task_set: Factory | None = None,
     network: Network | None = None,
     game: GameSpec | None = None,
@@ -164,7 +165,7 @@ def load(
         InvalidInputError: not a run folder, or its checkpoint is missing, corrupt or of another version; ``task_set`` is
             missing, not needed, or makes other environments; ``game`` is missing, or not the run's.
     """
-    folder = Path(folder).expanduser()
+    folder = as_path(folder, "folder")
     values = read_config(folder)
     saved = read_agent(folder) if (folder / AGENT).is_file() else None
     for name in LISTS:

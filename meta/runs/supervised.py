@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from metaduel.agents.policies.base import Weights, stack
 from metaduel.agents.runtime import configure
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown, without_effect
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.purposes import DataPurpose
@@ -152,7 +152,7 @@ class DataRun:
 
 def meta_train(
     task_set: Tasks,
-    folder: str | Path,
+    folder: AnyPath,
     resume: bool = False,
     quiet: bool = False,
     config: DataConfig | None = None,
@@ -184,18 +184,25 @@ def meta_train(
     learner = find_method(config.method).learner(task_set.init(config.seed), config.configured, heads)
     source = DataSource(task_set, config)
     Trainer(
-        learner, source, Path(folder), asdict(config), config.iterations, config.validate_every, resume, quiet
+        learner,
+        source,
+        as_path(folder, "folder"),
+        asdict(config),
+        config.iterations,
+        config.validate_every,
+        resume,
+        quiet,
     ).run()
     return load_data_run(task_set, folder)
 
 
-def load_data_run(tasks: Tasks, folder: str | Path) -> DataRun:
+def load_data_run(tasks: Tasks, folder: AnyPath) -> DataRun:
     """A finished run on ``tasks``.
 
     Raises:
         InvalidInputError: no such run, or one on other networks.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     read_config(folder)
     tensors, _ = load_checkpoint(folder / BEST)
     start: Players = {}

@@ -11,6 +11,7 @@ from typing import Any
 
 from metaduel.agents.runtime import configure
 from metaduel.envs.adapters.parallel import Factory, describe
+from metaduel.envs.core.arguments import AnyPath, as_path, several
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.registry import use
 from metaduel.envs.core.spec import GameSpec, Role
@@ -40,11 +41,16 @@ class TaskList:
     tasks: Sequence[Any] | None
     validation: Sequence[Any] | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("tasks", "validation"):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, several(given))
+
 
 def train_meta_adversarial(
     task_set: str | GameSpec | TaskList | Factory,
     method: str = "maml",
-    folder: str | Path | None = None,
+    folder: AnyPath | None = None,
     resume: bool = False,
     quiet: bool = False,
     network: Network | str = "mlp",
@@ -97,32 +103,34 @@ def train_meta_adversarial(
     own, kind = (network, "own") if callable(network) else (None, network)
     config = TrainConfig(game=name, method=method).override(**settings, network=kind)
     config.refuse_idle(settings)
-    target = Path(folder) if folder is not None else default_folder(config, name)
+    target = as_path(folder, "folder") if folder is not None else default_folder(config, name)
     return train(config, target, tasks, resume, quiet, own)
 
 
 def train(
     config: TrainConfig,
-    folder: Path,
+    folder: AnyPath,
     tasks: Sequence[Any] | None = None,
     resume: bool = False,
     quiet: bool = False,
     network: Network | None = None,
 ) -> Run:
     """Train with the settings of ``config``; see ``train_meta_adversarial``."""
+    target = as_path(folder, "folder")
+    tasks = None if tasks is None else several(tasks)
     configure(config.threads)
     source = DuelSource(config, tasks, network)
     settings = config.to_dict()
     if tasks is not None:
         settings[LISTS[0]] = [dict(task) for task in tasks]
-    run_trainer(make_learner(config, source), source, folder, settings, config, resume, quiet)
-    return load(folder, network=network)
+    run_trainer(make_learner(config, source), source, target, settings, config, resume, quiet)
+    return load(target, network=network)
 
 
 def train_foreign(
     task_set: TaskList,
     method: str = "maml",
-    folder: str | Path | None = None,
+    folder: AnyPath | None = None,
     resume: bool = False,
     quiet: bool = False,
     network: Network | str = "mlp",
@@ -139,10 +147,7 @@ def train_foreign(
     opponents: dict[Role, list[Any]] = {}
     if isinstance(settings.get("opponents"), Mapping):
         given = settings.pop("opponents")
-        for role, some in given.items():
-            if not isinstance(some, (list, tuple)):
-                raise InvalidInputError(f"opponents[{role!r}]={some!r} must be a list of players")
-        opponents = {role: list(some) for role, some in given.items()}
+        opponents = {role: several(some) for role, some in given.items()}
     if task_set.validation is not None:
         if "validation_tasks" in settings:
             raise InvalidInputError(
@@ -155,7 +160,7 @@ def train_foreign(
     config.refuse_idle(settings)
     configure(config.threads)
     source = ForeignSource(factory, config, own, opponents, task_set.tasks, task_set.validation)
-    target = Path(folder) if folder is not None else default_folder(config, config.environment)
+    target = as_path(folder, "folder") if folder is not None else default_folder(config, config.environment)
     written = config.to_dict()
     for name, tasks in zip(LISTS, (task_set.tasks, task_set.validation), strict=True):
         if tasks is not None:

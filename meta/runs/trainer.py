@@ -239,7 +239,7 @@ class Trainer:
         self._best = state["best"]
         path = self.folder / "metrics.csv"
         if path.exists():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
             # Rows that the checkpoint does not cover will be computed again.
             self._rows = [row for row in rows if row["iteration"] <= self.iteration]

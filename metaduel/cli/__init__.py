@@ -12,6 +12,8 @@ from typing import Any
 
 import tyro
 
+from metaduel.benchmarks.core.terminal import write_plainly
+from metaduel.cli.common import PATHS
 from metaduel.cli.evaluation import evaluate, exploit, headroom
 from metaduel.cli.games import gallery, info, list_games, watch
 from metaduel.cli.studies import classification, demo, dynamics, generation, published, reproduce
@@ -39,12 +41,14 @@ app.command(_studies, name="study", help="Run one of our own studies on tasks th
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; bad input is one line on standard error and exit code 2."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: spinning threads starve others
+    write_plainly()
     try:
         app.cli(
             prog="metaduel",
             description="Two-player games, and agents that learn to adapt to their tasks and opponents in few episodes.",
             args=args,
             config=(tyro.conf.FlagCreatePairsOff,),
+            registry=PATHS,
         )
     except InvalidInputError as error:
         print(f"metaduel: {error}", file=sys.stderr)

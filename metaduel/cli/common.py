@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import tyro
 from rich.console import Console
 
+from metaduel.envs.core.arguments import as_path
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import GameSpec, Task
 from metaduel.envs.core.tasks import check_task, find_task
 
 GameName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="GAME")]
 PlayerName = Annotated[str | None, tyro.conf.arg(metavar="PLAYER")]
+
+PATHS = tyro.constructors.ConstructorRegistry()
+
+
+@PATHS.primitive_rule
+def _path(
+    argument: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[Path] | None:
+    """Paths with ``~``: shells leave it alone in ``--out=~/runs``."""
+    if argument.type is not Path:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda texts: as_path(texts[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
 
 
 def parse_task(spec: GameSpec, text: str) -> Task:
@@ -33,9 +54,9 @@ def parse_task(spec: GameSpec, text: str) -> Task:
 
 
 def wide_console() -> Console:
-    """A console on which the widest tables fit, also where the output goes to a file."""
+    """A console on which the widest tables have room, also where the output goes to a file, unless COLUMNS is set."""
     console = Console()
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 130
     return console
 

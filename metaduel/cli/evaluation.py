@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from metaduel.cli.common import GameName
+from metaduel.envs.core.arguments import as_path
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import OPPONENT_SPLITS, SPLITS
@@ -74,7 +75,8 @@ def evaluate(
     from metaduel.benchmarks.core.summary import sheets
 
     scratch = Scratch(ppo_tasks, ppo_opponents) if ppo else None
-    folders = [Path(text.partition("=")[2] or text) for text in entries]
+    texts = [text[match.end() :] if (match := _NAME.match(text)) else text for text in entries]
+    folders = [as_path(text.removeprefix("run:"), "entries") for text in texts]
     first = next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
     target = out or (Path("runs") if first is None else first) / "evaluation"
     table = run(

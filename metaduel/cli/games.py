@@ -10,22 +10,24 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from metaduel.benchmarks.core.terminal import FittedTable, plain
 from metaduel.cli.common import GameName, PlayerName, parse_task
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.measured import measured
 from metaduel.envs.core.registry import find, specs
 from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES, Context, GameSpec
 
+HALF = "\N{UPPER HALF BLOCK}"  # what pictures are made of
+
 
 def list_games() -> None:
     """List the games: what a player does in them, the steps of an episode, and the contexts that are hidden from the players."""
-    table = Table("game", "rules", "steps", "hidden from both players")
+    rows = []
     for spec in specs().values():
         hidden = ", ".join(c.name for c in spec.contexts if not c.visible_to)
-        table.add_row(spec.name, spec.summary, str(spec.horizon), hidden)
-    Console().print(table)
+        rows.append((spec.name, spec.summary, str(spec.horizon), hidden))
+    Console().print(FittedTable(("game", "rules", "steps", "hidden from both players"), rows))
     print("More about a game: metaduel info GAME")
 
 
@@ -49,7 +51,7 @@ def info(game: GameName) -> None:
         console.print(f"Headroom: not measured yet; metaduel headroom {spec.name} does", highlight=False)
     if console.is_terminal and importlib.util.find_spec("pygame") is None:
         console.print(escape('No picture: pip install "metaduel[render]"'), highlight=False)
-    elif console.is_terminal:
+    elif console.is_terminal and plain(HALF, console.encoding) == HALF:
         from metaduel.envs.render.gallery import portrait, thumbnail
 
         console.print(thumbnail(portrait(spec)))
@@ -151,19 +153,22 @@ def gallery(out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("gallery.
     print(f"wrote {out}")
 
 
-def _spaces(spec: GameSpec) -> Table:
-    table = Table("seat", "observation", "action", title="Spaces")
-    for role in ROLES:
-        table.add_row(role, escape(str(spec.observation_space(role))), escape(str(spec.action_spaces[role])))
-    return table
+def _spaces(spec: GameSpec) -> FittedTable:
+    rows = [(role, _words(spec.observation_space(role)), _words(spec.action_spaces[role])) for role in ROLES]
+    return FittedTable(("seat", "observation", "action"), rows, "Spaces")
 
 
-def _contexts(spec: GameSpec) -> Table:
-    table = Table("context", "what it is", "unit", "default", "training", "extrapolation", "seen by", title="Contexts")
+def _words(space: object) -> str:
+    return " ".join(str(space).split())  # NumPy breaks lines of its own
+
+
+def _contexts(spec: GameSpec) -> FittedTable:
+    rows = []
     for c in spec.contexts:
         seen = "both" if len(c.visible_to) == 2 else c.visible_to[0] if c.visible_to else "no player"
-        table.add_row(c.name, c.description, c.unit, f"{c.default:g}", _range(c.train), _outside(c), seen)
-    return table
+        rows.append((c.name, c.description, c.unit, f"{c.default:g}", _range(c.train), _outside(c), seen))
+    header = ("context", "what it is", "unit", "default", "training", "extrapolation", "seen by")
+    return FittedTable(header, rows, "Contexts")
 
 
 def _outside(context: Context) -> str:
@@ -174,29 +179,28 @@ def _range(ends: tuple[float, float]) -> str:
     return f"{ends[0]:g} to {ends[1]:g}"
 
 
-def _opponents(spec: GameSpec, panel: Mapping[str, Any]) -> Table:
+def _opponents(spec: GameSpec, panel: Mapping[str, Any]) -> FittedTable:
     from metaduel.envs.players.scripted import scripted
 
-    table = Table("seat", "split", "name", "what it does", "rating", "options", title="Scripted players")
+    rows = []
     for role in ROLES:
         known, rated = scripted(spec, role), panel.get(role, {}).get("ratings", {})
         for split in OPPONENT_SPLITS:
             for name in spec.opponents[role][split]:
                 rating = f"{rated[name]['mu']:.1f}" if name in rated else ""
                 options = ", ".join(f"{o.name}={o.default:.3g}" for o in known[name].options)
-                table.add_row(role, split, name, known[name].description, rating, options)
-    return table
+                rows.append((role, split, name, known[name].description, rating, options))
+    return FittedTable(("seat", "split", "name", "what it does", "rating", "options"), rows, "Scripted players")
 
 
-def _headroom(certificate: Mapping[str, Any]) -> Table:
-    table = Table(
-        "seat", "informed - best non-adapting", "share", "random start", "memory", "verdict", title="Headroom"
-    )
+def _headroom(certificate: Mapping[str, Any]) -> FittedTable:
+    rows = []
     for role, found in certificate["roles"].items():
         own = found["headroom"]
         interval = f"{own['mean']:.3f} [{own['low']:.3f}, {own['high']:.3f}]"
         # There is no share of nothing.
         recovered = (found["random_start_share"], found["recurrent_share"]) if own["mean"] > 0 else ()
         shares = [f"{share:.0%}" for share in (found["share"], *recovered)]
-        table.add_row(role, escape(interval), *shares, *[""] * (3 - len(shares)), found["verdict"])
-    return table
+        rows.append((role, interval, *shares, *[""] * (3 - len(shares)), found["verdict"]))
+    header = ("seat", "informed - best non-adapting", "share", "random start", "memory", "verdict")
+    return FittedTable(header, rows, "Headroom")

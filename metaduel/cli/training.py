@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import tyro
 import yaml
 from rich.console import Console
-from rich.table import Table
 
+from metaduel.benchmarks.core.terminal import FittedTable
 from metaduel.cli.common import PlayerName, parse_task, resumable, stopped
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.spec import ROLES
@@ -87,10 +87,9 @@ def methods() -> None:
     """List the methods of `metaduel train --method`: paper, what adapts within a task, what the outer gradient flows through."""
     from metaduel.meta.learners.methods import METHODS
 
-    table = Table("method", "paper", "what adapts", "what the outer gradient flows through")
-    for method in METHODS.values():
-        table.add_row(method.name, method.paper, method.adapts, method.flows)
-    Console().print(table)
+    header = ("method", "paper", "what adapts", "what the outer gradient flows through")
+    rows = [(method.name, method.paper, method.adapts, method.flows) for method in METHODS.values()]
+    Console().print(FittedTable(header, rows))
 
 
 def adapt(
@@ -139,7 +138,7 @@ def _config(path: Path | None, game: str | None) -> dict[str, Any]:
     values: Any = {}
     if path is not None:
         try:
-            values = yaml.safe_load(path.read_text())
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InvalidInputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(values, dict):

@@ -24,20 +24,20 @@ from metaduel.envs.core.registry import find
 SPEC = find("Pursuit")
 
 
-def rows(method, spec=SPEC):
+def rows(method, spec=SPEC, tasks=("held_out:0", "held_out:1")):
     return tables.from_returns(
-        np.ones((1, 1, 2, 1)), spec, role="protagonist", method=method, seed=0, task_split="held_out",
-        tasks=["held_out:0", "held_out:1"], opponent_split="held_out", opponents=["guard"], actions="sampled",
+        np.ones((1, 1, 2, 1)), spec, role="protagonist", method=method, seed=0, task_split="held_out", tasks=tasks,
+        opponent_split="held_out", opponents=["guard"], actions="sampled",
     )  # fmt: skip
 
 
-def cells(played, stop=None, spec=SPEC, lr=0.1):
+def cells(played, stop=None, spec=SPEC, lr=0.1, tasks=("held_out:0", "held_out:1")):
     def play(name):
         def work(folder):
             if name == stop:
                 raise KeyboardInterrupt
             played.append(name)
-            return rows(name, spec)
+            return rows(name, spec, tasks)
 
         return work
 
@@ -70,6 +70,16 @@ def test_an_interrupted_suite_goes_on_where_it_was(tmp_path):
     assert played == ["a", "b", "c"]
     suite.play(cells(played), tmp_path, quiet=True)
     assert played == ["a", "b", "c"]
+
+
+def test_a_suite_goes_on_from_cells_with_tasks_ids_of_earlier_versions(tmp_path):
+    played, old, new = [], ("0526144824", "457e695297"), ["t0526144824", "t457e695297"]
+    with pytest.raises(KeyboardInterrupt):
+        suite.play(cells(played, stop="b", tasks=old), tmp_path, quiet=True)
+    table = suite.play(cells(played, tasks=new), tmp_path, quiet=True).table
+    assert played == ["a", "b", "c"]
+    assert table.values("task") == new
+    assert table.pair("a", "c", "protagonist", 0)[0].shape == (1, 2)
 
 
 def test_cells_are_played_at_once_when_what_they_need_is_there(tmp_path, capsys, chain):

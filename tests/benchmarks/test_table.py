@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from metaduel.benchmarks.core import table as tables
+from metaduel.benchmarks.core.summary import sheets
 from metaduel.benchmarks.core.table import COLUMNS, UNTRAINED, Table
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.registry import find
+from metaduel.envs.core.tasks import frozen_tasks, task_id
 
 TASKS, OPPONENTS = ("held_out:0", "held_out:1", "held_out:2"), ("swirl", "block")
 
@@ -195,3 +197,59 @@ def test_bad_columns_are_named():
             Table({**good, **change})
     with pytest.raises(InvalidInputError, match=r"must be \[shots \+ 1, 2 opponents, 3 tasks, episodes\]"):
         make(returns(tasks=4))
+
+
+def test_an_old_table_and_a_new_one_give_the_same_report(tmp_path):
+    """Tasks' ids had no letter in front."""
+    ids = [task_id(task) for task in frozen_tasks(find("Navigation"), "held_out")[:3]]
+    made = [make(returns(seed), method, seed, tasks=ids) for method in ("maml", "joint") for seed in (0, 1)]
+    new = tables.concatenate(made)
+    new.write(tmp_path / "new.csv")
+    text = (tmp_path / "new.csv").read_text(encoding="utf-8")
+    for name in ids:
+        text = text.replace(name, name[1:])
+    (tmp_path / "old.csv").write_text(text, encoding="utf-8")
+    assert text.count(ids[0]) == 0
+    old = tables.read(tmp_path / "old.csv")
+    assert old.values("task") == ids
+    assert [sheet.markdown() for sheet in sheets(old)] == [sheet.markdown() for sheet in sheets(new)]
+    assert old.append(new.filter(method="joint")).values("task") == ids
+
+
+WORDS = (
+    "001",
+    "1e5",
+    "nan",
+    "NA",
+    "true",
+    "inf",
+    "null",
+    "0x10",
+    "1_000",
+    "-",
+    " x ",
+    "a,b",
+    'a"b',
+    "a\r\nb",
+    "2026-01-02",
+)
+
+
+def test_names_that_look_like_values_are_read_as_names(tmp_path):
+    table = tables.concatenate(make(returns(seed), name, opponents=("007", "None")) for seed, name in enumerate(WORDS))
+    table.write(tmp_path / "table.csv")
+    found = tables.read(tmp_path / "table.csv")
+    assert found.values("method") == list(WORDS)
+    assert found.values("opponent") == ["007", "None"]
+
+
+def test_pandas_reads_names_as_the_page_says(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "results.csv.gz"
+    tables.concatenate(make(returns(seed), name, opponents=("007", "8")) for seed, name in enumerate(WORDS)).write(path)
+    lines = [line.strip() for line in tables.__doc__.splitlines() if line.startswith("    ")]
+    code = "; ".join(lines).replace('"results.csv.gz"', "path").replace("pandas.read", "found = pandas.read")
+    scope = {"pandas": pandas, "path": path}
+    exec(code, scope)
+    assert list(dict.fromkeys(scope["found"]["method"])) == list(WORDS)
+    assert pandas.read_csv(path)["opponent"].tolist()[:12] == [7, 7, 7, 7] * 3  # without being told

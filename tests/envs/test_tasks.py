@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from importlib.resources import files
 
 import numpy as np
@@ -155,9 +156,25 @@ def test_task_id_hides_values_and_ignores_order():
     task = {"goal_x": 0.25, "goal_y": 0.5, "push": 0.03}
     name = tasks.task_id(task)
     assert name == tasks.task_id(dict(reversed(task.items())))
-    assert len(name) == 10
-    assert int(name, 16) >= 0
+    assert re.fullmatch("t[0-9a-f]{10}", name)
     assert name != tasks.task_id({**task, "push": 0.030001})
+
+
+@each_family
+def test_no_frozen_id_looks_like_a_number_and_none_is_there_twice(spec):
+    ids = [tasks.task_id(task) for split in FROZEN_SPLITS for task in tasks.frozen_tasks(spec, split)]
+    assert len(ids) == len(set(ids)) == 300
+    for name in ids:
+        for kind in (int, float):
+            with pytest.raises(ValueError, match=name):
+                kind(name)
+
+
+def test_ids_of_earlier_versions_are_read():
+    assert tasks.read_task_id("0526144824") == "t0526144824"
+    assert tasks.read_task_id("457e695297") == "t457e695297"
+    for name in ("t0526144824", "held_out:3", "LOLA's payoffs", "0526144824a", "held_out:0526144824"):
+        assert tasks.read_task_id(name) == name
 
 
 def test_check_task_fills_in_defaults_and_makes_plain_floats():

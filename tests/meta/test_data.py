@@ -85,10 +85,11 @@ of_games = ("meta.problems.duels", "meta.runs.source", "agents.rollout", "envs.c
 print(*(name for name in of_games if "metaduel." + name in sys.modules))
 """
     envs, games = run(code, tmp_path).splitlines()
-    # The error for bad input, files, the counted random numbers and what they are for, and what the two players are called.
+    # Arguments, the error for bad input, files, the counted random numbers and what they are for, the two players' names.
     assert envs.split() == [
         "metaduel.envs",
         "metaduel.envs.core",
+        "metaduel.envs.core.arguments",
         "metaduel.envs.core.errors",
         "metaduel.envs.core.files",
         "metaduel.envs.core.lazy",

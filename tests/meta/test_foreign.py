@@ -497,7 +497,7 @@ def test_a_game_without_tasks_meets_scripted_players(tmp_path):
         ({"learned_share": 0.0, "opponents": {"adversary": [Clock()]}}, "the protagonist meets no player"),
         ({"opponents": {"watcher": [Clock()]}}, "opponents.'watcher'"),
         ({"opponents": {"adversary": []}}, "is empty"),
-        ({"opponents": {"adversary": Clock()}}, "must be a list"),
+        ({"opponents": {"adversary": "rusher"}}, "must be an object with act"),
         ({"opponents": {"adversary": ["rusher"]}}, "must be an object with act"),
         ({"scripted": {}}, "scripted="),
         ({"method": "self_play", "learned_share": 0.0, "opponents": {r: [Clock()] for r in ROLES}}, "self_play needs"),

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from metaduel.envs.core.arguments import as_path, several
+
 TEST, SCRATCH, TUNE = range(200, 203)  # purposes of the seeds, apart from those of training
 
 # Settings by method; the network is the same for all.
@@ -61,6 +63,10 @@ class Settings:
     threads: int = 1
     folder: Path = Path("runs/few-shot-classification")
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", as_path(self.folder, "folder"))
+        object.__setattr__(self, "methods", tuple(several(self.methods)))
 
 
 Options = Annotated[Settings, tyro.conf.arg(name="")]  # on a command line: --data, not --settings.data

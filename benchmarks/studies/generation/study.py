@@ -104,7 +104,7 @@ def check_folder(settings: Settings) -> None:
     """
     path = settings.folder / "tasks.json"
     mine = {name: getattr(settings, name) for name in ("data", "shots", "judge", "classes")}
-    found = json.loads(path.read_text()) if path.exists() else mine
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else mine
     if found != mine:
         raise InvalidInputError(
             f"folder={str(settings.folder)!r} holds runs of {found}, not {mine}: name another folder"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metaduel.benchmarks.studies.images.characters import SIDE
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.errors import InvalidInputError
 
 
@@ -38,7 +38,7 @@ def digits() -> Tensor:
     return torch.stack([images[target == digit][:least] for digit in range(10)])
 
 
-def omniglot(folder: Path) -> Tensor:
+def omniglot(folder: AnyPath) -> Tensor:
     """Omniglot (Lake, Salakhutdinov and Tenenbaum, Science 2015) from a folder in its standard layout: [characters, 20, 28, 28].
 
     Args:
@@ -52,6 +52,7 @@ def omniglot(folder: Path) -> Tensor:
         from PIL import Image
     except ImportError:
         raise InvalidInputError('omniglot needs pillow: pip install "metaduel[examples]"') from None
+    folder = as_path(folder, "folder")
     halves = [folder / name for name in ("images_background", "images_evaluation")]
     for half in halves:
         if not half.is_dir():

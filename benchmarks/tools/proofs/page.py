@@ -6,12 +6,12 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.benchmarks.tools.proofs.cases import Case, cases, double
 from metaduel.benchmarks.tools.proofs.tables import bias_sheet, memory_sheet, proof_sheet, sampled_sheet
+from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.files import write_atomic
 from metaduel.meta.learners.maml import MAML
 from metaduel.meta.learners.methods import METHODS, Method
@@ -28,7 +28,7 @@ FORMULAS = {  # the proven gradient, by kind of flow
 }
 
 
-def prove(out: Path) -> Sheet:
+def prove(out: AnyPath) -> Sheet:
     """Prove every gradient, measure the bias of its sampled estimates, and write the page.
 
     Args:
@@ -37,10 +37,11 @@ def prove(out: Path) -> Sheet:
     Returns:
         The table of the proofs.
     """
+    path = as_path(out, "out")
     configure(1)
     with double():
         sheets = [proof_sheet(), bias_sheet(), sampled_sheet(), memory_sheet()]
-        write_atomic(out, page(sheets).encode())
+        write_atomic(path, page(sheets).encode())
     return sheets[0]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -17,12 +16,13 @@ from metaduel.benchmarks.tools.speed.classification import classification_sheet
 from metaduel.benchmarks.tools.speed.iterations import meta_sheet, methods_sheet, trpo_sheet
 from metaduel.benchmarks.tools.speed.steps import accelerator_sheet, default_games, steps_sheet
 from metaduel.envs.core import registry
+from metaduel.envs.core.arguments import AnyPath, as_path, several
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 
 
 def benchmark(
-    games: Sequence[str], iterations: int, chains: int, seconds: float, out: Path | None, console: Console
+    games: str | Sequence[str], iterations: int, chains: int, seconds: float, out: AnyPath | None, console: Console
 ) -> None:
     """Measure the speed of the games, of meta-iterations and of a chain of Meta-MAPG; each table is shown as soon as it is done.
 
@@ -41,7 +41,8 @@ def benchmark(
         raise InvalidInputError(f"iterations={iterations} must be at least 1")
     if chains < 1:
         raise InvalidInputError(f"chains={chains} must be at least 1")
-    names = [registry.find(name).name for name in games] or default_games()
+    names = [registry.find(name).name for name in several(games)] or default_games()
+    path = None if out is None else as_path(out, "out")
     configure(1)
     where = machine()
     console.print(where)
@@ -59,9 +60,9 @@ def benchmark(
     for measure in measures:
         sheets.append(measure())
         console.print(sheets[-1].rich())
-    if out is not None:
+    if path is not None:
         text = "\n".join(["## Speed", "", where, "", *(sheet.markdown() for sheet in sheets)])
-        write_atomic(out, text.encode())
+        write_atomic(path, text.encode())
 
 
 def machine() -> str:
