@@ -32,8 +32,14 @@ def misfit(observation_space: Any, action_space: Any, seen: Any, done: Any) -> s
         ("action", action_space, done, bool(action_space == done)),
     ):
         if own is not None and not same:
-            return f"its {kind} space is {one_line(own)}, the seat's is {one_line(right)}"
+            mine, seats = (_shown(space) if kind == "observation" else one_line(space) for space in (own, right))
+            return f"its {kind} space is {mine}, the seat's is {seats}"
     return None
+
+
+def _shown(space: Any) -> str:
+    """What of an observation space is compared."""
+    return f"Box of shape {space.shape}, {space.dtype}" if isinstance(space, spaces.Box) else one_line(space)
 
 
 def one_line(value: object, limit: int = 120) -> str:

@@ -116,7 +116,7 @@ def test_opponents_must_fit_their_seat(remembering):
     with pytest.raises(InvalidInputError, match="as the protagonist of metaduel/Pursuit-v0, this is the adv"):
         returns(Still(), opponents=[remembering.protagonist])
     other = PPO("MlpPolicy", metaduel.make_sb3("Sumo"), n_steps=8, batch_size=8, device="cpu")
-    with pytest.raises(InvalidInputError, match="PPO's observation space is Box"):
+    with pytest.raises(InvalidInputError, match="PPO: its observation space is Box of shape"):
         returns(Still(), opponents=[other])
 
 

@@ -314,7 +314,7 @@ def test_agents_adapt_on_a_flattened_gymnasium_env(tmp_path):
 
     adapted = run.protagonist.adapt(gym.wrappers.FlattenObservation(Seat()), shots=1, episodes=3)
     assert not torch.equal(adapted.weights["layer0.weight"], run.protagonist.weights["layer0.weight"])
-    with pytest.raises(InvalidInputError, match="observation_space"):
+    with pytest.raises(InvalidInputError, match="observation space is Box of shape"):
         run.protagonist.adapt(Seat(), shots=1, episodes=3)
 
 
