@@ -6,6 +6,7 @@ meant) it does not look at, but for the golden transitions of its ``cases.py``.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import itertools
@@ -31,7 +32,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Episode, Player, View, make_game
 from metaduel.envs.core.golden import Golden
 from metaduel.envs.core.registry import find
-from metaduel.envs.core.spec import FROZEN_SPLITS, OPPONENT_SPLITS, ROLES, GameSpec, Role, Task
+from metaduel.envs.core.spec import FROZEN_SPLITS, OPPONENT_SPLITS, ROLES, Context, GameSpec, Role, Task
 from metaduel.envs.core.tasks import FROZEN_SIZE, check_task, frozen_tasks, generate, task_id
 from metaduel.envs.core.validation import check_spec
 from metaduel.envs.players.play import steps
@@ -41,6 +42,7 @@ from metaduel.envs.render.screen import HEADER, WIDTH, Screen
 
 ROWS, STEPS = 8, 20
 _MANY = 64  # tasks over which a leak shows
+_TRIES = 3000  # tasks that are drawn for as many that the rules take
 _TOLERANCE = 1e-6
 
 
@@ -88,7 +90,8 @@ def check_game(game: str | GameSpec) -> tuple[str, ...]:
 
     That its spec is sound; that its package imports no torch; that scripted players are those that the spec names, and play
     inside the action space; that a row does not depend on its batch, an episode is the same again, and a step changes
-    nothing that it was given; that observations lie inside their spaces, before and after; that rules and clock end
+    nothing that it was given; that observations lie inside their spaces, before and after, in whole episodes of any tasks and
+    actions that are allowed too; that rules and clock end
     episodes apart; that no player's first observation tells a context that is hidden from it; that every context matters;
     that the frozen splits are whole and disjoint; that Gymnasium's own check passes; that the viewer draws, where pygame is
     installed; and that the transitions of ``cases.py`` are right, where they are ``Golden``.
@@ -255,13 +258,70 @@ def _observations(family: _Family) -> Iterator[str]:
             if spec.zero_sum and not torch.equal(outcome.reward[:, 0], -outcome.reward[:, 1]):
                 yield f"step {step}: rewards must add up to zero in a zero-sum game"
             alive &= ~outcome.terminated
+    yield from _everywhere(family)
+
+
+def _everywhere(family: _Family, seed: int = 0) -> Iterator[str]:
+    """Whole episodes of anything that is allowed, with every context shown: no observation may be outside its space."""
+    spec = family.spec
+    duel, tasks = Duel(family.duel.game, informed=ROLES), _allowed_tasks(family, seed)
+    start, alive = family.start(tasks, seed), torch.ones(len(tasks), dtype=torch.bool)
+    problem = next(_outside(duel, start, alive, 0), None)
+    players = [_Anything(spec.action_spaces[role]) for role in ROLES]
+    for step, (after, outcome) in enumerate(steps(duel, (players[0], players[1]), start), start=1):
+        problem = problem or next(_outside(duel, after, alive, step), None)
+        alive &= ~outcome.terminated
+    if problem:
+        yield f"{problem}, for every task within the contexts' bounds and all actions"
+
+
+def _allowed_tasks(family: _Family, seed: int) -> list[Task]:
+    """Tasks from all over: each context at an end of its bounds, anywhere in them, or in its training range."""
+    spec, rng, found = family.spec, np.random.default_rng(seed), list[Task]()
+    for _ in range(_TRIES):
+        task = {context.name: _allowed_value(context, rng) for context in spec.contexts}
+        with contextlib.suppress(InvalidInputError):  # contexts may contradict each other
+            family.duel.game.check(check_task(spec, task))
+            found.append(task)
+        if len(found) == _MANY:
+            break
+    return found or generate(spec, "extrapolation", ROWS, seed)
+
+
+def _allowed_value(context: Context, rng: np.random.Generator) -> float:
+    ends = np.array([context.train, *context.extrapolation, context.bounds])
+    finite = ends[np.isfinite(ends)]
+    low, high = finite.min(), finite.max()
+    value = (rng.choice([low, high]), rng.uniform(low, high), rng.uniform(*context.train))[rng.integers(3)]
+    return float(np.round(value) if context.integer else value)
+
+
+class _Anything:
+    """Plays whatever the space allows. Every other row knows its ends alone; a third each never changes its action, does so
+    now and then, and at every step.
+    """
+
+    def __init__(self, space: spaces.Box | spaces.Discrete) -> None:
+        self.space, self.memory = space, (1 if isinstance(space, spaces.Discrete) else space.shape[0])
+        self.noise = 2 * self.memory + 1
+
+    def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        anywhere, ends, change = torch.split(noise, [self.memory, self.memory, 1], 1)
+        row = torch.arange(len(noise)).unsqueeze(1)
+        chosen = torch.where(row % 2 == 0, (ends < 0.5).to(noise), anywhere)
+        restless = torch.tensor([0.0, 0.1, 1.0])[row // 2 % 3]
+        share = torch.where((view.step.unsqueeze(1) == 0) | (change < restless), chosen, memory)
+        if isinstance(self.space, spaces.Discrete):
+            return (share[:, 0] * int(self.space.n)).long().clamp(max=int(self.space.n) - 1), share
+        low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
+        return torch.minimum(low + share * (high - low), high), share
 
 
 def _outside(duel: Duel, rows: Episode, alive: Tensor, step: int) -> Iterator[str]:
     for role, seen in zip(ROLES, duel.observe(rows), strict=True):
         space, values = duel.observation_space(role), seen.numpy()
-        if values.shape != (ROWS, *space.shape) or values.dtype != space.dtype:
-            right = f"{space.dtype} of shape {(ROWS, *space.shape)}"
+        if values.shape != (len(alive), *space.shape) or values.dtype != space.dtype:
+            right = f"{space.dtype} of shape {(len(alive), *space.shape)}"
             yield f"the {role}'s observations are {values.dtype} of shape {values.shape}, not {right}"
             return
         inside = (values >= space.low) & (values <= space.high)

@@ -142,6 +142,18 @@ def test_watch_writes_a_video(tmp_path, capsys):
     assert frames[0].shape == (672, 576, 3)
 
 
+@pytest.mark.parametrize("way", [["--window"], ["--human", "protagonist"], ["--video", "a.mp4"]])
+def test_a_missing_extra_is_named_before_any_work(way, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "pygame", None)  # as where the render extra is not installed
+    with pytest.raises(SystemExit):
+        cli.main(["watch", "Navigation", *way])
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert 'rendering needs pygame-ce: pip install "metaduel[render]"' in error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_watch_opens_a_window(monkeypatch, tmp_path):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.chdir(tmp_path)

@@ -26,7 +26,7 @@ def test_snippets_run_in_order(tmp_path, monkeypatch):
     assert namespace["adapted"] is not namespace["run"].protagonist
     assert namespace["table"].values("method")[:3] == ["MAML", "random start", "eight directions"]
     assert {"fine-tuned PPO", "scripted: flee"} <= set(namespace["table"].values("method"))
-    assert "LongNavigation" in registry.specs()
+    assert "ShortNavigation" in registry.specs()
     assert {path.name for path in Path("runs/mine/evaluation").iterdir()} >= {
         "results.csv.gz",
         "report.md",

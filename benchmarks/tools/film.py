@@ -15,7 +15,7 @@ from metaduel.envs.core.spec import ROLES, Role, Task, other
 from metaduel.envs.core.tasks import task_rows
 from metaduel.envs.players.names import load_player, player_name
 from metaduel.envs.render.film import film
-from metaduel.envs.render.screen import Frame, Screen, write_video
+from metaduel.envs.render.screen import Frame, Screen, check_video, write_video
 from metaduel.meta.adaptation.few_shot import adapt_and_test
 from metaduel.meta.runs.agent import Agent, AgentPlayer
 from metaduel.meta.runs.load import Run
@@ -40,11 +40,16 @@ def film_adaptation(
         The player's mean return over 100 other episodes at every shot.
 
     Raises:
-        InvalidInputError: a player without inner rates, no such opponent, or bad numbers.
+        InvalidInputError: a player without inner rates, no such opponent, bad numbers, another file than a video, or no render
+            extra; before anything is played.
     """
     for name, value in (("shots", shots), ("episodes", episodes)):
         check_whole(name, value)
     agent, spec = run.agent(role), run.duel.spec
+    names = {role: run.config.method, other(role): player_name(opponent)}
+    screen = Screen(spec, "rgb_array", (names[ROLES[0]], names[ROLES[1]]))
+    screen.prepare()
+    check_video(path)
     if not agent.adapter.adapts:
         raise InvalidInputError(f"the {role} was trained without adaptation: it has no inner rates (use method maml)")
     rival = load_player(run.duel, other(role), opponent)
@@ -54,17 +59,15 @@ def film_adaptation(
     )  # fmt: skip
     stages = [agent.after(cast(Learner, player), shots=shot) for shot, player in enumerate(result.players)]
     returns = result.returns.mean((1, 2, 3)).tolist()
-    write_video(path, _frames(run, role, stages, rival, player_name(opponent), task, seed), spec.fps)
+    write_video(path, _frames(run, role, stages, rival, task, screen, seed), spec.fps)
+    screen.close()
     return returns
 
 
 def _frames(
-    run: Run, role: Role, stages: list[Agent], rival: Player, opponent: str, task: Task, seed: int
+    run: Run, role: Role, stages: list[Agent], rival: Player, task: Task, screen: Screen, seed: int
 ) -> Iterator[Frame]:
-    names = {role: run.config.method, other(role): opponent}
-    screen = Screen(run.duel.spec, "rgb_array", (names[ROLES[0]], names[ROLES[1]]))
     for shot, agent in enumerate(stages):
         player = AgentPlayer(agent)
         pair = (player, rival) if role == ROLES[0] else (rival, player)
         yield from film(run.duel, pair, task, screen, derive_seed(seed, Purpose.TEST), 0, f"shot {shot}")
-    screen.close()

@@ -16,7 +16,7 @@ DT = 0.02  # s per step
 TRACK = 2.4  # m: further than this from the middle, the episode is over
 FALLEN = 12 * 2 * math.pi / 360  # rad: further than this from upright, too
 START = 0.05  # m, m/s, rad, rad/s: every number of the state starts within this of zero
-TOP_SPEED = 100.0  # m/s, rad/s: only rows that are over get there; keeps their numbers finite
+TOP_SPEED = 100.0  # m/s, rad/s: only the wildest tasks and rows that are over get there; keeps numbers finite
 
 
 class Params(NamedTuple):

@@ -62,10 +62,9 @@ class Duel:
 
     def _training_range(self, shown: Sequence[int]) -> Pair:
         """Middle, and factor that makes the half width 1, of the contexts' training ranges: [k, 1] each."""
-        ranges = [self.spec.contexts[index].train for index in shown]
-        middle = [[(low + high) / 2] for low, high in ranges]
-        scale = [[2 / (high - low) if high > low else 1.0] for low, high in ranges]
-        return torch.tensor(middle, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64)
+        scaling = torch.tensor([self.spec.contexts[index].scaling for index in shown], dtype=torch.float64)
+        middle, scale = scaling.view(-1, 2, 1).unbind(1)
+        return middle, scale
 
     @property
     def name(self) -> str:

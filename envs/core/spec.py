@@ -33,7 +33,8 @@ class Context:
         train: range ``(low, high)`` of the splits train, validation and held_out.
         description: what it does in the game.
         extrapolation: ranges outside ``train`` for the split extrapolation; empty: drawn from ``train`` there too.
-        bounds: the largest range in which the dynamics make sense; values outside are refused.
+        bounds: the largest range in which the dynamics make sense; values outside are refused. Finite ones bound what is
+            shown of it, too.
         visible_to: the roles that see it in their observation; the others must infer it from play.
         integer: whether only whole numbers make sense.
         shown_as: how a player sees it: a ``number``, scaled so that the training range is [-1, 1]; an ``angle`` in
@@ -55,6 +56,27 @@ class Context:
     def width(self) -> int:
         """How many numbers show it."""
         return {"number": 1, "angle": 2, "category": int(self.train[1] - self.train[0]) + 1}[self.shown_as]
+
+    @property
+    def scaling(self) -> tuple[float, float]:
+        """Middle and factor of a ``number``: (value - middle) x factor is shown."""
+        low, high = self.train
+        return (low + high) / 2, 2 / (high - low) if high > low else 1.0
+
+    @property
+    def shown_range(self) -> tuple[float, float]:
+        """The least and the most of each number that shows it, for every value within ``bounds``."""
+        if self.shown_as != "number":
+            return (-1.0 if self.shown_as == "angle" else 0.0), 1.0
+        middle, factor = self.scaling
+        with np.errstate(over="ignore", invalid="ignore"):  # what single precision cannot hold is unbounded
+            ends = np.array(self.bounds)
+            exact = ((ends - middle) * factor).astype(np.float32)
+            # Rounding keeps the order of values, so nothing in between is computed to lie outside what the ends are.
+            single = (ends.astype(np.float32) - np.float32(middle)) * np.float32(factor)
+            low = np.nextafter(np.minimum(exact, single)[0], np.float32(-np.inf))
+            high = np.nextafter(np.maximum(exact, single)[1], np.float32(np.inf))
+        return (-math.inf if np.isnan(low) else float(low)), (math.inf if np.isnan(high) else float(high))
 
     def check(self, value: object, game: str) -> float:
         """Return ``value`` as a float, or raise ``InvalidInputError`` that says what would be right."""
@@ -81,7 +103,9 @@ class GameSpec:
         game_class: the name of the ``Game`` in ``<package>.game``.
         horizon: steps until truncation.
         contexts: the task's numbers, in the order of ``Params``.
-        observation_spaces: per role, *without* the contexts that the role sees (see ``observation_space``).
+        observation_spaces: per role, *without* the contexts that the role sees (see ``observation_space``). No task within the
+            contexts' bounds and no action may lead outside within ``horizon``. An infinite bound is allowed, but wrappers that
+            rescale observations refuse it.
         action_spaces: per role.
         opponents: per role, per opponent split, the names of scripted players that can take that role's seat.
         zero_sum: whether the two rewards add up to zero at every step.
@@ -134,15 +158,18 @@ class GameSpec:
 
     def observation_space(self, role: Role, informed: bool = False) -> spaces.Box:
         """The role's full observation space: the game's part, then the contexts that the role sees: numbers, then
-        angles, then categories (see ``Context.shown_as``). The same object at every call.
+        angles, then categories (see ``Context.shown_as``), each within what its ``bounds`` allow. The same object at every
+        call.
         """
         key = (role, informed)
         if key not in self._spaces:
             base = self.observation_spaces[role]
-            extra = sum(self.contexts[i].width for i in self.shown(role, informed))
-            low = np.concatenate([base.low, np.full(extra, -np.inf, np.float32)])
-            high = np.concatenate([base.high, np.full(extra, np.inf, np.float32)])
-            self._spaces[key] = spaces.Box(low, high, dtype=np.float32) if extra else base
+            shown = [self.contexts[index] for index in self.shown(role, informed)]
+            shown.sort(key=lambda context: ("number", "angle", "category").index(context.shown_as))
+            ranges = [context.shown_range for context in shown for _ in range(context.width)]
+            low, high = np.array(ranges, np.float32).reshape(-1, 2).T
+            low, high = np.concatenate([base.low, low]), np.concatenate([base.high, high])
+            self._spaces[key] = spaces.Box(low, high, dtype=np.float32) if shown else base
         return self._spaces[key]
 
     @cached_property

@@ -8,8 +8,10 @@ Observation (both roles)
 
 | index | meaning | minimum | maximum | unit |
 |---|---|---|---|---|
-| 0 | x of the walker | -20 | 20 | m |
-| 1 | y of the walker | -20 | 20 | m |
+| 0 | x of the walker | -20.01 | 20.01 | m |
+| 1 | y of the walker | -20.01 | 20.01 | m |
+
+The bounds are what 100 steps can reach, rounding included; a longer ``horizon`` can lead further.
 
 Action
 
@@ -35,7 +37,7 @@ from gymnasium import spaces
 
 from metaduel.envs.core.spec import Context, GameSpec
 
-_position = spaces.Box(-20.0, 20.0, (2,), np.float32)
+_position = spaces.Box(-20.01, 20.01, (2,), np.float32)
 _move = spaces.Box(-1.0, 1.0, (2,), np.float32)
 _side = ((-0.8, -0.5), (0.5, 0.8))
 

@@ -20,7 +20,7 @@ Observation (both roles), from each player's own point of view; R ranks (6 in Ku
 | .. | the other's, if there was a showdown | 0 | 1 | |
 | .. | actions that are legal now, A numbers; the first one is 1 where it is the other's turn | 0 | 1 | |
 | .. | whether this player acts first in this hand | 0 | 1 | |
-| .. | chips won in the hand before, as a share of the most that a hand can cost | -1 | 1 | |
+| .. | chips won in the hand before, as a share of the most that a hand can cost | -1.000001 | 1.000001 | |
 | .. | share of the hands that is left | 0 | 1 | |
 
 (c: check or call, r: bet or raise.) Ante, bets and number of ranks follow, as numbers: both players see them.
@@ -86,9 +86,10 @@ def _spec(
     raises, ranks = (1, 6) if rounds == 1 else (2, 3)
     nodes = 2 * raises + 2
     width = (rounds - 1) * (ranks + nodes) + nodes + 3 * ranks + len(actions) + 3
-    low = np.zeros(width, np.float32)
-    low[-2] = -1
-    observation = spaces.Box(low, np.ones(width, np.float32))
+    low, high = np.zeros(width, np.float32), np.ones(width, np.float32)
+    high[-2] = 1 + 1e-6  # the chips of a hand and the most that it can cost are rounded apart
+    low[-2] = -high[-2]
+    observation = spaces.Box(low, high)
     space = spaces.Discrete(len(actions))
     return GameSpec(
         name=name,

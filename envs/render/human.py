@@ -16,6 +16,7 @@ from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import View
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.envs.render.screen import HEADER, WIDTH, Screen
+from metaduel.envs.render.window import Hands, poll
 
 _REALTIME = 30  # frames per second from which on a person cannot choose them one by one
 _POLL = 30  # times per second that a key is waited for
@@ -60,13 +61,13 @@ class Person:
         if isinstance(self.space, spaces.Box):
             low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
             numbers = torch.zeros_like(low)
-            numbers[:2] = torch.tensor(_direction(pygame))[: len(low)]
+            numbers[:2] = torch.tensor(_direction(pygame, self.screen.hands))[: len(low)]
             return ((low + high + (high - low) * numbers) / 2).unsqueeze(0), memory
         if self._waits:
             return torch.tensor([self._choose(pygame, view)]), memory
-        pressed = pygame.key.get_pressed()
-        if pressed[pygame.K_LEFT] != pressed[pygame.K_RIGHT]:
-            self._last = 0 if pressed[pygame.K_LEFT] else int(self.space.n) - 1  # type: ignore[union-attr]
+        left, right = (key in self.screen.hands.keys for key in (pygame.K_LEFT, pygame.K_RIGHT))
+        if left != right:
+            self._last = 0 if left else int(self.space.n) - 1  # type: ignore[union-attr]
         return torch.tensor([self._last]), memory
 
     def _choose(self, pygame: Any, view: View) -> int:
@@ -77,30 +78,28 @@ class Person:
             if int(self.duel.game.turn(view.params, view.state)) != seat:
                 return 0
             legal = self.duel.game.legal(view.params, view.state)[seat][0].tolist()
-        clock = pygame.time.Clock()
-        pygame.event.clear(pygame.KEYDOWN)  # a key that was pressed too early is no answer
+        clock, typed = pygame.time.Clock(), self.screen.hands.typed
+        poll()
+        typed.clear()  # a key that was pressed too early is no answer
         while not self.screen.closed:
-            for event in pygame.event.get((pygame.KEYDOWN, pygame.QUIT)):
-                if event.type == pygame.QUIT:
-                    self.screen.close()
-                    return 0
-                number = event.key - pygame.K_1
+            poll()
+            while typed:
+                number = typed.pop(0) - pygame.K_1
                 if 0 <= number < len(legal) and legal[number]:
                     return int(number)
             clock.tick(_POLL)
         return 0
 
 
-def _direction(pygame: Any) -> tuple[float, float]:
+def _direction(pygame: Any, hands: Hands) -> tuple[float, float]:
     """Two numbers in [-1, 1]: to the right, and upwards."""
-    if pygame.mouse.get_pressed()[0]:
-        x, y = pygame.mouse.get_pos()
+    if hands.mouse is not None:
+        x, y = hands.mouse
         half = WIDTH / 2
         numbers = ((x - half) / half, (HEADER + half - y) / half)
     else:
-        keys = pygame.key.get_pressed()
-        numbers = (
-            float(keys[pygame.K_RIGHT]) - float(keys[pygame.K_LEFT]),
-            float(keys[pygame.K_UP]) - float(keys[pygame.K_DOWN]),
+        right, left, up, down = (
+            float(key in hands.keys) for key in (pygame.K_RIGHT, pygame.K_LEFT, pygame.K_UP, pygame.K_DOWN)
         )
+        numbers = right - left, up - down
     return max(-1.0, min(1.0, numbers[0])), max(-1.0, min(1.0, numbers[1]))

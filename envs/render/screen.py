@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import itertools
 import math
 import os
@@ -21,6 +22,7 @@ from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.files import replacing
 from metaduel.envs.core.spec import GameSpec
+from metaduel.envs.render.window import Hands, Window, poll
 
 if TYPE_CHECKING:
     import pygame
@@ -166,15 +168,28 @@ class Canvas:
         if not self._hides(colour):
             self._write(self._pixel(place), string, colour, size, anchor)
 
-    def _write(self, pixel: Point, string: str, colour: str, size: int, anchor: str) -> None:
+    def _check_fonts(self) -> None:
+        """Other parts of a program end pygame for all, as Gymnasium's environments do, and fonts end with it."""
+        try:
+            for font in self._fonts.values():
+                font.get_height()
+        except self._pygame.error:
+            self._fonts.clear()
+        self._pygame.font.init()
+
+    def _font(self, size: int) -> pygame.font.Font:
         if size not in self._fonts:
             self._fonts[size] = self._pygame.font.Font(None, round(size * 1.35 * _ZOOM))
-        image = self._fonts[size].render(string, True, colour)
+        return self._fonts[size]
+
+    def _write(self, pixel: Point, string: str, colour: str, size: int, anchor: str) -> None:
+        image = self._font(size).render(string, True, colour)
         self._surface.blit(image, image.get_rect(**{anchor: (round(pixel[0]), round(pixel[1]))}))
 
     def clear(self) -> None:
         """Start a new picture."""
         self.legend = []
+        self._check_fonts()
         self._surface.fill(PAPER)
         self._pygame.draw.rect(self._surface, _ARENA, (0, HEADER * _ZOOM, WIDTH * _ZOOM, WIDTH * _ZOOM))
 
@@ -197,12 +212,16 @@ class Canvas:
         for colour, label in [(PROTAGONIST, names[0]), (ADVERSARY, names[1]), *legend]:
             self._pygame.draw.circle(self._surface, colour, (x + 5 * _ZOOM, foot + LEGEND * _ZOOM / 2), 5 * _ZOOM)
             self._write((x + 16 * _ZOOM, foot + LEGEND * _ZOOM / 2), label, INK, 13, "midleft")
-            x += (32 + self._fonts[13].size(label)[0] / _ZOOM) * _ZOOM
+            x += (32 + self._font(13).size(label)[0] / _ZOOM) * _ZOOM
 
     def surface(self) -> pygame.Surface:
         """The finished picture at its true size."""
         small: pygame.Surface = self._pygame.transform.smoothscale(self._surface, (WIDTH, HEIGHT))
         return small
+
+    def array(self) -> Frame:
+        """The finished picture at its true size: [H, W, 3] uint8."""
+        return np.ascontiguousarray(self._pygame.surfarray.array3d(self.surface()).swapaxes(0, 1))
 
 
 def box(left: float, bottom: float, width: float, height: float) -> list[Point]:
@@ -212,7 +231,10 @@ def box(left: float, bottom: float, width: float, height: float) -> list[Point]:
 
 
 class Screen:
-    """Shows one duel: as arrays, or in a window.
+    """Shows one duel: as arrays, or in a window of its own.
+
+    Nothing of pygame is imported before the first frame: libraries ask for ``rgb_array`` and never draw. A copy, or what was
+    pickled, opens a window of its own at its first frame.
 
     Args:
         spec: the family.
@@ -220,8 +242,11 @@ class Screen:
         names: of the players in the protagonist's and in the adversary's seat, for the legend.
         person: the seat that a person plays, see ``Canvas``.
 
+    Attributes:
+        hands: the keys and the mouse of the person in front of the window.
+
     Raises:
-        InvalidInputError: another mode, no pygame, or ``human`` where no window can be opened.
+        InvalidInputError: another mode.
     """
 
     def __init__(
@@ -233,11 +258,32 @@ class Screen:
     ) -> None:
         if render_mode not in RENDER_MODES:
             raise unknown("render_mode", render_mode, RENDER_MODES)
-        self.spec, self.render_mode, self.names = spec, render_mode, names
-        self.closed = False  # also when a person closes the window
-        self._pygame, self._canvas = _pygame(), Canvas(person)
-        self._draw = importlib.import_module(f"{spec.package}.viewer").draw
-        self._window: Any = None
+        self.spec, self.render_mode, self.names, self.person = spec, render_mode, names, person
+        self.hands = Hands()
+        self._closed = False
+        self._canvas: Canvas | None = None
+        self._window: Window | None = None
+        self._clock: pygame.time.Clock | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be neither copied nor pickled; the next frame makes it anew."""
+        anew = {"hands": Hands(), "_closed": self.closed, "_canvas": None, "_window": None, "_clock": None}
+        return {**self.__dict__, **anew}
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, by the program or by a person."""
+        return self._closed or (self._window is not None and self._window.closed)
+
+    def prepare(self) -> None:
+        """Find what drawing needs now, for an error before any work; the first frame does it otherwise.
+
+        Raises:
+            InvalidInputError: no pygame, or a family without a viewer.
+        """
+        if self._canvas is None:
+            self._canvas = Canvas(self.person)
+        _viewer(self.spec)
 
     def frame(self, params: Any, states: Sequence[Any], returns: Sequence[Any], caption: str = "") -> Frame | None:
         """Draw the newest state.
@@ -250,51 +296,62 @@ class Screen:
 
         Returns:
             [H, W, 3] uint8 for ``rgb_array``; None for ``human``, where the call takes as long as a step is shown.
+
+        Raises:
+            InvalidInputError: no pygame, a family without a viewer, or ``human`` where no window can be opened.
         """
         if self.closed:
             return None
+        if self._canvas is None:
+            self._canvas = Canvas(self.person)
         canvas = self._canvas
         canvas.clear()
-        self._draw(canvas, params, states)
+        _viewer(self.spec).draw(canvas, params, states)
         canvas.dress(self.spec.name, caption, f"step {len(states) - 1}", _number(returns), self.names)
-        picture = canvas.surface()
         if self.render_mode == "rgb_array":
-            return np.ascontiguousarray(self._pygame.surfarray.array3d(picture).swapaxes(0, 1))
-        self._show(picture)
+            return canvas.array()
+        self._show(canvas.surface())
         return None
 
     def _show(self, picture: pygame.Surface) -> None:
-        if self._window is None:
-            self._window = self._open()
-            self._pygame.display.set_caption(f"metaduel: {self.spec.name}")
-            self._clock = self._pygame.time.Clock()
-        self._window.blit(picture, (0, 0))
-        self._pygame.display.flip()
+        if self._window is None or self._clock is None or self._window.lost:
+            self._window = None
+            self._window = Window(f"metaduel: {self.spec.name}", (WIDTH, HEIGHT), self.hands)
+            self._clock = _pygame().time.Clock()
+        self._window.show(picture)
         self._clock.tick(self.spec.fps)
-        if self._pygame.event.get(self._pygame.QUIT):
-            self.close()
-        else:
-            self._pygame.event.clear()
-
-    def _open(self) -> pygame.Surface:
-        display, reason = self._pygame.display, "no display found"
-        try:
-            display.init()
-            # SDL's own way out when there is no display: a window that is not shown.
-            if display.get_driver() != "offscreen" or "SDL_VIDEODRIVER" in os.environ:
-                window: pygame.Surface = display.set_mode((WIDTH, HEIGHT))
-                return window
-        except self._pygame.error as error:
-            reason = str(error)
-        display.quit()
-        raise InvalidInputError(f"render_mode='human' needs a screen ({reason}): use 'rgb_array' here")
+        poll()
 
     def close(self) -> None:
         """Close the window, if there is one. May be called twice."""
         if self._window is not None:
-            self._pygame.display.quit()
-            self._window = None
-        self.closed = True
+            self._window.close()
+        self._closed = True
+
+
+def _viewer(spec: GameSpec) -> Any:
+    """The family's module that draws."""
+    name = f"{spec.package}.viewer"
+    if importlib.util.find_spec(name) is None:
+        raise InvalidInputError(f"{spec.name} cannot be drawn: {spec.package} has no viewer.py")
+    return importlib.import_module(name)
+
+
+def check_video(path: AnyPath) -> Path:
+    """The path of a video that can be written.
+
+    Raises:
+        InvalidInputError: another suffix than ``.mp4`` or ``.gif``, or the render extra is not installed.
+    """
+    target = as_path(path, "video")
+    if target.suffix not in (".mp4", ".gif"):
+        raise InvalidInputError(f"video={str(path)!r} must end with .mp4 or .gif")
+    try:
+        import imageio.v2  # noqa: F401
+        import imageio_ffmpeg  # noqa: F401 (imageio finds the bundled ffmpeg through it)
+    except ImportError:
+        raise InvalidInputError('videos need imageio with ffmpeg: pip install "metaduel[render]"') from None
+    return target
 
 
 def write_video(path: AnyPath, frames: Iterable[Frame], fps: int) -> None:
@@ -308,14 +365,9 @@ def write_video(path: AnyPath, frames: Iterable[Frame], fps: int) -> None:
     Raises:
         InvalidInputError: another suffix, no frames, or the render extra is not installed.
     """
-    target = as_path(path, "video")
-    if target.suffix not in (".mp4", ".gif"):
-        raise InvalidInputError(f"video={str(path)!r} must end with .mp4 or .gif")
-    try:
-        import imageio.v2 as imageio
-        import imageio_ffmpeg  # noqa: F401 (imageio finds the bundled ffmpeg through it)
-    except ImportError:
-        raise InvalidInputError('videos need imageio with ffmpeg: pip install "metaduel[render]"') from None
+    target = check_video(path)
+    import imageio.v2 as imageio
+
     options: dict[str, Any] = {"fps": fps, "codec": "libx264", "pixelformat": "yuv420p", "ffmpeg_log_level": "error"}
     if target.suffix == ".gif":
         options = {"duration": 1000 / fps, "loop": 0}

@@ -117,6 +117,7 @@ def watch(
         (names[0], names[1]),
         None if person is None else ROLES.index(person),
     )
+    screen.prepare()
     first, second = (
         Person(duel, role, screen) if role == person else load_player(duel, role, name)
         for role, name in zip(ROLES, names, strict=True)

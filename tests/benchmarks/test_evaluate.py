@@ -194,6 +194,16 @@ def test_films_need_a_player_that_adapts(folders, tmp_path):
         film_adaptation(run, "adversary", "dodge", find_task(run.duel.spec, "held_out:0"), tmp_path / "a.mp4")
 
 
+@pytest.mark.parametrize(("missing", "file"), [("pygame", "a.mp4"), ("imageio_ffmpeg", "a.mp4"), (None, "a.avi")])
+def test_what_films_need_is_found_before_anything_is_played(missing, file, folders, tmp_path, monkeypatch):
+    run = load(folders["maml-0"])
+    monkeypatch.setattr("metaduel.benchmarks.tools.film.adapt_and_test", lambda *_, **__: pytest.fail("played"))
+    if missing:
+        monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(InvalidInputError, match=r"metaduel\[render\]|must end with"):
+        film_adaptation(run, "adversary", "dodge", find_task(run.duel.spec, "held_out:0"), tmp_path / file)
+
+
 # The demonstration
 
 

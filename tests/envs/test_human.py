@@ -17,86 +17,136 @@ from metaduel.envs.players.scripted import scripted
 from metaduel.envs.render.film import film
 from metaduel.envs.render.human import Person
 from metaduel.envs.render.screen import HEADER, WIDTH, Screen
+from metaduel.envs.render.window import poll
 
 
 @pytest.fixture
-def hands(monkeypatch):
-    """Keys and mouse as a test holds them."""
+def shown(monkeypatch):
+    """A function that seats a person in front of a window that shows the first step, and returns how it acts."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    screens = []
 
-    class Hands:
-        keys, mouse, button, events = frozenset(), (0, 0), False, ()
+    def seat(game, role="protagonist"):
+        duel = Duel(make_game(find(game)))
+        rows = duel.reset(duel.game.params([{}]), torch.tensor([0]), torch.tensor([0]))
+        person = Person(duel, role, Screen(duel.spec, "human"))
+        person.screen.frame(rows.params, [rows.state], (0.0, 0.0))
+        screens.append(person.screen)
+        view = View(rows.params, rows.state, duel.observe(rows)[ROLES.index(role)], rows.step)
+        return person, lambda: person.act(view, torch.zeros(1, 0), torch.zeros(1, 0))[0]
 
-    class Pressed:
-        def __getitem__(self, key):
-            return key in Hands.keys
-
-    monkeypatch.setattr(pygame.key, "get_pressed", Pressed)
-    monkeypatch.setattr(pygame.mouse, "get_pressed", lambda: (Hands.button, False, False))
-    monkeypatch.setattr(pygame.mouse, "get_pos", lambda: Hands.mouse)
-    monkeypatch.setattr(pygame.event, "clear", lambda kind: None)
-    monkeypatch.setattr(pygame.event, "get", lambda kinds: [pygame.event.Event(*event) for event in Hands.events])
-    yield Hands
-    Hands.keys, Hands.button, Hands.events = frozenset(), False, ()
-
-
-def seated(game, role="protagonist"):
-    duel = Duel(make_game(find(game)))
-    rows = duel.reset(duel.game.params([{}]), torch.tensor([0]), torch.tensor([0]))
-    person = Person(duel, role, Screen(duel.spec, "rgb_array"))
-    view = View(rows.params, rows.state, duel.observe(rows)[ROLES.index(role)], rows.step)
-    return person, lambda: person.act(view, torch.zeros(1, 0), torch.zeros(1, 0))[0]
+    yield seat
+    for screen in screens:
+        screen.close()
 
 
-def test_arrow_keys_and_the_mouse_steer(hands):
-    person, act = seated("Pursuit")
+def happens(person, kind, **values):
+    """An event in the person's window."""
+    pygame.event.post(pygame.event.Event(kind, window=person.screen._window._handle, **values))
+    poll()
+
+
+def holds(person, *keys):
+    """The person lets go of everything, then holds the keys down."""
+    for key in set(person.screen.hands.keys):
+        happens(person, pygame.KEYUP, key=key)
+    for key in keys:
+        happens(person, pygame.KEYDOWN, key=key)
+
+
+def test_arrow_keys_and_the_mouse_steer(shown):
+    person, act = shown("Pursuit")
     assert act().tolist() == [[0.0, 0.0]]
-    hands.keys = {pygame.K_RIGHT, pygame.K_UP}
+    holds(person, pygame.K_RIGHT, pygame.K_UP)
     assert act().tolist() == [[1.0, 1.0]]
-    hands.keys = {pygame.K_LEFT, pygame.K_RIGHT, pygame.K_DOWN}
+    holds(person, pygame.K_LEFT, pygame.K_RIGHT, pygame.K_DOWN)
     assert act().tolist() == [[0.0, -1.0]]
     # A quarter of the picture to the left of its middle and a quarter above it; beyond the edge counts as the edge.
-    hands.button, hands.mouse = True, (WIDTH / 4, HEADER + WIDTH / 4)
-    assert act().tolist() == [[-0.5, 0.5]]
-    hands.mouse = (WIDTH / 2, HEADER + 2 * WIDTH)
+    happens(person, pygame.MOUSEMOTION, pos=(9, 9), buttons=(0, 0, 0))  # no button: the keys still count
     assert act().tolist() == [[0.0, -1.0]]
+    happens(person, pygame.MOUSEBUTTONDOWN, button=1, pos=(WIDTH / 4, HEADER + WIDTH / 4))
+    assert act().tolist() == [[-0.5, 0.5]]
+    happens(person, pygame.MOUSEMOTION, pos=(WIDTH / 2, HEADER + 2 * WIDTH), buttons=(1, 0, 0))
+    assert act().tolist() == [[0.0, -1.0]]
+    holds(person)
+    happens(person, pygame.MOUSEBUTTONUP, button=1, pos=(0, 0))
+    assert act().tolist() == [[0.0, 0.0]]
     assert "arrow keys" in person.controls
 
 
-def test_in_a_fast_game_the_last_arrow_goes_on(hands):
-    person, act = seated("CartPole")
+def test_what_is_held_is_let_go_when_another_window_is_chosen(shown):
+    person, act = shown("Pursuit")
+    holds(person, pygame.K_RIGHT)
+    happens(person, pygame.WINDOWFOCUSLOST)
+    assert act().tolist() == [[0.0, 0.0]]
+
+
+def test_in_a_fast_game_the_last_arrow_goes_on(shown):
+    person, act = shown("CartPole")
     assert act().tolist() == [0]
-    hands.keys = {pygame.K_RIGHT}
+    holds(person, pygame.K_RIGHT)
     assert act().tolist() == [1]
-    hands.keys = {}
+    holds(person)
     assert act().tolist() == [1]
     assert "left and right" in person.controls
 
 
-def test_number_keys_choose_a_legal_action(hands):
-    person, act = seated("KuhnPoker", "adversary")
-    whose = int(
-        person.duel.turn(person.duel.reset(person.duel.game.params([{}]), torch.tensor([0]), torch.tensor([0])))
-    )
+@pytest.fixture
+def later(monkeypatch):
+    """What happens while a choice is waited for: functions, one for each time that the clock ticks."""
+    waiting, ticks = [], itertools.count()
+
+    class Clock:
+        def tick(self, rate):
+            assert next(ticks) < 20, "still waiting"
+            if waiting:
+                waiting.pop(0)()
+
+    monkeypatch.setattr(pygame.time, "Clock", Clock)
+    yield waiting
+    assert not waiting
+
+
+def test_number_keys_choose_a_legal_action(shown, later):
+    person, act = shown("KuhnPoker", "adversary")
+    start = person.duel.reset(person.duel.game.params([{}]), torch.tensor([0]), torch.tensor([0]))
+    whose = int(person.duel.turn(start))
     person.role = ROLES[whose]
     names = person.duel.spec.action_names
     legal = [name for name in names if f"{names.index(name) + 1} {name}" in person.controls]
     assert legal == list(names)
-    start = person.duel.reset(person.duel.game.params([{}]), torch.tensor([0]), torch.tensor([0]))
     allowed = person.duel.legal(start)[whose][0].tolist()
     bad, good = allowed.index(False), max(i for i, ok in enumerate(allowed) if ok)
+    happens(person, pygame.KEYDOWN, key=pygame.K_1 + allowed.index(True))  # too early
     # Keys that choose nothing legal are passed over.
-    hands.events = [(pygame.KEYDOWN, {"key": key}) for key in (pygame.K_a, pygame.K_1 + bad, pygame.K_1 + good)]
+    for key in (pygame.K_a, pygame.K_1 + bad, pygame.K_1 + good):
+        later.append(lambda key=key: happens(person, pygame.KEYDOWN, key=key))
     assert act().tolist() == [good]
     person.role = ROLES[1 - whose]  # the other's turn: nothing is asked
-    hands.events = ()
     assert act().tolist() == [0]
 
 
-def test_closing_the_window_ends_a_choice(hands):
-    person, act = seated("RockPaperScissors")
-    hands.events = [(pygame.QUIT, {})]
+def test_closing_the_window_ends_a_choice(shown, later):
+    person, act = shown("RockPaperScissors")
+    later.append(lambda: happens(person, pygame.WINDOWCLOSE))
     assert act().tolist() == [0]
     assert person.screen.closed
+
+
+def test_each_of_two_persons_has_the_keys_of_the_own_window(shown, later):
+    (one, first), (two, second) = shown("Pursuit"), shown("Pursuit", "adversary")
+    holds(one, pygame.K_RIGHT)
+    holds(two, pygame.K_UP)
+    assert first().tolist() == [[1.0, 0.0]]
+    assert second().tolist() == [[0.0, 1.0]]
+    happens(one, pygame.WINDOWCLOSE)
+    assert first().tolist() == [[0.0, 0.0]]
+    assert second().tolist() == [[0.0, 1.0]]
+    three, third = shown("RockPaperScissors")
+    later.append(lambda: happens(two, pygame.KEYDOWN, key=pygame.K_1))
+    later.append(lambda: happens(three, pygame.KEYDOWN, key=pygame.K_3))
+    assert third().tolist() == [2]
+    assert not three.screen.closed
 
 
 @pytest.mark.parametrize("role", ROLES)

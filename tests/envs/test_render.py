@@ -1,9 +1,13 @@
 """Pictures, windows and videos."""
 
 import builtins
+import dataclasses
+import gc
+import weakref
 
 import imageio.v2 as imageio
 import numpy as np
+import pygame
 import pytest
 import torch
 
@@ -106,24 +110,129 @@ def test_a_picture_depends_on_its_arguments_alone():
     assert (first[:TOP] != other[:TOP]).any()  # step, caption and returns are in the header
 
 
-def test_a_window_opens_and_closes(monkeypatch):
+@pytest.fixture
+def window(monkeypatch):
+    """A function that opens a window of Navigation and returns its screen, and one that shows the next frame there."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     spec = find("Navigation")
     duel = Duel(make_game(spec))
-    params = duel.game.params([{}])
+    params, screens = duel.game.params([{}]), []
     states = [duel.reset(params, torch.tensor([0]), torch.tensor([0])).state]
-    screen = render.Screen(spec, "human")
-    assert screen.frame(params, states, (0.0, 0.0)) is None
-    import pygame
 
-    assert pygame.display.get_surface().get_size() == (render.WIDTH, render.HEIGHT)
-    pygame.event.post(pygame.event.Event(pygame.QUIT))  # a person closes the window
-    screen.frame(params, states, (0.0, 0.0))
+    def opened():
+        screen = render.Screen(spec, "human")
+        screens.append(screen)
+        return screen, lambda caption="": screen.frame(params, states, (0.0, 0.0), caption)
+
+    yield opened
+    for screen in screens:
+        screen.close()
+    assert not pygame.display.get_init()
+
+
+def seen(screen):
+    """What a window shows: [W, H, 3]."""
+    return pygame.surfarray.array3d(screen._window._handle.get_surface())
+
+
+def happens(screen, kind, **values):
+    pygame.event.post(pygame.event.Event(kind, window=screen._window._handle, **values))
+
+
+def test_a_window_opens_and_closes(window):
+    screen, show = window()
+    assert show() is None
+    assert seen(screen).shape == (render.WIDTH, render.HEIGHT, 3)
+    happens(screen, pygame.WINDOWCLOSE)  # a person closes the window
+    show()
     assert screen.closed
     assert not pygame.display.get_init()
-    assert screen.frame(params, states, (0.0, 0.0)) is None
+    assert show() is None
     screen.close()
     screen.close()
+
+
+@pytest.mark.parametrize("by", ["program", "person"])
+def test_closing_one_window_leaves_the_others(by, window):
+    (one, show_one), (two, show_two) = window(), window()
+    show_one("left")
+    show_two("right")
+    left, right = seen(one), seen(two)
+    assert (left != right).any()
+    assert (seen(one) == left).all()
+    if by == "person":
+        happens(one, pygame.WINDOWCLOSE)
+    else:
+        one.close()
+    show_two("right")
+    assert one.closed
+    assert not two.closed
+    assert (seen(two) == right).all()
+    show_two("other")
+    assert (seen(two) != right).any()
+    assert show_one() is None
+    three, show_three = window()
+    show_three("left")
+    assert (seen(three) == left).all()
+    pygame.event.post(pygame.event.Event(pygame.QUIT))  # the whole program is asked to end
+    show_two()
+    assert two.closed
+    assert three.closed
+
+
+def test_a_window_shows_what_an_array_holds(window):
+    screen, show = window()
+    show("here")
+    array = render.Screen(screen.spec, "rgb_array")
+    duel = Duel(make_game(screen.spec))
+    params = duel.game.params([{}])
+    rows = duel.reset(params, torch.tensor([0]), torch.tensor([0]))
+    assert (seen(screen).swapaxes(0, 1) == array.frame(params, [rows.state], (0.0, 0.0), "here")).all()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["ended", "begun again"])
+def test_other_parts_of_a_program_may_end_pygame(again, window):
+    screen, show = window()
+    show("here")
+    before = seen(screen)
+    pygame.quit()  # as Gymnasium's own environments do when they are closed
+    if again:
+        pygame.init()
+    show("here")
+    assert not screen.closed
+    assert (seen(screen) == before).all()
+    screen.close()
+    pygame.quit()
+
+
+def test_a_display_of_the_program_itself_stays(window):
+    pygame.display.init()
+    own = pygame.display.set_mode((40, 30))
+    screen, show = window()
+    show()
+    assert pygame.display.get_surface() is own
+    screen.close()
+    assert pygame.display.get_surface() is own
+    pygame.display.quit()
+
+
+def test_a_window_needs_pygame_ce(window, monkeypatch):
+    monkeypatch.delattr(pygame, "Window")
+    with pytest.raises(InvalidInputError, match=r"needs pygame-ce of at least 2\.5, not pygame"):
+        window()[1]()
+
+
+def test_a_screen_that_is_dropped_takes_its_window_along(window):
+    kept, show = window()
+    show()
+    dropped = render.Screen(kept.spec, "human")
+    dropped._show(kept._canvas.surface())
+    reference = weakref.ref(dropped._window)
+    del dropped
+    gc.collect()
+    assert reference() is None
+    show()
+    assert not kept.closed
 
 
 def test_a_window_needs_a_display(monkeypatch):
@@ -139,6 +248,13 @@ def test_a_window_needs_a_display(monkeypatch):
 def test_an_unknown_mode_is_refused():
     with pytest.raises(InvalidInputError, match="unknown render_mode 'rgb_aray'"):
         render.Screen(find("Navigation"), "rgb_aray")
+
+
+def test_a_family_without_a_viewer_is_not_drawn():
+    spec = dataclasses.replace(find("Navigation"), package="metaduel.envs.core")
+    screen = render.Screen(spec, "rgb_array")  # libraries ask for the mode and never draw
+    with pytest.raises(InvalidInputError, match=r"Navigation cannot be drawn: metaduel.envs.core has no viewer.py"):
+        screen.frame(None, [], (0.0, 0.0))
 
 
 @pytest.fixture
@@ -160,8 +276,11 @@ def without(monkeypatch):
 
 def test_a_missing_extra_is_named(without, tmp_path):
     without("pygame", "imageio")
+    screen = render.Screen(find("Navigation"), "rgb_array")
     with pytest.raises(InvalidInputError, match=r'pip install "metaduel\[render\]"'):
-        render.Screen(find("Navigation"), "rgb_array")
+        screen.prepare()
+    with pytest.raises(InvalidInputError, match=r'pip install "metaduel\[render\]"'):
+        screen.frame(None, [], (0.0, 0.0))
     with pytest.raises(InvalidInputError, match=r'pip install "metaduel\[render\]"'):
         render.write_video(tmp_path / "a.mp4", [], 10)
 
