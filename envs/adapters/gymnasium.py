@@ -71,6 +71,7 @@ class SeatEnv(OneRow, Sealed, gymnasium.Env[Observation, Action]):
         self.metadata = {**self.metadata, "render_fps": self._seat.spec.fps}
         self.observation_space = self._seat.observation_space  # type: ignore[assignment]
         self.action_space = self._seat.action_space  # type: ignore[assignment]
+        self._spec: EnvSpec | None = None
 
         self.seal()
 
