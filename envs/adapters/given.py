@@ -1,15 +1,19 @@
-"""What the adapters of both kinds, one seat and two, share about tasks: how they are given, and how an episode draws its own."""
+"""What the adapters of both kinds, one seat and two, share about tasks and seeds: how they are given, and how an episode draws
+its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from metaduel.envs.core import noise, tasks
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import FROZEN_SPLITS, GameSpec, Split, Task
 
 
@@ -41,4 +45,16 @@ def draw_tasks(spec: GameSpec, split: Split, key: Tensor) -> Tensor:
 def _frozen_table(spec: GameSpec, split: Split) -> Tensor:
     """[M, C] float64."""
     listed = [[task[name] for name in spec.context_names] for task in tasks.frozen_tasks(spec, split)]
-    return torch.tensor(listed, dtype=torch.float64)
+    return torch.tensor(listed, dtype=torch.float64, device="cpu")
+
+
+def check_seed(seed: object) -> int:
+    """Return ``seed``, which may be NumPy's, or raise the error that says what it must be."""
+    if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 63:
+        raise InvalidInputError(f"seed={seed!r} must be a whole number in [0, 2^63)")
+    return int(seed)
+
+
+def fresh_seeds(n: int) -> Tensor:
+    """[n] int64 seeds from the operating system's entropy, for environments that were given none."""
+    return torch.from_numpy(np.random.default_rng().integers(1 << 63, size=n))
