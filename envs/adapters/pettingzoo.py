@@ -14,6 +14,7 @@ import pettingzoo
 
 from metaduel.envs.adapters.pettingzoo_aec import DuelAECEnv, OrderWrapper, TurnsEnv
 from metaduel.envs.adapters.pettingzoo_parallel import DuelParallelEnv, Observation
+from metaduel.envs.adapters.pettingzoo_parallel import task_number as task_number
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import GameSpec
 

@@ -166,8 +166,7 @@ class DuelAECEnv(Sealed, pettingzoo.AECEnv[str, Any, Any]):  # type: ignore[misc
         self._observations, self.rewards, self.terminations, self.truncations, self.infos = played
         self._cumulative_rewards[agent] = 0.0
         self._accumulate_rewards()
-        if self.parallel.agents:
-            self.agent_selection = self._first()
+        self.agent_selection = self._first()  # also at the end: some wrappers start the next episode with this agent
         self._deads_step_first()
 
     def _check_started(self, method: str) -> None:
