@@ -17,6 +17,7 @@ from pettingzoo.test.state_test import state_test
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper, TerminateIllegalWrapper
 
 from metaduel.envs.adapters import pettingzoo_parallel as adapter
+from metaduel.envs.adapters.parallel import describe
 from metaduel.envs.adapters.seat import Seat
 from metaduel.envs.core import tasks
 from metaduel.envs.core.duel import Duel
@@ -485,6 +486,8 @@ def test_masks_in_observations_are_those_in_infos(spec):
             for agent, seen in said[0].items() if api == "parallel" else [said[:2]]:
                 assert env.observation_space(agent).contains(seen)
     assert env.observe("adversary") in env.observation_space("adversary")
+    described = describe(make("parallel", spec, **form))  # a learner of ours takes it as a user's environment
+    assert all("action_mask" in text for text in described["spaces"][::2])
 
 
 @every_spec
