@@ -5,13 +5,14 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
+CLIENTS := .venv-clients/.installed
 
 # Waiting threads that spin starve the others on a small machine: ten times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
 REPRODUCTIONS := comparison lola navigation peers robustness
 
-.PHONY: demo examples test lint types links pages bench-speed dist clean $(REPRODUCTIONS:%=reproduce-%)
+.PHONY: demo examples test test-clients lint types links pages bench-speed dist clean $(REPRODUCTIONS:%=reproduce-%)
 
 demo: $(STAMP)  ## train, evaluate and film a small run, in a few minutes
 	$(BIN)/metaduel demo
@@ -22,6 +23,9 @@ examples: $(STAMP)  ## the same learners on images and samples, with short setti
 
 test: $(STAMP)  ## one thread per worker: the workers share the cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4
+
+test-clients: $(CLIENTS)  ## RLlib, TorchRL and Tianshou, which need an environment of their own: 2 GB to download, a few minutes to run
+	OMP_NUM_THREADS=1 $(<D)/bin/pytest tests/clients
 
 lint: $(STAMP) links
 	$(BIN)/ruff check
@@ -49,12 +53,14 @@ links:
 	@for file in metaduel/*.py metaduel/py.typed; do ln -s ../../$$file .types/metaduel/; done
 	@for room in envs agents meta benchmarks metaduel/cli; do ln -s ../../$$room .types/metaduel/; done
 
-$(STAMP): pyproject.toml setup.py constraints.txt
+$(STAMP): EXTRAS := dev
+$(CLIENTS): EXTRAS := dev,clients
+$(STAMP) $(CLIENTS): %/.installed: pyproject.toml setup.py constraints.txt
 	@test -n "$(PYTHON)" || { echo "metaduel needs Python >= 3.11 with its venv module" >&2; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	test -x $*/bin/python || $(PYTHON) -m venv $*
+	$*/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$(EXTRAS)]" -c constraints.txt
 	touch $@
 
 clean:  ## everything that was made here, runs excepted
-	rm -rf .venv .types .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
+	rm -rf .venv .venv-clients .types .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

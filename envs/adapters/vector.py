@@ -68,7 +68,7 @@ class SeatVectorEnv(AllRows, Sealed, VectorEnv[Array, Array, Array]):
         if render_mode not in (None, "rgb_array"):
             raise unknown("render_mode of a vector environment", render_mode, ("rgb_array",))
         try:
-            self._mode = AutoresetMode(autoreset_mode)
+            self.autoreset_mode = AutoresetMode(autoreset_mode)
         except ValueError:
             raise unknown("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode]) from None
         if horizon is not None and max_episode_steps is not None and horizon != max_episode_steps:
@@ -79,7 +79,7 @@ class SeatVectorEnv(AllRows, Sealed, VectorEnv[Array, Array, Array]):
         self._seat = Seat(game, num_envs, seat, opponent, task, split, informed, horizon, render_mode)
         self.num_envs = self._seat.num_envs
         self.render_mode = render_mode
-        self.metadata = {**self.metadata, "render_fps": self._seat.spec.fps, "autoreset_mode": self._mode}
+        self.metadata = {**self.metadata, "render_fps": self._seat.spec.fps, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self._seat.observation_space
         self.single_action_space = self._seat.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -159,13 +159,15 @@ class SeatVectorEnv(AllRows, Sealed, VectorEnv[Array, Array, Array]):
         """
         chosen = self._seat.check_actions(actions)
         over = self._seat.done
-        if self._mode is AutoresetMode.DISABLED and over.any():
+        if self.autoreset_mode is AutoresetMode.DISABLED and over.any():
             rows = over.nonzero().squeeze(1).tolist()[:5]
             raise ResetNeeded(f"{self._seat.spec.id}: the episode is over in rows {rows}: reset them before step()")
-        reward, terminated, truncated = self._seat.step(chosen, over if self._mode is AutoresetMode.NEXT_STEP else None)
+        reward, terminated, truncated = self._seat.step(
+            chosen, over if self.autoreset_mode is AutoresetMode.NEXT_STEP else None
+        )
         every = np.ones(self.num_envs, np.bool_)
         infos: Infos = {}
-        if self._mode is AutoresetMode.SAME_STEP and self._seat.done.any():
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and self._seat.done.any():
             done = self._seat.done.numpy().copy()
             last = np.full(self.num_envs, None, object)
             for row, observation in zip(np.flatnonzero(done), self._seat.observation()[done], strict=True):
