@@ -523,8 +523,8 @@ def test_persona_opponents_keep_one_table_for_the_episode(role):
     rows = 400
     duel = Duel(make_game(SPEC["RockPaperScissors"]), horizon=40)
     params = duel.game.params([{}] * rows)
-    player, rock = (load_player(duel, role, name) for name in ("paper_persona", "always_rock"))
     seat = ROLES.index(role)
+    player, rock = load_player(duel, role, "paper_persona"), load_player(duel, ROLES[1 - seat], "always_rock")
     seed, episode = torch.arange(rows), torch.zeros(rows, dtype=torch.int64)
     pair = (player, rock) if seat == 0 else (rock, player)
     returns = play(duel, pair, params, seed, episode).returns[:, seat] / 40
