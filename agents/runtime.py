@@ -34,6 +34,19 @@ def processors() -> int:
 
 
 @contextlib.contextmanager
+def torch_defaults() -> Iterator[None]:
+    """Use torch's own defaults inside, float32 on the CPU: for other libraries' code, which makes its tensors by them."""
+    dtype = torch.get_default_dtype()
+    moved = torch.get_default_device().type != "cpu"
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu") if moved else contextlib.nullcontext():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+@contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Use one thread inside: for many small operations, distributing the work takes longer than the work."""
     threads = torch.get_num_threads()

@@ -26,6 +26,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from metaduel.agents.policies.distributions import Categorical, Gaussian
+from metaduel.agents.runtime import torch_defaults
 from metaduel.envs.core import noise as noise_
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
@@ -101,7 +102,7 @@ class MlpPlayer:
         self._bounds: tuple[Tensor, Tensor] | None = None
         self.noise = 1 if sample else 0
         if isinstance(space, spaces.Box):
-            self._bounds = (torch.as_tensor(space.low), torch.as_tensor(space.high))
+            self._bounds = (torch.from_numpy(space.low), torch.from_numpy(space.high))
             self.noise = 2 * math.ceil(space.shape[0] / 2) if sample else 0
 
     @torch.no_grad()
@@ -270,7 +271,8 @@ def load_trusted(file: Path, name: str) -> Any:
         raise unknown("algorithm in trust", name, algorithms)
     try:
         # Without this, loading a model that was trained with a seed seeds every global generator.
-        return algorithms[name].load(file, device="cpu", custom_objects={"seed": None})
+        with torch_defaults():
+            return algorithms[name].load(file, device="cpu", custom_objects={"seed": None})
     except Exception as error:
         raise InvalidInputError(f"sb3:{file}: {name}.load failed: {_one_line(error)}") from None
 
@@ -294,7 +296,7 @@ def _load_weights(file: Path, observation_space: spaces.Box, action_space: Space
 
     from stable_baselines3.common.policies import ActorCriticPolicy
 
-    with torch.random.fork_rng(devices=[]):  # its constructor draws from the global generator
+    with torch.random.fork_rng(devices=[]), torch_defaults():  # its constructor draws from the global generator
         policy = ActorCriticPolicy(
             observation_space, action_space, lambda _: 0.0, net_arch=widths, activation_fn=activation, ortho_init=False
         )

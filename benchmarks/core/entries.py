@@ -26,7 +26,7 @@ from urllib.parse import parse_qsl
 
 from metaduel.agents.adapters.numpy_objects import NumpyAdapter
 from metaduel.agents.adapters.protocol import Adapter, FixedPlayer
-from metaduel.agents.adapters.sb3 import SB3Adapter, generators_kept
+from metaduel.agents.adapters.sb3 import SB3Adapter, globals_kept
 from metaduel.agents.sb3 import PredictPlayer, load_trusted
 from metaduel.benchmarks.core.few_shot import Contender, contender
 from metaduel.benchmarks.core.summary import RANDOM, SCRATCH
@@ -282,7 +282,7 @@ def _file(text: str, name: str | None) -> Entry:
         return Entry(label, UNTRAINED, make, why_not)
     if others := sorted(options.keys() - {"trust"}):
         raise InvalidInputError(f"entries: {text!r}: {', '.join(others)} has no effect beside trust: leave it out")
-    with generators_kept():
+    with globals_kept():
         model = load_trusted(Path(path), trusted)
     return _adapter(SB3Adapter(model), label, _spaces_of(model))
 

@@ -78,7 +78,7 @@ class AllPlays(Listing):
     def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
         """See ``Problem.losses``."""
         log_probs = {role: first_play(weights) for role, weights in players.items()}
-        plays = torch.arange(9)  # 3 * the protagonist's action + the adversary's
+        plays = torch.arange(9, dtype=torch.int64, device="cpu")  # 3 * the protagonist's action + the adversary's
         own = {
             "protagonist": log_probs["protagonist"][:, plays // 3],
             "adversary": log_probs["adversary"][:, plays % 3],
@@ -98,8 +98,8 @@ class AllPlays(Listing):
 
 def first_play(weights: Weights) -> Tensor:
     """Log-probabilities [N, 3] of the first play, at the empty observation."""
-    n = weights["layer0.bias"].shape[0]
-    nothing = torch.eye(10, dtype=weights["layer0.bias"].dtype)[:1].expand(n, 1, 10)
+    bias = weights["layer0.bias"]
+    nothing = torch.eye(10, dtype=bias.dtype, device=bias.device)[:1].expand(len(bias), 1, 10)
     return torch.log_softmax(POLICY.outputs(POLICY.prepare(weights), nothing)[:, 0], -1)
 
 
@@ -262,7 +262,7 @@ def make(outer: str, momentum: float, seed: int, outer_lr: float, dtype: torch.d
     generator = torch.Generator().manual_seed(derive_seed(seed, Purpose.DYNAMICS_START))
     start: Players = {role: POLICY.init(0, dtype) for role in ROLES}
     for weights in start.values():
-        weights["layer0.bias"] += torch.randn(3, generator=generator, dtype=dtype)
+        weights["layer0.bias"] += torch.randn(3, generator=generator, dtype=dtype, device=generator.device)
     return OUTER[outer](start, MAMLConfig(steps=1, inner_lr=0.1, outer_lr=outer_lr, momentum=momentum))
 
 

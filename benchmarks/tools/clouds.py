@@ -49,7 +49,7 @@ def real_samples(tasks: int, n: int, purpose: Purpose = Purpose.CLOUDS_REAL) -> 
     """Fresh samples of held-out distributions: [tasks, n, 2] m."""
     spec = find("Forgery")
     params = make_game(spec).params(frozen_tasks(spec, "held_out")[:tasks])
-    return draw_real(params, n, torch.arange(tasks) + derive_seed(0, purpose))
+    return draw_real(params, n, torch.arange(tasks, dtype=torch.int64, device="cpu") + derive_seed(0, purpose))
 
 
 def clouds(run: Run, tasks: int, shots: int, episodes: int, test_episodes: int = 10, trained: bool = True) -> Clouds:

@@ -245,7 +245,9 @@ def _random_start(spec: GameSpec, role: Role, budget: Budget, on_iteration: OnIt
     for discount in LOOK_AHEAD:
         loss = LossConfig(inner_discount=discount, inner_baseline=False, inner_clip=0.4)
         start = policy.init(derive_seed(Purpose.HEADROOM_START, 0))
-        trial = Contender("", 0, role, duel, GradientAdapter(role, policy, start, torch.ones(1), loss))
+        trial = Contender(
+            "", 0, role, duel, GradientAdapter(role, policy, start, next(iter(start.values())).new_ones(1), loss)
+        )
         trial = few_shot.tune_rate(trial, quick, RATES, 20)
         tuned.append((few_shot.evaluate(trial, quick).returns[-1].mean(), trial))
     best = max(tuned, key=lambda pair: pair[0])[1]
@@ -269,7 +271,7 @@ class _Random:
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(self.space, spaces.Discrete):
             return (noise[:, 0] * int(self.space.n)).long(), memory
-        low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
+        low, high = torch.from_numpy(self.space.low), torch.from_numpy(self.space.high)
         return low + (high - low) * noise, memory
 
 

@@ -41,4 +41,4 @@ def draw_tasks(spec: GameSpec, split: Split, key: Tensor) -> Tensor:
 def _frozen_table(spec: GameSpec, split: Split) -> Tensor:
     """[M, C] float64."""
     listed = [[task[name] for name in spec.context_names] for task in tasks.frozen_tasks(spec, split)]
-    return torch.tensor(listed, dtype=torch.float64)
+    return torch.tensor(listed, dtype=torch.float64, device="cpu")

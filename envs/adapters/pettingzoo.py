@@ -90,7 +90,7 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
         # Copies: seeding this environment's spaces must not touch another's.
         self._observation_spaces = {role: copy.deepcopy(self._duel.observation_space(role)) for role in ROLES}
         self._action_spaces = {role: own_space(self._duel, role) for role in ROLES}
-        zero = torch.zeros(1, dtype=torch.int64)
+        zero = torch.zeros(1, dtype=torch.int64, device="cpu")
         size = len(_flatten(self._duel.reset(self._duel.game.params([{}]), zero, zero), self._duel.horizon))
         self.state_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self._seed: int | None = None
@@ -161,7 +161,8 @@ class DuelParallelEnv(pettingzoo.ParallelEnv[str, Array, Any]):  # type: ignore[
             self._seed, self._episode, self._lists_sampled = check_seed(seed), 0, 0
         elif self._seed is not None:
             self._episode += 1
-        key = noise.episode_key(torch.tensor([self._current_seed()]), torch.tensor([self._episode]))
+        numbers = torch.tensor([[self._current_seed()], [self._episode]], dtype=torch.int64, device="cpu")
+        key = noise.episode_key(*numbers.unbind(0))
         self._task = self._fixed_task or self._draw(key)
         self._rows = self._duel.start(self._duel.game.params([self._task]), key)
         self._states, self._returns = [self._rows.state], [0.0, 0.0]
@@ -340,7 +341,8 @@ def check_action(agent: str, action: Any, space: Space) -> Tensor:
         with np.errstate(over="ignore"):
             array = array.astype(space.dtype)
         if bool(np.all((array >= low) & (array <= high))):  # false for NaN
-            return torch.from_numpy(array[np.newaxis].copy()) if array.ndim else torch.tensor([int(array)])
+            row = torch.from_numpy(array[np.newaxis].copy())
+            return row if array.ndim else row.to(torch.int64)
     raise InvalidInputError(f"{agent}: action={action!r} must be in {space}".replace("\n", " "))
 
 

@@ -220,7 +220,9 @@ def _familiar(view: View, memory: Tensor, noise: Tensor, near: float = 0.15) -> 
     for x, y in memory.reshape(-1, _REMEMBERED, 2).permute(1, 2, 0):
         gap_x, gap_y = shown[:, 0] - x, shown[:, 1] - y
         nearest = torch.minimum(nearest, gap_x * gap_x + gap_y * gap_y)
-    return _verdict(torch.where(nearest < near * near, 0.62, 0.42)), torch.cat([shown, memory[:, :-2]], 1)
+    return _verdict(torch.where(nearest < near * near, nearest.new_full((), 0.62), 0.42)), torch.cat(
+        [shown, memory[:, :-2]], 1
+    )
 
 
 PLAYERS = (

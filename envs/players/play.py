@@ -23,8 +23,9 @@ class Played(NamedTuple):
 
 def steps(duel: Duel, players: tuple[Player, Player], rows: Episode) -> Iterator[tuple[Episode, Transition]]:
     """Play on from ``rows`` until the clock ends, one step at a time; rows that the rules ended are played on, too."""
-    rewards = [torch.zeros(rows.key.shape[0], dtype=rows.params[0].dtype) for _ in players]
-    memory = [torch.zeros(rows.key.shape[0], p.memory, dtype=rows.params[0].dtype) for p in players]
+    like = rows.params[0]
+    rewards = [like.new_zeros(rows.key.shape[0]) for _ in players]
+    memory = [like.new_zeros(rows.key.shape[0], p.memory) for p in players]
     for _ in range(duel.horizon):
         actions = []
         for seat, (player, observation) in enumerate(zip(players, duel.observe(rows), strict=True)):
@@ -47,7 +48,7 @@ def play(duel: Duel, players: tuple[Player, Player], params: Any, seed: Tensor, 
         episode: [B] int64.
     """
     rows = duel.reset(params, seed, episode)
-    returns = torch.zeros(seed.shape[0], 2, dtype=params[0].dtype)
+    returns = params[0].new_zeros(seed.shape[0], 2)
     alive = torch.ones_like(seed, dtype=torch.bool)
     length, terminated = torch.zeros_like(seed), torch.zeros_like(alive)
     for _, outcome in steps(duel, players, rows):

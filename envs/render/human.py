@@ -58,16 +58,16 @@ class Person:
         import pygame
 
         if isinstance(self.space, spaces.Box):
-            low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
+            low, high = torch.from_numpy(self.space.low), torch.from_numpy(self.space.high)
             numbers = torch.zeros_like(low)
-            numbers[:2] = torch.tensor(_direction(pygame))[: len(low)]
+            numbers[:2] = low.new_tensor(_direction(pygame))[: len(low)]
             return ((low + high + (high - low) * numbers) / 2).unsqueeze(0), memory
         if self._waits:
-            return torch.tensor([self._choose(pygame, view)]), memory
+            return view.step.new_tensor([self._choose(pygame, view)]), memory
         pressed = pygame.key.get_pressed()
         if pressed[pygame.K_LEFT] != pressed[pygame.K_RIGHT]:
             self._last = 0 if pressed[pygame.K_LEFT] else int(self.space.n) - 1  # type: ignore[union-attr]
-        return torch.tensor([self._last]), memory
+        return view.step.new_tensor([self._last]), memory
 
     def _choose(self, pygame: Any, view: View) -> int:
         """Wait for the number key of a legal action; 0, which waits, where it is the other's turn or the window is closed."""

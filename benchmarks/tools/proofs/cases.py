@@ -64,7 +64,8 @@ class Case:
         learner = method.learner(start_of_play() if self.batches else start(), config, dict.fromkeys(ROLES, HEAD))
         for log_rates in ({} if learner.inner is None else learner.inner.log_rates).values():
             with torch.no_grad():
-                log_rates += torch.linspace(-0.3, 0.3, log_rates.numel(), dtype=log_rates.dtype).view_as(log_rates)
+                kind, place = log_rates.dtype, log_rates.device
+                log_rates += torch.linspace(-0.3, 0.3, log_rates.numel(), dtype=kind, device=place).view_as(log_rates)
         return learner
 
     def problem(self, steps: int) -> AllTrajectories | AllBatches:
@@ -137,13 +138,19 @@ def start(seed: int = 3) -> Players:
     generator = torch.Generator().manual_seed(seed)
     shapes = {"layer0.weight": (5, 2), "layer0.bias": (2,)}
     return {
-        role: {n: torch.randn(*shape, generator=generator, dtype=torch.float64) for n, shape in shapes.items()}
+        role: {
+            n: torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
+            for n, shape in shapes.items()
+        }
         for role in ROLES
     }
 
 
 def start_of_play() -> Players:
     """The same for one play: two logits, half as a weight on a constant and half as a bias."""
-    logits: dict[Role, Tensor] = {"protagonist": torch.tensor([0.3, -0.4]), "adversary": torch.tensor([-0.2, 0.6])}
-    halves = {role: 0.5 * value.double() for role, value in logits.items()}
+    logits: dict[Role, Tensor] = {
+        "protagonist": torch.tensor([0.3, -0.4], dtype=torch.float64, device="cpu"),
+        "adversary": torch.tensor([-0.2, 0.6], dtype=torch.float64, device="cpu"),
+    }
+    halves = {role: 0.5 * value for role, value in logits.items()}
     return {role: {"layer0.weight": half.view(1, 2), "layer0.bias": half} for role, half in halves.items()}

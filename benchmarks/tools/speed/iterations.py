@@ -9,7 +9,6 @@ import statistics
 import time
 from typing import NamedTuple
 
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from metaduel.agents.objective.config import LossConfig
@@ -22,7 +21,7 @@ from metaduel.envs.core import registry
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.spec import Role
-from metaduel.envs.core.tasks import sample_tasks
+from metaduel.envs.core.tasks import sample_tasks, task_rows
 from metaduel.envs.players.names import load_player
 from metaduel.meta.learners.learner import Learner
 from metaduel.meta.learners.methods import find_method
@@ -77,7 +76,7 @@ class MetaIteration:
         """One iteration."""
         start = time.perf_counter()
         tasks = [{**task, "push": 0.0} for task in sample_tasks(self.spec, TASKS, seed=self.done)]
-        rows = torch.tensor([[task[name] for name in self.spec.context_names] for task in tasks], dtype=torch.float64)
+        rows = task_rows(self.spec, tasks, {})
         matchups = Matchups(rows, against_adversaries=[(self.opponent, TASKS)])
         seed = self.done * TASKS * EPISODES
         problem = TimedProblem(self.duel, {"protagonist": self.policy}, matchups, EPISODES, seed, self.loss)

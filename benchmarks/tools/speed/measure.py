@@ -93,7 +93,7 @@ def product_seconds(log: ProductLog, share: float = 0.999) -> float:
 def _laid_out(size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Random numbers in that layout; rows may share memory, as weights that are repeated for every task do."""
     last = sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    return torch.randn(last + 1, dtype=dtype).as_strided(size, stride)
+    return torch.randn(last + 1, dtype=dtype, device="cpu").as_strided(size, stride)
 
 
 def median_time(play: Callable[[], None], seconds: float) -> float:

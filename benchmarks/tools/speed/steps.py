@@ -32,10 +32,12 @@ def random_actions(duel: Duel, batch: int, generator: torch.Generator) -> Pair:
     for role in ROLES:
         space = duel.action_space(role)
         if isinstance(space, spaces.Discrete):
-            pair.append(torch.randint(int(space.start), int(space.start + space.n), (batch,), generator=generator))
+            first, end = int(space.start), int(space.start + space.n)
+            pair.append(torch.randint(first, end, (batch,), generator=generator, dtype=torch.int64, device="cpu"))
         else:
-            low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
-            pair.append(low + (high - low) * torch.rand(batch, *low.shape, generator=generator))
+            low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
+            share = torch.rand(batch, *low.shape, generator=generator, dtype=low.dtype, device="cpu")
+            pair.append(low + (high - low) * share)
     return pair[0], pair[1]
 
 
@@ -55,8 +57,9 @@ def core_steps(
     def place(tensor: Tensor) -> Tensor:
         return tensor.to(device)
 
-    params = tree_map(place, take_rows(duel.game.params(tasks), torch.arange(batch) % len(tasks)))
-    start = duel.reset(params, place(torch.arange(batch)), place(torch.zeros(batch, dtype=torch.int64)))
+    row = torch.arange(batch, dtype=torch.int64, device="cpu")
+    params = tree_map(place, take_rows(duel.game.params(tasks), row % len(tasks)))
+    start = duel.reset(params, place(row), place(torch.zeros_like(row)))
     drawn = [random_actions(duel, batch, generator) for _ in range(ACTIONS_AHEAD)]
     actions = [(place(one), place(other)) for one, other in drawn]
     step: Callable[[Episode, Pair], tuple[Episode, Transition, Pair]] = lambda e, a: advance(duel, e, a)  # noqa: E731
