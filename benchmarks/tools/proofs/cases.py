@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,17 +29,6 @@ HORIZON, DISCOUNT = 3, 0.9
 HEAD = ("layer0.bias",)  # the weights that ANIL adapts
 BATCH = 2  # episodes in each batch of E-MAML's updates
 KNOWN = (MAML, Joint, TRPO, ProMP, MAPG, EMAML, Reptile)  # learners whose declared objective is written out here
-
-
-@contextmanager
-def double() -> Iterator[None]:
-    """Compute in float64 inside."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from metaduel.agents.runtime import configure
 from metaduel.benchmarks.core.report import Sheet
-from metaduel.benchmarks.tools.proofs.cases import Case, cases, double
+from metaduel.benchmarks.tools.proofs.cases import Case, cases
 from metaduel.benchmarks.tools.proofs.tables import bias_sheet, memory_sheet, proof_sheet, sampled_sheet
 from metaduel.envs.core.files import write_atomic
 from metaduel.meta.learners.maml import MAML
@@ -38,9 +38,8 @@ def prove(out: Path) -> Sheet:
         The table of the proofs.
     """
     configure(1)
-    with double():
-        sheets = [proof_sheet(), bias_sheet(), sampled_sheet(), memory_sheet()]
-        write_atomic(out, page(sheets).encode())
+    sheets = [proof_sheet(), bias_sheet(), sampled_sheet(), memory_sheet()]
+    write_atomic(out, page(sheets).encode())
     return sheets[0]
 
 
