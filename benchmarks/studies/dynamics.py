@@ -31,7 +31,7 @@ from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.objective.losses import policy_gradient_loss
 from metaduel.agents.policies.base import Weights, stack
 from metaduel.agents.policies.mlp import MLPPolicy
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.metrics import estimate
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, number, rendered
 from metaduel.benchmarks.tools.enumerated import Listing
@@ -351,6 +351,7 @@ def plot(found: Sequence[Curve], path: Path) -> None:
     write_atomic(path, rendered(figure, path.suffix[1:]))
 
 
+@configured(1)
 def compare(seeds: int, iterations: int, outer_lr: float, out: Path) -> Sheet:
     """Outer steps where two players learn from each other, as a table, which is written with a picture.
 
@@ -368,7 +369,6 @@ def compare(seeds: int, iterations: int, outer_lr: float, out: Path) -> Sheet:
             raise InvalidInputError(f"{name}={value} must be at least {low}")
     if not outer_lr > 0:
         raise InvalidInputError(f"outer_lr={outer_lr!r} must be above 0")
-    configure(1)
     found = curves(seeds, iterations, outer_lr)
     made = sheet(found, outer_lr)
     write_atomic(out / "dynamics.md", made.markdown().encode())

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metaduel.agents.adapters.arena import GameArena
 from metaduel.agents.adapters.protocol import adaptation
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.metrics import estimate
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
 from metaduel.envs.core.errors import InvalidInputError
@@ -117,6 +117,7 @@ def plot(one: Clouds, path: Path) -> None:
     write_atomic(path, rendered(figure, path.suffix[1:]))
 
 
+@configured(1)
 def compare(runs: Sequence[Path], out: Path, tasks: int = 40, shots: int = 3, episodes: int = 5) -> Sheet:
     """Samples of the generators of ``runs`` after every shot: write and return a table, and write a picture.
 
@@ -142,7 +143,6 @@ def compare(runs: Sequence[Path], out: Path, tasks: int = 40, shots: int = 3, ep
     for folder, run in zip(runs, loaded, strict=True):
         if run.config.game != "Forgery" or "protagonist" not in run.agents or run.config.informed:
             raise InvalidInputError(f"{folder} trained no generator of Forgery that has to find out what is real")
-    configure(1)
     found = [clouds(run, tasks, shots if run.protagonist.adapter.adapts else 0, episodes) for run in loaded]
     found.append(clouds(loaded[0], tasks, 0, episodes, trained=False))
     made = sheet(found, 500)

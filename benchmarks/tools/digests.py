@@ -30,6 +30,7 @@ from torch import Tensor
 
 import metaduel
 from metaduel.agents.networks import Dense
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.scratch import Scratch
 from metaduel.envs.adapters.seat import Seat
 from metaduel.envs.core.errors import InvalidInputError
@@ -233,9 +234,9 @@ def steps() -> Iterator[tuple[str, str]]:
             yield f"{spec.name}, {role}", sha(*parts)
 
 
+@configured(1)
 def measure() -> Digests:
     """All digests by group and name, with one thread; printed on standard error one by one."""
-    torch.set_num_threads(1)
     found: Digests = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -42,7 +42,7 @@ from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.recurrent import GRUPolicy
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core import few_shot, metrics
 from metaduel.benchmarks.core.few_shot import Contender, Protocol
 from metaduel.benchmarks.tools.population import BIAS, GAIN, Budget, OnIteration, Population
@@ -85,6 +85,7 @@ class Row(NamedTuple):
         return {"player": self.player, "kind": self.kind, **rounded, "seeds": len(self.returns)}
 
 
+@configured(1)
 def certify(spec: GameSpec, out: Path, budget: Budget, quiet: bool = False) -> dict[str, Any]:
     """Train and test all players of both roles and write ``out/headroom.json``; see the module.
 
@@ -104,7 +105,6 @@ def certify(spec: GameSpec, out: Path, budget: Budget, quiet: bool = False) -> d
     """
     game = f"{spec.name}-v{spec.version}"
     stages = [(role, kind) for role in ROLES for kind in KINDS]
-    configure(1)
     with _display(game, len(stages) * budget.iterations, quiet) as step:
         rows: dict[Role, list[Row]] = {role: [] for role in ROLES}
         for i, (role, kind) in enumerate(stages):

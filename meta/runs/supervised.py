@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.policies.base import Weights, stack
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.purposes import DataPurpose
@@ -176,14 +176,14 @@ def meta_train(
         TrainingStopped: a number that is not finite.
     """
     config = (config or DataConfig()).override(**settings)
-    configure(config.threads)
     heads = {role: network.head_names for role, network in task_set.networks.items()}
-    learner = find_method(config.method).learner(task_set.init(config.seed), config.configured, heads)
-    source = DataSource(task_set, config)
-    Trainer(
-        learner, source, Path(folder), asdict(config), config.iterations, config.validate_every, resume, quiet
-    ).run()
-    return load_data_run(task_set, folder)
+    with configured(config.threads):
+        learner = find_method(config.method).learner(task_set.init(config.seed), config.configured, heads)
+        source = DataSource(task_set, config)
+        Trainer(
+            learner, source, Path(folder), asdict(config), config.iterations, config.validate_every, resume, quiet
+        ).run()
+        return load_data_run(task_set, folder)
 
 
 def load_data_run(tasks: Tasks, folder: str | Path) -> DataRun:

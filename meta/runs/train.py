@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.envs.adapters.parallel import Factory, describe
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.registry import use
@@ -108,13 +108,13 @@ def train(
     network: Network | None = None,
 ) -> Run:
     """Train with the settings of ``config``; see ``train_meta_adversarial``."""
-    configure(config.threads)
-    source = DuelSource(config, tasks, network)
-    settings = config.to_dict()
-    if tasks is not None:
-        settings[LISTS[0]] = [dict(task) for task in tasks]
-    run_trainer(make_learner(config, source), source, folder, settings, config, resume, quiet)
-    return load(folder, network=network)
+    with configured(config.threads):
+        source = DuelSource(config, tasks, network)
+        settings = config.to_dict()
+        if tasks is not None:
+            settings[LISTS[0]] = [dict(task) for task in tasks]
+        run_trainer(make_learner(config, source), source, folder, settings, config, resume, quiet)
+        return load(folder, network=network)
 
 
 def train_foreign(
@@ -150,15 +150,15 @@ def train_foreign(
     own, kind = (network, "own") if callable(network) else (None, network)
     names = {role: tuple(_name(one) for one in some) for role, some in opponents.items()}
     config = ForeignConfig(method=method, **found).override(**settings, scripted=names, network=kind)
-    configure(config.threads)
-    source = ForeignSource(factory, config, own, opponents, task_set.tasks, task_set.validation)
-    target = Path(folder) if folder is not None else default_folder(config, config.environment)
-    written = config.to_dict()
-    for name, tasks in zip(LISTS, (task_set.tasks, task_set.validation), strict=True):
-        if tasks is not None:
-            written[name] = _recorded(tasks)
-    run_trainer(make_learner(config, source), source, target, written, config, resume, quiet)
-    return load(target, factory, own)
+    with configured(config.threads):
+        source = ForeignSource(factory, config, own, opponents, task_set.tasks, task_set.validation)
+        target = Path(folder) if folder is not None else default_folder(config, config.environment)
+        written = config.to_dict()
+        for name, tasks in zip(LISTS, (task_set.tasks, task_set.validation), strict=True):
+            if tasks is not None:
+                written[name] = _recorded(tasks)
+        run_trainer(make_learner(config, source), source, target, written, config, resume, quiet)
+        return load(target, factory, own)
 
 
 def _name(opponent: Any) -> str:

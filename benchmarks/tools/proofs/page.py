@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.benchmarks.tools.proofs.cases import Case, cases
 from metaduel.benchmarks.tools.proofs.tables import bias_sheet, memory_sheet, proof_sheet, sampled_sheet
@@ -28,6 +28,7 @@ FORMULAS = {  # the proven gradient, by kind of flow
 }
 
 
+@configured(1)
 def prove(out: Path) -> Sheet:
     """Prove every gradient, measure the bias of its sampled estimates, and write the page.
 
@@ -37,7 +38,6 @@ def prove(out: Path) -> Sheet:
     Returns:
         The table of the proofs.
     """
-    configure(1)
     sheets = [proof_sheet(), bias_sheet(), sampled_sheet(), memory_sheet()]
     write_atomic(out, page(sheets).encode())
     return sheets[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.benchmarks.tools.speed.chains import chains_sheet
 from metaduel.benchmarks.tools.speed.classification import classification_sheet
@@ -21,6 +21,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 
 
+@configured(1)
 def benchmark(
     games: Sequence[str], iterations: int, chains: int, seconds: float, out: Path | None, console: Console
 ) -> None:
@@ -42,7 +43,6 @@ def benchmark(
     if chains < 1:
         raise InvalidInputError(f"chains={chains} must be at least 1")
     names = [registry.find(name).name for name in games] or default_games()
-    configure(1)
     where = machine()
     console.print(where)
     sheets: list[Sheet] = []

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.benchmarks.tools.speed.measure import median_time
 from metaduel.envs.adapters.seat import Seat
@@ -115,7 +115,7 @@ def steps_sheet(games: Sequence[str], seconds: float) -> Sheet:
     if not missing:
         import torch._inductor.config as inductor
 
-        inductor.compile_threads = 1  # no pool of processes for kernels this small
+        alone = inductor.patch(compile_threads=1)  # no pool of processes for kernels this small
     rows = []
     for name in games:
         spec = registry.find(name)
@@ -125,13 +125,12 @@ def steps_sheet(games: Sequence[str], seconds: float) -> Sheet:
             ("with autoreset", 1, BATCHES, lambda b, s=spec: autoreset_steps(s, b, seconds)),  # type: ignore[misc]
         ]
         if not missing:
-            run = lambda b, s=spec: core_steps(s, b, seconds, compiled=True)  # noqa: E731
+            run = alone(lambda b, s=spec: core_steps(s, b, seconds, compiled=True))
             modes[2:2] = [("compiled", 1, BATCHES, run), ("compiled", 2, BATCHES[-1:], run)]
         for mode, threads, batches, measure in modes:
-            configure(threads)
-            cells = [_rate(measure(batch)) if batch in batches else "" for batch in BATCHES]
+            with configured(threads):
+                cells = [_rate(measure(batch)) if batch in batches else "" for batch in BATCHES]
             rows.append((spec.id.removeprefix("metaduel/"), mode, str(threads), *cells))
-        configure(1)
     header = ("game", "mode", "threads", *(f"batch {batch:,}" for batch in BATCHES))
     return Sheet(
         "Environment steps per second", header, tuple(rows), missing or "A step is step + noise + observation."
