@@ -189,7 +189,8 @@ def _radial(view: View, memory: Tensor, noise: Tensor, belief: float = 0.65) -> 
     # Inside the circle around the distribution, and not far inside.
     params: Params = view.params
     share = _from_centre(view) / (params.radius + 2 * params.spread)
-    return _verdict(torch.where(share > 1, 0.1, torch.where(share < 0.3, 0.4, belief))), memory
+    inside = torch.where(share < 0.3, 0.4, torch.full_like(share, belief))
+    return _verdict(torch.where(share > 1, 0.1, inside)), memory
 
 
 def _locator(view: View, memory: Tensor, noise: Tensor, belief: float = 0.68) -> Choice:

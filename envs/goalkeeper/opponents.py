@@ -196,7 +196,7 @@ def _habit(view: View, memory: Tensor, noise: Tensor, dive: float = 1.8) -> Choi
     # Dives to where the last ball was struck; to the right in the first kick.
     state: State = view.state
     seen = torch.where((state.phase == KICK - 1).unsqueeze(1), state.heading.unsqueeze(1), memory)
-    target = torch.where(state.phase >= 1, torch.where(memory[:, 0] < 0, -dive, dive), 0.0)
+    target = torch.where(state.phase >= 1, dive * sign(memory[:, 0] >= 0, memory), 0.0)
     return _run(view, target, _USUAL_DELAY), seen
 
 
