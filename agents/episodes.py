@@ -31,12 +31,12 @@ def pad_episodes(tasks: Sequence[Sequence[Sequence[Step]]], length: int | None =
     shape = (len(tasks), steps, len(tasks[0]))
     observation = first.observation.new_zeros(*shape, *first.observation.shape)
     action = first.action.new_zeros(*shape, *first.action.shape)
-    reward, alive = torch.zeros(shape), torch.zeros(shape)
+    reward, alive = first.observation.new_zeros(shape), first.observation.new_zeros(shape)
     for n, episodes in enumerate(tasks):
         for e, episode in enumerate(episodes):
             played = len(episode)
             observation[n, :played, e] = torch.stack([step.observation for step in episode])
             action[n, :played, e] = torch.stack([step.action for step in episode])
-            reward[n, :played, e] = torch.tensor([step.reward for step in episode])
+            reward[n, :played, e] = reward.new_tensor([step.reward for step in episode])
             alive[n, :played, e] = 1.0
     return Trajectories(observation, action, reward, alive)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from metaduel.agents.policies.base import Weights
+from metaduel.agents.runtime import torch_defaults
 from metaduel.envs.core.errors import InvalidInputError
 
 EPSILON = 1e-3  # of batch normalisation: five examples of a constant pixel have no variance
@@ -156,15 +157,15 @@ class Module:
 
     def __init__(self, build: Callable[[], nn.Module]) -> None:
         self._build = build
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch_defaults():
             self._module = build()
         if buffers := [name for name, _ in self._module.named_buffers()]:
             raise InvalidInputError(f"the module has buffers {buffers}: it must be a function of its parameters")
 
     def init(self, seed: int) -> Weights:
         """Fresh weights of one player, as the module's own initialisation makes them."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]), torch_defaults():
+            torch.default_generator.manual_seed(seed)  # that of the CPU alone
             module = self._build()
         return {name: value.detach().clone() for name, value in module.named_parameters()}
 
@@ -249,9 +250,9 @@ def _names(i: int) -> tuple[str, str]:
 def _layer(i: int, fan_in: int, fan_out: int, generator: torch.Generator, normalise: bool, gain: float) -> Weights:
     """A layer's weights, of variance gain / fan_in; a normalised layer has a scale as well."""
     weight, bias = _names(i)
-    layer = {weight: torch.randn(fan_in, fan_out, generator=generator) * math.sqrt(gain / fan_in)}
-    layer[bias] = torch.zeros(fan_out)
-    return layer | ({f"layer{i}.scale": torch.ones(fan_out)} if normalise else {})
+    drawn = torch.randn(fan_in, fan_out, generator=generator, dtype=torch.float32, device=generator.device)
+    layer = {weight: drawn * math.sqrt(gain / fan_in), bias: drawn.new_zeros(fan_out)}
+    return layer | ({f"layer{i}.scale": drawn.new_ones(fan_out)} if normalise else {})
 
 
 def _affine(weights: Weights, i: int, x: Tensor, normalise: bool) -> Tensor:

@@ -43,7 +43,8 @@ class Place(NamedTuple):
 
     def uniforms(self, n: int, first: int = 0) -> Tensor:
         """The actor's own uniforms in [0, 1) from step ``first`` on, [steps, rows, n]: of ``BLOCK`` steps, or of all left."""
-        time = torch.arange(first, min(first + BLOCK, self.horizon)).view(-1, 1)
+        end = min(first + BLOCK, self.horizon)
+        time = torch.arange(first, end, dtype=torch.int64, device=self.key.device).view(-1, 1)
         return noise.uniform(self.key, time, self.channel, n, self.dtype)
 
 
@@ -220,7 +221,7 @@ def _play(
             tasks, channel = sitting.tasks.stop - sitting.tasks.start, noise.SEAT[seat]
             place = Place(where, tasks, episodes, key[where], horizon, channel, dtype, sitting.deterministic, part)
             actors[seat].append(sitting.actor.sit(place))
-    alive = torch.ones(key.shape[0], dtype=torch.bool)
+    alive = torch.ones_like(key, dtype=torch.bool)
     there = (alive, alive)  # per seat
     for step in range(horizon):
         actions = []
@@ -346,7 +347,8 @@ class TaughtRows(LearnerRows):
         super().__init__(taught.learner, place)
         self.teacher = PlayerRows(taught.teacher, place._replace(channel=noise.TEACHER))
         number, parts = place.part
-        self.acts = (torch.arange(len(place.key)) * parts + number) % 2 == 0  # [rows]
+        rows = torch.arange(len(place.key), dtype=torch.int64, device=place.key.device)
+        self.acts = (rows * parts + number) % 2 == 0  # [rows]
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
         """See ``Acting``."""
@@ -367,8 +369,8 @@ class PlayerRows:
     def __init__(self, player: Player, place: Place) -> None:
         self.rows, self.player, self.place = place.rows, player, place
         self.noise: list[Tensor] = []  # as in ``LearnerRows``
-        self.memory = torch.zeros(len(place.key), player.memory, dtype=place.dtype)
-        self.reward = torch.zeros(len(place.key), dtype=place.dtype)
+        self.memory = place.key.new_zeros(len(place.key), player.memory, dtype=place.dtype)
+        self.reward = torch.zeros_like(place.key, dtype=place.dtype)
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
         """See ``Acting``."""

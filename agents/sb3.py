@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from metaduel.agents.policies.base import ILLEGAL
 from metaduel.agents.policies.distributions import Categorical, Gaussian
+from metaduel.agents.runtime import torch_defaults
 from metaduel.envs.adapters.legal import LegalDiscrete
 from metaduel.envs.core import noise as noise_
 from metaduel.envs.core.arguments import as_path
@@ -242,7 +243,7 @@ class MlpPlayer:
         self._bounds: tuple[Tensor, Tensor] | None = None
         self.noise = 1 if sample else 0
         if isinstance(space, spaces.Box):
-            self._bounds = (torch.as_tensor(space.low), torch.as_tensor(space.high))
+            self._bounds = (torch.from_numpy(space.low), torch.from_numpy(space.high))
             self.noise = 2 * math.ceil(space.shape[0] / 2) if sample else 0
 
     def __repr__(self) -> str:
@@ -435,7 +436,8 @@ def load_trusted(file: Path, name: str) -> Any:
         raise unknown("algorithm in trust", name, algorithms)
     try:
         # Without this, loading a model that was trained with a seed seeds every global generator.
-        return algorithms[name].load(file, device="cpu", custom_objects={"seed": None})
+        with torch_defaults():
+            return algorithms[name].load(file, device="cpu", custom_objects={"seed": None})
     except Exception as error:
         raise InvalidInputError(f"sb3:{file}: {name}.load failed: {_one_line(error)}") from None
 
@@ -464,7 +466,7 @@ def _load_weights(
 
     from stable_baselines3.common.policies import ActorCriticPolicy
 
-    with torch.random.fork_rng(devices=[]):  # its constructor draws from the global generator
+    with torch.random.fork_rng(devices=[]), torch_defaults():  # its constructor draws from the global generator
         policy = ActorCriticPolicy(
             observation_space, action_space, lambda _: 0.0, net_arch=widths, activation_fn=activation, ortho_init=False
         )

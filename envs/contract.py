@@ -71,9 +71,8 @@ class _Family:
         return [(first[i % len(first)], second[i % len(second)]) for i in range(max(len(first), len(second)))]
 
     def start(self, tasks: list[Task], seed: int = 0) -> Episode:
-        count = len(tasks)
-        params = self.duel.game.params(tasks)
-        return self.duel.reset(params, torch.arange(count) + seed, torch.zeros(count, dtype=torch.int64))
+        row = torch.arange(len(tasks), dtype=torch.int64, device="cpu")
+        return self.duel.reset(self.duel.game.params(tasks), row + seed, torch.zeros_like(row))
 
     def play(self, players: tuple[Player, Player], rows: Episode) -> Tensor:
         """Both observations, the rewards and whether the rules ended it, at every step: [T, B, n]."""
@@ -213,7 +212,11 @@ def _pure(family: _Family) -> Iterator[str]:
     for players in family.pairs:
         views = [View(rows.params, rows.state, seen, rows.step, rows.step.float()) for seen in duel.observe(rows)]
         given = [
-            (view, torch.zeros(ROWS, player.memory), noise.uniform(rows.key, rows.step, noise.SEAT[seat], player.noise))
+            (
+                view,
+                view.observation.new_zeros(ROWS, player.memory),
+                noise.uniform(rows.key, rows.step, noise.SEAT[seat], player.noise),
+            )
             for seat, (view, player) in enumerate(zip(views, players, strict=True))
         ]
         kept = _copies((rows, tuple(given)))
@@ -246,9 +249,9 @@ def _equal(kept: list[Tensor], tree: Any) -> bool:
 def _observations(family: _Family) -> Iterator[str]:
     duel, spec = family.duel, family.spec
     start = family.start(generate(spec, "extrapolation", ROWS, seed=5))
-    yield from _outside(duel, start, torch.ones(ROWS, dtype=torch.bool), 0)
+    yield from _outside(duel, start, torch.ones_like(start.key, dtype=torch.bool), 0)
     for players in family.pairs:
-        alive = torch.ones(ROWS, dtype=torch.bool)
+        alive = torch.ones_like(start.key, dtype=torch.bool)
         for step, (after, outcome) in enumerate(steps(duel, players, start), start=1):
             yield from _outside(
                 duel, after, alive, step
@@ -334,7 +337,7 @@ def _outside(duel: Duel, rows: Episode, alive: Tensor, step: int) -> Iterator[st
 def _ends(family: _Family) -> Iterator[str]:
     spec = family.spec
     duel, start = Duel(family.duel.game, spec.horizon + 1), family.start(generate(spec, "train", ROWS, seed=6))
-    unfinished, early = torch.ones(ROWS, dtype=torch.bool), torch.zeros(ROWS, dtype=torch.bool)
+    unfinished, early = torch.ones_like(start.key, dtype=torch.bool), torch.zeros_like(start.key, dtype=torch.bool)
     for step, (_, outcome) in enumerate(steps(duel, family.pairs[0], start), start=1):
         terminated = outcome.terminated
         if terminated.dtype != torch.bool or terminated.shape != (ROWS,):
@@ -443,7 +446,7 @@ def _golden(family: _Family) -> Iterator[str]:
 def _replay(family: _Family, case: Golden) -> str:
     game = family.duel.game
     params = game.params([dict(case.task)], torch.float64)
-    state = game.init(params, torch.zeros(1, game.init_noise, dtype=torch.float64))
+    state = game.init(params, params[0].new_zeros(1, game.init_noise))
     for name in (*case.state, *case.after):
         if name not in state._fields:
             raise InvalidInputError(f"{case.why!r}: State has no field {name!r}, only {', '.join(state._fields)}")
@@ -452,10 +455,11 @@ def _replay(family: _Family, case: Golden) -> str:
         torch.tensor(
             [action],
             dtype=torch.int64 if isinstance(family.spec.action_spaces[role], spaces.Discrete) else torch.float64,
+            device="cpu",
         )
         for role, action in zip(ROLES, case.actions, strict=True)
     ]
-    drawn = torch.tensor([case.noise or (0.0,) * game.step_noise], dtype=torch.float64)
+    drawn = params[0].new_tensor([case.noise or (0.0,) * game.step_noise])
     after, outcome = game.step(params, state, (actions[0], actions[1]), drawn)
     found = {name: (getattr(after, name), value) for name, value in case.after.items()}
     found |= {"reward": (outcome.reward, case.reward), "terminated": (outcome.terminated, case.terminated)}
@@ -466,7 +470,7 @@ def _replay(family: _Family, case: Golden) -> str:
 
 
 def _row(value: Any, like: Tensor) -> Tensor:
-    return torch.tensor([value]).to(like.dtype).view_as(like[:1])
+    return like.new_tensor([value]).view_as(like[:1])
 
 
 _CHECKS: dict[str, Callable[[_Family], Iterator[str]]] = {

@@ -59,7 +59,8 @@ class GameArena:
         values = self.tasks.repeat(len(self.opponents), 1).repeat_interleave(self.episodes, 0)
         object.__setattr__(self, "params", self.simulator.params(values))
         # Row seeds wrap around like all arithmetic on keys.
-        object.__setattr__(self, "seeds", torch.arange(len(values)) + self.seed)
+        rows = torch.arange(len(values), dtype=torch.int64, device="cpu")
+        object.__setattr__(self, "seeds", rows + self.seed)
 
     @property
     def rows(self) -> int:
@@ -192,10 +193,13 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
 
         # The episode stays in closures: it knows the hidden contexts.
         rows: Any = None
-        observations, paid, memory, done = None, torch.zeros(1), torch.zeros(1, opponent.memory), True
+        observations: Any = None
+        paid: Any = None
+        memory: Any = None
+        done = True
 
         def seen() -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-            own = observations[seat][0].numpy().astype(np.float32)  # type: ignore[index]
+            own = observations[seat][0].numpy().astype(np.float32)
             if mask is None:
                 return own, {}
             legal = (own[mask] > 0).astype(np.int8)
@@ -212,7 +216,7 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
             rows = simulator.start(params, noise.episode_key(one, torch.full_like(one, episode)))
             self.played += 1
             observations, done = simulator.observe(rows), False
-            paid, memory = torch.zeros(1, dtype=rows.dtype), torch.zeros(1, opponent.memory, dtype=rows.dtype)
+            paid, memory = observations[seat].new_zeros(1), observations[seat].new_zeros(1, opponent.memory)
             return seen()
 
         @torch.no_grad()
@@ -224,7 +228,7 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
                 raise ResetNeeded("call reset() before step()")
             # The simulator refuses an illegal action or replaces it by a legal one, so that models without masks learn, too.
             own = torch.from_numpy(as_actions(who, action, space, space.shape)).unsqueeze(0)
-            theirs, remembered = ask(opponent, 1 - seat, rows, observations[1 - seat], paid, memory)  # type: ignore[index]
+            theirs, remembered = ask(opponent, 1 - seat, rows, observations[1 - seat], paid, memory)
             rows, transition = simulator.step(rows, (own, theirs) if seat == 0 else (theirs, own))
             memory, observations, paid = remembered, simulator.observe(rows), transition.reward[:, 1 - seat]
             done = bool(transition.terminated | transition.truncated)

@@ -80,7 +80,7 @@ class _CheckedRows:
             self._refuse((action < 0) | (action >= int(space.n)), action, f"must be in 0 to {int(space.n) - 1}")
             return action
         self._refuse(action.isnan().any(1), action, "must be a number")
-        return action.clamp(torch.as_tensor(space.low), torch.as_tensor(space.high))  # as for learners in NumPy
+        return action.clamp(torch.from_numpy(space.low), torch.from_numpy(space.high))  # as for learners in NumPy
 
     def _refuse(self, bad: Tensor, action: Tensor, right: str) -> None:
         if bad.any():

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from metaduel.agents.adapters.protocol import BadPlayer, Experience, SeatInfo, ShotOver, check_spaces
 from metaduel.agents.rollout import Place
+from metaduel.agents.runtime import torch_defaults
 from metaduel.agents.sb3 import copied_policy, why_not_alone
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.noise import derive_seed
@@ -59,7 +60,7 @@ class SB3Adapter:
             raise BadPlayer("it has learned on already: a player of Stable-Baselines3 is updated once")
         rows.shot += 1
         policies = []
-        with generators_kept():
+        with globals_kept():
             for row in range(len(player.policies)):
                 model, env = rows.models[row], experience.environment(row)
                 if model is None:
@@ -118,7 +119,7 @@ class SB3Rows:
         self.deterministic = place.deterministic
         self.states: list[Any] = [None] * place.tasks
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(player.seed, int(place.key[0])))
+            torch.default_generator.manual_seed(derive_seed(player.seed, int(place.key[0])))
             self.generator = torch.get_rng_state()
         self.kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # observation, action, reward, alive
         self.now: tuple[Tensor, Tensor] | None = None
@@ -178,7 +179,8 @@ def _train_on_part(model: Any, buffer: Any) -> None:
         setattr(part, name, getattr(buffer, name)[: buffer.pos].copy())
     part.pos, part.full = buffer.pos, True
     # The episode is over: later values do not count.
-    part.compute_returns_and_advantage(torch.zeros(buffer.n_envs), np.ones(buffer.n_envs))
+    last = torch.zeros(buffer.n_envs, dtype=torch.float32, device="cpu")
+    part.compute_returns_and_advantage(last, np.ones(buffer.n_envs))
     model.rollout_buffer = part
     try:
         model.train()
@@ -203,10 +205,13 @@ def _clone(model: BaseAlgorithm, env: gym.Env[Any, Any]) -> BaseAlgorithm:
 
 
 @contextmanager
-def generators_kept() -> Iterator[None]:
-    """Keep every global generator as it is: SB3 seeds them all, and draws from them."""
+def globals_kept() -> Iterator[None]:
+    """Use torch's own defaults inside, by which SB3 makes its tensors, and keep every global generator as it is: SB3 seeds them
+    all, and draws from them.
+    """
     ours, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices), torch_defaults():
         try:
             yield
         finally:

@@ -18,7 +18,8 @@ def features(observation: Tensor) -> Tensor:
         [N, T, E, 2 d + 4] float64.
     """
     x = observation.double().clamp(-10.0, 10.0)
-    time = (torch.arange(x.shape[1], dtype=torch.float64) / 100.0).view(1, -1, 1, 1).expand(*x.shape[:3], 1)
+    time = torch.arange(x.shape[1], dtype=torch.float64, device=x.device) / 100.0
+    time = time.view(1, -1, 1, 1).expand(*x.shape[:3], 1)
     return torch.cat([x, x * x, time, time * time, time * time * time, torch.ones_like(time)], -1)
 
 
@@ -42,7 +43,7 @@ def fit_linear(observation: Tensor, returns: Tensor, alive: Tensor, shared: bool
     n = 1 if shared else observation.shape[0]
     x = (features(observation) * alive.unsqueeze(-1)).view(n, -1, 2 * observation.shape[-1] + 4)
     y = (returns.double() * alive).view(n, -1, 1)
-    gram = x.mT @ x + RIDGE * torch.eye(x.shape[-1], dtype=torch.float64)
+    gram = x.mT @ x + RIDGE * torch.eye(x.shape[-1], dtype=torch.float64, device=x.device)
     coefficients = torch.linalg.solve(gram, x.mT @ y)
     predicted: Tensor = (x @ coefficients).view_as(returns).to(returns.dtype)
     return predicted

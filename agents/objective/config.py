@@ -96,7 +96,7 @@ class LossConfig:
     def _scaled(self, advantage: Tensor, alive: Tensor, discount: float, shared: bool = False) -> Tensor:
         advantage = normalise(advantage, alive, shared) if self.normalise else advantage
         if self.exact_discount:
-            time = torch.arange(advantage.shape[1], dtype=advantage.dtype)
+            time = torch.arange(advantage.shape[1], dtype=advantage.dtype, device=advantage.device)
             advantage = advantage * (discount**time).view(1, -1, 1)
         return advantage
 

@@ -62,7 +62,7 @@ class Policy(ABC):
         elif isinstance(action_space, spaces.Box) and len(action_space.shape) == 1:
             self.action_size = int(action_space.shape[0])
             self.noise = 2 * math.ceil(self.action_size / 2)
-            self._low, self._high = torch.as_tensor(action_space.low), torch.as_tensor(action_space.high)
+            self._low, self._high = torch.from_numpy(action_space.low), torch.from_numpy(action_space.high)
         else:
             raise InvalidInputError(f"action_space={action_space} must be Discrete or a one-dimensional Box")
 
@@ -205,11 +205,10 @@ def adapting(weights: Weights) -> Weights:
     return {name: value for name, value in weights.items() if not name.startswith(FIXED)}
 
 
-def normalisation(statistics: tuple[Tensor, Tensor]) -> Weights:
+def normalisation(statistics: tuple[Tensor, Tensor], dtype: torch.dtype = torch.float32) -> Weights:
     """Weights that normalise observations by their mean [d] and standard deviation [d]."""
     mean, std = statistics
-    kind = torch.get_default_dtype()
-    return {SHIFT: mean.to(kind), SCALE: torch.where(std > MIN_STD, 1.0 / std, 1.0).to(kind)}
+    return {SHIFT: mean.to(dtype), SCALE: torch.where(std > MIN_STD, 1.0 / std, 1.0).to(dtype)}
 
 
 def stack(weights: Weights, n: int) -> Weights:

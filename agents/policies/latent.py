@@ -62,9 +62,9 @@ class LatentPolicy(MemoryPolicy):
             ("decoder", decoded, self.units, 1.0),
             ("decoded", self.units, 1 + self.other_size, 0.1),
         ):
-            matrix = torch.empty(rows, columns, dtype=torch.float64)
+            matrix = torch.empty(rows, columns, dtype=torch.float64, device="cpu")
             weights[f"{name}.weight"] = nn.init.orthogonal_(matrix, gain=gain, generator=generator).to(dtype)
-            weights[f"{name}.bias"] = torch.zeros(columns, dtype=dtype)
+            weights[f"{name}.bias"] = torch.zeros(columns, dtype=dtype, device="cpu")
         return weights
 
     def prepare(self, weights: Weights) -> Weights:
@@ -98,10 +98,10 @@ class LatentPolicy(MemoryPolicy):
         n, steps, rows = data.reward.shape
         belief = affine(prepared, "belief", memory.flatten(1, 2)).view(n, steps, rows, 2 * LATENT)
         mean, log_std = belief.chunk(2, -1)
-        moments = torch.randint(steps, (PAST,), generator=generator)
-        noise = torch.randn(n, PAST, rows, LATENT, generator=generator, dtype=mean.dtype)
+        moments = torch.randint(steps, (PAST,), generator=generator, dtype=torch.int64, device="cpu")
+        noise = torch.randn(n, PAST, rows, LATENT, generator=generator, dtype=mean.dtype, device="cpu")
         z = mean[:, moments] + torch.exp(log_std[:, moments]) * noise
-        at = torch.randint(steps, (STEPS,), generator=generator)
+        at = torch.randint(steps, (STEPS,), generator=generator, dtype=torch.int64, device="cpu")
         shape = (n, PAST, STEPS, rows)
         known = torch.cat([data.observation[..., : self.observation_size], self.shown(data.action).to(mean.dtype)], -1)[
             :, at
@@ -127,7 +127,7 @@ class LatentPolicy(MemoryPolicy):
         if isinstance(self.other_space, spaces.Discrete):
             log_probs = torch.log_softmax(out[..., 1:], -1)
             return wrong - log_probs.gather(-1, other.expand(out.shape[:-1]).unsqueeze(-1)).squeeze(-1)
-        low, high = torch.as_tensor(self.other_space.low), torch.as_tensor(self.other_space.high)
+        low, high = torch.from_numpy(self.other_space.low), torch.from_numpy(self.other_space.high)
         target = 2 * (other - low) / (high - low) - 1
         return wrong + 0.5 * ((out[..., 1:] - target) ** 2).sum(-1)
 

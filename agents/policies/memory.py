@@ -29,7 +29,8 @@ class MemoryPolicy(GRUPolicy):
 
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
         """Fresh weights of one player, with an empty memory."""
-        return super().init(seed, dtype) | {"memory.start": torch.zeros(self.units, dtype=dtype)}
+        start = torch.zeros(self.units, dtype=dtype, device="cpu")
+        return super().init(seed, dtype) | {"memory.start": start}
 
     def noted(self, action: Tensor, reward: Tensor) -> Tensor:
         """The numbers of the next input that follow the observation, [N, M, A + 2]."""

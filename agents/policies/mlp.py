@@ -71,20 +71,20 @@ class MLPPolicy(Policy):
         generator = torch.Generator().manual_seed(seed)
         weights: Weights = {}
         for i, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
-            matrix = torch.empty(fan_in, fan_out, dtype=torch.float64)
+            matrix = torch.empty(fan_in, fan_out, dtype=torch.float64, device="cpu")
             last = i == len(self.sizes) - 2
             nn.init.orthogonal_(matrix, gain=0.1 if last else self.gain, generator=generator)
-            bias = torch.zeros(fan_out, dtype=torch.float64)
+            bias = matrix.new_zeros(fan_out)
             if self.bias and not last:
                 bias.uniform_(-self.bias, self.bias, generator=generator)
             weights[f"layer{i}.weight"], weights[f"layer{i}.bias"] = matrix.to(dtype), bias.to(dtype)
         if self.context:
-            matrix = torch.empty(self.context, self.sizes[1], dtype=torch.float64)
+            matrix = torch.empty(self.context, self.sizes[1], dtype=torch.float64, device="cpu")
             # A gain above 1 makes one update of the context matter.
             weights["context.weight"] = nn.init.orthogonal_(matrix, gain=3.0, generator=generator).to(dtype)
-            weights["context"] = torch.zeros(self.context, dtype=dtype)
+            weights["context"] = torch.zeros(self.context, dtype=dtype, device="cpu")
         if not self.discrete:
-            weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype)
+            weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype, device="cpu")
         return weights
 
     def prepare(self, weights: Weights) -> Weights:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from metaduel.agents.policies.base import SCALE, SHIFT, ActionSpace, Policy, Weights, adapting
+from metaduel.agents.runtime import torch_defaults
 from metaduel.envs.core.errors import InvalidInputError
 
 
@@ -37,14 +38,15 @@ class ModulePolicy(Policy):
     ) -> None:
         super().__init__(observation_size, action_space, initial_log_std, mask)
         self._build = build
-        with torch.random.fork_rng(devices=[]):  # the template must not advance the global generator
+        with torch.random.fork_rng(devices=[]), torch_defaults():  # the template must not advance the global generator
             self._module = build()
         if buffers := [name for name, _ in self._module.named_buffers()]:
             raise InvalidInputError(
                 f"policy module has buffers {buffers}: a policy must be a function of its parameters"
             )
         with torch.no_grad():
-            shape = tuple(self._module(torch.zeros(3, observation_size)).shape)
+            nothing = torch.zeros(3, observation_size, dtype=torch.float32, device="cpu")
+            shape = tuple(self._module(nothing).shape)
         if shape != (3, self.action_size):
             raise InvalidInputError(
                 f"policy module maps [3, {observation_size}] to {list(shape)}; must be [3, {self.action_size}]"
@@ -52,12 +54,12 @@ class ModulePolicy(Policy):
 
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
         """Fresh weights of one player, as the module's own initialisation makes them."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]), torch_defaults():
+            torch.default_generator.manual_seed(seed)  # that of the CPU alone
             module = self._build()
         weights = {name: value.detach().to(dtype).clone() for name, value in module.named_parameters()}
         if not self.discrete:
-            weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype)
+            weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype, device="cpu")
         return weights
 
     def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:

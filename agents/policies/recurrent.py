@@ -77,19 +77,19 @@ class RecurrentPolicy(Policy):
         generator = torch.Generator().manual_seed(seed)
 
         def matrix(rows: int, columns: int, gain: float = 1.0) -> Tensor:
-            values = torch.empty(rows, columns, dtype=torch.float64)
+            values = torch.empty(rows, columns, dtype=torch.float64, device="cpu")
             return nn.init.orthogonal_(values, gain=gain, generator=generator).to(dtype)
 
         weights: Weights = {
             "input.weight": torch.cat([matrix(self.input_size, self.units) for _ in range(self.gates)], 1),
-            "input.bias": torch.zeros(self.gates * self.units, dtype=dtype),
+            "input.bias": torch.zeros(self.gates * self.units, dtype=dtype, device="cpu"),
             "memory.weight": torch.cat([matrix(self.units, self.units) for _ in range(self.gates)], 1),
-            "memory.bias": torch.zeros(self.gates * self.units, dtype=dtype),
+            "memory.bias": torch.zeros(self.gates * self.units, dtype=dtype, device="cpu"),
             "output.weight": matrix(self.units, self.action_size, 0.1),
-            "output.bias": torch.zeros(self.action_size, dtype=dtype),
+            "output.bias": torch.zeros(self.action_size, dtype=dtype, device="cpu"),
         }
         if not self.discrete:
-            weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype)
+            weights["log_std"] = torch.full((self.action_size,), self.initial_log_std, dtype=dtype, device="cpu")
         return weights
 
     def remember(self, carry: Carry, action: Tensor, reward: Tensor) -> Carry:
@@ -184,7 +184,7 @@ class LSTMPolicy(RecurrentPolicy):
     def prepare(self, weights: Weights) -> Weights:
         """See ``RecurrentPolicy``; the inputs of the new cells are doubled, so that one sigmoid serves all gates."""
         prepared = super().prepare(weights)
-        double = torch.ones(4 * self.units, dtype=weights["input.bias"].dtype)
+        double = weights["input.bias"].new_ones(4 * self.units)
         double[2 * self.units : 3 * self.units] = 2.0
         gates = {name: prepared[name] * double for name in _GATES}
         return {**prepared, **gates}

@@ -16,9 +16,9 @@ class RunningStatistics:
     """
 
     def __init__(self, size: int) -> None:
-        self.count = torch.zeros((), dtype=torch.float64)  # steps seen
-        self.mean = torch.zeros(size, dtype=torch.float64)  # [d]
-        self.squares = torch.zeros(size, dtype=torch.float64)  # [d] sum of squared distances to the mean
+        self.count = torch.zeros((), dtype=torch.float64, device="cpu")  # steps seen
+        self.mean = torch.zeros(size, dtype=torch.float64, device="cpu")  # [d]
+        self.squares = torch.zeros(size, dtype=torch.float64, device="cpu")  # [d] sum of squared distances to the mean
 
     def add(self, observation: Tensor, alive: Tensor) -> None:
         """Include the steps that were played.

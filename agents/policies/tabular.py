@@ -76,7 +76,7 @@ class TabularPolicy(LookupPolicy):
 
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
         """The uniform policy, whatever the seed."""
-        return {"table": torch.zeros(self.states, self.action_size, dtype=dtype)}
+        return {"table": torch.zeros(self.states, self.action_size, dtype=dtype, device="cpu")}
 
     def logits(self, weights: Weights) -> Tensor:
         """The weights."""

@@ -18,7 +18,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from urllib.parse import parse_qsl
 
 from metaduel.agents.adapters.numpy_objects import NumpyAdapter
 from metaduel.agents.adapters.protocol import Adapter, FixedPlayer
-from metaduel.agents.adapters.sb3 import SB3Adapter, generators_kept
+from metaduel.agents.adapters.sb3 import SB3Adapter, globals_kept
 from metaduel.agents.sb3 import load_trusted
 from metaduel.benchmarks.core.few_shot import Contender, contender
 from metaduel.benchmarks.core.summary import RANDOM, SCRATCH
@@ -78,7 +79,7 @@ Entries = Any  # one of the module's table, a sequence of them, or a mapping fro
 
 
 def entries_of(given: Entries, spec: GameSpec | None = None, network: Network | None = None) -> list[Entry]:
-    """All entries.
+    """All entries. A ``module:name`` leaves the present folder on Python's path, see ``path_kept``.
 
     Args:
         given: see ``Entries``. In a mapping, a sequence holds one entry for each training seed.
@@ -117,6 +118,18 @@ def entries_of(given: Entries, spec: GameSpec | None = None, network: Network | 
             )
         seen[key] = i
     return found
+
+
+@contextmanager
+def path_kept() -> Iterator[None]:
+    """Take the present folder off Python's path at the end, if an entry put it there: a learner may import more as it plays."""
+    folder = os.getcwd()
+    there = folder in sys.path
+    try:
+        yield
+    finally:
+        if not there and folder in sys.path:
+            sys.path.remove(folder)
 
 
 def _game_of(value: Any) -> GameSpec | None:
@@ -188,7 +201,7 @@ def _imported(
 ) -> Entry:
     """``module:name``, from the present folder or anywhere else on the path."""
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(0, os.getcwd())  # ``path_kept`` takes it off again
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
@@ -286,7 +299,7 @@ def _file(text: str, name: str | None) -> Entry:
         return _fixed(f"sb3:{text}", label)
     if others := sorted(options.keys() - {"trust"}):
         raise InvalidInputError(f"entries: {text!r}: {', '.join(others)} has no effect beside trust: leave it out")
-    with generators_kept():
+    with globals_kept():
         model = load_trusted(as_path(path), trusted)
     return _adapter(SB3Adapter(model), label, _spaces_of(model))
 

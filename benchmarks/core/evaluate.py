@@ -18,9 +18,9 @@ import numpy as np
 from metaduel.agents.adapters.numpy_objects import NumpyAdapter
 from metaduel.agents.policies.base import stack
 from metaduel.agents.rollout import Learner
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core import few_shot
-from metaduel.benchmarks.core.entries import Entries, Entry, entries_of, opponents_of
+from metaduel.benchmarks.core.entries import Entries, Entry, entries_of, opponents_of, path_kept
 from metaduel.benchmarks.core.few_shot import RATES, Contender, Protocol, Result
 from metaduel.benchmarks.core.progress import progress
 from metaduel.benchmarks.core.scratch import Scratch, from_scratch
@@ -80,6 +80,7 @@ class EvaluationFailed(InvalidInputError):
         self.table = table
 
 
+@path_kept()
 def evaluate(
     entries: Entries,
     game: str | GameSpec | None = None,
@@ -322,7 +323,10 @@ class _Plan:
 
     def play(self, out: Path | None, quiet: bool) -> Table:
         """Play, and write the results."""
-        configure(next((entry.run.config.threads for entry in self.entries if entry.run is not None), 1))
+        with configured(next((entry.run.config.threads for entry in self.entries if entry.run is not None), 1)):
+            return self._play(out, quiet)
+
+    def _play(self, out: Path | None, quiet: bool) -> Table:
         jobs, tables = self.jobs(), list[Table]()
         with progress("contender", len(jobs), quiet) as show:
             for job in jobs:

@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from metaduel.agents.adapters.protocol import Adapter, FixedPlayer
 from metaduel.envs.core.duel import Duel
@@ -176,7 +175,9 @@ def with_rate(player: Contender, rate: float) -> Contender:
     Raises:
         InvalidInputError: it does not adapt by gradient steps.
     """
-    return player._replace(adapter=replace(_gradient(player), rates=torch.full((1,), rate)))
+    adapter = _gradient(player)
+    like = next(iter(adapter.weights.values()))
+    return player._replace(adapter=replace(adapter, rates=like.new_full((1,), rate)))
 
 
 def rate_of(player: Contender) -> float:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from metaduel.agents.adapters.sb3 import SB3Adapter, generators_kept
+from metaduel.agents.adapters.sb3 import SB3Adapter, globals_kept
 from metaduel.benchmarks.core.few_shot import Protocol
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
@@ -92,7 +92,7 @@ def from_scratch(
 def make_ppo(duel: Duel, role: Role, episodes: int, seed: int) -> PPO:
     """An untrained PPO whose rollout is as long as ``episodes`` episodes can be. Does not change global generators."""
     steps = duel.horizon
-    with generators_kept():
+    with globals_kept():
         return untrained_ppo(
             duel.spec, role, names(duel.spec, other(role), "train")[0], {}, 1, seed, steps, n_steps=max(2, steps * episodes),
             batch_size=max(2, steps),
@@ -135,7 +135,7 @@ def seat_returns(
 ) -> npt.NDArray[np.float64]:
     """Returns [episodes] of ``own`` in ``role``'s seat on one task; their seeds are ``seed`` and the numbers after it."""
     params = duel.game.params_from_rows(task_rows(duel.spec, [task], {}).expand(episodes, -1))
-    seeds = torch.arange(episodes) + seed
+    seeds = torch.arange(episodes, dtype=torch.int64, device="cpu") + seed
     pair = (own, opponent)
     played = play(duel, pair if role == "protagonist" else pair[::-1], params, seeds, torch.zeros_like(seeds))
     found: npt.NDArray[np.float64] = played.returns[:, ROLES.index(role)].double().numpy()

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from metaduel.benchmarks.core import few_shot
 from metaduel.benchmarks.core.few_shot import Contender, Protocol
@@ -218,7 +217,7 @@ class Comparison(Suite):
         for role in ROLES:
             policy = make_policy(config, duel, role)
             start = policy.init(derive_seed(seed, Purpose.RANDOM_START))
-            adapter = adapter_of(role, policy, start, torch.zeros(0), config.objective)
+            adapter = adapter_of(role, policy, start, next(iter(start.values())).new_zeros(0), config.objective)
             player = Contender(RANDOM, seed, role, duel, adapter)
             tables.append(self._test(self._tuned(player, folder)))
         return concatenate(tables)

@@ -31,7 +31,7 @@ from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.objective.losses import policy_gradient_loss
 from metaduel.agents.policies.base import Weights, stack
 from metaduel.agents.policies.mlp import MLPPolicy
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.metrics import estimate
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, number, rendered
 from metaduel.benchmarks.tools.enumerated import Listing
@@ -79,7 +79,7 @@ class AllPlays(Listing):
     def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
         """See ``Problem.losses``."""
         log_probs = {role: first_play(weights) for role, weights in players.items()}
-        plays = torch.arange(9)  # 3 * the protagonist's action + the adversary's
+        plays = torch.arange(9, dtype=torch.int64, device="cpu")  # 3 * the protagonist's action + the adversary's
         own = {
             "protagonist": log_probs["protagonist"][:, plays // 3],
             "adversary": log_probs["adversary"][:, plays % 3],
@@ -99,8 +99,8 @@ class AllPlays(Listing):
 
 def first_play(weights: Weights) -> Tensor:
     """Log-probabilities [N, 3] of the first play, at the empty observation."""
-    n = weights["layer0.bias"].shape[0]
-    nothing = torch.eye(10, dtype=weights["layer0.bias"].dtype)[:1].expand(n, 1, 10)
+    bias = weights["layer0.bias"]
+    nothing = torch.eye(10, dtype=bias.dtype, device=bias.device)[:1].expand(len(bias), 1, 10)
     return torch.log_softmax(POLICY.outputs(POLICY.prepare(weights), nothing)[:, 0], -1)
 
 
@@ -263,7 +263,7 @@ def make(outer: str, momentum: float, seed: int, outer_lr: float, dtype: torch.d
     generator = torch.Generator().manual_seed(derive_seed(seed, Purpose.DYNAMICS_START))
     start: Players = {role: POLICY.init(0, dtype) for role in ROLES}
     for weights in start.values():
-        weights["layer0.bias"] += torch.randn(3, generator=generator, dtype=dtype)
+        weights["layer0.bias"] += torch.randn(3, generator=generator, dtype=dtype, device=generator.device)
     return OUTER[outer](start, MAMLConfig(steps=1, inner_lr=0.1, outer_lr=outer_lr, momentum=momentum))
 
 
@@ -352,6 +352,7 @@ def plot(found: Sequence[Curve], path: Path) -> None:
     write_atomic(path, rendered(figure, path.suffix[1:]))
 
 
+@configured(1)
 def compare(seeds: int, iterations: int, outer_lr: float, out: AnyPath) -> Sheet:
     """Outer steps where two players learn from each other, as a table, which is written with a picture.
 
@@ -370,7 +371,6 @@ def compare(seeds: int, iterations: int, outer_lr: float, out: AnyPath) -> Sheet
     if not outer_lr > 0:
         raise InvalidInputError(f"outer_lr={outer_lr!r} must be above 0")
     out = as_path(out, "out")
-    configure(1)
     found = curves(seeds, iterations, outer_lr)
     made = sheet(found, outer_lr)
     write_atomic(out / "dynamics.md", made.markdown().encode())

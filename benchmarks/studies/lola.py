@@ -279,7 +279,7 @@ def make(suite: Lola, count: int, rate: float, horizon: int) -> MAML:
     runs = suite.seeds + suite.validation_seeds
     start: Players = {}
     for role in ROLES:
-        logit = suite.start_std * torch.randn(runs, 5, generator=generator)
+        logit = suite.start_std * torch.randn(runs, 5, generator=generator, dtype=torch.float32, device="cpu")
         start[role] = {"table": torch.stack([logit, torch.zeros_like(logit)], -1)}
     # Two logits move apart twice as fast as one moves; losses are per step, and the outer one is the mean over the runs.
     scale = horizon / 2

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metaduel.agents.runtime import torch_defaults
 from metaduel.benchmarks.core.metrics import Array
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.game import make_game
@@ -62,8 +63,11 @@ def best(ascent: Ascent, spec: GameSpec, config: TrainConfig, shots: int, valida
     payoffs = game.params([config.fixed], torch.float64).payoffs
     generator = torch.Generator().manual_seed(Purpose.OPTIMUM_START)
     states, actions = validation.shape[1:]
-    start = torch.randn(ascent.starts, states, actions, generator=generator, dtype=torch.float64).requires_grad_()
-    log_rates = (torch.randn(ascent.starts, shots, generator=generator, dtype=torch.float64) - 1.0).requires_grad_()
+    start, log_rates = (
+        torch.randn(ascent.starts, *shape, generator=generator, dtype=torch.float64, device="cpu")
+        for shape in ((states, actions), (shots,))
+    )
+    start, log_rates = start.requires_grad_(), (log_rates - 1.0).requires_grad_()
     optimiser = torch.optim.Adam([start, log_rates], lr=ascent.lr)
     for iteration in range(ascent.iterations):
         drawn = game.personas(ascent.personas, derive_seed(Purpose.OPTIMUM_TRAIN, iteration))
@@ -74,7 +78,8 @@ def best(ascent: Ascent, spec: GameSpec, config: TrainConfig, shots: int, valida
         gradients = torch.autograd.grad(-value.mean((0, 2)).sum(), [start, log_rates])
         for leaf, gradient in zip((start, log_rates), gradients, strict=True):
             leaf.grad = gradient
-        optimiser.step()
+        with torch_defaults():
+            optimiser.step()
 
     def earned(personas: Tensor, which: slice) -> Tensor:  # [shots + 1, starts, P]
         pairs = unrolled(start[which], log_rates[which].exp(), personas.double(), payoffs, discount, shots, False)

@@ -251,7 +251,7 @@ class Peers(Suite):
         return rows(returns, find(game), name, config.seed)
 
     def _rule(self, rule: Tuned, meeting: Meeting, rate: float) -> Rule:
-        size = torch.tensor([[rate * meeting.problem.duel.horizon]])
+        size = meeting.persona.step_size.new_tensor([[rate * meeting.problem.duel.horizon]])
         return look_ahead(meeting, rule.look_aheads, size[0]) if rule.look_aheads else follow(size)
 
     def _remembering(self, game: str, name: str, memory: Memory, config: TrainConfig, folder: Path) -> Table:
@@ -412,9 +412,7 @@ def play(meeting: Meeting, start: Weights, rule: Rule, shots: int) -> Array:
         returns.append(batch.returns[OWN])
         if shot < shots:
             losses = batch.losses(now)
-            after = adapt_step(
-                now, losses.support, {PEER: torch.tensor(persona.rate)}, create_graph=False, moving=(PEER,)
-            )
+            after = adapt_step(now, losses.support, {PEER: persona.step_size}, create_graph=False, moving=(PEER,))
             players = {OWN: rule(now, losses, shot), PEER: after[PEER]}
     found: Array = torch.stack(returns).double().numpy()
     return found
@@ -440,7 +438,8 @@ def look_ahead(meeting: Meeting, count: int, rate: Tensor) -> Rule:
     """
 
     def rule(players: Players, losses: Losses, shot: int) -> Weights:
-        rates = {OWN: torch.zeros(count, 1), PEER: torch.full((count, 1), meeting.persona.rate)}
+        theirs = meeting.persona.step_size.expand(count, 1)
+        rates = {OWN: torch.zeros_like(theirs), PEER: theirs}
         through = Through(joint=True, recompute=True)
         history, _ = unroll(meeting.imagined, players, rates, count, through, (PEER,), first=shot * (count + 1))
         own = players[OWN]

@@ -113,6 +113,6 @@ def meeting(problem: DuelProblem, weights: Weights, persona: Given, shots: int, 
         carries = {OWN: carry}
         peer = leaves({PEER: {name: value.clone() for name, value in players[PEER].items()}})
         loss, _ = them.loss.evaluate(them.policy, peer[PEER], data[PEER])
-        after = adapt_step(peer, {PEER: loss}, {PEER: torch.tensor(persona.rate)}, create_graph=False)
+        after = adapt_step(peer, {PEER: loss}, {PEER: persona.step_size}, create_graph=False)
         players = {OWN: weights, **constants(after)}
     return kept

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core import suite
 from metaduel.benchmarks.core.suite import Report, Suite
 from metaduel.benchmarks.studies.comparison import Comparison
@@ -44,9 +44,9 @@ def make(values: Mapping[str, Any]) -> Suite:
     return made
 
 
+@configured(1)
 def reproduce(name: str, folder: AnyPath, quiet: bool = False, workers: int = 1) -> Report:
     """Play the unfinished cells of a reproduction in ``folder``, and write its table, report and pictures there; see
     ``suite.run``.
     """
-    configure(1)
     return suite.run(name, make(suite.settings(name)), folder, quiet, workers)

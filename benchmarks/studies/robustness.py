@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaduel.agents.adapters.sb3 import generators_kept
+from metaduel.agents.adapters.sb3 import globals_kept
 from metaduel.agents.sb3 import MlpPlayer
 from metaduel.benchmarks.core.metrics import Array, estimate, mean, paired_difference
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
@@ -115,7 +115,7 @@ class Robustness(Suite):
 
     def _play(self, game: str, method: str, seed: int, folder: Path) -> Table:
         spec, own = blindfolded(find(game)), self.games[game]
-        with generators_kept():
+        with globals_kept():
             protagonist = learn(spec, method, own, self.environments, seed)
             adversary = model(
                 spec, "adversary", MlpPlayer(protagonist.policy, sample=True), own, self.environments, seed + 50
@@ -298,7 +298,7 @@ def learn(spec: GameSpec, method: str, own: Varied, environments: int, seed: int
 def test(duel: Duel, protagonist: Player, adversary: Player, tasks: list[Task], episodes: int) -> Array:
     """Mean returns [tasks] of the protagonist; the same noise for all players."""
     rows = task_rows(duel.spec, tasks, {}).repeat_interleave(episodes, 0)
-    seeds = torch.arange(len(rows)) + derive_seed(0, Purpose.ROBUSTNESS_TEST)
+    seeds = torch.arange(len(rows), dtype=torch.int64, device="cpu") + derive_seed(0, Purpose.ROBUSTNESS_TEST)
     played = play(duel, (protagonist, adversary), duel.game.params_from_rows(rows), seeds, torch.zeros_like(seeds))
     found: Array = played.returns[:, 0].double().view(len(tasks), episodes).mean(1).numpy().round(6)
     return found

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metaduel.agents.adapters.arena import GameArena
 from metaduel.agents.adapters.protocol import adaptation
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.metrics import estimate
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
 from metaduel.benchmarks.core.runs import Runs, named_runs
@@ -51,7 +51,7 @@ def real_samples(tasks: int, n: int, purpose: Purpose = Purpose.CLOUDS_REAL) -> 
     """Fresh samples of held-out distributions: [tasks, n, 2] m."""
     spec = find("Forgery")
     params = make_game(spec).params(frozen_tasks(spec, "held_out")[:tasks])
-    return draw_real(params, n, torch.arange(tasks) + derive_seed(0, purpose))
+    return draw_real(params, n, torch.arange(tasks, dtype=torch.int64, device="cpu") + derive_seed(0, purpose))
 
 
 def clouds(run: Run, tasks: int, shots: int, episodes: int, test_episodes: int = 10, trained: bool = True) -> Clouds:
@@ -119,6 +119,7 @@ def plot(one: Clouds, path: Path) -> None:
     write_atomic(path, rendered(figure, path.suffix[1:]))
 
 
+@configured(1)
 def compare(runs: Runs, out: AnyPath, tasks: int = 40, shots: int = 3, episodes: int = 5) -> Sheet:
     """Samples of the generators of ``runs`` after every shot: write and return a table, and write a picture.
 
@@ -144,7 +145,6 @@ def compare(runs: Runs, out: AnyPath, tasks: int = 40, shots: int = 3, episodes:
     for name, run in named:
         if run.config.game != "Forgery" or "protagonist" not in run.agents or run.config.informed:
             raise InvalidInputError(f"{name} trained no generator of Forgery that has to find out what is real")
-    configure(1)
     found = [clouds(run, tasks, shots if run.protagonist.adapter.adapts else 0, episodes) for _, run in named]
     found.append(clouds(named[0][1], tasks, 0, episodes, trained=False))
     made = sheet(found, 500)

@@ -30,6 +30,7 @@ from torch import Tensor
 
 import metaduel
 from metaduel.agents.networks import Dense
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.scratch import Scratch
 from metaduel.envs.adapters.seat import Seat
 from metaduel.envs.core.arguments import AnyPath, as_path
@@ -126,7 +127,8 @@ class _Lines(Tasks):
 
     def draw(self, n: int, split: Any, seed: int) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(seed)
-        slope, x = torch.randn(n, 1, 1, generator=generator), torch.rand(n, 20, 1, generator=generator)
+        slope = torch.randn(n, 1, 1, generator=generator, dtype=torch.float32, device="cpu")
+        x = torch.rand(n, 20, 1, generator=generator, dtype=torch.float32, device="cpu")
         return x, slope * x
 
     def loss(self, role: Any, players: Any, data: Any, part: Any, shot: int) -> Tensor:
@@ -237,7 +239,7 @@ def steps() -> Iterator[tuple[str, str]]:
             space.seed(0)
             parts = [seat.observation().tobytes()]
             for _ in range(200):
-                action = torch.as_tensor(np.stack([space.sample() for _ in range(2)]))
+                action = torch.from_numpy(np.stack([space.sample() for _ in range(2)]))
                 reward, terminated, truncated = seat.step(action)
                 parts += [seat.observation().tobytes(), bits(reward), bits(terminated), bits(truncated)]
                 if seat.done.any():
@@ -245,9 +247,9 @@ def steps() -> Iterator[tuple[str, str]]:
             yield f"{spec.name}, {role}", sha(*parts)
 
 
+@configured(1)
 def measure() -> Digests:
     """All digests by group and name, with one thread; printed on standard error one by one."""
-    torch.set_num_threads(1)
     found: Digests = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -35,9 +35,9 @@ from metaduel.meta.problems.problem import Batch, Losses, Players, Problem
 
 GAME = make_game(find("IteratedPrisonersDilemma"))
 # Payoffs of two tasks, for own and other: (C, C), (C, D), (D, C), (D, D). Not symmetric, so that no symmetry hides a mistake.
-TASKS = torch.tensor([[0.5, -1.5, 1.5, -0.5], [0.4, -1.3, 1.7, -0.6]], dtype=torch.float64)
+TASKS = torch.tensor([[0.5, -1.5, 1.5, -0.5], [0.4, -1.3, 1.7, -0.6]], dtype=torch.float64, device="cpu")
 STATES = 5  # the first step, and the last joint action
-BASELINE = torch.tensor([0.3, -0.2, 0.7, 0.1, -0.5], dtype=torch.float64)  # some function of the state
+BASELINE = TASKS.new_tensor([0.3, -0.2, 0.7, 0.1, -0.5])  # some function of the state
 
 _LISTED = "everything that can happen is in it already: use a method that draws its data once, such as maml"
 
@@ -111,15 +111,14 @@ class AllTrajectories(Listing):
             for role in ROLES
         }
         self.tasks = dict.fromkeys(ROLES, len(TASKS))
-        joint = torch.tensor(
-            list(itertools.product(range(4), repeat=horizon))
-        ).T  # [T, E] 2 * protagonist's + adversary's
+        every = list(itertools.product(range(4), repeat=horizon))
+        joint = torch.tensor(every, dtype=torch.int64, device="cpu").T  # [T, E] 2 * protagonist's + adversary's
         self.actions = (joint // 2, joint % 2)
         self.seen, self.got = self._play()  # [2, N, T, E, STATES] and [2, N, T, E], by seat
 
     def _play(self) -> tuple[Tensor, Tensor]:
         n, e = len(TASKS), self.actions[0].shape[1]
-        zeros = torch.zeros(n * e, dtype=torch.int64)
+        zeros = self.actions[0].new_zeros(n * e)
         episodes = self.duel.reset(GAME.params_from_rows(TASKS.repeat_interleave(e, 0), torch.float64), zeros, zeros)
         seen, got = [], []
         for own, other in zip(*self.actions, strict=True):
@@ -133,7 +132,7 @@ class AllTrajectories(Listing):
         own = [self._log_prob(players[role], seat) for seat, role in enumerate(ROLES)]
         both = own[0] + own[1]
         probability = both.detach().sum(1).exp()
-        discounts = self.discount ** torch.arange(self.horizon, dtype=torch.float64).view(1, -1, 1)
+        discounts = self.discount ** torch.arange(self.horizon, dtype=torch.float64, device="cpu").view(1, -1, 1)
         result: dict[Role, Tensor] = {}
         for seat, role in enumerate(ROLES):
             alive = torch.ones_like(self.got[seat])
@@ -168,10 +167,13 @@ class AllTrajectories(Listing):
         Returns:
             Per role of the second weights, [N, D, D'].
         """
-        seat, discounts = ROLES.index(role), self.discount ** torch.arange(self.horizon, dtype=torch.float64)
+        seat, discounts = (
+            ROLES.index(role),
+            self.discount ** torch.arange(self.horizon, dtype=torch.float64, device="cpu"),
+        )
         to_come = (self.got[seat] * discounts.view(1, -1, 1)).flip(1).cumsum(1).flip(1)
         advantage = to_come - discounts.view(1, -1, 1) * self.baseline * (self.seen[seat] @ BASELINE)
-        likely, scores, features, chances = torch.ones(1, dtype=torch.float64), [], [], []
+        likely, scores, features, chances = discounts.new_ones(1), [], [], []
         for i, r in enumerate(ROLES):
             flat = flats[r].detach()
             chances.append(torch.einsum("ntes,nsa->ntea", self.seen[i], strategy(flat)))
@@ -271,10 +273,12 @@ def declared_loss(
 
 # Points of (protagonist, adversary) by own and other action: general-sum, so that no symmetry hides a mistake.
 POINTS: dict[Role, Tensor] = {
-    "protagonist": torch.tensor([[0.5, -1.5], [1.5, -0.2]], dtype=torch.float64),
-    "adversary": torch.tensor([[-0.3, 1.1], [-1.2, 0.7]], dtype=torch.float64),
+    "protagonist": TASKS.new_tensor([[0.5, -1.5], [1.5, -0.2]]),
+    "adversary": TASKS.new_tensor([[-0.3, 1.1], [-1.2, 0.7]]),
 }
-JOINT = torch.tensor(list(itertools.product((0, 1), repeat=2)))  # [4, 2] (protagonist's, adversary's)
+JOINT = torch.tensor(
+    list(itertools.product((0, 1), repeat=2)), dtype=torch.int64, device="cpu"
+)  # [4, 2] (protagonist's, adversary's)
 
 
 class AllBatches(Listing):
@@ -287,13 +291,13 @@ class AllBatches(Listing):
     """
 
     def __init__(self, steps: int, episodes: int) -> None:
-        batches = torch.tensor(list(itertools.product(range(4), repeat=episodes)))  # [4^E, E]
-        chosen = torch.tensor(list(itertools.product(range(len(batches)), repeat=steps)))  # [B, K]
+        batches = JOINT.new_tensor(list(itertools.product(range(4), repeat=episodes)))  # [4^E, E]
+        chosen = JOINT.new_tensor(list(itertools.product(range(len(batches)), repeat=steps)))  # [B, K]
         self.drawn = JOINT[batches[chosen]]  # [B, K, E, 2]
         self.steps, self.size = steps, len(chosen)
         self.tasks = dict.fromkeys(ROLES, self.size)
         self.policy = MLPPolicy(1, spaces.Discrete(2), hidden=())
-        self._likely = torch.ones(self.size, dtype=torch.float64)
+        self._likely = TASKS.new_ones(self.size)
         self._costs: list[dict[Role, Tensor]] = []
 
     def losses(self, players: Players, shot: int, joint: bool = False) -> Losses:
@@ -318,12 +322,12 @@ class AllBatches(Listing):
                 support[role] = policy_gradient_loss(log_prob.unsqueeze(1), reward, torch.ones_like(reward), "plain")
                 drawn[role] = log_prob.sum(1)
             else:
-                support[role], drawn[role] = query[role], torch.zeros(self.size, dtype=torch.float64)
+                support[role], drawn[role] = query[role], TASKS.new_zeros(self.size)
         self._likely = self._likely * (drawn[ROLES[0]] + drawn[ROLES[1]]).exp().detach()
         return Losses(support, query, {}, drawn)
 
     def _log_prob(self, weights: Weights, action: Tensor) -> Tensor:
-        ones = torch.ones(*action.shape, 1, dtype=torch.float64)
+        ones = torch.ones_like(action, dtype=torch.float64).unsqueeze(-1)
         return self.policy(weights, ones).log_prob(action)
 
     def costs(self, shot: int) -> dict[Role, Tensor]:
@@ -350,7 +354,7 @@ def batches_loss(
     """
     sequences, steps, episodes, _ = drawn.shape
     logits = {role: (flat[:2] + flat[2:]).expand(sequences, 2) for role, flat in flats.items()}
-    likely, found = torch.ones(sequences, dtype=torch.float64), []
+    likely, found = TASKS.new_ones(sequences), []
     for shot in range(steps + 1):
         pi = {role: torch.softmax(value, -1) for role, value in logits.items()}
         if shot:  # rows that differ only in later batches have the same loss here

@@ -41,7 +41,7 @@ from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.recurrent import GRUPolicy
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core import few_shot, metrics
 from metaduel.benchmarks.core.few_shot import Contender, Protocol
 from metaduel.benchmarks.core.terminal import FittedTable
@@ -86,6 +86,7 @@ class Row(NamedTuple):
         return {"player": self.player, "kind": self.kind, **rounded, "seeds": len(self.returns)}
 
 
+@configured(1)
 def certify(spec: GameSpec, out: AnyPath, budget: Budget, quiet: bool = False) -> dict[str, Any]:
     """Train and test all players of both roles and write ``out/headroom.json``; see the module.
 
@@ -106,7 +107,6 @@ def certify(spec: GameSpec, out: AnyPath, budget: Budget, quiet: bool = False) -
     out = as_path(out, "out")
     game = f"{spec.name}-v{spec.version}"
     stages = [(role, kind) for role in ROLES for kind in KINDS]
-    configure(1)
     with _display(game, len(stages) * budget.iterations, quiet) as step:
         rows: dict[Role, list[Row]] = {role: [] for role in ROLES}
         for i, (role, kind) in enumerate(stages):
@@ -247,7 +247,9 @@ def _random_start(spec: GameSpec, role: Role, budget: Budget, on_iteration: OnIt
     for discount in LOOK_AHEAD:
         loss = LossConfig(inner_discount=discount, inner_baseline=False, inner_clip=0.4)
         start = policy.init(derive_seed(Purpose.HEADROOM_START, 0))
-        trial = Contender("", 0, role, duel, GradientAdapter(role, policy, start, torch.ones(1), loss))
+        trial = Contender(
+            "", 0, role, duel, GradientAdapter(role, policy, start, next(iter(start.values())).new_ones(1), loss)
+        )
         trial = few_shot.tune_rate(trial, quick, RATES, 20)
         tuned.append((few_shot.evaluate(trial, quick).returns[-1].mean(), trial))
     best = max(tuned, key=lambda pair: pair[0])[1]
@@ -271,7 +273,7 @@ class _Random:
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(self.space, spaces.Discrete):
             return (noise[:, 0] * int(self.space.n)).long(), memory
-        low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
+        low, high = torch.from_numpy(self.space.low), torch.from_numpy(self.space.high)
         return low + (high - low) * noise, memory
 
 

@@ -55,7 +55,8 @@ def panel(spec: GameSpec, tasks: int = TASKS, episodes: int = EPISODES) -> dict[
     """
     duel = Duel(make_game(spec))
     rows = task_rows(spec, frozen_tasks(spec, "validation")[:tasks], {}).repeat_interleave(episodes, 0)
-    params, seeds = duel.game.params_from_rows(rows), torch.arange(len(rows)) + derive_seed(0, Purpose.PANEL_MATCHES)
+    params, number = duel.game.params_from_rows(rows), torch.arange(len(rows), dtype=torch.int64, device="cpu")
+    seeds = number + derive_seed(0, Purpose.PANEL_MATCHES)
     first, second = (scripted(spec, role) for role in ROLES)
     returns = np.empty((2, len(first), len(second), len(rows)))
     for i, protagonist in enumerate(first.values()):
@@ -116,7 +117,7 @@ class _Shadowed:
         self.player, self.shadows, self.duel, self.role = player, shadows, duel, role
         self.memory = player.memory + sum(shadow.memory for shadow in shadows)
         self.noise = player.noise + sum(shadow.noise for shadow in shadows)
-        self.total, self.count = torch.zeros(len(shadows), dtype=torch.float64), 0
+        self.total, self.count = torch.zeros(len(shadows), dtype=torch.float64, device="cpu"), 0
 
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """See ``core.Player.act``. Each player draws random numbers of its own."""

@@ -27,6 +27,7 @@ from metaduel.agents.policies.base import Policy, Weights, adapting, normalisati
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.statistics import RunningStatistics
 from metaduel.agents.rollout import Learner, Seated, Sitting, Taught, rollout
+from metaduel.agents.runtime import torch_defaults
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
@@ -128,12 +129,13 @@ class Population:
         # The value network is the mean of a Gaussian that is never sampled; its inputs are the policy's and the time.
         self.critic = MLPPolicy(width + 1, spaces.Box(-np.inf, np.inf, (1,)), gain=GAIN, bias=BIAS)
         self.judges = _stacked([self.critic.init(derive_seed(Purpose.POPULATION_CRITIC, seed)) for seed in seeds])
-        self.centre, self.scale = torch.zeros(self.size, 1, 1), torch.ones(self.size, 1, 1)  # of returns
+        self.centre = torch.zeros(self.size, 1, 1, dtype=torch.float32, device="cpu")  # of returns
+        self.scale = torch.ones_like(self.centre)
         self.statistics, self.critic_statistics = (
             RunningStatistics(policy.observation_size),
             RunningStatistics(width + 1),
         )
-        self.bonus = torch.tensor(bonuses).repeat_interleave(budget.seeds)
+        self.bonus = self.centre.new_tensor(bonuses).repeat_interleave(budget.seeds)
         self.opponents = [load_player(duel, other(role), name) for name in names(duel.spec, other(role), "train")]
         self.length = float(duel.horizon)  # steps per episode of the last batch
 
@@ -179,8 +181,9 @@ class Population:
 
     def _timed(self, observation: Tensor) -> Tensor:
         """[P, T, E, d] to [P, T, E, d + 1]."""
-        time = torch.arange(observation.shape[1]).view(1, -1, 1, 1) / self.duel.horizon
-        return torch.cat([observation, time.to(observation).expand(*observation.shape[:3], 1)], -1)
+        step = torch.arange(observation.shape[1], dtype=observation.dtype, device=observation.device)
+        time = step.view(1, -1, 1, 1) / self.duel.horizon
+        return torch.cat([observation, time.expand(*observation.shape[:3], 1)], -1)
 
     def _play(self, pool: Tensor, iteration: int, teacher: Player | None = None) -> Trajectories:
         """A batch [P, T, episodes]: each player's own tasks, against two of the opponents in turn. With a teacher, the actions
@@ -192,8 +195,12 @@ class Population:
         episodes = min(math.ceil(self.budget.steps / self.length / len(met)), _CROWD * full)
         seed = derive_seed(Purpose.POPULATION_TRAIN, iteration)
         n = len(met) * self.size
-        pick = torch.randint(len(pool), (n * episodes,), generator=torch.Generator().manual_seed(seed))
-        seeds = torch.arange(n * episodes) + seed
+        generator, row = (
+            torch.Generator().manual_seed(seed),
+            torch.arange(n * episodes, dtype=torch.int64, device="cpu"),
+        )
+        pick = torch.randint(len(pool), row.shape, generator=generator, dtype=torch.int64, device="cpu")
+        seeds = row + seed
         data = self._rollout(pool[pick], [self.opponents[i] for i in met], episodes, seeds, teacher)
         return data.map(lambda part: _per_player(part, self.size))
 
@@ -239,7 +246,8 @@ class Population:
             loss.sum().backward()  # type: ignore[no-untyped-call]
             for weights in (self.weights, self.judges):
                 _cut_gradients(weights)
-            optimiser.step()
+            with torch_defaults():
+                optimiser.step()
 
     def _parts(self, data: Trajectories, generator: torch.Generator) -> Iterator[Sample]:
         """Random parts of a batch, with replacement."""
@@ -278,7 +286,8 @@ class Population:
         each = tasks.repeat_interleave(episodes, 0)
         returns = []
         for i, opponent in enumerate(self.opponents):
-            seeds = torch.arange(len(each)) + derive_seed(Purpose.POPULATION_TEST, i)
+            row = torch.arange(len(each), dtype=torch.int64, device="cpu")
+            seeds = row + derive_seed(Purpose.POPULATION_TEST, i)
             data = self._rollout(each.repeat(self.size, 1), [opponent], len(each), seeds.repeat(self.size))
             returns.append(data.returns.view(self.size, len(tasks), episodes).mean(2))
         return torch.stack(returns).mean(0)
@@ -307,7 +316,8 @@ def _cut_gradients(weights: Weights) -> None:
 def _take(part: Tensor, pick: Tensor) -> Tensor:
     """[P, T, M, ...] at each player's own indices [P, m]: [P, T, m, ...]."""
     players, steps, count = part.shape[:3]
-    row = torch.arange(players * steps).view(players, steps, 1) * count + pick.unsqueeze(1)
+    row = torch.arange(players * steps, dtype=pick.dtype, device=pick.device).view(players, steps, 1)
+    row = row * count + pick.unsqueeze(1)
     return part.flatten(0, 2).index_select(0, row.flatten()).view(players, steps, -1, *part.shape[3:])
 
 

@@ -186,7 +186,7 @@ class ParallelSimulator:
     @property
     def task_rows(self) -> Tensor:
         """All of its tasks as ``params`` takes them: [M, 1]."""
-        return torch.arange(len(self.tasks), dtype=torch.float64).unsqueeze(1)
+        return torch.arange(len(self.tasks), dtype=torch.float64, device="cpu").unsqueeze(1)
 
     def observation_space(self, role: Role) -> spaces.Box:
         """The flattened observation space; the same object at every call."""
@@ -234,8 +234,8 @@ class ParallelSimulator:
                         f"task_set: {agent} is given an action_mask in info: put it into its observation"
                     )
             seen.append([self._flatten(env, role, observations) for role in ROLES])
-        dtype, here = torch.get_default_dtype(), torch.ones(len(key), len(ROLES), dtype=torch.bool)
-        first, second = (torch.from_numpy(np.stack(part)).to(dtype) for part in zip(*seen, strict=True))
+        here = torch.ones(len(key), len(ROLES), dtype=torch.bool, device="cpu")
+        first, second = (torch.from_numpy(np.stack(part)) for part in zip(*seen, strict=True))
         return ParallelRows(envs, params, key, torch.zeros_like(key), (first, second), Present(here))
 
     def observe(self, rows: ParallelRows) -> Pair:
@@ -272,7 +272,7 @@ class ParallelSimulator:
                     stay[seat], cut[row] = False, cut[row] or late
                 else:
                     seen[seat][row] = self._flatten(env, role, observations)
-        step, left, truncated = rows.step + 1, ~torch.tensor(here), torch.tensor(cut)
+        step, left, truncated = rows.step + 1, ~rows.state.here.new_tensor(here), rows.state.here.new_tensor(cut)
         over = left.all(1)
         if int(step[0]) >= self.horizon and not bool(over.all()):
             if not self._cut:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metaduel.envs.cart_pole.game import Params, State
 from metaduel.envs.core.game import View
-from metaduel.envs.core.geometry import polar
+from metaduel.envs.core.geometry import polar, sign
 from metaduel.envs.players.scripted import Option, Scripted
 
 Choice = tuple[Tensor, Tensor]
@@ -55,7 +55,7 @@ def _brisk(view: View, memory: Tensor, noise: Tensor, most: float = 0.16) -> Cho
 
 def _shuttle(view: View, memory: Tensor, noise: Tensor, width: float = 0.5, period: float = 100) -> Choice:
     # To the right of the target for half the period, then to its left.
-    there = torch.where(view.step % period < period / 2, width, -width).to(view.state.x)
+    there = width * sign(view.step % period < period / 2, view.state.x)
     return _wired(view, _side(view, view.params.target + there)), memory
 
 
@@ -80,7 +80,7 @@ def _probe(view: View, memory: Tensor, noise: Tensor) -> Choice:
     push, before, agreed = memory.unbind(1)
     agreed = agreed + push * (s.speed - before)
     side = _side(view, torch.zeros_like(s.x), *_BRISK)
-    action = _right(torch.where(agreed >= 0, 1.0, -1.0).to(agreed) * side)
+    action = _right(sign(agreed >= 0, agreed) * side)
     return action, torch.stack([2 * action.to(agreed) - 1, s.speed, agreed], 1)
 
 
@@ -98,7 +98,7 @@ def _alternate(view: View, memory: Tensor, noise: Tensor, period: float = 2) -> 
 def _push_tip(view: View, side: Tensor) -> Tensor:
     """The action [B, 2] that puts all its force on the tip, to the right where ``side`` [B] is not negative."""
     p: Params = view.params
-    return torch.where(side >= 0, 1.0, -1.0).to(side).unsqueeze(1) * polar(-p.wiring)
+    return sign(side >= 0, side).unsqueeze(1) * polar(-p.wiring)
 
 
 def _idle(view: View, memory: Tensor, noise: Tensor) -> Choice:
@@ -119,7 +119,7 @@ def _ride(view: View, memory: Tensor, noise: Tensor, strength: float = 1.0) -> C
 
 def _rock(view: View, memory: Tensor, noise: Tensor, period: float = 100) -> Choice:
     # To the right for half the period and to the left for the other half.
-    return _push_tip(view, torch.where(view.step % period < period / 2, 1.0, -1.0).to(view.state.x)), memory
+    return _push_tip(view, sign(view.step % period < period / 2, view.state.x)), memory
 
 
 def _wind(view: View, memory: Tensor, noise: Tensor, strength: float = 1.0) -> Choice:
@@ -135,7 +135,7 @@ def _gusts(view: View, memory: Tensor, noise: Tensor, period: float = 10) -> Cho
 
 def _guess(view: View, memory: Tensor, noise: Tensor, strength: float = 1.0) -> Choice:
     # Away from the middle, as if its first control drove the tip and its second the cart.
-    away = torch.where(view.state.x >= 0, 1.0, -1.0).to(view.state.x)
+    away = sign(view.state.x >= 0, view.state.x)
     return strength * torch.stack([away, torch.zeros_like(away)]).t(), memory
 
 

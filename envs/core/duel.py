@@ -35,16 +35,23 @@ class Duel:
         game: the rules.
         horizon: steps until truncation; the family's own by default.
         informed: roles that are shown every context, hidden ones included.
+        dtype: floating type of what ``params`` makes, and so of the states, observations and rewards that follow.
     """
 
     at_once = True  # see ``Simulator``
 
-    def __init__(self, game: Game[Any, Any], horizon: int | None = None, informed: Sequence[Role] = ()) -> None:
+    def __init__(
+        self,
+        game: Game[Any, Any],
+        horizon: int | None = None,
+        informed: Sequence[Role] = (),
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
             raise InvalidInputError(f"horizon={horizon!r} must be a whole number of at least 1 step")
         self.game = game
         self.spec = game.spec
-        self.horizon = horizon or game.spec.horizon
+        self.horizon, self.dtype = horizon or game.spec.horizon, dtype
         self.informed = tuple(game.spec.check_role(role) for role in several(informed))
         # Per seat, indices of the contexts that it sees, by how they are shown.
         self._numbers, self._angles, self._categories = (
@@ -62,8 +69,8 @@ class Duel:
 
     def _training_range(self, shown: Sequence[int]) -> Pair:
         """Middle, and factor that makes the half width 1, of the contexts' training ranges: [k, 1] each."""
-        scaling = torch.tensor([self.spec.contexts[index].scaling for index in shown], dtype=torch.float64)
-        middle, scale = scaling.view(-1, 2, 1).unbind(1)
+        scaling = [self.spec.contexts[index].scaling for index in shown]
+        middle, scale = torch.tensor(scaling, dtype=torch.float64, device="cpu").view(-1, 2, 1).unbind(1)
         return middle, scale
 
     @property
@@ -81,8 +88,8 @@ class Duel:
         return self.game.mask
 
     def params(self, tasks: Tensor) -> Any:
-        """Params of valid context values [B, number of contexts], in torch's default precision."""
-        return self.game.params_from_rows(tasks, torch.get_default_dtype())
+        """Params of valid context values [B, number of contexts], in the duel's precision."""
+        return self.game.params_from_rows(tasks, self.dtype)
 
     def apart(self) -> Duel:
         """Itself: its rows share nothing."""
@@ -121,7 +128,7 @@ class Duel:
             parts += [torch.cos(angles), torch.sin(angles)]
         for index in self._categories[seat]:
             low, high = (int(end) for end in self.spec.contexts[index].train)
-            known = torch.arange(low, high + 1, device=observation.device).unsqueeze(1)
+            known = torch.arange(low, high + 1, dtype=torch.int64, device=observation.device).unsqueeze(1)
             parts.append((params[index] == known).to(observation))
         if not parts:
             return observation
@@ -163,4 +170,5 @@ class Duel:
         """The dynamics' numbers at each of the first ``steps`` steps; None: a game without them."""
         if not self.game.step_noise:
             return None
-        return self.step_noise(key, torch.arange(steps).view(-1, 1), dtype).unbind(0)
+        time = torch.arange(steps, dtype=torch.int64, device=key.device).view(-1, 1)
+        return self.step_noise(key, time, dtype).unbind(0)

@@ -155,7 +155,7 @@ class Game(ABC, Generic[P, S]):
             full = check_task(self.spec, task)
             self.check(full)
             rows.append([full[name] for name in self.spec.context_names])
-        return self.params_from_rows(torch.tensor(rows, dtype=torch.float64), dtype)
+        return self.params_from_rows(torch.tensor(rows, dtype=torch.float64, device="cpu"), dtype)
 
     def params_from_rows(self, rows: Tensor, dtype: torch.dtype = torch.float32) -> P:
         """Make Params of already valid context values: [B, number of contexts]."""

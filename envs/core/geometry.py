@@ -1,9 +1,14 @@
-"""Vectors in the plane, a row each."""
+"""Vectors in the plane, a row each, and signs."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def sign(positive: Tensor, like: Tensor) -> Tensor:
+    """1 where ``positive`` [...], else -1, in the precision of ``like``."""
+    return torch.where(positive, like.new_ones(()), -1.0)
 
 
 def both(protagonist: Tensor, adversary: Tensor) -> Tensor:

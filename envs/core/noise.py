@@ -58,7 +58,7 @@ def derive_seed(*parts: int) -> int:
     """Make one non-negative 63-bit seed out of several whole numbers (run seed, iteration, purpose)."""
     key = 0
     for part in parts:
-        key = int(mix(torch.tensor(_wrap(key + (part + 1) * _GAMMA), dtype=torch.int64)))
+        key = int(mix(torch.tensor(_wrap(key + (part + 1) * _GAMMA), dtype=torch.int64, device="cpu")))
     return key & ((1 << 63) - 1)
 
 

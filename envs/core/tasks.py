@@ -116,10 +116,11 @@ def _ranges(spec: GameSpec, split: Split) -> tuple[Tensor, Tensor, Tensor, Tenso
     if not continuous:
         raise TypeError(f"{spec.name}: needs a continuous context, or its splits can't be disjoint")
     most = max(map(len, ranges))
-    ends = torch.tensor([[*r, *r[-1:] * (most - len(r))] for r in ranges], dtype=torch.float64).permute(2, 0, 1)
-    count = torch.tensor([len(r) for r in ranges], dtype=torch.float64)
-    whole = torch.tensor([c.integer for c in spec.contexts])
-    return count, ends.contiguous(), whole, torch.arange(len(ranges)) == continuous[0]
+    padded = [[*r, *r[-1:] * (most - len(r))] for r in ranges]
+    ends = torch.tensor(padded, dtype=torch.float64, device="cpu").permute(2, 0, 1)
+    count = torch.tensor([len(r) for r in ranges], dtype=torch.float64, device="cpu")
+    whole = torch.tensor([c.integer for c in spec.contexts], dtype=torch.bool, device="cpu")
+    return count, ends.contiguous(), whole, torch.arange(len(ranges), dtype=torch.int64, device="cpu") == continuous[0]
 
 
 def generate(spec: GameSpec, split: Split, n: int, seed: int) -> list[Task]:
@@ -128,7 +129,8 @@ def generate(spec: GameSpec, split: Split, n: int, seed: int) -> list[Task]:
 
     from metaduel.envs.core import noise
 
-    key = noise.episode_key(torch.full((n,), seed, dtype=torch.int64), torch.arange(n))
+    episode = torch.arange(n, dtype=torch.int64, device="cpu")
+    key = noise.episode_key(torch.full_like(episode, seed), episode)
     u = noise.uniform(key, torch.zeros_like(key), noise.TASK, len(spec.contexts), torch.float64)
     return [dict(zip(spec.context_names, row, strict=True)) for row in draw(spec, split, u).tolist()]
 
@@ -215,4 +217,5 @@ def task_rows(spec: GameSpec, tasks: Sequence[Task], fixed: Mapping[str, float])
     import torch
 
     full = [check_task(spec, {**task, **fixed} if isinstance(task, Mapping) else task) for task in tasks]
-    return torch.tensor([[task[name] for name in spec.context_names] for task in full], dtype=torch.float64)
+    rows = [[task[name] for name in spec.context_names] for task in full]
+    return torch.tensor(rows, dtype=torch.float64, device="cpu")

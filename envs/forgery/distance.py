@@ -46,6 +46,7 @@ def draw_real(params: Any, n: int, seed: Tensor) -> Tensor:
     """
     rows = seed.shape[0]
     # Its own key: a plain one would repeat the numbers of an episode with this seed.
-    key = noise.episode_key(noise.mix(seed).repeat_interleave(n), torch.arange(n, device=seed.device).repeat(rows))
+    number = torch.arange(n, dtype=torch.int64, device=seed.device).repeat(rows)
+    key = noise.episode_key(noise.mix(seed).repeat_interleave(n), number)
     numbers = noise.uniform(key, torch.zeros_like(key), noise.INIT, NUMBERS, params[0].dtype)
     return real_sample(tree_map(lambda p: p.repeat_interleave(n), params), numbers).reshape(rows, n, 2)

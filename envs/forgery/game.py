@@ -132,7 +132,7 @@ def mode_place(params: Params, mode: Tensor) -> tuple[Tensor, Tensor]:
     """
     share = mode / params.modes
     spiral, grid = params.shape == SPIRAL, params.shape == GRID
-    turn = torch.where(grid, 0.0, torch.where(spiral, TURNS, 1.0) * share)
+    turn = torch.where(grid, 0.0, torch.where(spiral, TURNS * share, share))
     row = torch.floor((mode + 0.5) * (1 / 3))
     corner = math.sqrt(0.5)
     along = torch.where(grid, corner * (mode - 3 * row - 1), torch.where(spiral, share + 1 / params.modes, 1.0))

@@ -189,7 +189,8 @@ def _radial(view: View, memory: Tensor, noise: Tensor, belief: float = 0.65) -> 
     # Inside the circle around the distribution, and not far inside.
     params: Params = view.params
     share = _from_centre(view) / (params.radius + 2 * params.spread)
-    return _verdict(torch.where(share > 1, 0.1, torch.where(share < 0.3, 0.4, belief))), memory
+    inside = torch.where(share < 0.3, 0.4, torch.full_like(share, belief))
+    return _verdict(torch.where(share > 1, 0.1, inside)), memory
 
 
 def _locator(view: View, memory: Tensor, noise: Tensor, belief: float = 0.68) -> Choice:
@@ -220,7 +221,9 @@ def _familiar(view: View, memory: Tensor, noise: Tensor, near: float = 0.15) -> 
     for x, y in memory.reshape(-1, _REMEMBERED, 2).permute(1, 2, 0):
         gap_x, gap_y = shown[:, 0] - x, shown[:, 1] - y
         nearest = torch.minimum(nearest, gap_x * gap_x + gap_y * gap_y)
-    return _verdict(torch.where(nearest < near * near, 0.62, 0.42)), torch.cat([shown, memory[:, :-2]], 1)
+    return _verdict(torch.where(nearest < near * near, nearest.new_full((), 0.62), 0.42)), torch.cat(
+        [shown, memory[:, :-2]], 1
+    )
 
 
 PLAYERS = (

@@ -49,7 +49,8 @@ def _plane(canvas: Canvas) -> None:
 
 def _modes(canvas: Canvas, params: Params) -> None:
     """A disc of two spreads around every mode."""
-    numbers = torch.arange(int(params.modes[0]), dtype=params.radius.dtype).unsqueeze(1)
+    radius = params.radius
+    numbers = torch.arange(int(params.modes[0]), dtype=radius.dtype, device=radius.device).unsqueeze(1)
     for x, y in zip(*(place[:, 0].tolist() for place in mode_place(params, numbers)), strict=True):
         canvas.circle((x, y), 2 * params.spread[0], GOAL, alpha=35)
         canvas.circle((x, y), 2 * params.spread[0], GOAL, width=1, alpha=110)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import Game, Outcome, Pair
+from metaduel.envs.core.geometry import sign
 
 DT = 0.2  # s per step
 RUN_UP = 3  # steps until the ball is struck: in the last of them
@@ -85,7 +86,7 @@ class Goalkeeper(Game[Params, State]):
         over = state.phase == KICK - 1
         crossing = heading + drift(params, shooter)
         margin = shooters_margin(crossing, keeper, params.reach)
-        result = torch.where(margin > 0, 1.0, -1.0) + GRADE * margin.clamp(-1.0, 1.0)
+        result = sign(margin > 0, margin) + GRADE * margin.clamp(-1.0, 1.0)
         reward = torch.where(over, result, 0.0)
 
         # The next kick starts in the middle, at rest.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import View
+from metaduel.envs.core.geometry import sign
 from metaduel.envs.goalkeeper.game import (
     AIM,
     DT,
@@ -39,7 +40,7 @@ def _kick(view: View) -> Tensor:
 
 def _side(noise: Tensor, share_right: float = 0.5) -> Tensor:
     """[B]: 1 for right in a share of the draws, else -1."""
-    return torch.where(noise[:, 0] < share_right, 1.0, -1.0).to(noise.dtype)
+    return sign(noise[:, 0] < share_right, noise)
 
 
 # Shooters
@@ -67,7 +68,7 @@ def _bender(view: View, memory: Tensor, noise: Tensor, aim: float = 1.6) -> Choi
     # Comes from the side from which the spin takes the ball to the post that was drawn at the kick's first step.
     drawn = torch.where(_first(view), noise, memory)
     side, params = _side(drawn), view.params
-    return _shoot(view, aim * side, True, side * torch.where(params.curve < 0, -1.0, 1.0)), drawn
+    return _shoot(view, aim * side, True, side * sign(params.curve >= 0, side)), drawn
 
 
 def _placer(view: View, memory: Tensor, noise: Tensor, right: float = 0.65) -> Choice:
@@ -131,7 +132,7 @@ def _run(view: View, target: Tensor | float, delay: Tensor | float) -> Tensor:
     stride = KEEPER_SPEED * DT
     steps, place = delay * (1 / DT), state.keeper
     for age, command in enumerate(state.commands.unbind(1)):
-        waiting = (torch.as_tensor(steps, dtype=place.dtype) - age).clamp(0.0, 1.0)
+        waiting = (torch.as_tensor(steps, dtype=place.dtype, device=place.device) - age).clamp(0.0, 1.0)
         place = place + stride * waiting * command
     return ((target - place) / stride).clamp(-1.0, 1.0).unsqueeze(1)
 
@@ -195,7 +196,7 @@ def _habit(view: View, memory: Tensor, noise: Tensor, dive: float = 1.8) -> Choi
     # Dives to where the last ball was struck; to the right in the first kick.
     state: State = view.state
     seen = torch.where((state.phase == KICK - 1).unsqueeze(1), state.heading.unsqueeze(1), memory)
-    target = torch.where(state.phase >= 1, torch.where(memory[:, 0] < 0, -dive, dive), 0.0)
+    target = torch.where(state.phase >= 1, dive * sign(memory[:, 0] >= 0, memory), 0.0)
     return _run(view, target, _USUAL_DELAY), seen
 
 

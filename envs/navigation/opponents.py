@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import View
-from metaduel.envs.core.geometry import left_of, unit
+from metaduel.envs.core.geometry import left_of, sign, unit
 from metaduel.envs.navigation.game import STRIDE, Params, State
 from metaduel.envs.players.scripted import Option, Scripted
 
@@ -54,14 +54,14 @@ def _spiral(view: View, memory: Tensor, noise: Tensor, turn: float = 0.45) -> Ch
 
 def _zigzag(view: View, memory: Tensor, noise: Tensor, period: float = 8, width: float = 0.8) -> Choice:
     gap = _goal(view) - view.state.position
-    side = left_of(gap) * torch.where(view.step % period < period / 2, 1.0, -1.0).unsqueeze(1)
+    side = left_of(gap) * sign(view.step % period < period / 2, gap).unsqueeze(1)
     return ((gap + width * side) / STRIDE).clamp(-0.6, 0.6), memory
 
 
 def _scanner(view: View, memory: Tensor, noise: Tensor, lines: float = 9) -> Choice:
     step = view.step.to(noise.dtype)
     row = torch.floor(step * (lines / 108))
-    across = torch.where(row.long() % 2 == 0, 1.0, -1.0) * 0.5
+    across = sign(row.long() % 2 == 0, row) * 0.5
     return _toward(view, torch.stack([across, -0.5 + row / (lines - 1)], 1), 1.0), memory
 
 

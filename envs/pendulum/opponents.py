@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import View
+from metaduel.envs.core.geometry import sign
 from metaduel.envs.pendulum.game import DT, Params, State, wrap
 from metaduel.envs.players.scripted import Option, Scripted
 
@@ -38,7 +39,7 @@ def _apply(torque: Tensor, motor: Tensor) -> Tensor:
 
 def _full(side: Tensor, motor: Tensor) -> Tensor:
     """The action [B, 1] that twists with all force, anticlockwise where ``side`` [B] is not negative."""
-    return torch.where((side >= 0) == (motor >= 0), 1.0, -1.0).to(side).unsqueeze(1)
+    return sign((side >= 0) == (motor >= 0), side).unsqueeze(1)
 
 
 _STRENGTH = Option("strength", 1.0, 0.3, 1.0, "share of its torque")
@@ -86,7 +87,7 @@ def _detour(view: View, memory: Tensor, noise: Tensor, speed: float = 4.0) -> Ch
     # Takes the long way round, at a steady speed, and brakes at the target.
     p: Params = view.params
     error = _error(view, p.target)
-    way = torch.where(view.step == 0, torch.where(error >= 0, 1.0, -1.0).to(error), memory[:, 0])
+    way = torch.where(view.step == 0, sign(error >= 0, error), memory[:, 0])
     way = torch.where(error.abs() < 0.5, torch.zeros_like(way), way)  # 0: it is there
     turn = 4.0 * (speed * way - view.state.speed) - _gravity(view)
     torque = torch.where(way == 0, _pull_to(view, p.target, *_STIFF), turn)
@@ -100,7 +101,7 @@ def _probe(view: View, memory: Tensor, noise: Tensor) -> Choice:
     s: State = view.state
     last, expected, agreed = memory.unbind(1)
     agreed = agreed + last * (s.speed - expected)
-    wired = torch.where(agreed >= 0, 1.0, -1.0).to(agreed)
+    wired = sign(agreed >= 0, agreed)
     action = _apply(wired * _pull_to(view, torch.zeros_like(agreed), *_STIFF), p.torque)
     expected = s.speed + DT * p.weight * torch.sin(s.angle.contiguous())
     return action, torch.stack([action[:, 0], expected, agreed], 1)
@@ -144,7 +145,7 @@ def _pump(view: View, memory: Tensor, noise: Tensor, strength: float = 1.0) -> C
 
 def _gusts(view: View, memory: Tensor, noise: Tensor, period: float = 8) -> Choice:
     gust = torch.where((view.step % period == 0).unsqueeze(1), noise * 2 - 1, memory)
-    return torch.where(gust >= 0, 1.0, -1.0).to(gust), gust
+    return sign(gust >= 0, gust), gust
 
 
 def _kick(view: View, memory: Tensor, noise: Tensor, period: float = 20) -> Choice:

@@ -28,9 +28,9 @@ def steps(duel: Duel, players: Sequence[Any], rows: Episode) -> Iterator[tuple[E
 
     ``players`` are the protagonist and the adversary, as ``load_player`` takes them.
     """
-    seated = [load_player(duel, role, player) for role, player in zip(ROLES, players, strict=True)]
-    rewards = [torch.zeros(rows.key.shape[0], dtype=rows.params[0].dtype) for _ in seated]
-    memory = [torch.zeros(rows.key.shape[0], p.memory, dtype=rows.params[0].dtype) for p in seated]
+    seated, like = [load_player(duel, r, player) for r, player in zip(ROLES, players, strict=True)], rows.params[0]
+    rewards = [like.new_zeros(rows.key.shape[0]) for _ in seated]
+    memory = [like.new_zeros(rows.key.shape[0], p.memory) for p in seated]
     for _ in range(duel.horizon):
         actions = []
         for seat, (player, observation) in enumerate(zip(seated, duel.observe(rows), strict=True)):
@@ -53,7 +53,7 @@ def play(duel: Duel, players: Sequence[Any], params: Any, seed: Tensor, episode:
         episode: [B] int64.
     """
     rows = duel.reset(params, seed, episode)
-    returns = torch.zeros(seed.shape[0], 2, dtype=params[0].dtype)
+    returns = params[0].new_zeros(seed.shape[0], 2)
     alive = torch.ones_like(seed, dtype=torch.bool)
     length, terminated = torch.zeros_like(seed), torch.zeros_like(alive)
     for _, outcome in steps(duel, players, rows):

@@ -126,7 +126,10 @@ class Impaired:
         if isinstance(self.space, spaces.Discrete):
             action = torch.where(slips, (numbers[:, 0] * int(self.space.n)).long(), action)
         else:
-            low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
+            low, high = (
+                torch.as_tensor(end, dtype=numbers.dtype, device=numbers.device)
+                for end in (self.space.low, self.space.high)
+            )
             action = torch.where(slips.unsqueeze(1), low + (high - low) * numbers, action)
         return action, torch.cat([own, late], 1)
 

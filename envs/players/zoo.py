@@ -41,7 +41,8 @@ def sample_opponents(
     listed, known = names(spec, role, split), scripted(spec, spec.check_role(role))
     most = 1 + max(len(options_of(spec, known[name])) for name in listed)
     purpose = (ROLES.index(spec.check_role(role)), OPPONENT_SPLITS.index(split), Purpose.SAMPLED_OPPONENTS)  # type: ignore[arg-type]
-    key = counter.episode_key(torch.full((n,), counter.derive_seed(seed, *purpose)), torch.arange(n))
+    number = torch.arange(n, dtype=torch.int64, device="cpu")
+    key = counter.episode_key(torch.full_like(number, counter.derive_seed(seed, *purpose)), number)
     drawn = counter.uniform(key, torch.zeros_like(key), counter.PICK, most, torch.float64).tolist()
     return tuple(_sampled(spec, known[listed[int(row[0] * len(listed))]], row[1:]) for row in drawn)
 

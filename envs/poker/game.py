@@ -103,20 +103,26 @@ class Poker(Game[Params, State]):
         # What an action means at a node, where it is one's turn: [actions, nodes]. What is illegal is a check or call.
         fold, bet = [FOLD if f else CALL for f in facing], [CALL if f else RAISE for f in full]
         call = [CALL] * self.nodes
-        self.moves = torch.tensor([call, fold, bet] if rounds == 1 else [call, fold, call, bet])
+        self.moves = torch.tensor(
+            [call, fold, bet] if rounds == 1 else [call, fold, call, bet], dtype=torch.int64, device="cpu"
+        )
         # Which actions are legal there; the column after the last node is for the player that waits: [actions, nodes + 1].
         waiting, always = [False] * self.nodes, [True] * self.nodes
         can_bet = [not f for f in full]
         choices = [waiting, always, always] if rounds == 1 else [waiting, facing, always, can_bet]
-        self.choices = torch.tensor([[*row, number == 0] for number, row in enumerate(choices)])
+        self.choices = torch.tensor(
+            [[*row, number == 0] for number, row in enumerate(choices)], dtype=torch.bool, device="cpu"
+        )
         # The legal action that makes a move there, -1 where the move is not legal: [moves, nodes].
         folds = [1 if f else -1 for f in facing]
         bets = [self.actions - 1 if c else -1 for c in can_bet]
         calls = [2 if f else 1 for f in facing] if rounds == 1 else [2] * self.nodes
-        self.action_for = torch.tensor([folds, calls, bets])
+        self.action_for = torch.tensor([folds, calls, bets], dtype=torch.int64, device="cpu")
         # The node after a move, [moves, nodes]; a round that is over leaves 0.
         self.after = torch.tensor(
-            [[0] * self.nodes, [1, *[0] * (self.nodes - 1)], [node + 2 for node in range(self.nodes)]]
+            [[0] * self.nodes, [1, *[0] * (self.nodes - 1)], [node + 2 for node in range(self.nodes)]],
+            dtype=torch.int64,
+            device="cpu",
         )
 
     @property
@@ -192,7 +198,8 @@ class Poker(Game[Params, State]):
     def observe(self, params: Params, state: State) -> Pair:
         """Own card, bets, the last hand's result; never what the other holds now."""
         dtype = params.ante.dtype
-        numbers = torch.arange(max(self.nodes, self.ranks), device=state.node.device).unsqueeze(1)
+        most = max(self.nodes, self.ranks)
+        numbers = torch.arange(most, dtype=torch.int64, device=state.node.device).unsqueeze(1)
         nodes, ranks = numbers[: self.nodes], numbers[: self.ranks]
         bets = [state.node == nodes]
         if self.rounds == 2:

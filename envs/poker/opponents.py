@@ -34,7 +34,7 @@ def equity(copies: Tensor, card: Tensor, public: Tensor, rounds: int) -> Tensor:
         public: [B] int64, -1 where it is not known.
         rounds: of the game; in the first of two, the public card is drawn at random.
     """
-    ranks = torch.arange(copies.shape[1], device=copies.device)
+    ranks = torch.arange(copies.shape[1], dtype=torch.int64, device=copies.device)
     left = copies - (card.unsqueeze(1) == ranks).to(copies.dtype)
 
     def known(public: Tensor) -> Tensor:
@@ -55,7 +55,8 @@ def equity(copies: Tensor, card: Tensor, public: Tensor, rounds: int) -> Tensor:
 
 def copies_of(game: Poker, params: Params) -> Tensor:
     """Cards of each rank in the deck, [B, R]."""
-    ranks, top = torch.arange(game.ranks, device=params.ranks.device), params.ranks.unsqueeze(1) - 1
+    ranks = torch.arange(game.ranks, dtype=torch.int64, device=params.ranks.device)
+    top = params.ranks.unsqueeze(1) - 1
     between = torch.where(ranks < top, params.middle.unsqueeze(1), 0.0)
     return torch.where(
         ranks == 0, params.low.unsqueeze(1), torch.where(ranks == top, params.high.unsqueeze(1), between)
@@ -156,7 +157,8 @@ def _rules(game: Poker) -> str:
 def _equilibrium(seat: Seat) -> Rule:
     tables = stored_equilibria(_rules(seat.game))
     # Cumulated, so that drawing is comparing; rows of [number of ranks, information state].
-    table = torch.tensor([tables[ranks].tolist() for ranks in sorted(tables)], dtype=torch.float64).cumsum(2)
+    stored = [tables[ranks].tolist() for ranks in sorted(tables)]
+    table = torch.tensor(stored, dtype=torch.float64, device="cpu").cumsum(2)
 
     def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
         state = view.state
@@ -231,8 +233,10 @@ def _reader(seat: Seat) -> Rule:
 def _seat(spec: GameSpec, seat: int) -> Seat:
     game = make_game(spec)
     assert isinstance(game, Poker)
-    ranks, each = torch.arange(game.ranks), 1.0 if game.rounds == 1 else 2.0
-    card, public = torch.meshgrid(ranks, torch.arange(game.ranks + 1), indexing="ij")
+    each = 1.0 if game.rounds == 1 else 2.0
+    known = torch.arange(game.ranks + 1, dtype=torch.int64, device="cpu")  # the last: no public card
+    ranks = known[:-1]
+    card, public = torch.meshgrid(ranks, known, indexing="ij")
     tables = []
     for count in range(3, 7):
         copies = (ranks < count).to(torch.float64).expand(card.numel(), -1) * each
@@ -261,7 +265,8 @@ def tables(spec: GameSpec, ranks: int = 3) -> dict[str, Array]:
     """
     seat = _seat(spec, 0)
     game = seat.game
-    card, public, _, node = game.situation(torch.arange(game.information_states))
+    states = torch.arange(game.information_states, dtype=torch.int64, device="cpu")
+    card, public, _, node = game.situation(states)
     equity, making = seat.equities[ranks - 3, card, public % (game.ranks + 1)], game.action_for[:, node]
     # What is not legal is a call or check instead.
     making = torch.where(making < 0, making[CALL], making)
@@ -271,7 +276,7 @@ def tables(spec: GameSpec, ranks: int = 3) -> dict[str, Array]:
     for name, style in STYLES.items():
         raises, calls = style(equity, node >= 2)
         chances = torch.stack([(1 - raises) * (1 - calls), (1 - raises) * calls, raises])
-        actions = torch.zeros(game.actions, len(node), dtype=torch.float64).scatter_add(0, making, chances)
+        actions = chances.new_zeros(game.actions, len(node)).scatter_add(0, making, chances)
         result[name] = actions.t().numpy()
     return result
 

@@ -372,7 +372,7 @@ def situations(duel: Duel, task: Task, role: Role) -> Tensor:
     game = duel.game
     if not isinstance(game, Poker):
         raise InvalidInputError(f"{duel.spec.name} is not a poker game")
-    seat, states = ROLES.index(role), torch.arange(game.information_states)
+    seat, states = ROLES.index(role), torch.arange(game.information_states, dtype=torch.int64, device="cpu")
     card, public, first, node = game.situation(states)
     zero, nobody = torch.zeros_like(states), torch.full_like(states, NOBODY)
     params = game.params([task] * len(states))

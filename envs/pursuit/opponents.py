@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import View
-from metaduel.envs.core.geometry import dot, left_of, length, polar, unit, unit_disc
+from metaduel.envs.core.geometry import dot, left_of, length, polar, sign, unit, unit_disc
 from metaduel.envs.players.scripted import Option, Scripted
 from metaduel.envs.pursuit.game import ARENA, Params, State
 
@@ -129,7 +129,7 @@ def _creep(view: View, memory: Tensor, noise: Tensor, radius: float = 0.7) -> Ch
     # Along a ring, either way round, and out when it passes the gate.
     s: State = view.state
     to_gate = 1.1 * _gate(view) - s.evader
-    drawn = torch.where((view.step == 0).unsqueeze(1), torch.where(noise < 0.5, -1.0, 1.0), memory)
+    drawn = torch.where((view.step == 0).unsqueeze(1), sign(noise >= 0.5, noise), memory)
     near = length(to_gate) < 0.6
     return _evade(view, torch.where(near.unsqueeze(1), to_gate, _around(s.evader, radius, drawn))), drawn
 

@@ -28,8 +28,9 @@ def film(
 
     Where the screen is a window, nothing is yielded, and the episode stops when a person closes it.
     """
-    start = duel.reset(duel.game.params([task]), torch.tensor([seed]), torch.tensor([episode]))
-    states, returns = [start.state], torch.zeros(2)
+    params, numbers = duel.game.params([task]), torch.tensor([[seed], [episode]], dtype=torch.int64, device="cpu")
+    start = duel.reset(params, *numbers.unbind(0))
+    states, returns = [start.state], params[0].new_zeros(2)
 
     def frame() -> list[Frame]:
         picture = screen.frame(start.params, states, returns.tolist(), caption)

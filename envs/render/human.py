@@ -59,16 +59,16 @@ class Person:
         import pygame
 
         if isinstance(self.space, spaces.Box):
-            low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
+            low, high = torch.from_numpy(self.space.low), torch.from_numpy(self.space.high)
             numbers = torch.zeros_like(low)
-            numbers[:2] = torch.tensor(_direction(pygame, self.screen.hands))[: len(low)]
+            numbers[:2] = low.new_tensor(_direction(pygame, self.screen.hands))[: len(low)]
             return ((low + high + (high - low) * numbers) / 2).unsqueeze(0), memory
         if self._waits:
-            return torch.tensor([self._choose(pygame, view)]), memory
+            return view.step.new_tensor([self._choose(pygame, view)]), memory
         left, right = (key in self.screen.hands.keys for key in (pygame.K_LEFT, pygame.K_RIGHT))
         if left != right:
             self._last = 0 if left else int(self.space.n) - 1  # type: ignore[union-attr]
-        return torch.tensor([self._last]), memory
+        return view.step.new_tensor([self._last]), memory
 
     def _choose(self, pygame: Any, view: View) -> int:
         """Wait for the number key of a legal action; 0, which waits, where it is the other's turn or the window is closed."""

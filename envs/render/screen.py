@@ -44,11 +44,15 @@ _ZOOM = 2  # drawn larger, then scaled down: that is what smooths the edges
 
 def _pygame() -> Any:
     """Import pygame with its fonts ready; no display is touched."""
+    asked = "PYGAME_HIDE_SUPPORT_PROMPT" in os.environ
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
         import pygame
     except ImportError:
         raise InvalidInputError('rendering needs pygame-ce: pip install "metaduel[render]"') from None
+    finally:
+        if not asked:
+            os.environ.pop("PYGAME_HIDE_SUPPORT_PROMPT", None)
     pygame.font.init()
     return pygame
 

@@ -159,7 +159,7 @@ class RepeatedMatrixGame(Game[Any, State]):
     def _one_hot(self, state: State, seat: int) -> Tensor:
         own, other = state.last[:, seat], state.last[:, 1 - seat]
         index = torch.where(own < 0, 0, 1 + own * self.n_actions + other)
-        return index.unsqueeze(1) == torch.arange(1 + self.n_actions**2, device=index.device)
+        return index.unsqueeze(1) == torch.arange(1 + self.n_actions**2, dtype=torch.int64, device=index.device)
 
     def step(self, params: Any, state: State, actions: Pair, noise: Tensor) -> tuple[State, Outcome]:
         """Look the joint action up; nothing ends the game but the clock."""
@@ -247,5 +247,6 @@ def _symmetric(reward: Tensor, sucker: Tensor, temptation: Tensor, punishment: T
 
 def _permute(table: Tensor, permutation: Tensor) -> Tensor:
     """Give entry i of dimension 1 the content of entry sigma(i)."""
-    sigma = torch.tensor(PERMUTATIONS[table.shape[1]], device=table.device)[permutation.long()]
+    sigmas = torch.tensor(PERMUTATIONS[table.shape[1]], dtype=torch.int64, device=table.device)
+    sigma = sigmas[permutation.long()]
     return table.gather(1, sigma.view(*sigma.shape, *([1] * (table.dim() - 2))).expand_as(table))

@@ -38,7 +38,11 @@ class MemoryOne:
         """Draw from the table's row; see ``core.Player.act``."""
         state = _state(view, self.table.shape[-2])
         table = self.table.to(view.observation)
-        rows = table[state] if table.dim() == 2 else table[torch.arange(table.shape[0]), state]
+        rows = (
+            table[state]
+            if table.dim() == 2
+            else table[torch.arange(table.shape[0], dtype=torch.int64, device=table.device), state]
+        )
         return _draw(rows, noise[:, 0]), memory
 
 
@@ -47,8 +51,9 @@ def memory_one_tables(game: str | GameSpec) -> dict[str, Tensor]:
     spec = find(game)
     actions = ACTIONS[spec.game_class]
     n = len(actions)
-    one, uniform = torch.eye(n, dtype=torch.float64), torch.full((n,), 1 / n, dtype=torch.float64)
-    own, other = torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)
+    one = torch.eye(n, dtype=torch.float64, device="cpu")
+    uniform, number = torch.full_like(one[0], 1 / n), torch.arange(n, dtype=torch.int64, device="cpu")
+    own, other = number.repeat_interleave(n), number.repeat(n)
 
     def follow(start: Tensor, after: Tensor) -> Tensor:
         return torch.cat([start.unsqueeze(0), one[after]])
@@ -124,7 +129,9 @@ def _biased(view: View, memory: Tensor, noise: Tensor) -> Choice:
 def _fictitious_play(seat: int, n: int) -> Rule:
     def rule(view: View, memory: Tensor, noise: Tensor) -> Choice:
         other = view.state.last[:, 1 - seat]  # -1 at the start counts for nothing
-        counts = memory + (other.unsqueeze(1) == torch.arange(n, device=other.device)).to(memory.dtype)
+        counts = memory + (other.unsqueeze(1) == torch.arange(n, dtype=other.dtype, device=other.device)).to(
+            memory.dtype
+        )
         table, points = own_payoffs(view.params, seat), torch.zeros_like(counts)
         for action, seen in enumerate(counts.unbind(1)):
             points = points + table[:, :, action] * seen.unsqueeze(1)

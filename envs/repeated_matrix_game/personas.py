@@ -42,10 +42,9 @@ def sample_personas(game: str | GameSpec, n: int, seed: int, kind: str, dtype: t
         raise InvalidInputError(f"n={n!r} must be a whole number of at least 1 persona")
     favourite, actions = PERSONAS[spec.game_class].index(kind), len(ACTIONS[spec.game_class])
     # A seed of their own, so that persona i has nothing to do with task i or episode i of the same seed.
-    key = counter.episode_key(
-        torch.full((n,), counter.derive_seed(seed, favourite, Purpose.MATRIX_PERSONAS), dtype=torch.int64),
-        torch.arange(n),
-    )
+    number = torch.arange(n, dtype=torch.int64, device="cpu")
+    own = torch.full_like(number, counter.derive_seed(seed, favourite, Purpose.MATRIX_PERSONAS))
+    key = counter.episode_key(own, number)
     u = counter.uniform(key, torch.zeros_like(key), counter.PICK, 1 + actions**2, torch.float64)
     return persona_rows(u, favourite, actions).to(dtype)
 

@@ -162,7 +162,7 @@ def _value_of(choice: Tensor, now: Tensor, reply: Tensor, discount: float | Tens
 
 def _swap(n: int, device: torch.device) -> Tensor:
     """The row of a policy of the other point of view, for each row of this one."""
-    joint = torch.arange(n * n, device=device).view(n, n).t().flatten()
+    joint = torch.arange(n * n, dtype=torch.int64, device=device).view(n, n).t().flatten()
     return torch.cat([joint.new_zeros(1), 1 + joint])
 
 

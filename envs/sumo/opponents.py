@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import View
-from metaduel.envs.core.geometry import dot, left_of, length, polar, unit, unit_disc
+from metaduel.envs.core.geometry import dot, left_of, length, polar, sign, unit, unit_disc
 from metaduel.envs.core.spec import ROLES, Role, Split
 from metaduel.envs.players.scripted import Option, Scripted
 from metaduel.envs.sumo.game import FEEL, Params
@@ -66,7 +66,7 @@ def _bulldoze(me: _Wrestler, memory: Tensor, noise: Tensor, speed: float = 0.9) 
 
 
 def _counter(me: _Wrestler, memory: Tensor, noise: Tensor, reach: float = 0.15, force: float = 2.0) -> Choice:
-    return me.push(me.against + force * (me.apart < reach) * me.ahead), memory
+    return me.push(me.against + force * (me.apart < reach).to(me.ahead) * me.ahead), memory
 
 
 def _high_ground(me: _Wrestler, memory: Tensor, noise: Tensor, above: float = 0.6) -> Choice:
@@ -82,7 +82,7 @@ def _matador(me: _Wrestler, memory: Tensor, noise: Tensor, force: float = 2.0) -
 
 def _sway(me: _Wrestler, memory: Tensor, noise: Tensor, period: float = 20) -> Choice:
     # To and fro across the slope, wherever the other is.
-    swing = torch.where((me.step + period / 4) % period < period / 2, 1.0, -1.0).unsqueeze(1)
+    swing = sign((me.step + period / 4) % period < period / 2, me.down).unsqueeze(1)
     return me.push(me.against + swing * left_of(me.down)), memory
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metaduel.agents.runtime import torch_defaults
+
 Named = dict[str, Tensor]
 
 
@@ -37,7 +39,8 @@ class OuterOptimiser:
             param.grad = gradients[name] * shrink
         for group in self._adam.param_groups:
             group["lr"] = self.lr * lr_scale
-        self._adam.step()
+        with torch_defaults():  # it counts its steps in tensors
+            self._adam.step()
         for name, start in before.items():
             moved = self.params[name] - start
             self.params[name].add_(moved - self._previous.get(name, moved))

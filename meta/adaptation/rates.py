@@ -46,9 +46,9 @@ class Rates:
         self.steps = steps
         own = {role: adapting(weights) for role, weights in start.items()}
         self.log_rates = {
-            role: torch.full(
-                (steps, _count(weights, per)), math.log(inner_lr), dtype=next(iter(weights.values())).dtype
-            ).requires_grad_()
+            role: next(iter(weights.values()))
+            .new_full((steps, _count(weights, per)), math.log(inner_lr))
+            .requires_grad_()
             for role, weights in own.items()
         }
         self._masks = {} if heads is None else {r: _mask(r, w, heads.get(r, ()), per) for r, w in own.items()}
@@ -102,8 +102,7 @@ def _mask(role: Role, weights: Weights, head: tuple[str, ...], per: Per) -> Tens
         raise InvalidInputError(
             f"adapts='head': the {role}'s policy has no head of its own; use method maml, which adapts all weights"
         )
-    dtype = next(iter(weights.values())).dtype
-    mask = torch.tensor([name in head for name in weights]).to(dtype)
+    mask = next(iter(weights.values())).new_tensor([float(name in head) for name in weights])
     if per != "number":
         return mask
-    return mask.repeat_interleave(torch.tensor([value.numel() for value in weights.values()]))
+    return mask.repeat_interleave(mask.new_tensor([value.numel() for value in weights.values()], dtype=torch.int64))

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from metaduel.agents.policies.base import Weights
@@ -51,7 +50,8 @@ class Joint(Learner):
 
     def gradients(self, problem: Tasks) -> Gradients:
         """Each player's gradient of its mean loss; there are no step sizes."""
-        return {role: (gradient, torch.zeros(0)) for role, gradient in self._gradients(problem)[0].items()}
+        gradients, _ = self._gradients(problem)
+        return {role: (gradient, self.rates(role)) for role, gradient in gradients.items()}
 
     def drawn_gradients(self, problem: Tasks) -> tuple[Players, Unrolled]:
         """``gradients``, and the batches that they come from; tasks with weights that are not finite are left out.

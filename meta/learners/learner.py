@@ -90,7 +90,7 @@ class Learner(ABC):
         """Step sizes of the player's inner steps [K, ...], see ``inner.step_sizes``, 0 for weights that don't adapt; [0] without
         an inner step.
         """
-        return torch.zeros(0) if self.inner is None else self.inner.of(role)
+        return next(iter(self.start[role].values())).new_zeros(0) if self.inner is None else self.inner.of(role)
 
     def counted(self, history: list[Result]) -> list[Result]:
         """The items of the shots that training counts, from a list with an item per shot."""
@@ -245,7 +245,7 @@ class Skipped:
 
     def state(self) -> dict[str, Tensor]:
         """See ``Stateful``."""
-        return {"skipped": torch.tensor(self.count)}
+        return {"skipped": torch.tensor(self.count, dtype=torch.int64, device="cpu")}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See ``Stateful``."""
@@ -266,7 +266,7 @@ class Counter:
 
     def state(self) -> dict[str, Tensor]:
         """See ``Stateful``."""
-        return {self.name: torch.tensor(self.count)}
+        return {self.name: torch.tensor(self.count, dtype=torch.int64, device="cpu")}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See ``Stateful``."""

@@ -124,7 +124,7 @@ class Reptile(Learner):
         players: Players = {role: self.starts.stacked(role, part.problem.tasks[role]) for role in part.learners}
         players |= {role: persona.weights for role, persona in part.given.items()}
         rates = {role: self.rates(role) for role in part.learners}
-        rates |= {role: torch.tensor([persona.rate]) for role, persona in part.given.items()}
+        rates |= {role: persona.step_size for role, persona in part.given.items()}
         batches: list[Batch] = []
         losses: list[Losses] = []
         for shot in range(self.config.steps):

@@ -185,7 +185,7 @@ class Pools:
     def __init__(self, starts: Starts, size: int) -> None:
         self._starts, self._size = starts, size
         self.selves: dict[Role, list[Weights]] = {role: [] for role in starts.weights}
-        self.win_rates = {role: torch.full((1,), 0.5) for role in starts.weights}
+        self.win_rates = {role: torch.full((1,), 0.5, dtype=torch.float32, device="cpu") for role in starts.weights}
 
     def join(self) -> None:
         """The present players join the pools; the oldest leave."""

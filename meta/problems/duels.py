@@ -97,7 +97,7 @@ class DuelProblem:
         self._params = duel.params(matchups.tasks.repeat_interleave(episodes, 0))
         self.seed = seed
         # Row seeds wrap around like all arithmetic on keys.
-        self._seeds = torch.arange(matchups.tasks.shape[0] * episodes) + seed
+        self._seeds = torch.arange(matchups.tasks.shape[0] * episodes, dtype=torch.int64, device="cpu") + seed
 
     @property
     def duels(self) -> int:
@@ -152,8 +152,8 @@ class DuelProblem:
     def without(self, role: Role, tasks: Collection[int]) -> DuelProblem:
         """See ``Problem.without``."""
         first = 0 if role == "protagonist" else self.matchups.first
-        keep = torch.ones(self.matchups.tasks.shape[0], dtype=torch.bool)
-        keep[torch.tensor(list(tasks)) + first] = False
+        keep = torch.ones_like(self._seeds[:: self.episodes], dtype=torch.bool)
+        keep[self._seeds.new_tensor(list(tasks)) + first] = False
         rest = copy.copy(self)
         rest.matchups = self.matchups.where(keep)
         if len(rest.tasks) < len(self.tasks):

@@ -62,7 +62,7 @@ class Personas:
     def __init__(
         self, duel: Duel, role: Role, network: Policy, loss: LossConfig, rate: float | None, network_rate: float
     ) -> None:
-        self._game, space = duel.game, duel.observation_space(role)
+        self._game, self._dtype, space = duel.game, duel.dtype, duel.observation_space(role)
         self.tabular = duel.game.personas(1, 0) is not None
         if self.tabular:
             self.policy: Policy = TabularPolicy(duel.game.states, space.shape[0], duel.action_space(role))
@@ -85,6 +85,6 @@ class Personas:
         if self.tabular:
             tables = self._game.personas(n, seed)
             assert tables is not None
-            return Given({"table": tables.log().to(torch.get_default_dtype())}, self.rate)
-        each = [self.policy.init(derive_seed(seed, i), torch.get_default_dtype()) for i in range(n)]
+            return Given({"table": tables.log().to(self._dtype)}, self.rate)
+        each = [self.policy.init(derive_seed(seed, i), self._dtype) for i in range(n)]
         return Given({name: torch.stack([one[name] for one in each]) for name in each[0]}, self.rate)

@@ -183,6 +183,11 @@ class Given(NamedTuple):
     weights: Weights  # [N, ...] its start, one per task
     rate: float  # step size of its updates
 
+    @property
+    def step_size(self) -> Tensor:
+        """The rate, in its weights' precision: [1]."""
+        return next(iter(self.weights.values())).new_tensor([self.rate])
+
 
 class Part(NamedTuple):
     """A problem, and the starts of its personas."""

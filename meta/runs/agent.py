@@ -179,7 +179,7 @@ class Agent:
         size = self.policy.observation_size
         if given.ndim not in (1, 2) or given.shape[-1] != size:
             raise InvalidInputError(f"observation has shape {given.shape}: must be [{size}] or [B, {size}]")
-        batch = torch.as_tensor(np.atleast_2d(given))
+        batch = torch.from_numpy(np.atleast_2d(given))
         remembers = any(self.policy.carried)
         now = self._state(state, episode_start, len(batch)) if remembers else None
         uniforms = None if deterministic else self._rng.random((len(batch), self.policy.noise))  # type: ignore[attr-defined]
@@ -260,7 +260,7 @@ class Agent:
         distribution, carry = self.policy.step(prepared, carry, given)
         if uniforms is None:
             return distribution.mode()[0], carry
-        numbers = torch.as_tensor(uniforms, dtype=torch.float32)
+        numbers = torch.from_numpy(uniforms).to(torch.float32)
         return distribution.sample(self.policy.prepare_noise(numbers))[0], carry
 
     @property
@@ -386,12 +386,12 @@ class EnvironmentExperience:
         observation, _ = env.reset()
         while not done:
             uniforms = self._rng.random((1, agent.policy.noise))
-            own = torch.as_tensor(np.array(observation, np.float32)).view(1, -1)
+            own = torch.from_numpy(np.array(observation, np.float32)).view(1, -1)
             given = agent.policy.input(own.unsqueeze(0), carry)
             action, carry = agent.choose(own, carry, uniforms)
             observation, reward, terminated, truncated, _ = env.step(agent.policy.clip(action).numpy()[0])
             steps.append(Step(given[0, 0], action[0], float(reward)))
-            carry = agent.policy.remember(carry, action.unsqueeze(0), torch.full((1, 1), float(reward)))
+            carry = agent.policy.remember(carry, action.unsqueeze(0), own.new_full((1, 1), float(reward)))
             done = terminated or truncated
         with torch.no_grad():
             return steps, agent.policy.end_episode(agent._prepared, carry)  # type: ignore[attr-defined]
@@ -447,5 +447,7 @@ class AgentPlayer:
 
 
 def _carry(state: State) -> Carry:
-    hidden, before = (torch.as_tensor(part).unsqueeze(0) for part in (state.hidden, state.before))
+    hidden, before = (
+        torch.as_tensor(part, dtype=torch.float32, device="cpu").unsqueeze(0) for part in (state.hidden, state.before)
+    )
     return Carry(hidden, before)

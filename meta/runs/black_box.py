@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from metaduel.agents.adapters.sb3 import globals_kept
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.adapters.sb3 import make_sb3
 from metaduel.envs.core.arguments import AnyPath, as_path, several
@@ -115,7 +116,7 @@ class SB3Inner:
         self.seed, self.horizon, self.settings = seed, horizon, settings
 
     def model(self, number: int, start: Weights | None = None) -> BaseAlgorithm:
-        """The algorithm on a task, at a start; None: its own."""
+        """The algorithm on a task, at a start; None: its own. Its constructor seeds the global generators, as SB3's own does."""
         seed = derive_seed(self.seed, number)
         task = sample_tasks(self.spec, 1, "train", seed)[0]
         opponent = self.opponents[number % len(self.opponents)]
@@ -127,6 +128,7 @@ class SB3Inner:
             model.set_parameters({"policy": start}, exact_match=False)  # type: ignore[dict-item]  # SB3 takes nested ones
         return model
 
+    @globals_kept()
     def __call__(self, start: Weights, number: int) -> Weights:
         """Learn a task from a start; see ``Inner``."""
         return weights_of(self.model(number, start).learn(self.steps))
@@ -137,6 +139,7 @@ def weights_of(model: BaseAlgorithm) -> Weights:
     return {name: value.detach().clone() for name, value in model.get_parameters()["policy"].items()}
 
 
+@globals_kept()
 def train_sb3(
     inner: SB3Inner, folder: AnyPath, iterations: int, tasks: int = 4, outer_lr: float = 0.5, quiet: bool = False
 ) -> Path:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from metaduel.envs.adapters.parallel import Factory, ParallelSimulator, as_player
@@ -87,7 +86,8 @@ class ForeignSource(PlayedSource):
 
     def _player(self, role: Role, weights: dict[str, Tensor]) -> AgentPlayer:
         spaces = self.simulator.observation_space(role), self.simulator.action_space(role)
-        return AgentPlayer(Agent(role, self.policies[role], weights, torch.zeros(0), self.config.objective, *spaces))
+        rates = next(iter(weights.values())).new_zeros(0)
+        return AgentPlayer(Agent(role, self.policies[role], weights, rates, self.config.objective, *spaces))
 
     def problem(self, iteration: int) -> DuelProblem:
         """See ``PlayedSource``."""

@@ -88,5 +88,7 @@ def initial_weights(policies: Mapping[Role, Policy], seed: int, normalise: bool 
     }
     if not normalise:
         return weights
-    sizes = {role: policy.observation_size for role, policy in policies.items()}
-    return {r: w | normalisation((torch.zeros(sizes[r]), torch.ones(sizes[r]))) for r, w in weights.items()}
+    for role, policy in policies.items():
+        nothing = torch.zeros(policy.observation_size, dtype=torch.float32, device="cpu")
+        weights[role] |= normalisation((nothing, torch.ones_like(nothing)))
+    return weights

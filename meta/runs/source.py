@@ -171,7 +171,8 @@ def joined_returns(batches: Iterable[Played]) -> dict[Role, Tensor]:
 
 def picks(length: int, n: int, seed: int) -> Tensor:
     """``n`` indices into a list, drawn with replacement: [n] int64."""
-    return torch.randint(length, (n,), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(length, (n,), generator=generator, dtype=torch.int64, device="cpu")
 
 
 class DuelSource(PlayedSource):
@@ -285,7 +286,7 @@ class DuelSource(PlayedSource):
         )
         persona = given[other(role)]
         players: Players = {role: stack(start, len(self._validation)), other(role): persona.weights}
-        sizes = {role: rates, other(role): torch.tensor([persona.rate])}
+        sizes = {role: rates, other(role): persona.step_size}
         returns = []
         for now in adapt(problem, players, sizes, shots):
             batch = played(now.batch or problem.draw(now.players, shots))

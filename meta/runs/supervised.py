@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.policies.base import Weights, stack
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown, without_effect
 from metaduel.envs.core.noise import derive_seed
@@ -179,21 +179,13 @@ def meta_train(
     for name in find_method(config.method).idle(config.learner):
         if name in settings:
             raise without_effect(name, settings[name], f"method {config.method} has no use for it")
-    configure(config.threads)
+    target = as_path(folder, "folder")
     heads = {role: network.head_names for role, network in task_set.networks.items()}
-    learner = find_method(config.method).learner(task_set.init(config.seed), config.configured, heads)
-    source = DataSource(task_set, config)
-    Trainer(
-        learner,
-        source,
-        as_path(folder, "folder"),
-        asdict(config),
-        config.iterations,
-        config.validate_every,
-        resume,
-        quiet,
-    ).run()
-    return load_data_run(task_set, folder)
+    with configured(config.threads):
+        learner = find_method(config.method).learner(task_set.init(config.seed), config.configured, heads)
+        source = DataSource(task_set, config)
+        Trainer(learner, source, target, asdict(config), config.iterations, config.validate_every, resume, quiet).run()
+        return load_data_run(task_set, target)
 
 
 def load_data_run(tasks: Tasks, folder: AnyPath) -> DataRun:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.envs.adapters.parallel import Factory, describe
 from metaduel.envs.core.arguments import AnyPath, as_path, several
 from metaduel.envs.core.errors import InvalidInputError
@@ -118,13 +118,13 @@ def train(
     """Train with the settings of ``config``; see ``train_meta_adversarial``."""
     target = as_path(folder, "folder")
     tasks = None if tasks is None else several(tasks)
-    configure(config.threads)
-    source = DuelSource(config, tasks, network)
-    settings = config.to_dict()
-    if tasks is not None:
-        settings[LISTS[0]] = [dict(task) for task in tasks]
-    run_trainer(make_learner(config, source), source, target, settings, config, resume, quiet)
-    return load(target, network=network)
+    with configured(config.threads):
+        source = DuelSource(config, tasks, network)
+        settings = config.to_dict()
+        if tasks is not None:
+            settings[LISTS[0]] = [dict(task) for task in tasks]
+        run_trainer(make_learner(config, source), source, target, settings, config, resume, quiet)
+        return load(target, network=network)
 
 
 def train_foreign(
@@ -158,15 +158,15 @@ def train_foreign(
     names = {role: tuple(player_name(one) for one in some) for role, some in opponents.items()}
     config = ForeignConfig(method=method, **found).override(**settings, scripted=names, network=kind)
     config.refuse_idle(settings)
-    configure(config.threads)
-    source = ForeignSource(factory, config, own, opponents, task_set.tasks, task_set.validation)
-    target = as_path(folder, "folder") if folder is not None else default_folder(config, config.environment)
-    written = config.to_dict()
-    for name, tasks in zip(LISTS, (task_set.tasks, task_set.validation), strict=True):
-        if tasks is not None:
-            written[name] = _recorded(tasks)
-    run_trainer(make_learner(config, source), source, target, written, config, resume, quiet)
-    return load(target, factory, own)
+    with configured(config.threads):
+        source = ForeignSource(factory, config, own, opponents, task_set.tasks, task_set.validation)
+        target = as_path(folder, "folder") if folder is not None else default_folder(config, config.environment)
+        written = config.to_dict()
+        for name, tasks in zip(LISTS, (task_set.tasks, task_set.validation), strict=True):
+            if tasks is not None:
+                written[name] = _recorded(tasks)
+        run_trainer(make_learner(config, source), source, target, written, config, resume, quiet)
+        return load(target, factory, own)
 
 
 def _recorded(tasks: Sequence[Any]) -> Any:

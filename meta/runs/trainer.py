@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -253,12 +254,12 @@ class Trainer:
                 raise KeyboardInterrupt
             self._interrupted = True
 
-        try:
-            old = signal.signal(signal.SIGINT, note)
-        except ValueError:  # not the main thread: the caller handles Ctrl-C
-            yield
+        old = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or old is None:
+            yield  # the caller handles Ctrl-C: from Python in its main thread, or not in Python
             return
         try:
+            signal.signal(signal.SIGINT, note)
             yield
         finally:
             signal.signal(signal.SIGINT, old)

@@ -94,11 +94,11 @@ def published(
     Args:
         runs: run folders that were trained with benchmarks/suites/navigation.yaml.
     """
-    from metaduel.agents.runtime import configure
+    from metaduel.agents.runtime import configured
     from metaduel.benchmarks.studies.published import sheet
 
-    configure(1)
-    made = sheet(runs)
+    with configured(1):
+        made = sheet(runs)
     Console().print(made.rich())
     print(made.markdown())
 

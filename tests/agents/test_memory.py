@@ -62,7 +62,7 @@ def test_a_chain_played_step_by_step_and_replayed_at_once_are_the_same(kind, gam
     policy = made(kind, duel)
     size = policy.observation_size
     statistics = torch.linspace(-0.2, 0.3, size), torch.linspace(0.5, 2.0, size)
-    weights = random_weights(policy, stacked) | stack(normalisation(statistics), stacked)
+    weights = random_weights(policy, stacked) | stack(normalisation(statistics, torch.float64), stacked)
     chain = play(duel, policy, weights, 3, deterministic=True)
     if game == "Pursuit":
         assert any(data.alive.min() == 0 for data in chain)  # or gaps would not be seen

@@ -11,7 +11,6 @@ from metaduel.benchmarks.tools.enumerated import AllBatches, AllTrajectories
 from metaduel.benchmarks.tools.proofs import page as learners
 from metaduel.benchmarks.tools.proofs import tables
 from metaduel.benchmarks.tools.proofs.cases import RATE, STEPS, Case, cases, gradient_based
-from metaduel.benchmarks.tools.proofs.cases import double as in_double
 from metaduel.benchmarks.tools.proofs.gradients import BOUND, Gradient, declared, error, relative, shipped
 from metaduel.benchmarks.tools.proofs.sampled import FEW, MANY, sampled
 from metaduel.envs.core.errors import InvalidInputError
@@ -22,12 +21,6 @@ ROLES = ("protagonist", "adversary")
 PAGE = Path(__file__).parents[2] / "docs" / "learners.md"
 ERROR = re.compile(r"\b\de[-+]\d\d\b")
 OWN = Case("maml", "dice")
-
-
-@pytest.fixture(autouse=True)
-def double():
-    with in_double():
-        yield
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: "-".join(case.labels))

@@ -34,9 +34,8 @@ def problem(case, tasks=TASKS, seed=SEED):
     """The default loss, normalised, with baselines per task; row r of seed s has the noise of row 0 of seed s + r."""
     policy = MLPPolicy(5, SPEC.action_spaces["protagonist"], hidden=())
     loss = LossConfig(case.surrogate, DISCOUNT, DISCOUNT)
-    return DuelProblem(
-        Duel(make_game(SPEC), 4), dict.fromkeys(ROLES, policy), Matchups(tasks, duels=len(tasks)), EPISODES, seed, loss
-    )
+    duel = Duel(make_game(SPEC), 4, dtype=torch.float64)
+    return DuelProblem(duel, dict.fromkeys(ROLES, policy), Matchups(tasks, duels=len(tasks)), EPISODES, seed, loss)
 
 
 def updated(case, batch, steps=2):

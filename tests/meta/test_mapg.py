@@ -182,7 +182,9 @@ def test_sampled_gradients_are_unbiased(method):
     policies = {role: MLPPolicy(5, space, ()), other: TabularPolicy(5, 5, space)}
     loss = LossConfig("dice", DISCOUNT, DISCOUNT, normalise=False, exact_discount=True)
     matchups = Matchups(TASKS.repeat(repeats, 1), duels=2 * repeats)
-    problem = DuelProblem(Duel(GAME, HORIZON), policies, matchups, episodes, derive_seed(2, 7), loss)
+    problem = DuelProblem(
+        Duel(GAME, HORIZON, dtype=torch.float64), policies, matchups, episodes, derive_seed(2, 7), loss
+    )
     ours, given = learner(method, steps, (role,)), {other: persona()}
     rates = {role: ours.rates(role), other: torch.full((steps, 1), PERSONA_RATE)}
     everyone = {role: {n: v.expand(2, *v.shape) for n, v in ours.start[role].items()}, other: given[other].weights}

@@ -26,6 +26,7 @@ def double():
 def made(config=None, kind=ProMP):
     """A learner and a batch, in float64."""
     source = DuelSource(CONFIG)
+    source.duel.dtype = torch.float64
     weights = initial_weights(source.policies, 0)
     start = {role: {name: value.double() for name, value in own.items()} for role, own in weights.items()}
     return kind(start, config or ProMPConfig(steps=2)), source.problem(0)
@@ -151,7 +152,9 @@ def test_its_settings_are_known_to_it_alone():
 
 
 def test_a_replay_needs_the_surrogate_with_ratios():
-    problem = DuelSource(CONFIG.override(surrogate="dice")).problem(0)
+    source = DuelSource(CONFIG.override(surrogate="dice"))
+    source.duel.dtype = torch.float64
+    problem = source.problem(0)
     drawn = problem.draw(stacked(made()[0], problem), 0)
     with pytest.raises(InvalidInputError, match="surrogate='dice' must be 'lvc' where data are used more than once"):
         drawn.replay(0.3)

@@ -37,6 +37,7 @@ def made(config=CONFIG, **settings):
     """A learner and a problem, in float64."""
     config = config.override(**settings)
     source = DuelSource(config)
+    source.duel.dtype = torch.float64
     start = {
         role: {name: value.double() for name, value in own.items()}
         for role, own in initial_weights(source.policies, 0).items()

@@ -20,7 +20,7 @@ def from_scratch(tasks: Episodes, data: Data, seed: int, rate: float) -> Tensor:
     parts: list[Tensor] = []
     for number, part in enumerate(in_parts(data)):
         players = random_starts(tasks, (derive_seed(seed, SCRATCH, number, i) for i in range(len(part[0]))))
-        *_, players = adapt(tasks, part, players, {ROLE: torch.tensor([[rate]])}, SCRATCH_STEPS)
+        *_, players = adapt(tasks, part, players, {ROLE: part[0].new_tensor([[rate]])}, SCRATCH_STEPS)
         with torch.no_grad():
             parts.append(tasks.score(ROLE, players, part, SCRATCH_STEPS))
     return torch.cat(parts).unsqueeze(0)
@@ -31,4 +31,5 @@ def nearest_centroid(tasks: Episodes, data: Data) -> Tensor:
     support, query = data[0][:, 0].flatten(2), data[1].flatten(2)
     n, ways = len(support), tasks.ways
     nearest = torch.cdist(query, support.view(n, ways, -1, support.shape[2]).mean(2)).argmin(2)
-    return (nearest.view(n, ways, -1) == torch.arange(ways).view(ways, 1)).float().mean((1, 2)).unsqueeze(0)
+    own = torch.arange(ways, dtype=nearest.dtype, device=nearest.device).view(ways, 1)
+    return (nearest.view(n, ways, -1) == own).float().mean((1, 2)).unsqueeze(0)

@@ -71,8 +71,11 @@ class Episodes(Tasks):
         generator = torch.Generator().manual_seed(seed)
         drawn = batches * shots + queries
         # The indices of the largest random numbers are a random choice.
-        which = torch.rand(n, len(images), generator=generator).topk(self.ways).indices
-        drawings = torch.rand(n, self.ways, images.shape[1], generator=generator).topk(drawn).indices
+        which, drawings = (
+            torch.rand(n, *shape, generator=generator, dtype=torch.float32, device="cpu")
+            for shape in ((len(images),), (self.ways, images.shape[1]))
+        )
+        which, drawings = which.topk(self.ways).indices, drawings.topk(drawn).indices
         found = images[which.unsqueeze(2), drawings].unsqueeze(-1)  # [n, ways, drawings, height, width, 1]
         support, query = torch.split(found, [batches * shots, queries], 2)
         support = support.reshape(n, self.ways, batches, shots, *found.shape[3:]).transpose(1, 2).flatten(2, 3)
@@ -81,7 +84,8 @@ class Episodes(Tasks):
     def logits(self, players: Players, data: Data, part: Part, shot: int) -> tuple[Tensor, Tensor]:
         """The network's outputs [n, M, ways] and the labels [n, M]."""
         images = data[0][:, shot % data[0].shape[1]] if part == "support" else data[1]
-        target = torch.arange(self.ways).repeat_interleave(images.shape[1] // self.ways).expand(len(images), -1)
+        way = torch.arange(self.ways, dtype=torch.int64, device=images.device)
+        target = way.repeat_interleave(images.shape[1] // self.ways).expand(len(images), -1)
         return self.networks[ROLE](players[ROLE], images), target
 
     def loss(self, role: Role, players: Players, data: Data, part: Part, shot: int) -> Tensor:

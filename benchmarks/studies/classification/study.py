@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from metaduel.agents.networks import Convolutional, Dense, Network
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.metrics import Array
 from metaduel.benchmarks.studies.classification.baselines import SCRATCH_RATES, from_scratch, nearest_centroid
 from metaduel.benchmarks.studies.classification.episodes import ROLE, Episodes, in_parts
@@ -50,7 +51,11 @@ def main(settings: Options) -> dict[str, Array]:
     for method in settings.methods:
         if method not in LEARNERS:
             raise InvalidInputError(f"method {method!r} must be one of {', '.join(LEARNERS)}")
-    torch.set_num_threads(settings.threads)
+    with configured(settings.threads):
+        return _run(settings)
+
+
+def _run(settings: Settings) -> dict[str, Array]:
     console = Console(stderr=True, quiet=settings.quiet)
     with console.status("drawing characters"):
         classes = load_classes(settings)

@@ -18,8 +18,9 @@ WIDTHS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # of the jitter, one of which i
 def jittered(data: Data, width: float) -> Tensor:
     """As many samples as in a test: the shots themselves with Gaussian jitter."""
     shots, m = data[0], data[3].shape[1]
-    chosen = shots[:, torch.arange(m) % shots.shape[1]]
-    return chosen + width * torch.randn(chosen.shape, generator=torch.Generator().manual_seed(derive_seed(0, JITTER)))
+    chosen = shots[:, torch.arange(m, dtype=torch.int64, device=shots.device) % shots.shape[1]]
+    generator = torch.Generator().manual_seed(derive_seed(0, JITTER))
+    return chosen + width * torch.randn(chosen.shape, generator=generator, dtype=chosen.dtype, device=chosen.device)
 
 
 def fresh_starts(tasks: Forging, n: int, seed: int) -> Players:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metaduel.agents.networks import Convolutional
 from metaduel.agents.policies.base import stack
+from metaduel.agents.runtime import torch_defaults
 from metaduel.benchmarks.studies.images.classes import ImageClasses
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # of samples [n, a, ...] and [n, b, ...]: [n]
@@ -28,12 +29,16 @@ def feature_distance(classes: ImageClasses, seed: int = 0) -> Distance:
     optimiser = torch.optim.Adam(weights.values(), lr=2e-3)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(300):
-        which = torch.randint(count, (64,), generator=generator)
-        drawn = images[which, torch.randint(images.shape[1], (64,), generator=generator)]
+        which, drawing = (
+            torch.randint(most, (64,), generator=generator, dtype=torch.int64, device="cpu")
+            for most in (count, images.shape[1])
+        )
+        drawn = images[which, drawing]
         loss = nn.functional.cross_entropy(net(stack(weights, 1), drawn.unsqueeze(0))[0], which)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        with torch_defaults():
+            optimiser.step()
     fixed = {name: value.detach() for name, value in weights.items()}
 
     def features(x: Tensor) -> Tensor:
@@ -44,7 +49,8 @@ def feature_distance(classes: ImageClasses, seed: int = 0) -> Distance:
     def distance(made: Tensor, real: Tensor) -> Tensor:
         a, b = features(made), features(real)
         own = [
-            ((x @ x.mT + 1) ** 3 * (1 - torch.eye(x.shape[1]))).sum((1, 2)) / (x.shape[1] * (x.shape[1] - 1))
+            ((x @ x.mT + 1) ** 3 * (1 - torch.eye(x.shape[1], dtype=x.dtype, device=x.device))).sum((1, 2))
+            / (x.shape[1] * (x.shape[1] - 1))
             for x in (a, b)
         ]
         found: Tensor = own[0] + own[1] - 2 * ((a @ b.mT + 1) ** 3).mean((1, 2))

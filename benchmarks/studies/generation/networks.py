@@ -24,8 +24,10 @@ class Waves:
 
     def __init__(self, inputs: int, units: int = 64, low: float = 0.5, high: float = 6.0, features: int = 96) -> None:
         generator = torch.Generator().manual_seed(0)
-        size = low * (high / low) ** torch.rand(features, generator=generator)
-        self._frequencies = size * nn.functional.normalize(torch.randn(inputs, features, generator=generator), dim=0)
+        size = torch.rand(features, generator=generator, dtype=torch.float32, device="cpu")
+        size = low * (high / low) ** size
+        way = torch.randn(inputs, features, generator=generator, dtype=torch.float32, device="cpu")
+        self._frequencies = size * nn.functional.normalize(way, dim=0)
         self._amplitudes = size**-0.5 / (1 / size).sum() ** 0.5
         self._net = Dense((2 * features, units, 1), slope=0.2, bounded=True)
         self.head_names, self.init = self._net.head_names, self._net.init
@@ -43,7 +45,8 @@ def latents(generator: torch.Generator, *shape: int) -> Tensor:
     Sobol points, moved by a random shift in every set (Cranley and Patterson, SIAM Journal on Numerical Analysis 1976).
     """
     engine = torch.quasirandom.SobolEngine(shape[-1], scramble=True, seed=0)  # type: ignore[no-untyped-call]
-    points: Tensor = engine.draw(shape[-2])
-    moved = (points + torch.rand(*shape[:-2], 1, shape[-1], generator=generator)) % 1
+    points: Tensor = engine.draw(shape[-2], dtype=torch.float32)
+    shift = torch.rand(*shape[:-2], 1, shape[-1], generator=generator, dtype=points.dtype, device=points.device)
+    moved = (points + shift) % 1
     normal: Tensor = torch.special.ndtri(moved.clamp(1e-6, 1 - 1e-6))
     return normal

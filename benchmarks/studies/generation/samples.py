@@ -31,7 +31,7 @@ def plane(shots: int) -> Real:
         if len(tasks) < n:
             raise InvalidInputError(f"{n} distributions: the {split} list of Forgery holds {len(tasks)}")
         fresh = 64 if split == "train" else 200
-        seeds = torch.arange(n) + (derive_seed(seed, LATENTS, 1) >> 1)
+        seeds = torch.arange(n, dtype=torch.int64, device="cpu") + (derive_seed(seed, LATENTS, 1) >> 1)
         samples = draw_real(game.params(tasks), shots + fresh, seeds).float()
         return samples[:, :shots], samples[:, shots:]
 
@@ -56,8 +56,9 @@ def drawings(classes: ImageClasses, shots: int, most: int = 64, turn: bool = Fal
     def real(n: int, split: Split, seed: int) -> tuple[Tensor, Tensor]:
         images: Tensor = getattr(classes, split)
         generator = torch.Generator().manual_seed(seed)
-        which = torch.randint(len(images), (n, 1), generator=generator)
-        order = torch.rand(n, images.shape[1], generator=generator).topk(min(images.shape[1], shots + most)).indices
+        which = torch.randint(len(images), (n, 1), generator=generator, dtype=torch.int64, device="cpu")
+        drawn = torch.rand(n, images.shape[1], generator=generator, dtype=torch.float32, device="cpu")
+        order = drawn.topk(min(images.shape[1], shots + most)).indices
         found = images[which, order]
         if turn and split == "train":
             found = turned(found, generator)
@@ -72,5 +73,8 @@ def turned(images: Tensor, generator: torch.Generator) -> Tensor:
     which would blur so few pixels.
     """
     lying = [image for side in (torch.rot90(images, q, (2, 3)) for q in (1, 3)) for image in (side, side.flip(3))]
-    chosen = torch.randint(8, (len(images),), generator=generator)  # 4 and more: as they are
-    return torch.stack([*lying, *[images] * 4])[chosen, torch.arange(len(images))]
+    number = torch.arange(len(images), dtype=torch.int64, device=images.device)
+    chosen = torch.randint(
+        8, number.shape, generator=generator, dtype=torch.int64, device=images.device
+    )  # 4 and more: as they are
+    return torch.stack([*lying, *[images] * 4])[chosen, number]

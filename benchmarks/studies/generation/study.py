@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.policies.base import stack
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.metrics import Array
 from metaduel.benchmarks.studies.generation.baselines import WIDTHS, fresh_starts, jittered
 from metaduel.benchmarks.studies.generation.judges import nearest
@@ -47,7 +48,11 @@ def main(settings: Options) -> dict[str, Array]:
     Raises:
         InvalidInputError: settings that do not fit the data, or a folder with runs of other settings.
     """
-    torch.set_num_threads(settings.threads)
+    with configured(settings.threads):
+        return _run(settings)
+
+
+def _run(settings: Settings) -> dict[str, Array]:
     tasks, distance = make_tasks(settings)
     data = tasks.draw(settings.test_tasks, "held_out", derive_seed(0, TEST))
     tuning = tasks.draw(min(40, settings.test_tasks), "validation", derive_seed(0, TUNE))

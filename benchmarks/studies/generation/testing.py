@@ -34,7 +34,7 @@ def distances(
 
 def tuned_rates(tasks: Forging, tuning: Data, players: Players, distance: Distance) -> dict[Role, Tensor]:
     """The two players' best rates, by the distance after all updates on the tasks of ``tuning``."""
-    pairs = itertools.product(torch.tensor(RATES).view(-1, 1, 1), repeat=2)
+    pairs = itertools.product(tuning[0].new_tensor(RATES).view(-1, 1, 1), repeat=2)
     choices: list[dict[Role, Tensor]] = [{"protagonist": one, "adversary": other} for one, other in pairs]
     ends = [distances(tasks, tuning, players, rates, distance)[0][-1].mean() for rates in choices]
     return choices[int(torch.stack(ends).nan_to_num(nan=float("inf")).argmin())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,7 +41,7 @@ def characters(classes: int = 1000, drawings: int = DRAWINGS, seed: int = 0) -> 
     """
     generator = torch.Generator().manual_seed(seed)
     alphabet = _alphabet(classes, generator)
-    images = torch.empty(classes, drawings, SIDE, SIDE)
+    images = torch.empty(classes, drawings, SIDE, SIDE, dtype=torch.float32, device="cpu")
     for first in range(0, classes, 25):  # a distance from every pixel to every point: in parts, for memory
         part = _Characters(*(field[first : first + 25] for field in alphabet))
         images[first : first + 25] = _drawn(part, drawings, generator)
@@ -49,24 +50,31 @@ def characters(classes: int = 1000, drawings: int = DRAWINGS, seed: int = 0) -> 
 
 def _alphabet(n: int, generator: torch.Generator) -> _Characters:
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(n, *shape, generator=generator)
+        drawn = torch.rand(n, *shape, generator=generator, dtype=torch.float32, device="cpu")
+        return low + (high - low) * drawn
 
-    strokes = torch.multinomial(torch.tensor([0.15, 0.35, 0.35, 0.15]), n, True, generator=generator) + 1
-    pieces = (
-        torch.multinomial(torch.tensor([0.4, 0.4, 0.2]), n * STROKES, True, generator=generator).view(n, STROKES) + 1
-    )
-    exists = torch.arange(STROKES) < strokes.unsqueeze(1)
+    def whole(chances: Sequence[float], count: int) -> Tensor:
+        weights = torch.tensor(chances, dtype=torch.float32, device="cpu")
+        return torch.multinomial(weights, count, True, generator=generator) + 1
+
+    strokes = whole((0.15, 0.35, 0.35, 0.15), n)
+    pieces = whole((0.4, 0.4, 0.2), n * STROKES).view(n, STROKES)
+    stroke = torch.arange(STROKES, dtype=torch.int64, device="cpu")
+    piece = torch.arange(PIECES, dtype=torch.int64, device="cpu")
+    exists = stroke < strokes.unsqueeze(1)
     # A pen goes down and to the right, in straight lines, gentle arcs, and now and then a loop.
     heading = torch.round(uniform(-0.5, 4.5, STROKES)) * (math.pi / 4) + uniform(-0.25, 0.25, STROKES) - math.pi / 4
     bent = uniform(0, 1, STROKES, PIECES)
-    turn = torch.where(bent < 0.4, 0.0, uniform(0.8, 2.6, STROKES, PIECES) * torch.where(bent < 0.92, 1.0, 2.2))
+    turn = torch.where(
+        bent < 0.4, 0.0, uniform(0.8, 2.6, STROKES, PIECES) * torch.where(bent < 0.92, 1.0, torch.full_like(bent, 2.2))
+    )
     turn = turn * torch.sign(uniform(-1, 1, STROKES, PIECES))
     corner = uniform(1.0, 2.4, STROKES, PIECES) * torch.sign(uniform(-1, 1, STROKES, PIECES))
     corner = torch.where(uniform(0, 1, STROKES, PIECES) < 0.6, corner, 0.0)
     corner[:, :, 0] = 0
-    length = uniform(0.35, 1.0, STROKES, PIECES) * (torch.arange(PIECES) < pieces.unsqueeze(2))
+    length = uniform(0.35, 1.0, STROKES, PIECES) * (piece < pieces.unsqueeze(2))
     length[:, 0] *= 1.3  # the first stroke is the character's back
-    host = (uniform(0, 1, STROKES) * torch.arange(STROKES).clamp(min=1)).floor().long()
+    host = (uniform(0, 1, STROKES) * stroke.clamp(min=1)).floor().long()
     along = torch.round(uniform(-0.4, 4.4, STROKES)).clamp(0, 4) / 4
     loose = uniform(0, 1, STROKES, 1) < 0.35
     gap = torch.where(loose, uniform(-0.45, 0.45, STROKES, 2), 0.0)
@@ -75,7 +83,7 @@ def _alphabet(n: int, generator: torch.Generator) -> _Characters:
 
 def _paths(c: _Characters) -> Tensor:
     """The pen's points [..., strokes, POINTS, 2] of characters whose fields have any leading dimensions."""
-    where = torch.linspace(0, 1, POINTS)
+    where = torch.linspace(0, 1, POINTS, dtype=torch.float32, device="cpu")
     ends = torch.cumsum(c.length, -1)
     reached = where * ends[..., -1:]  # [..., S, POINTS] along the stroke
     into = (reached.unsqueeze(-1) - (ends - c.length).unsqueeze(-2)) / c.length.clamp(min=1e-6).unsqueeze(-2)
@@ -101,7 +109,8 @@ def _drawn(c: _Characters, drawings: int, generator: torch.Generator) -> Tensor:
     classes = len(c.exists)
 
     def normal(scale: float, *shape: int) -> Tensor:
-        return scale * torch.randn(classes, drawings, *shape, generator=generator)
+        drawn = torch.randn(classes, drawings, *shape, generator=generator, dtype=torch.float32, device="cpu")
+        return scale * drawn
 
     one = _Characters(*(f.unsqueeze(1).expand(classes, drawings, *f.shape[1:]) for f in c))
     own = one._replace(
@@ -118,21 +127,23 @@ def _drawn(c: _Characters, drawings: int, generator: torch.Generator) -> Tensor:
     extent = (high - low).amax(1).clamp(min=0.3)
     # The class's middle is the page's, and its larger side 18 of 28 pixels, give or take the writer's habit.
     middle = ((low + high) / 2).view(classes, 1, 1, 1, 2)
-    shape = torch.eye(2) + normal(0.08, 2, 2)
+    shape = torch.eye(2, dtype=torch.float32, device="cpu") + normal(0.08, 2, 2)
     points = (points - middle) / extent.view(classes, 1, 1, 1, 1) * 18
     points = torch.einsum("cdspi,cdij->cdspj", points, shape) + SIDE / 2 + normal(1.0, 1, 1, 2)
     pen = (1.0 + normal(0.2)).clamp(0.75, 1.6).view(classes, drawings, 1, 1)
-    pressure = 1 + 0.25 * torch.sin(torch.linspace(0, 3, POINTS) + normal(1.5, STROKES, 1))
+    wave = torch.linspace(0, 3, POINTS, dtype=torch.float32, device="cpu")
+    pressure = 1 + 0.25 * torch.sin(wave + normal(1.5, STROKES, 1))
     width = (pen * pressure).flatten(2)  # [classes, drawings, points]
-    grid = torch.arange(SIDE) + 0.5
+    grid = torch.arange(SIDE, dtype=torch.float32, device="cpu") + 0.5
     pixels = torch.cartesian_prod(grid, grid).flip(1)  # x to the right, y down, row by row
     # How far a pixel is within the ink of a point at distance d: width - d at the edge, about (width^2 - d^2) / (2 width), which
     # is linear in x, y and x^2 + y^2. So all distances are one product of matrices.
     x, y = points.flatten(2, 3).unbind(-1)
-    inside = torch.where(one.exists.unsqueeze(-1).expand(*own.heading.shape, POINTS).flatten(2), 0.0, -1e3)
+    exists = one.exists.unsqueeze(-1).expand(*own.heading.shape, POINTS).flatten(2)
+    inside = torch.where(exists, 0.0, torch.full_like(x, -1e3))
     point = torch.stack(
         [x / width, y / width, -0.5 / width, (width * width - x * x - y * y) / (2 * width) + inside], -1
     )
-    pixel = torch.cat([pixels, pixels.square().sum(1, keepdim=True), torch.ones(len(pixels), 1)], 1)
+    pixel = torch.cat([pixels, pixels.square().sum(1, keepdim=True), torch.ones_like(pixels[:, :1])], 1)
     ink = (pixel @ point.mT).amax(-1)
     return torch.sigmoid(3.5 * ink).view(classes, drawings, SIDE, SIDE)

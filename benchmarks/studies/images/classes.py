@@ -32,8 +32,8 @@ def digits() -> Tensor:
     except ImportError:
         raise InvalidInputError('digits need scikit-learn: pip install "metaduel[examples]"') from None
     found = load_digits()
-    images = torch.tensor(found.images, dtype=torch.float32) / 16
-    target = torch.tensor(found.target)
+    images = torch.from_numpy(found.images).to(torch.float32) / 16
+    target = torch.from_numpy(found.target)
     least = int(torch.bincount(target).min())
     return torch.stack([images[target == digit][:least] for digit in range(10)])
 
@@ -101,7 +101,8 @@ def split(images: Tensor, train: int, validation: int, seed: int = 0, rotations:
         raise InvalidInputError(
             f"{train} classes to train and {validation} to validate on leave none of {len(images)} to test on"
         )
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(images), generator=generator, dtype=torch.int64, device="cpu")
     parts = [images[rows] for rows in torch.tensor_split(order, (train, train + validation))]
     turned = [torch.rot90(parts[0], quarter, (2, 3)) for quarter in range(4 if rotations else 1)]
     return ImageClasses(torch.cat(turned), *parts[1:])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,17 +31,6 @@ BATCH = 2  # episodes in each batch of E-MAML's updates
 KNOWN = (MAML, Joint, TRPO, ProMP, MAPG, EMAML, Reptile)  # learners whose declared objective is written out here
 
 
-@contextmanager
-def double() -> Iterator[None]:
-    """Compute in float64 inside."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
 @dataclass(frozen=True)
 class Case:
     """A method with settings.
@@ -64,7 +52,8 @@ class Case:
         learner = method.learner(start_of_play() if self.batches else start(), config, dict.fromkeys(ROLES, HEAD))
         for log_rates in ({} if learner.inner is None else learner.inner.log_rates).values():
             with torch.no_grad():
-                log_rates += torch.linspace(-0.3, 0.3, log_rates.numel(), dtype=log_rates.dtype).view_as(log_rates)
+                kind, place = log_rates.dtype, log_rates.device
+                log_rates += torch.linspace(-0.3, 0.3, log_rates.numel(), dtype=kind, device=place).view_as(log_rates)
         return learner
 
     def problem(self, steps: int) -> AllTrajectories | AllBatches:
@@ -137,13 +126,19 @@ def start(seed: int = 3) -> Players:
     generator = torch.Generator().manual_seed(seed)
     shapes = {"layer0.weight": (5, 2), "layer0.bias": (2,)}
     return {
-        role: {n: torch.randn(*shape, generator=generator, dtype=torch.float64) for n, shape in shapes.items()}
+        role: {
+            n: torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
+            for n, shape in shapes.items()
+        }
         for role in ROLES
     }
 
 
 def start_of_play() -> Players:
     """The same for one play: two logits, half as a weight on a constant and half as a bias."""
-    logits: dict[Role, Tensor] = {"protagonist": torch.tensor([0.3, -0.4]), "adversary": torch.tensor([-0.2, 0.6])}
-    halves = {role: 0.5 * value.double() for role, value in logits.items()}
+    logits: dict[Role, Tensor] = {
+        "protagonist": torch.tensor([0.3, -0.4], dtype=torch.float64, device="cpu"),
+        "adversary": torch.tensor([-0.2, 0.6], dtype=torch.float64, device="cpu"),
+    }
+    halves = {role: 0.5 * value for role, value in logits.items()}
     return {role: {"layer0.weight": half.view(1, 2), "layer0.bias": half} for role, half in halves.items()}

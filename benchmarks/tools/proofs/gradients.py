@@ -63,16 +63,17 @@ def declared(
 def _leaves(learner: Any, role: Role) -> tuple[dict[Role, Tensor], dict[Role, Tensor], Tensor, Tensor]:
     """Flat weights and step sizes of both players, and the leaves of ``role`` behind them."""
     flats = {r: flat(weights).detach().requires_grad_() for r, weights in learner.start.items()}
-    own = {r: torch.zeros(0, 1) for r in learner.start} if learner.inner is None else learner.inner.log_rates
+    none = {r: flats[r].detach().new_zeros(0, 1) for r in learner.start}
+    own = none if learner.inner is None else learner.inner.log_rates
     logs = {r: value.detach().clone().requires_grad_() for r, value in own.items()}
     rates = {}
     for r, weights in learner.start.items():
-        sizes = torch.tensor([value.numel() for value in weights.values()])
+        sizes = torch.tensor([value.numel() for value in weights.values()], dtype=torch.int64, device="cpu")
         full = logs[r].exp()
         if full.shape[1] == len(sizes):  # one for each weight tensor
             full = full.repeat_interleave(sizes, 1)
         if learner.config.adapts == "head":
-            full = full * torch.tensor([float(name in HEAD) for name in weights]).repeat_interleave(sizes)
+            full = full * full.new_tensor([float(name in HEAD) for name in weights]).repeat_interleave(sizes)
         rates[r] = full.expand(-1, int(sizes.sum()))
     return flats, rates, flats[role], logs[role]
 

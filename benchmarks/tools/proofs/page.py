@@ -7,9 +7,9 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.report import Sheet
-from metaduel.benchmarks.tools.proofs.cases import Case, cases, double
+from metaduel.benchmarks.tools.proofs.cases import Case, cases
 from metaduel.benchmarks.tools.proofs.tables import bias_sheet, memory_sheet, proof_sheet, sampled_sheet
 from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.files import write_atomic
@@ -28,6 +28,7 @@ FORMULAS = {  # the proven gradient, by kind of flow
 }
 
 
+@configured(1)
 def prove(out: AnyPath) -> Sheet:
     """Prove every gradient, measure the bias of its sampled estimates, and write the page.
 
@@ -38,10 +39,8 @@ def prove(out: AnyPath) -> Sheet:
         The table of the proofs.
     """
     path = as_path(out, "out")
-    configure(1)
-    with double():
-        sheets = [proof_sheet(), bias_sheet(), sampled_sheet(), memory_sheet()]
-        write_atomic(path, page(sheets).encode())
+    sheets = [proof_sheet(), bias_sheet(), sampled_sheet(), memory_sheet()]
+    write_atomic(path, page(sheets).encode())
     return sheets[0]
 
 

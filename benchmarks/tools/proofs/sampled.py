@@ -55,7 +55,7 @@ def estimates(
     kind = LossConfig if baseline else NoBaseline
     loss = kind(case.surrogate, DISCOUNT, DISCOUNT, normalise=False, exact_discount=True)
     policies = AllTrajectories(horizon=1).policies
-    duel, at_once = Duel(GAME, SAMPLED_HORIZON), max(1, ROWS // (episodes * len(TASKS)))
+    duel, at_once = Duel(GAME, SAMPLED_HORIZON, dtype=torch.float64), max(1, ROWS // (episodes * len(TASKS)))
     for done in range(0, repeats, at_once):
         n = min(at_once, repeats - done)
         matchups = Matchups(TASKS.repeat(n, 1), duels=n * len(TASKS))

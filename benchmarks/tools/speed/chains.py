@@ -15,7 +15,7 @@ from metaduel.agents.policies.base import Policy
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.recurrent import LSTMPolicy
 from metaduel.agents.policies.tabular import PerState
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.benchmarks.tools.speed.measure import ProductLog, TimedProblem, peak_memory, product_seconds
 from metaduel.envs.core import registry
@@ -89,9 +89,9 @@ class Chains:
         return (time.perf_counter() - start) / total, rollouts / total
 
 
+@configured(1)
 def chains_sheet(repeats: int) -> Sheet:
     """Seconds, floating-point operations and memory of a chain, beside those of the authors' code."""
-    configure(1)
     rows, base = [], peak_memory()
     for policy in CHAIN_POLICIES:  # the smallest first: memory is the largest so far
         for load in CHAINS:

@@ -31,7 +31,8 @@ class _Glyphs(Tasks):
     def draw(self, n: int, split: TaskSplit, seed: int) -> Data:
         """Support and query images [n, 5, 28, 28, 1] each."""
         generator = torch.Generator().manual_seed(seed)
-        return torch.rand(n, 5, 28, 28, 1, generator=generator), torch.rand(n, 5, 28, 28, 1, generator=generator)
+        images = torch.empty(2, n, 5, 28, 28, 1, dtype=torch.float32, device="cpu").uniform_(generator=generator)
+        return images[0], images[1]
 
     def loss(self, role: Role, players: Players, data: Data, part: DataPart, shot: int) -> Tensor:
         """Cross-entropy: [n]."""

@@ -9,20 +9,19 @@ import statistics
 import time
 from typing import NamedTuple
 
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Weights
 from metaduel.agents.policies.mlp import MLPPolicy
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.benchmarks.tools.speed.measure import ProductLog, TimedProblem, peak_memory, product_seconds
 from metaduel.envs.core import registry
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.spec import Role
-from metaduel.envs.core.tasks import sample_tasks
+from metaduel.envs.core.tasks import sample_tasks, task_rows
 from metaduel.envs.players.names import load_player
 from metaduel.meta.learners.learner import Learner
 from metaduel.meta.learners.methods import find_method
@@ -77,7 +76,7 @@ class MetaIteration:
         """One iteration."""
         start = time.perf_counter()
         tasks = [{**task, "push": 0.0} for task in sample_tasks(self.spec, TASKS, seed=self.done)]
-        rows = torch.tensor([[task[name] for name in self.spec.context_names] for task in tasks], dtype=torch.float64)
+        rows = task_rows(self.spec, tasks, {})
         matchups = Matchups(rows, against_adversaries=[(self.opponent, TASKS)])
         seed = self.done * TASKS * EPISODES
         problem = TimedProblem(self.duel, {"protagonist": self.policy}, matchups, EPISODES, seed, self.loss)
@@ -102,13 +101,13 @@ def meta_sheet(iterations: int) -> Sheet:
     """Seconds, floating-point operations and memory of one meta-iteration with one and two threads."""
     rows, flops, base = [], 0, peak_memory()
     for threads in (1, 2):
-        configure(threads)
-        workload = MetaIteration()
-        middle = median_split(workload, iterations)
-        memory = peak_memory()
-        with FlopCounterMode(display=False) as counter, ProductLog() as log:
-            workload.run()
-        flops, floor = counter.get_total_flops(), product_seconds(log)
+        with configured(threads):
+            workload = MetaIteration()
+            middle = median_split(workload, iterations)
+            memory = peak_memory()
+            with FlopCounterMode(display=False) as counter, ProductLog() as log:
+                workload.run()
+            flops, floor = counter.get_total_flops(), product_seconds(log)
         rows.append(
             (
                 str(threads),
@@ -120,7 +119,6 @@ def meta_sheet(iterations: int) -> Sheet:
                 f"{memory - base:.0f}",
             )
         )
-    configure(1)
     header = (
         "threads", "seconds", "rollouts", "inner", "outer", "GFLOP", "GFLOP/s alone", "s alone", "ratio", "MiB more",
     )  # fmt: skip
@@ -138,10 +136,9 @@ def methods_sheet(iterations: int) -> Sheet:
     rows = []
     for method, steps in METHOD_LOADS:
         for threads in (1, 2):
-            configure(threads)
-            middle = median_split(MetaIteration(method=method, steps=steps), iterations)
+            with configured(threads):
+                middle = median_split(MetaIteration(method=method, steps=steps), iterations)
             rows.append((method, str(steps), str(threads), *(f"{value:.3f}" for value in middle)))
-    configure(1)
     header = ("method", "updates", "threads", "seconds", "rollouts", "inner", "outer")
     note = f"Medians of {iterations} iterations of the workload above. ProMP takes five outer steps on its data."
     return Sheet("One meta-iteration on Navigation, by method", header, tuple(rows), note)
@@ -152,8 +149,8 @@ def trpo_sheet(iterations: int) -> Sheet:
     rows = []
     share = TRPOConfig.curvature_share
     for threads in (1, 2):
-        configure(threads)
-        adam, middle = (median_split(MetaIteration(s), iterations) for s in (None, share))
+        with configured(threads):
+            adam, middle = (median_split(MetaIteration(s), iterations) for s in (None, share))
         rows.append(
             (
                 str(threads),
@@ -162,8 +159,8 @@ def trpo_sheet(iterations: int) -> Sheet:
                 f"{PEER_SECONDS / middle.total:.1f}",
             )
         )
-    configure(1)
-    gain, low, high = gain_ratio(share, iterations)
+    with configured(1):
+        gain, low, high = gain_ratio(share, iterations)
     header = ("threads", "seconds", "rollouts", "inner", "outer", "x Adam's", "peer's x")
     note = (
         f"Medians of {iterations} iterations. Peer's: {PEER_SECONDS} s, of another process on two cores of this kind. "

@@ -93,7 +93,8 @@ def product_seconds(log: ProductLog, share: float = 0.999) -> float:
 def _laid_out(size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Random numbers in that layout; rows may share memory, as weights that are repeated for every task do."""
     last = sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    return torch.randn(last + 1, dtype=dtype).as_strided(size, stride)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(last + 1, generator=generator, dtype=dtype, device="cpu").as_strided(size, stride)
 
 
 def median_time(play: Callable[[], None], seconds: float) -> float:

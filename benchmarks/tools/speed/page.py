@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from rich.console import Console
 
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.benchmarks.tools.speed.chains import chains_sheet
 from metaduel.benchmarks.tools.speed.classification import classification_sheet
@@ -21,6 +21,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 
 
+@configured(1)
 def benchmark(
     games: str | Sequence[str], iterations: int, chains: int, seconds: float, out: AnyPath | None, console: Console
 ) -> None:
@@ -43,7 +44,6 @@ def benchmark(
         raise InvalidInputError(f"chains={chains} must be at least 1")
     names = [registry.find(name).name for name in several(games)] or default_games()
     path = None if out is None else as_path(out, "out")
-    configure(1)
     where = machine()
     console.print(where)
     sheets: list[Sheet] = []

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metaduel.agents.runtime import configure
+from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.benchmarks.tools.speed.measure import median_time
 from metaduel.envs.adapters.seat import Seat
@@ -32,10 +32,12 @@ def random_actions(duel: Duel, batch: int, generator: torch.Generator) -> Pair:
     for role in ROLES:
         space = duel.action_space(role)
         if isinstance(space, spaces.Discrete):
-            pair.append(torch.randint(int(space.start), int(space.start + space.n), (batch,), generator=generator))
+            first, end = int(space.start), int(space.start + space.n)
+            pair.append(torch.randint(first, end, (batch,), generator=generator, dtype=torch.int64, device="cpu"))
         else:
-            low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
-            pair.append(low + (high - low) * torch.rand(batch, *low.shape, generator=generator))
+            low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
+            share = torch.rand(batch, *low.shape, generator=generator, dtype=low.dtype, device="cpu")
+            pair.append(low + (high - low) * share)
     return pair[0], pair[1]
 
 
@@ -55,8 +57,9 @@ def core_steps(
     def place(tensor: Tensor) -> Tensor:
         return tensor.to(device)
 
-    params = tree_map(place, take_rows(duel.game.params(tasks), torch.arange(batch) % len(tasks)))
-    start = duel.reset(params, place(torch.arange(batch)), place(torch.zeros(batch, dtype=torch.int64)))
+    row = torch.arange(batch, dtype=torch.int64, device="cpu")
+    params = tree_map(place, take_rows(duel.game.params(tasks), row % len(tasks)))
+    start = duel.reset(params, place(row), place(torch.zeros_like(row)))
     drawn = [random_actions(duel, batch, generator) for _ in range(ACTIONS_AHEAD)]
     actions = [(place(one), place(other)) for one, other in drawn]
     step: Callable[[Episode, Pair], tuple[Episode, Transition, Pair]] = lambda e, a: advance(duel, e, a)  # noqa: E731
@@ -112,7 +115,7 @@ def steps_sheet(games: Sequence[str], seconds: float) -> Sheet:
     if not missing:
         import torch._inductor.config as inductor
 
-        inductor.compile_threads = 1  # no pool of processes for kernels this small
+        alone = inductor.patch(compile_threads=1)  # no pool of processes for kernels this small
     rows = []
     for name in games:
         spec = registry.find(name)
@@ -122,13 +125,12 @@ def steps_sheet(games: Sequence[str], seconds: float) -> Sheet:
             ("with autoreset", 1, BATCHES, lambda b, s=spec: autoreset_steps(s, b, seconds)),  # type: ignore[misc]
         ]
         if not missing:
-            run = lambda b, s=spec: core_steps(s, b, seconds, compiled=True)  # noqa: E731
+            run = alone(lambda b, s=spec: core_steps(s, b, seconds, compiled=True))
             modes[2:2] = [("compiled", 1, BATCHES, run), ("compiled", 2, BATCHES[-1:], run)]
         for mode, threads, batches, measure in modes:
-            configure(threads)
-            cells = [_rate(measure(batch)) if batch in batches else "" for batch in BATCHES]
+            with configured(threads):
+                cells = [_rate(measure(batch)) if batch in batches else "" for batch in BATCHES]
             rows.append((spec.id.removeprefix("metaduel/"), mode, str(threads), *cells))
-        configure(1)
     header = ("game", "mode", "threads", *(f"batch {batch:,}" for batch in BATCHES))
     return Sheet(
         "Environment steps per second", header, tuple(rows), missing or "A step is step + noise + observation."
