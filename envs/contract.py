@@ -268,7 +268,8 @@ def _everywhere(family: _Family, seed: int = 0) -> Iterator[str]:
     """Whole episodes of anything that is allowed, with every context shown: no observation may be outside its space."""
     spec = family.spec
     duel, tasks = Duel(family.duel.game, informed=ROLES), _allowed_tasks(family, seed)
-    start, alive = family.start(tasks, seed), torch.ones(len(tasks), dtype=torch.bool)
+    start = family.start(tasks, seed)
+    alive = torch.ones_like(start.key, dtype=torch.bool)
     problem = next(_outside(duel, start, alive, 0), None)
     players = [_Anything(spec.action_spaces[role]) for role in ROLES]
     for step, (after, outcome) in enumerate(steps(duel, (players[0], players[1]), start), start=1):
@@ -310,13 +311,13 @@ class _Anything:
 
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         anywhere, ends, change = torch.split(noise, [self.memory, self.memory, 1], 1)
-        row = torch.arange(len(noise)).unsqueeze(1)
+        row = torch.arange(len(noise), dtype=torch.int64, device=noise.device).unsqueeze(1)
         chosen = torch.where(row % 2 == 0, (ends < 0.5).to(noise), anywhere)
-        restless = torch.tensor([0.0, 0.1, 1.0])[row // 2 % 3]
+        restless = noise.new_tensor([0.0, 0.1, 1.0])[row // 2 % 3]
         share = torch.where((view.step.unsqueeze(1) == 0) | (change < restless), chosen, memory)
         if isinstance(self.space, spaces.Discrete):
             return (share[:, 0] * int(self.space.n)).long().clamp(max=int(self.space.n) - 1), share
-        low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
+        low, high = torch.from_numpy(self.space.low), torch.from_numpy(self.space.high)
         return torch.minimum(low + share * (high - low), high), share
 
 

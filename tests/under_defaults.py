@@ -42,7 +42,7 @@ from metaduel.benchmarks.tools.exploitability import Exploitation, exploit
 from metaduel.benchmarks.tools.population import Budget, Population
 from metaduel.benchmarks.tools.proofs.cases import Case
 from metaduel.benchmarks.tools.proofs.gradients import shipped
-from metaduel.envs.adapters.pettingzoo import module_name
+from metaduel.envs.adapters.pettingzoo_parallel import module_name
 from metaduel.envs.contract import check_game
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import make_game

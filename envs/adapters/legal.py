@@ -52,7 +52,7 @@ def own_space(duel: Duel, role: Role) -> spaces.Box | spaces.Discrete:
     space = duel.action_space(role)
     if not duel.spec.turn_based or not isinstance(space, spaces.Discrete):
         return copy.deepcopy(space)
-    zero = torch.zeros(1, dtype=torch.int64)
+    zero = torch.zeros(1, dtype=torch.int64, device="cpu")
     start = duel.reset(duel.game.params([{}]), zero, zero)
     return LegalDiscrete(int(space.n), int8(duel.legal(start)[ROLES.index(role)])[0])
 

@@ -102,7 +102,7 @@ class DuelParallelEnv(Sealed, pettingzoo.ParallelEnv[str, Observation, Any]):  #
         }
         self._action_spaces = {role: own_space(self._duel, role) for role in ROLES}
         self._observation_spaces = {role: self._own_observation_space(role) for role in ROLES}
-        zero = torch.zeros(1, dtype=torch.int64)
+        zero = torch.zeros(1, dtype=torch.int64, device="cpu")
         size = len(_flatten(self._duel.reset(self._duel.game.params([{}]), zero, zero), self._duel.horizon))
         self.state_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self._seed: int | None = None  # drawn when it is needed, so that copies of a new environment differ
@@ -217,7 +217,8 @@ class DuelParallelEnv(Sealed, pettingzoo.ParallelEnv[str, Observation, Any]):  #
         fixed = self._resolve(options["task"]) if "task" in options else self._fixed_task
         number = self._current_seed() if seed is None else check_seed(seed)
         episode = self._episode + 1 if seed is None else 0
-        key = noise.episode_key(torch.tensor([number]), torch.tensor([episode]))
+        own = torch.tensor([[number], [episode]], dtype=torch.int64, device="cpu")
+        key = noise.episode_key(own[0], own[1])
         task = fixed or self._draw(key)
         rows = self._duel.start(self._duel.game.params([task]), key)
         if self.render_mode == "human":
@@ -388,7 +389,8 @@ def check_action(agent: str, action: Any, space: Space) -> Tensor:
         with np.errstate(over="ignore"):
             array = array.astype(space.dtype)
         if bool(np.all((array >= low) & (array <= high))):  # false for NaN
-            return torch.from_numpy(array[np.newaxis].copy()) if array.ndim else torch.tensor([int(array)])
+            row = torch.from_numpy(array[np.newaxis].copy())
+            return row if array.ndim else row.to(torch.int64)
     raise InvalidInputError(f"{agent}: action={action!r} must be in {space}".replace("\n", " "))
 
 
