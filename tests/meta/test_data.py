@@ -51,6 +51,11 @@ QUICK = {
 }
 
 
+def used(method, settings):
+    """The settings that have an effect in a method; others are refused."""
+    return {name: value for name, value in settings.items() if method != "joint" or name != "inner_lr"}
+
+
 def run(code, cwd):
     done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -59,6 +64,7 @@ def run(code, cwd):
 
 def test_every_learner_learns_sines_and_no_game_is_imported(tmp_path):
     """The front door registers the games; without it, a learner on data brings in nothing of them."""
+    quick = {method: used(method, dict(QUICK, iterations=2, validate_every=2)) for method in METHODS}
     code = f"""
 import importlib.abc, importlib.util, sys
 
@@ -79,7 +85,7 @@ from metaduel.meta.problems.supervised import Tasks
 from metaduel.meta.runs.supervised import meta_train
 {inspect.getsource(Sines)}
 for method in {METHODS}:
-    run = meta_train(Sines(), "runs/" + method, method=method, **{dict(QUICK, iterations=2, validate_every=2)})
+    run = meta_train(Sines(), "runs/" + method, method=method, **{quick}[method])
 print(*sorted(name for name in sys.modules if name.startswith("metaduel.envs")))
 of_games = ("meta.problems.duels", "meta.runs.source", "agents.rollout", "envs.core.game")
 print(*(name for name in of_games if "metaduel." + name in sys.modules))
@@ -106,7 +112,7 @@ def test_a_learner_learns(tmp_path, method):
     settings = dict(QUICK, iterations=150, validate_every=150, outer_lr=3e-3) | (
         {"steps": 5} if method == "reptile" else {}
     )
-    trained = meta_train(sines, tmp_path / "run", method=method, **settings)
+    trained = meta_train(sines, tmp_path / "run", method=method, **used(method, settings))
     data = sines.draw(100, "held_out", 5)
     rates = trained.rates if method != "joint" else {"protagonist": torch.tensor([[0.01]])}
 
