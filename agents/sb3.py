@@ -320,7 +320,7 @@ class PredictPlayer:
             raise InvalidInputError(f"agent={agent!r} must have a method predict, as Stable-Baselines3's models have")
         self.agent, self.name = agent, type(agent).__name__
         self.deterministic = deterministic
-        self.legal = legal if _takes_masks(agent) else None
+        self.legal = legal if takes_masks(agent) else None
         seen = observation_space or getattr(agent, "observation_space", None)
         acts = action_space or getattr(agent, "action_space", None)
         if not isinstance(seen, spaces.Box) or not isinstance(acts, (spaces.Box, spaces.Discrete)):
@@ -351,7 +351,7 @@ class PredictPlayer:
         why = misfit(self.observation_space, self.action_space, seen, done) or why_not_alone(self.agent)
         if why is not None:
             raise InvalidInputError(f"opponent={self.name}: {why}")
-        legal = legal_in(simulator, role) if self.legal is None and _takes_masks(self.agent) else None
+        legal = legal_in(simulator, role) if self.legal is None and takes_masks(self.agent) else None
         return self if legal is None else PredictPlayer(self.agent, self.deterministic, seen, done, legal)
 
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -402,7 +402,8 @@ class PredictPlayer:
         )
 
 
-def _takes_masks(agent: Predictor) -> bool:
+def takes_masks(agent: Predictor) -> bool:
+    """Whether ``predict`` takes ``action_masks``."""
     with suppress(TypeError, ValueError):  # not every callable has a signature
         return "action_masks" in inspect.signature(agent.predict).parameters
     return False

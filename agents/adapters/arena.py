@@ -238,7 +238,12 @@ class CountedEpisodes(gym.Env[npt.NDArray[np.float32], Any]):
             terminated = done and not truncated
             return (seen()[0], float(transition.reward[0, seat]), terminated, truncated, seen()[1])
 
+        def action_masks() -> npt.NDArray[np.bool_]:
+            return seen()[1]["action_mask"].astype(np.bool_)  # type: ignore[no-any-return]
+
         self.reset, self.step = begin, step  # type: ignore[method-assign, assignment]
+        if mask is not None:
+            self.action_masks = action_masks  # sb3-contrib's learners ask for them
 
 
 def _name(opponent: Player) -> str:

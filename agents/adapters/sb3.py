@@ -23,7 +23,7 @@ from torch import Tensor
 from metaduel.agents.adapters.protocol import BadPlayer, Experience, SeatInfo, ShotOver, check_spaces
 from metaduel.agents.rollout import Place
 from metaduel.agents.runtime import torch_defaults
-from metaduel.agents.sb3 import copied_policy, why_not_alone
+from metaduel.agents.sb3 import copied_policy, takes_masks, why_not_alone
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.noise import derive_seed
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _ENDLESS = 1 << 40  # steps; the environment ends ``learn`` after its last episode
 _SEEDS = (1 << 32) - 1  # SB3's largest seed
-_KEPT = ("observations", "actions", "rewards", "values", "log_probs", "episode_starts")  # fields of a rollout buffer
+# Fields of a rollout buffer; the last one is MaskablePPO's.
+_KEPT = ("observations", "actions", "rewards", "values", "log_probs", "episode_starts", "action_masks")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class SB3Adapter:
         check_spaces(seat, self.model.observation_space, self.model.action_space)
         if (why := why_not_alone(self.model)) is not None:
             raise BadPlayer(why)
-        return SB3Player([self.model.policy] * rows, seed, _Rows(self.model, [None] * rows))
+        return SB3Player([self.model.policy] * rows, seed, _Rows(self.model, [None] * rows), mask=seat.mask)
 
     def update(self, player: SB3Player, experience: Experience) -> SB3Player:
         """See ``Adapter``; takes a moment per row."""
@@ -77,7 +78,7 @@ class SB3Adapter:
                         row,
                     )
                 policies.append(copied_policy(model.policy))
-        return SB3Player(policies, player.seed, rows, rows.shot)
+        return SB3Player(policies, player.seed, rows, rows.shot, mask=player.mask)
 
 
 @dataclass
@@ -98,6 +99,7 @@ class SB3Player:
         seed: seed of all random numbers.
         rows: the models that continue to learn.
         shot: number of updates so far.
+        mask: where in an observation the legal actions stand, for policies that take masks.
     """
 
     policies: list[Any]
@@ -105,6 +107,7 @@ class SB3Player:
     rows: _Rows = field(repr=False)
     shot: int = 0
     noise: int = 0
+    mask: slice | None = None
 
     def sit(self, place: Place) -> SB3Rows:
         """See ``rollout.Actor``."""
@@ -132,8 +135,10 @@ class SB3Rows:
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.generator)
             for row, policy in enumerate(self.player.policies):
+                own, mask = seen[row].numpy(), self.player.mask
+                masks = {} if mask is None or not takes_masks(policy) else {"action_masks": own[:, mask] > 0}
                 action, self.states[row] = policy.predict(
-                    seen[row].numpy(), self.states[row], start, deterministic=self.deterministic
+                    own, self.states[row], start, deterministic=self.deterministic, **masks
                 )
                 actions.append(action)
             self.generator = torch.get_rng_state()
@@ -175,7 +180,7 @@ def _train_on_part(model: Any, buffer: Any) -> None:
         buffer.gamma,
         buffer.n_envs,
     )
-    for name in _KEPT:
+    for name in (name for name in _KEPT if hasattr(buffer, name)):
         setattr(part, name, getattr(buffer, name)[: buffer.pos].copy())
     part.pos, part.full = buffer.pos, True
     # The episode is over: later values do not count.

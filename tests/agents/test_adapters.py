@@ -199,6 +199,26 @@ def test_models_are_fine_tuned_on_as_many_episodes_as_others_have(kind, settings
         assert played <= 2 * EPISODES * 12
 
 
+@pytest.mark.parametrize("n_steps", [8, 500])
+def test_a_masked_model_is_fine_tuned_and_tested_on_legal_actions(n_steps):
+    sb3_contrib = pytest.importorskip("sb3_contrib")
+    poker = Duel(make_game(find("KuhnPoker")), horizon=12)
+    mask = poker.mask("protagonist")
+    first = find("KuhnPoker").opponents["adversary"]["train"][0]
+    place = GameArena(poker, "protagonist", task_rows(find("KuhnPoker"), [{}] * 2, {}), [first], 10, 0)
+    template = sb3_contrib.MaskablePPO(
+        "MlpPolicy", metaduel.make_sb3("KuhnPoker", 1, horizon=12), n_steps=n_steps, batch_size=8, seed=0, device="cpu"
+    )
+    first, last = adaptation(SB3Adapter(template), place, 1, seed=4)
+    weights = [player.policies[0].state_dict()["action_net.weight"] for player in (first, last)]
+    assert not torch.equal(*weights)
+    for player in (first, last):
+        played = place.shot(7).play(player)
+        legal = played.observation[..., mask].gather(-1, played.action.long().unsqueeze(-1)).squeeze(-1)
+        assert bool((legal[played.alive > 0] > 0).all())
+    assert bool((played.observation[..., mask][played.alive > 0] == 0).any())  # some actions are not
+
+
 def test_what_an_unfinished_rollout_holds_is_learned():
     """``learn`` on its own would discard an episode shorter than ``n_steps``."""
     ppo = PPO(
