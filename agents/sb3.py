@@ -179,7 +179,7 @@ def freeze(model: Any, sample: bool = False) -> FrozenModel:
         raise InvalidInputError(
             f"sample=True: only an MlpPolicy of PPO, A2C or MaskablePPO is sampled, {name} is not one"
         )
-    return FrozenModel(copied_policy(policy), f"{name} (frozen)", sample)
+    return FrozenModel(copied_policy(policy), f"{name} at {model.num_timesteps} steps", sample)
 
 
 def copied_policy(policy: Any) -> Any:
@@ -614,8 +614,9 @@ def _check_space(file: Path, kind: str, written: Any, ours: Space, keys: tuple[s
     for key in keys:
         same = same and _same_numbers(theirs.get(key), np.asarray(getattr(ours, key)))
     if not same:
-        words = {key: theirs.get(key) for key in ("_shape", *keys)} if theirs else written
-        raise _mismatch(file, kind, f"{theirs.get(':type:', '')} {words}", ours)
+        cls = str(theirs.get(":type:", "")).rpartition(".")[2].strip("'>")
+        words = ", ".join(f"{key.strip('_')} {theirs.get(key)}" for key in ("_shape", *keys))
+        raise _mismatch(file, kind, f"{cls} of {words}" if theirs else written, ours)
 
 
 def _same_numbers(text: Any, ours: Array) -> bool:

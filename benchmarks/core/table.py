@@ -78,6 +78,10 @@ class Table:
                 raise InvalidInputError(f"column {name!r} has {length} rows, 'return' has {lengths['return']}")
         self._check()
 
+    def __repr__(self) -> str:
+        methods = ", ".join(map(str, self.values("method")))
+        return f"Table({len(self):,} rows of {len(COLUMNS)} columns; methods: {methods})"
+
     def _check(self) -> None:
         if not np.isfinite(self["return"]).all():
             row = int(np.flatnonzero(~np.isfinite(self["return"]))[0])

@@ -91,7 +91,9 @@ def as_actions(who: str, actions: Any, space: spaces.Space[Any], shape: tuple[in
         array = array.astype(np.int64)
         inside = (array >= space.start) & (array < space.start + space.n)
     if not inside.all():  # NaN is inside nothing
-        raise bad_action(who, array[~inside][:3].tolist(), f"must be inside {space}")
+        rows = array.reshape(-1, *(space.shape or ()))  # one action, or those of a batch
+        wrong_rows = rows[~inside.reshape(len(rows), -1).all(1)]
+        raise bad_action(who, wrong_rows[0].tolist(), f"must be inside {space}")
     return array
 
 

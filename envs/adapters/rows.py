@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 
 from metaduel.envs.adapters.sealed import Sealed
 from metaduel.envs.adapters.seat import OpponentLike, Seat, TaskLike
@@ -83,6 +84,7 @@ class OneRow:
 
         Raises:
             InvalidInputError: the actions are continuous.
+            ResetNeeded: there was no reset yet.
         """
         masks: Masks = all_masks(self._seat)[self._row]
         return masks
@@ -182,10 +184,13 @@ def all_masks(seat: Seat) -> Masks:
 
     Raises:
         InvalidInputError: the actions are continuous.
+        ResetNeeded: there was no reset yet.
     """
     if not isinstance(seat.action_space, spaces.Discrete):
         raise InvalidInputError(
             f"action_masks: {seat.spec.name}'s actions are continuous ({seat.action_space}): no masks"
         )
+    if not seat.started:
+        raise ResetNeeded(f"{seat.spec.id}: call reset() before action_masks()")
     legal = seat.action_masks()
     return np.ones((seat.num_envs, int(seat.action_space.n)), np.bool_) if legal is None else legal.astype(np.bool_)

@@ -20,6 +20,7 @@ import importlib
 import os
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from metaduel.envs.core import registry
@@ -29,7 +30,7 @@ from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.fit import one_line
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.simulator import Simulator
-from metaduel.envs.core.spec import ROLES, GameSpec, Role
+from metaduel.envs.core.spec import ROLES, GameSpec, Role, other
 from metaduel.envs.players.scripted import DELAY, NOISE, Impaired, Scripted, options_of, scripted
 
 # Functions (duel, role, rest of the string) -> Player by prefix, and (simulator, role, object with predict) -> Player.
@@ -152,6 +153,10 @@ def _scripted_player(spec: GameSpec, role: Role, text: str) -> Player:
     start = len(prefix) + 1 if colon and prefix.lower() == spec.name.lower() else 0
     name = text[start:].partition("(")[0].strip()
     known = scripted(spec, role)
+    if name not in known and name in scripted(spec, other(role)):
+        raise InvalidInputError(f"opponent={text!r} plays the {other(role)}; this is the {role}'s seat of {spec.name}")
+    if name not in known and os.path.exists(as_path(text)):
+        raise InvalidInputError(f"opponent={text!r} is a path: write {_path_name(Path(text))}")
     if name not in known:
         raise unknown(f"opponent for the {role}'s seat of {spec.name}", name if start else text, known)
     player = known[name]

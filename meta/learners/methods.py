@@ -112,6 +112,7 @@ METHODS: dict[str, Method] = {
             "nothing: updates are constants",
             _first_order,
             on_data=True,
+            ignores=("second_order", "recompute"),
         ),
         Method(
             "anil",
@@ -120,6 +121,7 @@ METHODS: dict[str, Method] = {
             "own learning, second order",
             anil.configure,
             on_data=True,
+            ignores=("adapts",),
         ),
         Method(
             "meta_sgd",
@@ -128,6 +130,7 @@ METHODS: dict[str, Method] = {
             "own learning, second order",
             meta_sgd.configure,
             on_data=True,
+            ignores=("inner_lr_per",),
         ),
         Method(
             "e_maml",
@@ -156,7 +159,7 @@ METHODS: dict[str, Method] = {
             reptile.configure,
             reptile.Reptile,
             on_data=True,
-            ignores=("inner_lr_outer_lr", "outer_shots", "recompute"),
+            ignores=("learn_inner_lr", "inner_lr_outer_lr", "second_order", "outer_shots", "recompute"),
         ),
         Method(
             "rl2",
@@ -235,6 +238,7 @@ METHODS: dict[str, Method] = {
             mapg.MAPG,
             mapg.MAPGConfig,
             ("dice",),
+            ignores=("peer",),
         ),
         Method(
             "lola_dice",
@@ -245,7 +249,7 @@ METHODS: dict[str, Method] = {
             mapg.MAPG,
             mapg.MAPGConfig,
             ("dice",),
-            ignores=("learn_inner_lr", "inner_lr_outer_lr", "outer_shots"),
+            ignores=("learn_inner_lr", "inner_lr_outer_lr", "outer_shots", "peer"),
         ),
     )
 }

@@ -314,6 +314,8 @@ class Agent:
             raise InvalidInputError(
                 "this player was trained without adaptation: it has no inner rates (use method maml)"
             )
+        if not isinstance(env, gym.Env) and not hasattr(env, "num_envs"):
+            raise InvalidInputError(f"env={one_line(repr(env), 60)} must be a Gymnasium environment")
         if hasattr(env, "num_envs"):
             raise InvalidInputError(
                 f"env is a {type(env).__name__} of {env.num_envs} rows: adapt takes one environment"

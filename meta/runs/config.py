@@ -272,6 +272,8 @@ class TrainConfig(RunConfig):
         if len(self.roles) == 1:
             yield "learned_share", f"only the {self.roles[0]} learns"
             yield "momentum", f"it is for two learners, and only the {self.roles[0]} learns"
+        if "adversary" not in self.roles:
+            yield "adversary_inner_discount", "the adversary does not learn"
         for role in ROLES:
             if role not in self.roles:
                 yield f"against_{role}", f"the {role} does not learn"

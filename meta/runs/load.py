@@ -86,7 +86,7 @@ class Trained(ABC):
             InvalidInputError: the run did not train this role.
         """
         if role not in self.agents:
-            raise InvalidInputError(f"this run trained no {role}: it has {', '.join(self.agents)}")
+            raise InvalidInputError(f"{self!r} has no {role}")
         return self.agents[role]
 
 

@@ -202,8 +202,8 @@ def test_a_model_is_played_live_and_a_frozen_one_as_it_was(algorithm):
     assert torch.equal(before, act(frozen, duel, "protagonist"))
     if algorithm is not DQN:  # two actions may well stay as they are
         assert not torch.equal(before, act(live, duel, "protagonist"))
-    assert player_name(freeze(model)) == f"{algorithm.__name__} (frozen)"
-    assert repr(freeze(model)) == f"FrozenModel({algorithm.__name__} (frozen))"
+    assert player_name(freeze(model)) == f"{algorithm.__name__} at {model.num_timesteps} steps"
+    assert repr(freeze(model)) == f"FrozenModel({algorithm.__name__} at {model.num_timesteps} steps)"
 
 
 def test_freezing_does_not_change_the_training():
@@ -231,7 +231,7 @@ def test_a_learner_meets_earlier_versions_of_itself():
     player = load_player(duel, "adversary", freeze(model, sample=True))
     assert player.noise == 1
     assert len(act(player, duel, "adversary").unique()) == 2
-    assert repr(player) == "MlpPlayer(PPO (frozen), sampled)"
+    assert repr(player) == f"MlpPlayer(PPO at {model.num_timesteps} steps, sampled)"
     with pytest.raises(
         InvalidInputError, match="sample=True: only an MlpPolicy of PPO, A2C or MaskablePPO is sampled, DQN"
     ):

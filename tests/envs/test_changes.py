@@ -381,6 +381,9 @@ def test_action_masks(spec):
             with pytest.raises(InvalidInputError, match="continuous"):
                 refused()
         return
+    for early in (env.action_masks, rows.action_masks, lambda: sb3.env_method("action_masks")):
+        with pytest.raises(gymnasium.error.ResetNeeded, match="action_masks"):
+            early()
     info, infos = env.reset(seed=3)[1], rows.reset(seed=3)[1]
     sb3.reset()
     n = int(env.action_space.n)

@@ -143,7 +143,9 @@ def test_self_play_with_sb3(monkeypatch):
     assert all(np.isfinite(list(returns.values())))
     first = find("Sumo").opponents["adversary"]["train"][0]
     assert met.count(first) == 40  # the episodes that had begun, one in each row
-    assert met.count("PPO (frozen)") > 100
+    copies = {f"PPO at {steps} steps" for steps in (0, 2_000, 4_000, 6_000)}
+    assert set(met) == {first, *copies}
+    assert len(met) > 140
     assert [len(copies) for copies in played] == [1, 2, 3, 4]
     assert all(copies == played[-1][: len(copies)] for copies in played)
     assert len({str(copy) for copy in played[-1]}) == 4

@@ -147,7 +147,7 @@ def test_a_seat_compares_family_role_and_what_is_seen(runs):
         ("MatchingPennies", "adversary", run.protagonist, "as the protagonist of .*, this is the adversary's seat"),
         ("MatchingPennies", "adversary", run.protagonist.player_for(duel_of("MatchingPennies"), "protagonist"), "as the pro"),
         ("MatchingPennies", "protagonist", load(runs("MatchingPennies", method="joint", informed=True)), "trained informed"),
-        ("Navigation", "protagonist", load(runs("Navigation", roles=("adversary",))), "this run trained no protagonist"),
+        ("Navigation", "protagonist", load(runs("Navigation", roles=("adversary",))), "has no protagonist"),
     ):  # fmt: skip
         with pytest.raises(InvalidInputError, match=message) as error:
             load_player(duel_of(game), role, given)
@@ -278,7 +278,7 @@ def test_an_adapted_player_is_read_again_as_it_was(runs, tmp_path, kind):
     again = run.agent(role)
     assert list(run.agents) == [role]
     assert run.adversary is again
-    with pytest.raises(InvalidInputError, match="trained no protagonist"):
+    with pytest.raises(InvalidInputError, match="has no protagonist"):
         run.protagonist  # noqa: B018
     assert (again.seed, again.shots, again.loss, again.config) == (agent.seed, 2, agent.loss, agent.config)
     assert list(again.weights) == list(agent.weights)

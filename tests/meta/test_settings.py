@@ -66,6 +66,20 @@ def test_settings_that_a_method_ignores_are_refused(method, name, tmp_path):
     [
         ("Pursuit", {"persona_lr": 0.3}, "persona_lr=0.3 has no effect: persona_share=0"),
         ("Pursuit", {"roles": ("adversary",), "learned_share": 0.3}, "learned_share=0.3 .* only the adversary learns"),
+        (
+            "Pursuit",
+            {"roles": ("protagonist",), "adversary_inner_discount": 0.3},
+            "adversary_inner_discount=0.3 .* not learn",
+        ),
+        ("Pursuit", {"method": "fomaml", "second_order": True}, "second_order=True has no effect: method fomaml"),
+        ("Pursuit", {"method": "reptile", "learn_inner_lr": True}, "learn_inner_lr=True has no effect: method reptile"),
+        (
+            "Pursuit",
+            {"method": "meta_sgd", "inner_lr_per": "step"},
+            "inner_lr_per='step' has no effect: method meta_sgd",
+        ),
+        ("Pursuit", {"method": "anil", "adapts": "all"}, "adapts='all' has no effect: method anil"),
+        ("Pursuit", {"method": "meta_mapg", "peer": False}, "peer=False has no effect: method meta_mapg"),
         ("Pursuit", {"roles": ("adversary",), "momentum": 0.3}, "momentum=0.3 .* only the adversary learns"),
         (
             "Pursuit",
