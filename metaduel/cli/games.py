@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from gymnasium import spaces
 from rich.console import Console
 from rich.markup import escape
 
@@ -159,8 +160,11 @@ def _spaces(spec: GameSpec) -> FittedTable:
     return FittedTable(("seat", "observation", "action"), rows, "Spaces")
 
 
-def _words(space: object) -> str:
-    return " ".join(str(space).split())  # NumPy breaks lines of its own
+def _words(space: spaces.Box | spaces.Discrete) -> str:
+    if isinstance(space, spaces.Discrete):
+        return str(space)
+    ends = ["[" + ", ".join(f"{end:.4g}" for end in side.tolist()) + "]" for side in (space.low, space.high)]
+    return f"Box of {space.shape[0]} from {ends[0]} to {ends[1]}"
 
 
 def _contexts(spec: GameSpec) -> FittedTable:
