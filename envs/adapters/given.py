@@ -13,7 +13,6 @@ from torch import Tensor
 
 from metaduel.envs.core import noise, tasks
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import FROZEN_SPLITS, GameSpec, Split, Task
 
 
@@ -46,13 +45,6 @@ def _frozen_table(spec: GameSpec, split: Split) -> Tensor:
     """[M, C] float64."""
     listed = [[task[name] for name in spec.context_names] for task in tasks.frozen_tasks(spec, split)]
     return torch.tensor(listed, dtype=torch.float64, device="cpu")
-
-
-def check_seed(seed: object) -> int:
-    """Return ``seed``, which may be NumPy's, or raise the error that says what it must be."""
-    if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 63:
-        raise InvalidInputError(f"seed={seed!r} must be a whole number in [0, 2^63)")
-    return int(seed)
 
 
 def fresh_seeds(n: int) -> Tensor:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 
-from metaduel.envs.adapters.given import check_seed
 from metaduel.envs.adapters.rows import OneRow, one_only
 from metaduel.envs.adapters.sealed import Sealed
 from metaduel.envs.adapters.seat import OpponentLike, Seat, TaskLike, timed
+from metaduel.envs.core.errors import check_seed
 from metaduel.envs.core.spec import GameSpec
 from metaduel.envs.render.screen import RENDER_MODES
 

@@ -23,9 +23,14 @@ _CPU = torch.device("cpu")
 class Sitting(NamedTuple):
     """A player that was made for the seat."""
 
-    key: Any  # rows of the same key share a player
     player: Player
     name: str
+    scripted: bool  # by its name, which says all about it
+
+    @property
+    def key(self) -> Any:
+        """The same for rows that share a player. Scripted players of one name are one, whenever they were made."""
+        return self.name if self.scripted else id(self.player)
 
 
 class _Group(NamedTuple):
@@ -71,9 +76,8 @@ class Opponents:
             same = given if isinstance(given, str) else id(given)
             if same not in made:
                 player = load_player(self._duel, self._role, given)
-                # Scripted players of one name are one player, whenever they were made.
-                key = given if isinstance(player, (Scripted, Impaired)) and isinstance(given, str) else id(player)
-                made[same] = Sitting(key, player, player_name(given))
+                named = isinstance(given, str) and isinstance(player, (Scripted, Impaired))
+                made[same] = Sitting(player, player_name(given), named)
             found[row] = made[same]
         return found
 
@@ -97,12 +101,13 @@ class Opponents:
 
     def _regroup(self) -> None:
         sitting = [one for one in self._sitting if one is not None]
-        used = {one.key: one.player for one in sitting}
+        keys = [one.key for one in sitting]
+        used = {key: one.player for key, one in zip(keys, sitting, strict=True)}
         if len(used) == 1:
             self._groups = [_Group(sitting[0].player, None)]
         else:
             number = {key: i for i, key in enumerate(used)}
-            which = torch.tensor([number[one.key] for one in sitting], dtype=torch.int64, device=_CPU)
+            which = torch.tensor([number[key] for key in keys], dtype=torch.int64, device=_CPU)
             index = [(which == i).nonzero().squeeze(1) for i in range(len(used))]
             self._groups = [_Group(player, rows) for player, rows in zip(used.values(), index, strict=True)]
             self._inverse = torch.argsort(torch.cat(index))

@@ -17,12 +17,12 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from torch import Tensor
 
-from metaduel.envs.adapters.given import check_seed, draw_tasks, fresh_seeds, resolve_task
+from metaduel.envs.adapters.given import draw_tasks, fresh_seeds, resolve_task
 from metaduel.envs.adapters.legal import LegalDiscrete, Mask, int8, own_space
 from metaduel.envs.adapters.sealed import Sealed
 from metaduel.envs.core import noise, tasks
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.errors import InvalidInputError, check_seed, check_whole, unknown
 from metaduel.envs.core.game import Episode, make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, Split, Task
@@ -134,8 +134,7 @@ class DuelParallelEnv(Sealed, pettingzoo.ParallelEnv[str, Observation, Any]):  #
 
     @max_cycles.setter
     def max_cycles(self, value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise InvalidInputError(f"max_cycles={value!r} must be a whole number of at least 1 step")
+        value = check_whole("max_cycles", value, unit=" step")
         self._duel = Duel(make_game(self._game_spec), int(value), self._informed)
 
     @property
@@ -357,6 +356,7 @@ def task_number(task_id: str) -> int:
     """The number by which infos name a task: a hash of its id, below 2^24, which float32 (TorchRL's infos) holds exactly.
 
     To find names again, number the ids that may occur: ``{task_number(name): name for name in names}``.
+    Among thousands of ids, two may share a number.
     """
     return int.from_bytes(hashlib.blake2b(task_id.encode(), digest_size=3).digest(), "big")
 

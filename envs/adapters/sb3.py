@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -9,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
-from metaduel.envs.adapters.given import check_seed, fresh_seeds
+from metaduel.envs.adapters.given import fresh_seeds
 from metaduel.envs.adapters.rows import AllRows, Row, call_rows, one_only
 from metaduel.envs.adapters.sealed import Sealed
 from metaduel.envs.adapters.seat import OPTIONS, OpponentLike, Seat, TaskLike
-from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.errors import InvalidInputError, check_seed, unknown
 from metaduel.envs.core.spec import GameSpec
 
 Array = npt.NDArray[Any]
@@ -137,6 +138,21 @@ class SeatVecEnv(AllRows, Sealed, VecEnv):  # type: ignore[misc]
         return [False for _ in self._get_indices(indices)]
 
 
+class SeatMonitor(Sealed, VecMonitor):  # type: ignore[misc]
+    """Records episode returns, as ``VecMonitor`` does; refuses to set attributes that are not its own; may be copied."""
+
+    def __init__(self, venv: SeatVecEnv) -> None:
+        super().__init__(venv)
+        self.SETTABLE = tuple(vars(self))  # type: ignore[misc]
+        self.seal()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "class_attributes"}  # which has no copy
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, class_attributes=dict(inspect.getmembers(type(self))))
+
+
 def make_sb3(
     game: str | GameSpec,
     num_envs: int = 1,
@@ -178,4 +194,4 @@ def make_sb3(
     env = SeatVecEnv(Seat(game, num_envs, seat, opponent, task, split, informed, horizon, render_mode))
     if first is not None:
         env.seed(first)
-    return VecMonitor(env)
+    return SeatMonitor(env)

@@ -22,7 +22,7 @@ class Sealed:
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and name not in self.SETTABLE and self.__dict__.get("_is_sealed"):
             owner = type(self).__name__
-            if callable(getattr(type(self), f"set_{name}", None)):
+            if callable(getattr(self, f"set_{name}", None)):
                 right = f"call set_{name}(...), which holds from the next reset on"
             elif hasattr(self, name):
                 right = "it is chosen when the environment is made"

@@ -16,12 +16,12 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from torch import Tensor
 
-from metaduel.envs.adapters.given import check_seed, draw_tasks, fresh_seeds, resolve_task
+from metaduel.envs.adapters.given import draw_tasks, fresh_seeds, resolve_task
 from metaduel.envs.adapters.legal import as_actions, int8, own_space, refuse_illegal
 from metaduel.envs.adapters.opponents import Opponents, Sitting
 from metaduel.envs.core import noise, registry, tasks
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.errors import InvalidInputError, check_seed, check_whole, unknown
 from metaduel.envs.core.game import Episode, Pair, make_game
 from metaduel.envs.core.spec import FROZEN_SPLITS, ROLES, GameSpec, Role, Task, other
 from metaduel.envs.core.trees import take_rows, tree_map
@@ -94,12 +94,10 @@ class Seat:
         horizon: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        if isinstance(num_envs, bool) or not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
-            raise InvalidInputError(f"num_envs={num_envs!r} must be a whole number of at least 1")
         if not isinstance(informed, (bool, np.bool_)):
             raise InvalidInputError(f"informed={informed!r} must be True or False")
         self.spec = registry.find(game)
-        self.num_envs = int(num_envs)
+        self.num_envs = check_whole("num_envs", num_envs)
         self.role: Role = self.spec.check_role(seat)
         self.informed = bool(informed)
         self.duel = Duel(make_game(self.spec), horizon, (self.role,) if informed else ())

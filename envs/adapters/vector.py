@@ -12,11 +12,10 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from metaduel.envs.adapters.given import check_seed
 from metaduel.envs.adapters.rows import AllRows, Row, call_rows
 from metaduel.envs.adapters.sealed import Sealed
 from metaduel.envs.adapters.seat import Mask, OpponentLike, Seat, TaskLike, timed
-from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.errors import InvalidInputError, check_seed, unknown
 from metaduel.envs.core.spec import GameSpec
 
 Array = npt.NDArray[Any]

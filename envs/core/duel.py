@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metaduel.envs.core import noise
 from metaduel.envs.core.arguments import several
-from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.errors import check_whole
 from metaduel.envs.core.game import Episode, Game, Pair
 from metaduel.envs.core.spec import ROLES, Role
 
@@ -47,11 +47,10 @@ class Duel:
         informed: Sequence[Role] = (),
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
-            raise InvalidInputError(f"horizon={horizon!r} must be a whole number of at least 1 step")
         self.game = game
         self.spec = game.spec
-        self.horizon, self.dtype = horizon or game.spec.horizon, dtype
+        self.horizon = game.spec.horizon if horizon is None else check_whole("horizon", horizon, unit=" step")
+        self.dtype = dtype
         self.informed = tuple(game.spec.check_role(role) for role in several(informed))
         # Per seat, indices of the contexts that it sees, by how they are shown.
         self._numbers, self._angles, self._categories = (

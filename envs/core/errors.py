@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+import numpy as np
+
 
 class InvalidInputError(ValueError):
     """Bad input: the message names the argument, the value, and what would be right."""
@@ -24,7 +26,15 @@ def without_effect(name: str, value: object, why: str) -> InvalidInputError:
     return InvalidInputError(f"{name}={value!r} has no effect: {why}; leave it out")
 
 
-def check_whole(name: str, value: object, least: int = 1) -> None:
-    """Raise ``InvalidInputError`` unless a setting is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidInputError(f"{name}={value!r} must be a whole number of at least {least}")
+def check_whole(name: str, value: object, least: int = 1, unit: str = "") -> int:
+    """Return a whole number of at least ``least``, which may be NumPy's, or raise the error that says what it must be."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InvalidInputError(f"{name}={value!r} must be a whole number of at least {least}{unit}")
+    return int(value)
+
+
+def check_seed(seed: object) -> int:
+    """Return ``seed``, which may be NumPy's, or raise the error that says what it must be."""
+    if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 63:
+        raise InvalidInputError(f"seed={seed!r} must be a whole number in [0, 2^63)")
+    return int(seed)

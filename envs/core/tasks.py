@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.errors import InvalidInputError, check_seed, check_whole, unknown
 from metaduel.envs.core.spec import FROZEN_SPLITS, SPLITS, GameSpec, Split, Task
 
 if TYPE_CHECKING:
@@ -145,10 +145,9 @@ def sample_tasks(spec: GameSpec, n: int, split: str = "train", seed: int = 0) ->
         InvalidInputError: an unknown split, or more tasks than a frozen list holds.
     """
     name = check_split(split)
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise InvalidInputError(f"n={n!r} must be a whole number of at least 1 task")
+    n, seed = check_whole("n", n, unit=" task"), check_seed(seed)
     if name == "train":
-        return generate(spec, name, int(n), seed)
+        return generate(spec, name, n, seed)
     tasks = frozen_tasks(spec, name)
     if n > len(tasks):
         raise InvalidInputError(f"n={n}: the {split} list of {spec.name} holds {len(tasks)} tasks")

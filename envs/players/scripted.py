@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -62,6 +62,7 @@ class Scripted:
         informed: it reads contexts that its role is not shown, so that it is no yardstick for players that must infer.
         options: numbers that its name may set.
         values: those that it does set.
+        spec: its family; None until it is looked up there (``scripted``).
     """
 
     name: str
@@ -74,6 +75,7 @@ class Scripted:
     informed: bool = False
     options: tuple[Option, ...] = ()
     values: Mapping[str, float] = field(default_factory=dict)
+    spec: GameSpec | None = None
 
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Choose; see ``core.Player.act``."""
@@ -81,9 +83,18 @@ class Scripted:
 
     def player_for(self, simulator: Simulator, role: Role) -> Scripted:
         """Itself, in its own role's seat; see ``names.Offering``."""
+        own, there = self.spec and self.spec.id, getattr(simulator, "spec", None)
+        if own and own != (there and there.id):
+            raise InvalidInputError(f"{self.name} plays {own}, not {there.id if there else simulator.name}")
         if role != self.role:
             raise InvalidInputError(f"{self.name} plays the {self.role}, not the {role}")
         return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Copied and pickled by its name in its family: a rule may be a function within another, which can't be."""
+        if self.spec is None:
+            return super().__reduce_ex__(protocol)
+        return _again, (self.spec, self.role, self.name, dict(self.values))
 
     def __repr__(self) -> str:
         values = ",".join(f"{name}={value:g}" for name, value in self.values.items())
@@ -108,8 +119,8 @@ class Impaired:
 
     def player_for(self, simulator: Simulator, role: Role) -> Impaired:
         """Itself, in its player's own seat; see ``names.Offering``."""
-        if role != (own := getattr(self.player, "role", role)):
-            raise InvalidInputError(f"{self.player!r} plays the {own}, not the {role}")
+        if isinstance(self.player, Scripted):
+            self.player.player_for(simulator, role)
         return self
 
     def __repr__(self) -> str:
@@ -134,13 +145,17 @@ class Impaired:
         return action, torch.cat([own, late], 1)
 
 
+def _again(spec: GameSpec, role: Role, name: str, values: Mapping[str, float]) -> Scripted:
+    return replace(scripted(spec, role)[name], values=values)
+
+
 def scripted(spec: GameSpec, role: Role) -> dict[str, Scripted]:
     """The family's scripted players for a seat, by name (``PLAYERS`` of ``<package>.opponents``, a tuple or a function
     of the spec for families with several ids).
     """
     players: Any = importlib.import_module(f"{spec.package}.opponents").PLAYERS
     players = players(spec) if callable(players) else players
-    return {p.name: p for p in players if p.role == role}
+    return {p.name: replace(p, spec=spec) for p in players if p.role == role}
 
 
 def options_of(spec: GameSpec, player: Scripted) -> tuple[Option, ...]:

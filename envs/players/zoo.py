@@ -8,7 +8,7 @@ import torch
 
 from metaduel.envs.core import noise as counter
 from metaduel.envs.core import registry
-from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.errors import check_seed, check_whole
 from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES, GameSpec
 from metaduel.envs.players.names import names
@@ -34,10 +34,7 @@ def sample_opponents(
         InvalidInputError: an unknown game, role or split, ``n`` below 1, or a seed that is not a whole number.
     """
     spec = registry.find(game)
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise InvalidInputError(f"n={n!r} must be a whole number of at least 1 opponent")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InvalidInputError(f"seed={seed!r} must be a whole number")
+    n, seed = check_whole("n", n, unit=" opponent"), check_seed(seed)
     listed, known = names(spec, role, split), scripted(spec, spec.check_role(role))
     most = 1 + max(len(options_of(spec, known[name])) for name in listed)
     purpose = (ROLES.index(spec.check_role(role)), OPPONENT_SPLITS.index(split), Purpose.SAMPLED_OPPONENTS)  # type: ignore[arg-type]

@@ -159,7 +159,15 @@ METHODS: dict[str, Method] = {
             reptile.configure,
             reptile.Reptile,
             on_data=True,
-            ignores=("learn_inner_lr", "inner_lr_outer_lr", "second_order", "outer_shots", "recompute"),
+            ignores=(
+                "learn_inner_lr",
+                "inner_lr_outer_lr",
+                "second_order",
+                "outer_shots",
+                "recompute",
+                "discount",
+                "baseline",
+            ),
         ),
         Method(
             "rl2",

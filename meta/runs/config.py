@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Self
 
+import numpy as np
 from gymnasium import spaces
 
 from metaduel.agents.objective.config import LossConfig
@@ -158,6 +159,10 @@ class RunConfig:
         """Settings without effect, whatever their value, and why."""
         for name in find_method(self.method).idle(self.learner):
             yield name, f"method {self.method} has no use for it"
+        if find_method(self.method).memory is not None and self.network != "mlp":
+            yield "network", f"method {self.method} has a network of its own"
+        if self.network == "own":
+            yield "hidden", "the network is your own"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain YAML-able values; the game or environment comes first."""
@@ -447,6 +452,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return tuple(_convert(typing.get_args(hint)[0], item, path) for item in several(value))
     if origin is dict and isinstance(value, Mapping):
         return {str(key): _convert(typing.get_args(hint)[1], item, f"{path}.{key}") for key, item in value.items()}
+    if isinstance(value, np.generic):  # a number of NumPy's
+        value = value.item()
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and type(value) is hint:

@@ -102,7 +102,7 @@ def train_meta_adversarial(
     name = use(game).name if isinstance(game, GameSpec) else game
     own, kind = (network, "own") if callable(network) else (None, network)
     config = TrainConfig(game=name, method=method).override(**settings, network=kind)
-    config.refuse_idle(settings)
+    config.refuse_idle({**settings, **({} if kind == "mlp" else {"network": kind})})
     target = as_path(folder, "folder") if folder is not None else default_folder(config, name)
     return train(config, target, tasks, resume, quiet, own)
 
@@ -157,7 +157,7 @@ def train_foreign(
     own, kind = (network, "own") if callable(network) else (None, network)
     names = {role: tuple(player_name(one) for one in some) for role, some in opponents.items()}
     config = ForeignConfig(method=method, **found).override(**settings, scripted=names, network=kind)
-    config.refuse_idle(settings)
+    config.refuse_idle({**settings, **({} if kind == "mlp" else {"network": kind})})
     with configured(config.threads):
         source = ForeignSource(factory, config, own, opponents, task_set.tasks, task_set.validation)
         target = as_path(folder, "folder") if folder is not None else default_folder(config, config.environment)

@@ -3,10 +3,12 @@ refused changes nothing.
 """
 
 import copy
+import pickle
 
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import SyncVectorEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -16,8 +18,13 @@ from stable_baselines3.common.vec_env import VecVideoRecorder
 import metaduel
 from metaduel.envs.adapters.vector import SeatVectorEnv
 from metaduel.envs.core import registry, tasks
+from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.game import make_game
+from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES, other
+from metaduel.envs.players.names import load_player
 from metaduel.envs.players.scripted import scripted
+from metaduel.meta.runs.config import TrainConfig
 
 GAME = "Pursuit"
 SPEC = registry.find(GAME)
@@ -429,3 +436,107 @@ def test_videos_of_a_vec_env_run_at_the_games_rate(tmp_path):
     except (ImportError, gymnasium.error.DependencyNotInstalled):
         pytest.skip("moviepy is not installed")
     assert recorder.frames_per_sec == registry.find("KuhnPoker").fps == 2
+
+
+# Copies, pickles, players of other families
+
+
+@pytest.mark.parametrize("spec", EVERY, ids=lambda spec: spec.name)
+def test_seats_with_any_scripted_opponent_are_pickled(spec):
+    for seat in ROLES:
+        names = [name for split in OPPONENT_SPLITS for name in spec.opponents[other(seat)][split]]
+        names.append(f"{names[0]}(noise=0.2)")
+        env = SeatVectorEnv(spec, len(names), seat, opponent=names)
+        env.reset(seed=0)
+        again = pickle.loads(pickle.dumps(env))
+        twin = copy.deepcopy(env)
+        action = np.stack([env.single_action_space.sample() for _ in names])
+        expected = env.step(action)[0]
+        assert np.array_equal(again.step(action)[0], expected)
+        assert np.array_equal(twin.step(action)[0], expected)
+
+
+def test_copies_of_a_vec_env_play_on_alike():
+    env = vec_env(opponent=["guard", "lead", "chase", None])
+    env.reset()
+    env.env_method("set_opponent", "goalie", indices=[2])
+    for twin in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
+        mine = copy.deepcopy(env)
+        for _ in range(7):
+            ours, theirs = twin.step(np.stack([IDLE] * 4)), mine.step(np.stack([IDLE] * 4))
+            assert np.array_equal(ours[0], theirs[0])
+            assert names_of(ours[3]) == names_of(theirs[3])
+        assert twin.get_attr("opponent") == ["guard", "lead", "goalie", "chase"]
+
+
+class Steady:
+    """A player of the core that does one thing."""
+
+    memory = noise = 0
+
+    def __init__(self, x):
+        self.x = x
+
+    def act(self, view, memory, noise):
+        return torch.full_like(view.observation[:, :2], self.x), memory
+
+
+def test_an_object_that_is_made_after_a_copy_is_not_taken_for_one_before():
+    """Wherever it lies in memory: players are told apart by what they are, not by addresses that a copy brings along."""
+    first = Steady(0.5)
+    env = copy.deepcopy(SeatVectorEnv("Navigation", 2, opponent=first))
+    env.reset(seed=0)
+    inner = env._seat._opponents
+    second = Steady(-0.5)
+    env.set_opponent([inner._sitting[0].player, second])
+    env.reset(seed=0)
+    assert [group.player.x for group in inner._groups] == [0.5, -0.5]
+    assert all(one.key == id(one.player) for one in inner._sitting)
+
+
+def test_scripted_players_of_another_family_or_seat_are_refused():
+    cycle = load_player(Duel(make_game(registry.find("RockPaperScissors"))), "adversary", "always_rock")
+    with pytest.raises(
+        InvalidInputError, match="always_rock plays metaduel/RockPaperScissors-v0, not metaduel/Matching"
+    ):
+        metaduel.make_sb3("MatchingPennies", 1, opponent=cycle)
+    with pytest.raises(InvalidInputError, match="always_rock plays the adversary, not the protagonist"):
+        metaduel.make_sb3("RockPaperScissors", 1, "adversary", opponent=cycle)
+    noisy = load_player(Duel(make_game(registry.find("RockPaperScissors"))), "adversary", "always_rock(noise=0.2)")
+    with pytest.raises(InvalidInputError, match="plays metaduel/RockPaperScissors-v0"):
+        metaduel.make_sb3("MatchingPennies", 1, opponent=noisy)
+
+
+def test_the_monitor_of_make_sb3_refuses_attributes_too():
+    env = vec_env()
+    with pytest.raises(InvalidInputError, match="opponent='guard' has no effect: call set_opponent"):
+        env.opponent = "guard"
+    with pytest.raises(InvalidInputError, match="oponent='guard' has no effect: nothing"):
+        env.oponent = "guard"
+    env.reset()
+    for _ in range(4):
+        infos = env.step(np.stack([IDLE] * 4))[3]
+    assert env.episode_count == 4
+    assert infos[0].get("episode") is None
+
+
+@pytest.mark.parametrize("seed", [3.7, -1, "3", True, 1 << 63])
+def test_seeds_are_whole_numbers_everywhere(seed):
+    calls = (
+        lambda: metaduel.sample_tasks(GAME, 2, seed=seed),
+        lambda: metaduel.sample_opponents(GAME, 2, seed=seed),
+        lambda: vec_env().seed(seed),
+        lambda: single().unwrapped.sample_tasks(2, seed=seed),
+    )
+    for call in calls:
+        with pytest.raises(InvalidInputError, match="seed="):
+            call()
+
+
+def test_whole_numbers_may_be_numpys():
+    two, three = np.int64(2), np.int32(3)
+    assert metaduel.sample_opponents(GAME, two, seed=three) == metaduel.sample_opponents(GAME, 2, seed=3)
+    assert metaduel.sample_tasks(GAME, two, seed=three) == metaduel.sample_tasks(GAME, 2, seed=3)
+    assert gymnasium.make(SPEC.id, horizon=three).unwrapped.horizon == 3
+    assert SeatVectorEnv(GAME, two).num_envs == 2
+    assert TrainConfig(game=GAME).override(seed=three, iterations=two, outer_lr=np.float32(0.5)).seed == 3

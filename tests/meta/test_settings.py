@@ -4,6 +4,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
+import torch
 
 import metaduel
 from metaduel.benchmarks.tools.digests import _Lines, run_digests
@@ -20,7 +21,7 @@ TINY = {
 OTHER = {
     "inner_lr": 0.3, "learn_inner_lr": False, "inner_lr_per": "step", "inner_lr_outer_lr": 0.3, "adapts": "head",
     "second_order": False, "outer_shots": "last", "peer": True, "recompute": True, "outer_lr": 0.1, "momentum": 0.5,
-    "inner_discount": 0.5, "adversary_inner_discount": 0.5, "inner_baseline": False, "baseline": "batch",
+    "discount": 0.5, "inner_discount": 0.5, "adversary_inner_discount": 0.5, "inner_baseline": False, "baseline": "batch",
 }  # fmt: skip
 IGNORED = [(method.name, name) for method in METHODS.values() for name in method.ignores]
 
@@ -71,6 +72,8 @@ def test_settings_that_a_method_ignores_are_refused(method, name, tmp_path):
             {"roles": ("protagonist",), "adversary_inner_discount": 0.3},
             "adversary_inner_discount=0.3 .* not learn",
         ),
+        ("Pursuit", {"method": "rl2", "network": "gru"}, "network='gru' has no effect: method rl2 has a network"),
+        ("Pursuit", {"network": lambda n, a: torch.nn.Linear(n, a), "hidden": (3,)}, "hidden=.3,. has no effect"),
         ("Pursuit", {"method": "fomaml", "second_order": True}, "second_order=True has no effect: method fomaml"),
         ("Pursuit", {"method": "reptile", "learn_inner_lr": True}, "learn_inner_lr=True has no effect: method reptile"),
         (
