@@ -29,7 +29,8 @@ class SeatEnv(OneRow, Sealed, gymnasium.Env[Observation, Action]):
     also has the ``action_mask`` (1 where an action is legal now), and ``action_space.sample()`` gives legal actions.
     ``set_opponent``, ``set_task`` and ``set_split``, the task interface of meta-learning libraries (``sample_tasks``,
     ``get_task``) and ``action_masks`` are on ``env.unwrapped``. The clock is the family's own: ``env.spec`` tells it as
-    ``max_episode_steps``, no ``TimeLimit`` is wrapped around, and ``truncated`` is never true where ``terminated`` is.
+    ``max_episode_steps``, no ``TimeLimit`` is wrapped around (unless ``env.spec`` itself is given to ``gymnasium.make``), and
+    ``truncated`` is never true where ``terminated`` is.
     Attributes are read, not set: one that has no effect is refused.
 
     Args:

@@ -20,7 +20,6 @@ import importlib
 import os
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from metaduel.envs.core import registry
@@ -155,8 +154,8 @@ def _scripted_player(spec: GameSpec, role: Role, text: str) -> Player:
     known = scripted(spec, role)
     if name not in known and name in scripted(spec, other(role)):
         raise InvalidInputError(f"opponent={text!r} plays the {other(role)}; this is the {role}'s seat of {spec.name}")
-    if name not in known and os.path.exists(as_path(text)):
-        raise InvalidInputError(f"opponent={text!r} is a path: write {_path_name(Path(text))}")
+    if name not in known and (path := as_path(text)).exists():
+        raise InvalidInputError(f"opponent={text!r} is a path: write {_path_name(path)}")
     if name not in known:
         raise unknown(f"opponent for the {role}'s seat of {spec.name}", name if start else text, known)
     player = known[name]

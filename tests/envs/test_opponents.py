@@ -137,7 +137,7 @@ def test_an_impaired_player_is_late_and_slips_as_often_as_its_name_says():
 
 def test_a_string_names_a_scripted_player():
     swirl = names.load_player(NAVIGATION, "adversary", "swirl")
-    assert swirl is opponents.scripted(NAVIGATION.spec, "adversary")["swirl"]
+    assert swirl == opponents.scripted(NAVIGATION.spec, "adversary")["swirl"]
 
 
 def test_a_prefix_names_a_loader(monkeypatch):

@@ -386,7 +386,7 @@ def test_agents_of_own_networks_and_own_environments_are_saved(tmp_path):
     def network(size, actions):
         return nn.Sequential(nn.Linear(size, 3), nn.Tanh(), nn.Linear(3, actions))
 
-    settings = {**TINY, "quiet": True}
+    settings = {name: value for name, value in TINY.items() if name != "hidden"} | {"quiet": True}
     run = metaduel.train_meta_adversarial("MatchingPennies", folder=tmp_path / "own", network=network, **settings)
     run.protagonist.save(tmp_path / "own agent")
     with pytest.raises(InvalidInputError, match="give the function that makes it"):
