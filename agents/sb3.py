@@ -10,6 +10,7 @@ the same actions. A model that was trained with masks is told in turn-based game
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import io
@@ -28,6 +29,7 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from metaduel.agents.policies.base import ILLEGAL
 from metaduel.agents.policies.distributions import Categorical, Gaussian
@@ -37,7 +39,7 @@ from metaduel.envs.core import noise as noise_
 from metaduel.envs.core.arguments import as_path
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, unknown
-from metaduel.envs.core.fit import misfit
+from metaduel.envs.core.fit import misfit, one_line
 from metaduel.envs.core.game import Player, View
 from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import ROLES, Role
@@ -50,6 +52,7 @@ Space = spaces.Box | spaces.Discrete
 Legal = Callable[[View], Tensor]  # which actions are legal in a view: [B, n] bool
 
 LIMIT = 64 << 20  # bytes: the largest entry that is read; 16 million parameters
+_ARGUMENTS = ("state", "episode_start", "deterministic")  # of SB3's predict, beside the observation
 OPTIONS = ("sample", "trust")
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     f"<class 'torch.nn.modules.activation.{cls.__name__}'>": cls
@@ -167,11 +170,11 @@ def freeze(model: Any, sample: bool = False) -> FrozenModel:
         sample: draw actions from the policy with the seat's noise, as a mixed strategy needs; else play the most probable action.
 
     Raises:
-        InvalidInputError: no such model, one that was trained with ``VecNormalize``, or ``sample`` for anything but an
-            ``MlpPolicy`` of PPO, A2C or MaskablePPO.
+        InvalidInputError: no such model, one that was trained with ``VecNormalize``, a policy that Python cannot copy, or
+            ``sample`` for anything but an ``MlpPolicy`` of PPO, A2C or MaskablePPO.
     """
     name, policy = type(model).__name__, getattr(model, "policy", None)
-    if not callable(getattr(policy, "_get_constructor_parameters", None)):
+    if not isinstance(policy, nn.Module) or not callable(getattr(policy, "set_training_mode", None)):
         raise InvalidInputError(f"model={name} must be a model of Stable-Baselines3, with a policy")
     if (why := why_not_alone(model)) is not None:
         raise InvalidInputError(f"model={name}: {why}")
@@ -183,12 +186,44 @@ def freeze(model: Any, sample: bool = False) -> FrozenModel:
 
 
 def copied_policy(policy: Any) -> Any:
-    """A copy of a policy as it is now, on the CPU. (Python's deep copy fails on the last distribution that it holds.)"""
-    with torch.random.fork_rng(devices=[]):  # its constructor draws from the global generator
-        twin = type(policy)(**policy._get_constructor_parameters())
-    twin.load_state_dict(policy.state_dict())
-    twin.set_training_mode(False)
+    """A copy of a policy as it is now, on the CPU, to play and not to learn: without optimizers, which are larger than it is.
+
+    Raises:
+        InvalidInputError: a policy that Python cannot copy.
+    """
+    optimizers = (
+        one for part in policy.modules() for one in vars(part).values() if isinstance(one, torch.optim.Optimizer)
+    )
+    try:
+        with torch_defaults():
+            twin = _copied(policy, {id(one): None for one in optimizers}, torch.device("cpu"))
+    except Exception as error:  # whatever a policy of its own holds
+        raise InvalidInputError(
+            f"{type(policy).__name__} cannot be copied ({one_line(error)}): give it a __deepcopy__"
+        ) from None
+    twin.to("cpu").set_training_mode(False)
     return twin
+
+
+def _copied(value: Any, memo: dict[int, Any], device: torch.device | None = None) -> Any:
+    """Python's deep copy, also of what holds results of a computation, as a policy holds its last distribution."""
+    with _Detached(device):
+        return copy.deepcopy(value, memo)
+
+
+class _Detached(TorchFunctionMode):
+    """Inside, tensors other than parameters are copied without their gradients, with which torch refuses to copy them."""
+
+    def __init__(self, device: torch.device | None) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.__deepcopy__:
+            return args[0].detach().to(self.device or args[0].device, copy=True)
+        return func(*args, **(kwargs or {}))
 
 
 class FrozenModel:
@@ -209,7 +244,8 @@ class FrozenModel:
 
     def predict(self, observation: Array, *args: Any, **kwargs: Any) -> tuple[Array, tuple[Array, ...] | None]:
         """See Stable-Baselines3."""
-        found: tuple[Array, tuple[Array, ...] | None] = self.policy.predict(observation, *args, **kwargs)
+        with torch_defaults():
+            found: tuple[Array, tuple[Array, ...] | None] = self.policy.predict(observation, *args, **kwargs)
         return found
 
     def player_for(self, simulator: Simulator, role: Role) -> Player:
@@ -248,6 +284,11 @@ class MlpPlayer:
 
     def __repr__(self) -> str:
         return f"MlpPlayer({self.name}, {'sampled' if self.sample else 'mode'})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MlpPlayer:
+        twin = memo[id(self)] = copy.copy(self)
+        twin.policy = _copied(self.policy, memo)
+        return twin
 
     def player_for(self, simulator: Simulator, role: Role) -> MlpPlayer:
         """Itself, where its policy has the seat's spaces; one that takes masks is given those of the game."""
@@ -296,14 +337,16 @@ class PredictPlayer:
     calls the agent on made-up observations to find the state's shape.
 
     Args:
-        agent: has ``predict(observation, state, episode_start, deterministic)``.
+        agent: has ``predict``, which takes observations and, where it names them, ``state``, ``episode_start`` and
+            ``deterministic``, and returns actions and a state: None, an array, or a tuple of arrays.
         deterministic: passed on. If false, the agent's own random numbers make its actions: not reproducible by seed.
         observation_space: the seat's; the agent's own by default.
         action_space: the seat's; the agent's own by default.
         legal: tells which actions are legal in a view; passed on as ``action_masks`` if ``predict`` takes them. None: all.
 
     Raises:
-        InvalidInputError: an agent without ``predict``, or whose state is not arrays with one entry for each row.
+        InvalidInputError: an agent without ``predict``, or whose ``predict`` takes or returns anything else, or whose state is
+            not arrays with one entry for each row.
     """
 
     noise = 0
@@ -328,6 +371,8 @@ class PredictPlayer:
                 f"agent={agent!r} names no spaces that a seat has: pass observation_space, action_space"
             )
         self.observation_space, self.action_space = seen, acts
+        self._taken = _taken(agent)
+        self._bare = False  # whether the state is one array, not a tuple
         self._axes: list[int] = []  # per array of the state: the rows' axis
         self._shapes: list[tuple[int, ...]] = []  # and its shape for one row, without that axis
         self._dtypes: list[Any] = []
@@ -344,6 +389,16 @@ class PredictPlayer:
 
     def __repr__(self) -> str:
         return f"PredictPlayer({self.name}{'' if self.deterministic else ', sampled'})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PredictPlayer:
+        twin = memo[id(self)] = copy.copy(self)
+        try:
+            twin.agent = _copied(self.agent, memo)
+        except Exception as error:  # a model of Stable-Baselines3 holds its environments, whose wrappers have no copies
+            raise InvalidInputError(
+                f"agent={self.name} cannot be copied ({one_line(error)}): of a model, freeze(model) can"
+            ) from None
+        return twin
 
     def player_for(self, simulator: Simulator, role: Role) -> PredictPlayer:
         """Itself, where it has the seat's spaces; an agent that takes masks is given those of the game."""
@@ -365,9 +420,7 @@ class PredictPlayer:
         observation = view.observation.detach().cpu().numpy().astype(self.observation_space.dtype)
         state = self._unpack(memory.cpu().numpy()) if self.memory and not start.all() else None
         masks = {} if self.legal is None else {"action_masks": self.legal(view).cpu().numpy()}
-        actions, state = self.agent.predict(
-            observation, state=state, episode_start=start, deterministic=self.deterministic, **masks
-        )
+        actions, state = self._predict(observation, state, start, self.deterministic, masks)
         if self.memory:
             memory = torch.from_numpy(self._pack(_arrays(state))).to(memory)
         return self._checked(np.asarray(actions), len(start)).to(view.observation.device), memory
@@ -387,19 +440,54 @@ class PredictPlayer:
         space = self.observation_space
         observation = np.broadcast_to(np.clip(np.zeros(space.shape), space.low, space.high), (rows, *space.shape))
         start = np.ones(rows, np.bool_)
-        state = self.agent.predict(observation.astype(space.dtype), None, start, deterministic=True)[1]
+        _, state = self._predict(observation.astype(space.dtype), None, start, True, {})
+        self._bare = isinstance(state, np.ndarray)
         return _arrays(state)
+
+    def _predict(
+        self, observation: Array, state: Any, start: Array, deterministic: bool, masks: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        given: dict[str, Any] = {"state": state, "episode_start": start, "deterministic": deterministic}
+        with torch_defaults():
+            found: Any = self.agent.predict(observation, **{name: given[name] for name in self._taken}, **masks)
+        if not isinstance(found, (tuple, list)) or len(found) != 2:
+            raise InvalidInputError(
+                f"agent={self.agent!r}: predict must return actions and a state (None: no state), not {type(found).__name__}"
+            )
+        return found[0], found[1]
 
     def _pack(self, state: list[Array]) -> Array:
         rows = [np.moveaxis(array, axis, 0) for array, axis in zip(state, self._axes, strict=True)]
         return np.concatenate([row.reshape(len(row), -1).astype(np.float64) for row in rows], 1)
 
-    def _unpack(self, memory: Array) -> tuple[Array, ...]:
+    def _unpack(self, memory: Array) -> Array | tuple[Array, ...]:
         parts = np.split(memory, np.cumsum([math.prod(shape) for shape in self._shapes])[:-1], axis=1)
-        return tuple(
+        state = tuple(
             np.moveaxis(part.reshape(-1, *shape), 0, axis).astype(dtype)
             for part, shape, axis, dtype in zip(parts, self._shapes, self._axes, self._dtypes, strict=True)
         )
+        return state[0] if self._bare else state
+
+
+def _taken(agent: Predictor) -> tuple[str, ...]:
+    """Which of SB3's arguments ``predict`` takes by name beside the observation."""
+    try:
+        signature = inspect.signature(agent.predict)
+    except (TypeError, ValueError):  # not every callable has one
+        return _ARGUMENTS
+    by_name = {
+        name for name, one in signature.parameters.items() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    }
+    every = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
+    taken = tuple(name for name in _ARGUMENTS if every or name in by_name)
+    try:
+        signature.bind(None, **dict.fromkeys(taken))
+    except TypeError:
+        raise InvalidInputError(
+            f"agent={agent!r}: its predict{signature} must take an observation first, and by name any of "
+            f"{', '.join(_ARGUMENTS)}"
+        ) from None
+    return taken
 
 
 def takes_masks(agent: Predictor) -> bool:
@@ -440,7 +528,7 @@ def load_trusted(file: Path, name: str) -> Any:
         with torch_defaults():
             return algorithms[name].load(file, device="cpu", custom_objects={"seed": None})
     except Exception as error:
-        raise InvalidInputError(f"sb3:{file}: {name}.load failed: {_one_line(error)}") from None
+        raise InvalidInputError(f"sb3:{file}: {name}.load failed: {one_line(error)}") from None
 
 
 def _load_weights(
@@ -494,7 +582,7 @@ def _read_entries(file: Path) -> tuple[bytes, bytes]:
     except InvalidInputError:
         raise
     except Exception as error:  # zipfile raises a dozen kinds on hostile files
-        raise InvalidInputError(f"sb3:{file}: is not a whole zip file: {_one_line(error)}") from None
+        raise InvalidInputError(f"sb3:{file}: is not a whole zip file: {one_line(error)}") from None
     return found[0], found[1]
 
 
@@ -509,7 +597,7 @@ def _read_tensors(file: Path, content: bytes) -> dict[str, Tensor]:
     except InvalidInputError:
         raise
     except Exception as error:  # not a plain state dict of tensors
-        raise InvalidInputError(f"sb3:{file}: policy.pth is not tensors alone: {_one_line(error)}") from None
+        raise InvalidInputError(f"sb3:{file}: policy.pth is not tensors alone: {one_line(error)}") from None
     if not isinstance(tensors, dict) or not all(type(t) is Tensor and _is_plain(t) for t in tensors.values()):
         raise InvalidInputError(f"sb3:{file}: policy.pth must map names to dense floating-point tensors")
     # A view can claim a huge shape over a few stored numbers.
@@ -628,15 +716,11 @@ def _same_numbers(text: Any, ours: Array) -> bool:
 
 
 def _mismatch(file: Path, kind: str, theirs: object, ours: Space) -> InvalidInputError:
-    return InvalidInputError(f"sb3:{file}: its {kind} space is {_one_line(theirs)}, the seat's is {_one_line(ours)}")
+    return InvalidInputError(f"sb3:{file}: its {kind} space is {one_line(theirs)}, the seat's is {one_line(ours)}")
 
 
 def _refuse(file: Path, why: str) -> InvalidInputError:
     return InvalidInputError(
-        f"sb3:{file}: {_one_line(why)}; only an MlpPolicy of PPO, A2C or MaskablePPO is loaded without running the file's code. "
+        f"sb3:{file}: {one_line(why)}; only an MlpPolicy of PPO, A2C or MaskablePPO is loaded without running the file's code. "
         f"If you trust the file, write sb3:{file}?trust=ALGORITHM (PPO, SAC, ...)"
     )
-
-
-def _one_line(value: object) -> str:
-    return " ".join(str(value).split())[:200]

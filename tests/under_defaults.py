@@ -24,8 +24,10 @@ import gymnasium as gym
 import numpy as np
 
 from metaduel import evaluate, find, load, make_sb3, sample_opponents, sample_tasks, specs, train_meta_adversarial
+from metaduel.agents import freeze
 from metaduel.agents.networks import Dense
 from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.agents.sb3 import PredictPlayer
 from metaduel.benchmarks.core.scratch import Scratch, make_ppo
 from metaduel.benchmarks.studies import dynamics
 from metaduel.benchmarks.studies.classification import baselines as classification
@@ -191,7 +193,15 @@ def variants(folder):
 @case
 def evaluations(folder):
     train_meta_adversarial("Pursuit", folder=folder / "run", horizon=8, **SMALL)
-    model = make_ppo(Duel(make_game(find("Pursuit")), 8), "protagonist", 2, 0)
+    duel = Duel(make_game(find("Pursuit")), 8)
+    model = make_ppo(duel, "protagonist", 2, 0)
+    frozen = freeze(model)
+    yield frozen.predict(np.zeros((2, *model.observation_space.shape), np.float32), deterministic=True)[0]
+    own = PredictPlayer(frozen).player_for(duel, "protagonist")
+    for player in (load_player(duel, "protagonist", frozen), own):
+        start = duel.reset(duel.game.params([{}] * 2), *torch.zeros(2, 2, dtype=torch.int64, device="cpu"))
+        for rows, _ in steps(duel, [player, "guard"], start):
+            yield from duel.observe(rows)
     model.save(folder / "model.zip")
     entries = [folder / "run", f"sb3:{folder / 'model.zip'}", f"sb3:{folder / 'model.zip'}?trust=PPO"]
     few = {"shots": 1, "episodes": 2, "test_episodes": 2, "task_count": 2}

@@ -25,6 +25,7 @@ from metaduel.agents.rollout import Place
 from metaduel.agents.runtime import torch_defaults
 from metaduel.agents.sb3 import copied_policy, takes_masks, why_not_alone
 from metaduel.agents.trajectories import Trajectories
+from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.noise import derive_seed
 
 if TYPE_CHECKING:
@@ -36,16 +37,35 @@ _SEEDS = (1 << 32) - 1  # SB3's largest seed
 _KEPT = ("observations", "actions", "rewards", "values", "log_probs", "episode_starts", "action_masks")
 
 
+# Rollout buffers that can be cut to an unfinished rollout, themselves and no subclass: one may keep more fields.
+_BUFFERS = (
+    ("stable_baselines3.common.buffers", "RolloutBuffer"),
+    ("sb3_contrib.common.maskable.buffers", "MaskableRolloutBuffer"),
+)
+
+
 @dataclass(frozen=True)
 class SB3Adapter:
     """Fine-tunes copies of a model, one in every row.
 
     Attributes:
-        model: a model of any algorithm; it is copied, never changed.
+        model: a model of an off-policy algorithm, or of an on-policy one whose rollouts are in a ``RolloutBuffer`` or in
+            sb3-contrib's ``MaskableRolloutBuffer``; it is copied, never changed.
+
+    Raises:
+        InvalidInputError: an on-policy algorithm with another buffer.
     """
 
     model: BaseAlgorithm
     adapts: bool = True
+
+    def __post_init__(self) -> None:
+        kind = type(getattr(self.model, "rollout_buffer", None))
+        if kind is not type(None) and (kind.__module__, kind.__qualname__) not in _BUFFERS:
+            raise InvalidInputError(
+                f"model={type(self.model).__name__} keeps its rollouts in a {kind.__name__}: an on-policy algorithm is "
+                f"fine-tuned only with a {' or a '.join(name for _, name in _BUFFERS)}"
+            )
 
     def start(self, seat: SeatInfo, rows: int, seed: int) -> SB3Player:
         """See ``Adapter``."""

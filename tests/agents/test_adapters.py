@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 import metaduel
 from metaduel.agents.adapters.arena import GameArena
@@ -13,6 +14,7 @@ from metaduel.agents.adapters.numpy_objects import NumpyAdapter
 from metaduel.agents.adapters.protocol import FixedPlayer, ShotOver, adaptation
 from metaduel.agents.adapters.sb3 import SB3Adapter, learn_until_over
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, other
@@ -217,6 +219,40 @@ def test_a_masked_model_is_fine_tuned_and_tested_on_legal_actions(n_steps):
         legal = played.observation[..., mask].gather(-1, played.action.long().unsqueeze(-1)).squeeze(-1)
         assert bool((legal[played.alive > 0] > 0).all())
     assert bool((played.observation[..., mask][played.alive > 0] == 0).any())  # some actions are not
+
+
+def test_a_model_with_another_rollout_buffer_is_refused_before_anything_is_played(tmp_path):
+    sb3_contrib = pytest.importorskip("sb3_contrib")
+    recurrent = sb3_contrib.RecurrentPPO("MlpLstmPolicy", metaduel.make_sb3("Pursuit", 1), n_steps=8, device="cpu")
+    with pytest.raises(
+        InvalidInputError,
+        match=r"model=RecurrentPPO keeps its rollouts in a RecurrentRolloutBuffer: .* RolloutBuffer or a Maskable",
+    ):
+        metaduel.evaluate(["flee", recurrent], "Pursuit", ["protagonist"], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+class Scaled(ActorCriticPolicy):
+    """Its constructor's own argument is not among those that Stable-Baselines3 writes down."""
+
+    def __init__(self, *args, scale=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.scale = scale
+
+    def _predict(self, observation, deterministic=False):
+        return super()._predict(observation, deterministic) * self.scale
+
+
+def test_a_policy_of_its_own_is_fine_tuned_as_it_is():
+    template = PPO(
+        Scaled, metaduel.make_sb3("Pursuit", 1), n_steps=8, batch_size=8, device="cpu", policy_kwargs={"scale": 30.0}
+    )
+    *_, player = adaptation(SB3Adapter(template), arena(opponents=1), 1)
+    for row, policy in enumerate(player.policies):
+        learned = player.rows.models[row].policy
+        assert policy.scale == learned.scale == 30
+        seen = np.ones((1, 16), np.float32)
+        np.testing.assert_array_equal(*(one.predict(seen, deterministic=True)[0] for one in (policy, learned)))
 
 
 def test_what_an_unfinished_rollout_holds_is_learned():

@@ -1,7 +1,9 @@
 """Models of Stable-Baselines3 and sb3-contrib as players: objects, files and frozen copies, in every family, with masks."""
 
 import copy
+import pickle
 import random
+import threading
 from pathlib import Path
 
 import gymnasium as gym
@@ -10,6 +12,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 import metaduel
@@ -145,6 +148,71 @@ class Bare:
         return np.ones((len(observation), 2), np.float32), None
 
 
+def test_an_agent_is_given_what_its_predict_takes():
+    duel = duel_of("Pursuit")
+
+    class Alone:
+        def predict(self, observation):
+            return np.ones((len(observation), 2), np.float32), None
+
+    class Mode:
+        def predict(self, obs, deterministic=False):
+            return np.full((len(obs), 2), 1.0 if deterministic else -1.0, np.float32), None
+
+    class Starts:
+        def predict(self, observation, *, episode_start):
+            return np.repeat(np.where(episode_start, 1.0, 0.5), 2).reshape(-1, 2), None
+
+    class Anything:
+        def predict(self, observation, **given):
+            assert sorted(given) == ["deterministic", "episode_start", "state"]
+            return np.ones((len(observation), 2), np.float32), None
+
+    for agent in (Alone(), Mode(), Anything()):
+        assert (act(load_player(duel, "adversary", agent), duel, "adversary") == 1).all()
+    assert act(load_player(duel, "adversary", Starts()), duel, "adversary").unique().tolist() == [0.5, 1.0]
+
+    class Needs:
+        def predict(self, observation, temperature):
+            raise AssertionError
+
+    class Positional:
+        def predict(self, observation, state, /):
+            raise AssertionError
+
+    class Unpaired:
+        def predict(self, observation):
+            return np.ones((len(observation), 2), np.float32)
+
+    for agent, message in (
+        (
+            Needs(),
+            r"its predict\(observation, temperature\) must take an observation first, and by name any of state, ep",
+        ),
+        (Positional(), r"its predict\(observation, state, /\) must take an observation first"),
+        (Unpaired(), r"predict must return actions and a state \(None: no state\), not ndarray"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            load_player(duel, "adversary", agent)
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: (state,)], ids=["bare", "tuple"])
+def test_a_state_comes_back_as_it_was_given(wrap):
+    class Counts:
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            if state is None:
+                state = wrap(np.zeros((len(observation), 2), np.float32))
+            assert type(state) is type(wrap(np.zeros(0)))
+            steps = (state[0] if isinstance(state, tuple) else state) + 0.1
+            return steps, wrap(steps)
+
+    duel = duel_of("Pursuit")
+    player, memory = load_player(duel, "adversary", Counts()), torch.zeros(6, 2)
+    for i, view in enumerate(views(duel, "adversary"), 1):
+        action, memory = player.act(view, memory, torch.zeros(6, 0))
+        np.testing.assert_allclose(action, np.full((6, 2), 0.1 * i), atol=1e-6)
+
+
 def test_what_is_a_player_and_what_is_not(tmp_path, monkeypatch):
     duel = duel_of("Pursuit")
     player = load_player(duel, "adversary", Bare())
@@ -206,9 +274,77 @@ def test_a_model_is_played_live_and_a_frozen_one_as_it_was(algorithm):
     assert repr(freeze(model)) == f"FrozenModel({algorithm.__name__} at {model.num_timesteps} steps)"
 
 
-def test_freezing_does_not_change_the_training():
+class Scaled(ActorCriticPolicy):
+    """Its constructor's own argument is not among those that Stable-Baselines3 writes down."""
+
+    def __init__(self, *args, scale=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.scale = scale
+
+    def _predict(self, observation, deterministic=False):
+        return super()._predict(observation, deterministic) * self.scale
+
+
+def small_lstm(**settings):
+    contrib = pytest.importorskip("sb3_contrib")
+    kwargs = {"lstm_hidden_size": 8}
+    env = metaduel.make_sb3("Pursuit", num_envs=2)
+    return contrib.RecurrentPPO(
+        "MlpLstmPolicy", env, n_steps=16, batch_size=32, seed=0, device="cpu", policy_kwargs=kwargs, **settings
+    ).learn(32)
+
+
+def scaled(**settings):
+    env = metaduel.make_sb3("Pursuit", num_envs=2)
+    kwargs = {"scale": 30.0}
+    return PPO(
+        Scaled, env, n_steps=16, batch_size=32, n_epochs=1, seed=0, device="cpu", policy_kwargs=kwargs, **settings
+    ).learn(32)
+
+
+MODELS = {
+    "PPO": lambda: trained(PPO, "Pursuit"),
+    "A2C with gSDE": lambda: trained(A2C, "Pursuit", use_sde=True),
+    "SAC": lambda: trained(SAC, "Pursuit"),
+    "DQN": lambda: trained(DQN, "MatchingPennies"),
+    "RecurrentPPO": small_lstm,
+    "MaskablePPO": lambda: maskable("KuhnPoker"),
+    "a policy of its own": scaled,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_frozen_model_predicts_the_same(name):
+    model = MODELS[name]()
+    frozen = freeze(model)
+    states, start = [None, None], np.array([True, False, False])
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        seen = rng.uniform(-1, 1, (3, *model.observation_space.shape)).astype(np.float32)
+        found = []
+        for i, one in enumerate((model, frozen)):
+            for deterministic in (True, False):
+                torch.manual_seed(5)
+                given = (seen, states[i], start) if name == "RecurrentPPO" else (seen,)
+                # A model's own predict of DQN explores; its policy, of which the copy is, does not.
+                speaker = model.policy if i == 0 and name == "DQN" else one
+                action, states[i] = speaker.predict(*given, deterministic=deterministic)
+                found.append(action)
+        np.testing.assert_array_equal(found[:2], found[2:])
+        start = np.zeros(3, np.bool_)
+
+
+def test_a_policy_that_python_cannot_copy_is_refused():
+    model = scaled()
+    model.policy.lock = threading.Lock()
+    with pytest.raises(InvalidInputError, match=r"Scaled cannot be copied \(cannot pickle '_thread.lock' object\)"):
+        freeze(model)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_freezing_does_not_change_the_training(name):
     def weights(frozen):
-        model = trained(PPO, "Pursuit")
+        model = MODELS[name]()
         states = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
         for _ in range(frozen):
             freeze(model)
@@ -239,6 +375,62 @@ def test_a_learner_meets_earlier_versions_of_itself():
     for wrong in (None, Bare(), "PPO"):
         with pytest.raises(InvalidInputError, match="must be a model of Stable-Baselines3"):
             freeze(wrong)
+
+
+# Copies
+
+COPIES = {"copied": copy.deepcopy, "pickled": lambda value: pickle.loads(pickle.dumps(value))}
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("given", ["live", "frozen", "frozen SAC", "saved"])
+def test_an_environment_with_a_model_as_its_opponent_has_copies(given, how, tmp_path):
+    model = trained(SAC if given == "frozen SAC" else PPO, "Pursuit")
+    model.save(tmp_path / "model")
+    opponent = {"live": model, "saved": tmp_path / "model.zip"}.get(given) or freeze(model)
+    env = gym.make("metaduel/Pursuit-v0", seat="adversary")
+    env.reset(seed=0, options={"opponent": opponent})
+    rest = np.zeros(2, np.float32)
+    env.step(rest)
+    twin, other_twin = COPIES[how](env), COPIES[how](env)
+    ours, theirs = ([one.step(rest)[0] for _ in range(3)] for one in (env, twin))
+    np.testing.assert_array_equal(ours, theirs)
+    if given == "live":  # the copy's opponent does not change with the model
+        with torch.no_grad():
+            model.policy.action_net.bias.add_(5)
+        ours, theirs = ([one.step(rest)[0] for _ in range(3)] for one in (env, twin))
+        assert not np.array_equal(ours, theirs)
+        np.testing.assert_array_equal(theirs, [other_twin.step(rest)[0] for _ in range(6)][3:])
+
+
+def test_a_live_player_is_copied_with_its_policy():
+    model = trained(PPO, "Pursuit")
+    player = load_player(duel_of("Pursuit"), "protagonist", model)
+    players, policy = copy.deepcopy(([player, player], player.policy)), player.policy
+    assert players[0][0] is players[0][1]
+    assert players[0][0].policy is players[1] is not policy
+    assert players[1].optimizer.state  # it can learn on
+
+
+def test_an_agent_is_copied_where_it_can_be():
+    class Counting(Bare):
+        def __init__(self):
+            self.calls, self.last = 0, None
+
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            self.calls += 1
+            self.last = torch.ones(len(observation), requires_grad=True) * 2  # a result with a graph
+            return np.ones((len(observation), 2), np.float32), None
+
+    duel = duel_of("Pursuit")
+    player = load_player(duel, "adversary", Counting())
+    twin = copy.deepcopy(player)
+    before = player.agent.calls
+    act(twin, duel, "adversary")
+    assert (player.agent.calls, twin.agent.calls) == (before, before + 5)
+    live = load_player(duel, "protagonist", trained(SAC, "Pursuit"))
+    with pytest.raises(InvalidInputError, match=r"agent=SAC cannot be copied .*freeze\(model\)"):
+        copy.deepcopy(live)
 
 
 # Masks
