@@ -703,7 +703,7 @@ def _check_space(file: Path, kind: str, written: Any, ours: Space, keys: tuple[s
         same = same and _same_numbers(theirs.get(key), np.asarray(getattr(ours, key)))
     if not same:
         cls = str(theirs.get(":type:", "")).rpartition(".")[2].strip("'>")
-        words = ", ".join(f"{key.strip('_')} {theirs.get(key)}" for key in ("_shape", *keys))
+        words = ", ".join(f"{key.strip('_')} {theirs[key]}" for key in ("_shape", "n", *keys) if theirs.get(key))
         raise _mismatch(file, kind, f"{cls} of {words}" if theirs else written, ours)
 
 

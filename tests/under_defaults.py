@@ -183,7 +183,8 @@ def variants(folder):
         "own network": {"network": lambda inputs, outputs: torch.nn.Linear(inputs, outputs)},
         "lstm": {"network": "lstm", "normalise_observations": True},
     }.items():
-        train_meta_adversarial("IteratedPrisonersDilemma", folder=folder / name, horizon=4, **settings, **SMALL)
+        small = {key: value for key, value in SMALL.items() if key != "hidden" or name != "own network"}
+        train_meta_adversarial("IteratedPrisonersDilemma", folder=folder / name, horizon=4, **settings, **small)
         yield from run(folder / name)
     foreign = {name: value for name, value in SMALL.items() if name != "hidden"}
     train_meta_adversarial(_Guess, "maml", folder / "foreign", **foreign)

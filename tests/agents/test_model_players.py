@@ -429,8 +429,10 @@ def test_an_agent_is_copied_where_it_can_be():
     act(twin, duel, "adversary")
     assert (player.agent.calls, twin.agent.calls) == (before, before + 5)
     live = load_player(duel, "protagonist", trained(SAC, "Pursuit"))
-    with pytest.raises(InvalidInputError, match=r"agent=SAC cannot be copied .*freeze\(model\)"):
-        copy.deepcopy(live)
+    assert torch.equal(act(copy.deepcopy(live), duel, "protagonist"), act(live, duel, "protagonist"))
+    player.agent.lock = threading.Lock()
+    with pytest.raises(InvalidInputError, match=r"agent=Counting cannot be copied .*freeze\(model\)"):
+        copy.deepcopy(player)
 
 
 # Masks

@@ -287,7 +287,7 @@ REFUSED_DATA = {
     "dtype": (put_in("observation_space", dtype="float64"), "observation space is"),
     "space class": (
         put("action_space", {":type:": "<class 'gymnasium.spaces.discrete.Discrete'>", "n": "3", "start": "0"}),
-        "action space is <class 'gymnasium.spaces.discrete.Discrete'>",
+        "action space is Discrete of n 3, the seat's is Box",
     ),
     "no space": (put("observation_space", None), "observation space is"),
     "a space as text": (put("action_space", "Box"), "action space is"),
