@@ -237,3 +237,12 @@ def test_commands_know_home(home, capsys):
             cli.main(args)
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_settings_take_paths_as_the_players_there(tmp_path):
+    (tmp_path / "run").mkdir()
+    paths = [tmp_path / "run", tmp_path / "model.zip"]
+    config = TrainConfig(game="Pursuit").override(against_protagonist=["guard", *paths], against_adversary=paths[0])
+    assert config.against_protagonist == ("guard", f"run:{paths[0]}", f"sb3:{paths[1]}")
+    assert config.against_adversary == (f"run:{paths[0]}",)
+    assert TrainConfig.from_dict(config.to_dict()) == config

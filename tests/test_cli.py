@@ -12,6 +12,8 @@ from rich.console import Console
 from metaduel import cli
 from metaduel.envs.core.registry import find
 from metaduel.meta.runs import train as training
+from metaduel.meta.runs.checkpoint import AGENT
+from metaduel.meta.runs.load import load
 from metaduel.meta.runs.trainer import TrainingStopped
 
 TINY = (
@@ -248,6 +250,11 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def saved(run):
+    return load(run).adversary.save(run.parent / "saved")
+
+
 def settings(folder):
     return yaml.safe_load((folder / "config.yaml").read_text())
 
@@ -304,6 +311,28 @@ def test_adapt_films_every_shot(run, tmp_path, capsys):
     )  # two shots of five steps, each held for a second
 
 
+def test_a_saved_agent_is_watched_and_evaluated_and_its_folder_stays_as_it_is(saved, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cli.main(["adapt", str(saved), "--shots", "1", "--episodes", "1"])
+    assert "wrote adapt-adversary.mp4" in capsys.readouterr().out
+    small = [
+        "--shots",
+        "1",
+        "--episodes",
+        "1",
+        "--test-episodes",
+        "1",
+        "--task-count",
+        "2",
+        "--quiet",
+        "--no-baselines",
+    ]
+    cli.main(["evaluate", str(saved), *small])
+    assert (tmp_path / "runs" / "evaluation" / "report.md").is_file()
+    load(saved).adversary.save(saved)
+    assert [path.name for path in saved.iterdir()] == [AGENT]
+
+
 def test_methods_lists_papers(capsys):
     cli.main(["methods"])
     out = capsys.readouterr().out
@@ -323,7 +352,12 @@ def test_methods_lists_papers(capsys):
         (["train", "Pursuit", "--set", "horizon=long"], "must be of type int"),
         (["train", "Pursuit", "--set", "fixed={push: 0}"], "unknown context of Pursuit 'push'"),
         (["train", "Pursuit", "--resume"], "--resume needs --folder"),
-        (["train", "Pursuit", "--config", "none.yaml"], "none.yaml"),
+        (["train", "Pursuit", "--config", "none.yaml"], "none.yaml: No such file or directory: name a YAML file"),
+        (["train", "--resume", "--folder", "none"], "--folder none has no config.yaml, and is no run to resume"),
+        (["train", "--resume", "--folder", "{saved}"], "holds a saved agent, which is no run to resume"),
+        (["train", "--resume", "--folder", "{saved}", "--config", "{run}/config.yaml"], "holds a saved agent"),
+        (["exploit", "{saved}"], "is a saved agent: give the folder of its run"),
+        (["adapt", "{saved}", "--role", "protagonist"], "has no protagonist"),
         (["train", "Pursuit", "--config", "{cwd}/bad.yaml"], "not YAML"),
         (["train", "Pursuit", "--config", "{cwd}/list.yaml"], "mapping of settings"),
         (["train", "Pursuit", "--config", "{cwd}/foreign.yaml"], "on your own environments"),
@@ -354,16 +388,19 @@ def test_methods_lists_papers(capsys):
         (["digests", "--check", "{cwd}/bad.yaml"], "holds no digests"),
     ],
 )
-def test_bad_input_to_training_is_one_line(args, message, run, capsys, tmp_path, monkeypatch):
+def test_bad_input_to_training_is_one_line(args, message, run, saved, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     texts = {"bad.yaml": "a: [1", "list.yaml": "- 1", "foreign.yaml": "environment: x"}
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    error = fails(capsys, *(arg.format(run=run, cwd=tmp_path) if arg.startswith("{") else arg for arg in args))
+    error = fails(
+        capsys, *(arg.format(run=run, saved=saved, cwd=tmp_path) if arg.startswith("{") else arg for arg in args)
+    )
     assert error.startswith("metaduel: ")
     assert error.count("\n") == 1
     assert message in error
     assert {path.name for path in tmp_path.iterdir()} == set(texts)
+    assert [path.name for path in saved.iterdir()] == [AGENT]
 
 
 def test_a_number_that_is_not_finite_exits_with_1(monkeypatch, capsys, tmp_path):

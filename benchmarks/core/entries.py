@@ -7,6 +7,7 @@
 | an ``Adapter`` | any object with ``start(seat, rows, seed)`` and ``update(player, experience)`` |
 | an object with ``begin`` and ``act`` | a learner in NumPy, see ``agents.adapters.numpy_objects`` |
 | a model of Stable-Baselines3 | fine-tuned by its own ``learn`` |
+| any other object that ``load_player`` takes: ``freeze(model)``, a policy, an object with ``predict`` | plays as it is |
 | ``"sb3:FILE"``, ``"FILE.zip"`` | a saved model as it is |
 | ``"sb3:FILE?trust=PPO"`` | the same, loaded with its own code, and fine-tuned |
 | ``"lead"``, ``"lead(noise=0.1)"``, a ``core.Player`` | a player that does not adapt |
@@ -28,7 +29,7 @@ from urllib.parse import parse_qsl
 from metaduel.agents.adapters.numpy_objects import NumpyAdapter
 from metaduel.agents.adapters.protocol import Adapter, FixedPlayer
 from metaduel.agents.adapters.sb3 import SB3Adapter, globals_kept
-from metaduel.agents.sb3 import load_trusted
+from metaduel.agents.sb3 import load_trusted, why_not_alone
 from metaduel.benchmarks.core.few_shot import Contender, contender
 from metaduel.benchmarks.core.summary import RANDOM, SCRATCH
 from metaduel.benchmarks.core.table import UNTRAINED
@@ -43,8 +44,9 @@ from metaduel.envs.players.names import LOADERS, is_player, load_player, player_
 from metaduel.envs.players.scripted import scripted
 from metaduel.meta.runs.agent import Agent
 from metaduel.meta.runs.checkpoint import holds_players, read_config
+from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.load import Run, SavedAgent, load
-from metaduel.meta.runs.players import Network
+from metaduel.meta.runs.players import Network, make_duel
 
 SCRIPT = "scripted: "
 RESERVED = (RANDOM, SCRATCH)  # names of baselines
@@ -60,9 +62,9 @@ class Entry:
         make: makes its contender for a role, in the game as it is played.
         why_not: returns why it cannot take a role's seat; None: it can.
         run: the run, for the entry of a run folder.
+        config: settings of the run that trained it, for a run or an agent: it plays that run's game.
         described: a line about it for the report.
         source: its origin, in a few words.
-        spec: the game that it was trained on, if it is known.
     """
 
     name: str
@@ -70,9 +72,9 @@ class Entry:
     make: Callable[[Duel, Role], Contender]
     why_not: Callable[[Duel, Role], str | None]
     run: Run | None = None
+    config: TrainConfig | None = None
     described: str = ""
     source: str = ""
-    spec: GameSpec | None = None
 
 
 Entries = Any  # one of the module's table, a sequence of them, or a mapping from names to one or a sequence of them
@@ -87,24 +89,26 @@ def entries_of(given: Entries, spec: GameSpec | None = None, network: Network | 
         network: makes the networks of runs with their own, see ``load``.
 
     Raises:
-        InvalidInputError: no entry, an invalid entry, or two entries of one name and seed.
+        InvalidInputError: no entry, an invalid entry, two entries of one name and seed, or a ``network`` that no entry has.
     """
     found: list[Entry] = []
     pairs: Iterable[tuple[Any, Any]] = (
         given.items() if isinstance(given, Mapping) else [(None, one) for one in several(given)]
     )
-    pairs = list(pairs)
-    spec = spec or next(filter(None, (_game_of(one) for name, value in pairs for one in several(value))), None)
-    for name, value in pairs:
+    opened = [
+        (name, [(one, _opened(one, network)) for one in (several(value) if name is not None else [value])])
+        for name, value in pairs
+    ]
+    spec = spec or next(filter(None, (_game_of(*pair) for _, some in opened for pair in some)), None)
+    for name, some in opened:
         if name is not None and (not isinstance(name, str) or not name):
             raise InvalidInputError(f"entries: the name {name!r} must be a string")
         if name is not None and (name in RESERVED or name.startswith(SCRIPT)):
             raise InvalidInputError(f"entries: the name {name!r} is that of a baseline: give another")
-        seeds = several(value) if name is not None else [value]
-        for index, one in enumerate(seeds):
-            entry = replace(_entry(one, name, spec, network), source=_word(one))
-            seed = index if len(seeds) > 1 and entry.seed == UNTRAINED else entry.seed
-            found.append(replace(entry, seed=seed))
+        for index, (one, run) in enumerate(some):
+            entry = _entry(one, name, spec, network) if run is None else _folder(*run, name)
+            seed = index if len(some) > 1 and entry.seed == UNTRAINED else entry.seed
+            found.append(replace(entry, seed=seed, source=_word(one)))
     if not found:
         raise InvalidInputError("entries=[] must hold at least one run folder, learner or player")
     seen: dict[tuple[str, int], int] = {}
@@ -117,6 +121,10 @@ def entries_of(given: Entries, spec: GameSpec | None = None, network: Network | 
                 "or names in a mapping"
             )
         seen[key] = i
+    if network is not None and all(entry.config is None or entry.config.network != "own" for entry in found):
+        raise InvalidInputError(
+            f"network={network!r} has no effect without a run with a network of its own among the entries: leave it out"
+        )
     return found
 
 
@@ -132,18 +140,25 @@ def path_kept() -> Iterator[None]:
             sys.path.remove(folder)
 
 
-def _game_of(value: Any) -> GameSpec | None:
+def _opened(value: Any, network: Network | None) -> tuple[str, Run] | None:
+    """The name of a folder, and the run or saved agent in it; None for anything but a folder."""
+    if not isinstance(value, (str, os.PathLike)):
+        return None
+    text = os.fspath(value)
+    folder = as_path(text.removeprefix("run:"), "entries")
+    if not (text.startswith("run:") or holds_players(folder) or folder.is_dir()):
+        return None
+    own = read_config(folder).get("network") == "own"
+    return folder.name, load(folder, network=network if own else None)
+
+
+def _game_of(value: Any, opened: tuple[str, Run] | None) -> GameSpec | None:
     """The game of a run, an agent, or the folder of one; None for anything else."""
+    if opened is not None:
+        return opened[1].duel.spec
     if isinstance(value, Run):
         return value.duel.spec
-    if isinstance(value, Agent):
-        return find(value.family) if value.family else None
-    if isinstance(value, (str, os.PathLike)):
-        folder = as_path(os.fspath(value).removeprefix("run:"), "entries")
-        if holds_players(folder):
-            values = read_config(folder)
-            return find(values["game"]) if "game" in values else None
-    return None
+    return find(value.family) if isinstance(value, Agent) and value.family else None
 
 
 def _entry(value: Any, name: str | None, spec: GameSpec | None, network: Network | None) -> Entry:
@@ -155,28 +170,25 @@ def _entry(value: Any, name: str | None, spec: GameSpec | None, network: Network
         return _run(value, name, f"{value.config.game}, {value.config.method}")
     if isinstance(value, Agent):
         return _agent(value, name)
+    if isinstance(value, type):
+        raise InvalidInputError(f"entries: {value.__name__} is a class: give {value.__name__}(), an object of it")
     if _is_sb3(value):
         return _adapter(SB3Adapter(value), name or type(value).__name__, _spaces_of(value))
     if callable(getattr(value, "start", None)) and callable(getattr(value, "update", None)):
         return _adapter(value, name or type(value).__name__)
     if callable(getattr(value, "begin", None)):
         return _adapter(NumpyAdapter(value), name or type(value).__name__)
-    if callable(getattr(value, "act", None)) and hasattr(value, "memory"):
+    if is_player(value):
         return _fixed(value, name or player_name(value))
     raise InvalidInputError(
         f"entries: {_word(value)} is none: give a run folder, a learner with begin and act, an Adapter, a model of "
-        "Stable-Baselines3, or a player's name"
+        "Stable-Baselines3, a player, or a player's name"
     )
 
 
 def _named(text: str, name: str | None, spec: GameSpec | None, network: Network | None) -> Entry:
-    """The entry that a string names."""
+    """The entry that a string names, which is no folder's."""
     prefix, colon, rest = text.partition(":")
-    folder = as_path(rest if colon and prefix == "run" else text, "entries")
-    if (colon and prefix == "run") or holds_players(folder) or folder.is_dir():
-        own = read_config(folder).get("network") == "own"
-        run = load(folder, network=network if own else None)
-        return _saved(run, name or folder.name) if isinstance(run, SavedAgent) else _run(run, name, folder.name)
     file = rest if colon and prefix == "sb3" else text if text.partition("?")[0].endswith(".zip") else None
     if file is not None:
         return _file(file, name)
@@ -218,6 +230,10 @@ def _imported(
     return _entry(made, name or attribute, spec, network)
 
 
+def _folder(folder: str, run: Run, name: str | None) -> Entry:
+    return _saved(run, name or folder) if isinstance(run, SavedAgent) else _run(run, name, folder)
+
+
 def _run(run: Run, name: str | None, described: str) -> Entry:
     config = run.config
     method = name or ("informed" if config.informed else config.method)
@@ -230,9 +246,7 @@ def _run(run: Run, name: str | None, described: str) -> Entry:
             return f"it was trained on {run.duel.spec.id}, this is {duel.spec.id}"
         return None if role in run.agents else f"it trained {', '.join(run.agents)} alone"
 
-    return Entry(
-        method, config.seed, lambda duel, role: contender(run, role, method), why_not, run, line, spec=run.duel.spec
-    )
+    return Entry(method, config.seed, lambda duel, role: contender(run, role, method), why_not, run, config, line)
 
 
 def _saved(run: SavedAgent, name: str | None) -> Entry:
@@ -241,14 +255,21 @@ def _saved(run: SavedAgent, name: str | None) -> Entry:
 
 
 def _agent(agent: Agent, name: str | None) -> Entry:
+    config = agent.config if isinstance(agent.config, TrainConfig) else None
+
+    def own(duel: Duel) -> Duel:
+        """The game as the agent sees it."""
+        return duel if config is None or not config.informed else make_duel(config)
+
     def why_not(duel: Duel, role: Role) -> str | None:
-        return agent.why_not(duel.spec.id, role, duel.observation_space(role), duel.action_space(role))
+        seen = own(duel)
+        return agent.why_not(duel.spec.id, role, seen.observation_space(role), seen.action_space(role))
 
     def make(duel: Duel, role: Role) -> Contender:
-        return Contender(label, UNTRAINED, role, duel, agent.adapter)
+        return Contender(label, UNTRAINED, role, own(duel), agent.adapter)
 
     label = name or "agent"
-    return Entry(label, UNTRAINED, make, why_not, spec=_game_of(agent))
+    return Entry(label, UNTRAINED, make, why_not, config=config)
 
 
 def _adapter(adapter: Adapter, name: str, why_not: Callable[[Duel, Role], str | None] | None = None) -> Entry:
@@ -344,9 +365,11 @@ def _is_sb3(value: Any) -> bool:
 
 
 def _spaces_of(model: Any) -> Callable[[Duel, Role], str | None]:
-    return lambda duel, role: misfit(
-        model.observation_space, model.action_space, duel.observation_space(role), duel.action_space(role)
-    )
+    def why_not(duel: Duel, role: Role) -> str | None:
+        seat = duel.observation_space(role), duel.action_space(role)
+        return misfit(model.observation_space, model.action_space, *seat) or why_not_alone(model)
+
+    return why_not
 
 
 def _word(value: object) -> str:

@@ -107,8 +107,9 @@ def evaluate(
 
     Args:
         entries: one, a sequence, or a mapping from names to one or (one per training seed) several: run folders, ``Run``s,
-            ``Agent``s, ``Adapter``s, learners in NumPy, models of Stable-Baselines3 or their files, scripted players' names,
-            ``"module:name"``. See ``benchmarks.core.entries``.
+            ``Agent``s, ``Adapter``s, learners in NumPy, models of Stable-Baselines3 or their files, players, scripted players'
+            names, ``"module:name"``. Runs and agents play the game that they were trained on, with its horizon and its fixed
+            contexts. See ``benchmarks.core.entries``.
         game: the family's name, id or spec; by default that of the runs and agents.
         roles: the seats to evaluate; None: every seat that all entries, and the opponents on the other side, can take.
         tasks: the split of the tasks: ``held_out``, ``validation``, ``extrapolation``, or ``train`` for fresh training tasks.
@@ -143,7 +144,7 @@ def evaluate(
     spec = _game(made, spec)
     listed = () if isinstance(opponents, str) and opponents in OPPONENT_SPLITS else opponents_of(opponents)
     split: Any = "listed" if listed else opponents
-    fixed = next((tuple(entry.run.config.fixed.items()) for entry in made if entry.run is not None), ())
+    fixed = next((tuple(entry.config.fixed.items()) for entry in made if entry.config is not None), ())
     protocol = Protocol(check_split(tasks), split, shots, episodes, test_episodes, task_count, actions, fixed, listed)
     _check_protocol(protocol, spec)
     duel = _duel(made, spec)
@@ -218,35 +219,32 @@ def _rank(run: Run) -> int:
 
 
 def _game(entries: Sequence[Entry], spec: GameSpec | None) -> GameSpec:
-    """The game that all entries play; refuses runs that cannot be in one table."""
-    runs = [(entry, entry.run) for entry in entries if entry.run is not None]
-    for entry, run in runs:
-        first = runs[0][1]
+    """The game that all entries play; refuses runs and agents that cannot be in one table."""
+    trained = [(entry, entry.config) for entry in entries if entry.config is not None]
+    for entry, config in trained:
+        first = trained[0][1]
         for name in ("game", "fixed", "horizon"):
-            right, own = getattr(first.config, name), getattr(run.config, name)
+            right, own = getattr(first, name), getattr(config, name)
             if own != right:
                 raise InvalidInputError(
-                    f"{entry.source} has {name} {own!r}, {runs[0][0].source} {right!r}: evaluate them apart"
+                    f"{entry.source} has {name} {own!r}, {trained[0][0].source} {right!r}: evaluate them apart"
                 )
-        if run.config.informed and run.config.configured.steps:
+        if config.informed and config.configured.steps:
             raise InvalidInputError(
-                f"{entry.source} is an informed run of method {run.config.method}: the ceiling must not adapt, "
-                "train it with joint"
+                f"{entry.source} is informed and of method {config.method}: the ceiling must not adapt, train it with joint"
             )
-    trained = next((entry for entry in (*(entry for entry, _ in runs), *entries) if entry.spec is not None), None)
-    own_spec = trained.spec if trained is not None else None
-    if trained is not None and own_spec is not None and spec is not None and own_spec.id != spec.id:
-        known = own_spec.name if own_spec.name != spec.name else own_spec.id
-        raise InvalidInputError(f"game={spec.name!r}: {trained.source} was trained on {known}")
-    found = own_spec or spec
+    found = trained[0][1].spec if trained else spec
+    if found is not None and spec is not None and found.id != spec.id:
+        known = found.name if found.name != spec.name else found.id
+        raise InvalidInputError(f"game={spec.name!r}: {trained[0][0].source} was trained on {known}")
     if found is None:
-        raise InvalidInputError("game=None: name the game, since no entry is a run that was trained on one")
+        raise InvalidInputError("game=None: name the game, since no entry is a run or an agent that was trained on one")
     return found
 
 
 def _duel(entries: Sequence[Entry], spec: GameSpec) -> Duel:
     """The game as uninformed players see it."""
-    horizon = next((entry.run.config.horizon for entry in entries if entry.run is not None), 0)
+    horizon = next((entry.config.horizon for entry in entries if entry.config is not None), 0)
     return Duel(make_game(spec), horizon or None)
 
 
@@ -323,7 +321,7 @@ class _Plan:
 
     def play(self, out: Path | None, quiet: bool) -> Table:
         """Play, and write the results."""
-        with configured(next((entry.run.config.threads for entry in self.entries if entry.run is not None), 1)):
+        with configured(next((entry.config.threads for entry in self.entries if entry.config is not None), 1)):
             return self._play(out, quiet)
 
     def _play(self, out: Path | None, quiet: bool) -> Table:
@@ -375,7 +373,9 @@ class _Plan:
                 jobs += [self._contender(one, True, ()) for one in _random_starts(learned, role)]
             jobs += [self._job(entry, role, self._panels) for entry in joint]
             jobs += [self._job(entry, role, (), adapts=False) for entry in informed]
-            jobs += [self._job(entry, role, ()) for entry in others]
+            for entry in others:
+                informed_agent = entry.config is not None and entry.config.informed
+                jobs.append(self._job(entry, role, (), adapts=not informed_agent))
             if self.ppo is not None:
                 for seed in dict.fromkeys(entry.seed for entry in learned or joint):
                     work = partial(self._from_scratch, role, self.ppo, seed)

@@ -21,6 +21,7 @@ from metaduel.envs.adapters.given import draw_tasks, fresh_seeds, resolve_task
 from metaduel.envs.adapters.legal import LegalDiscrete, Mask, int8, own_space
 from metaduel.envs.adapters.sealed import Sealed
 from metaduel.envs.core import noise, tasks
+from metaduel.envs.core.arguments import several
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_seed, check_whole, unknown
 from metaduel.envs.core.game import Episode, make_game
@@ -86,7 +87,13 @@ class DuelParallelEnv(Sealed, pettingzoo.ParallelEnv[str, Observation, Any]):  #
                 f"action_mask='observation' must be left out: {spec.name} has no masks, since it isn't turn-based"
             )
         self._game_spec = spec
-        self._informed: tuple[Role, ...] = (informed,) if isinstance(informed, str) else tuple(informed)  # type: ignore[assignment]
+        roles = several(informed)
+        if not all(isinstance(role, str) for role in roles):
+            raise InvalidInputError(
+                f"informed={informed!r} must name the roles that see every context: protagonist, adversary, both or none, as "
+                "in informed=['protagonist']"
+            )
+        self._informed: tuple[Role, ...] = tuple(roles)
         self._masks_in = action_mask
         self._split: Split = tasks.check_split(split)
         self.max_cycles = spec.horizon if max_cycles is None else max_cycles

@@ -23,6 +23,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 
 FORMAT = 2
+STATE = ("config", "loss", "random", "role", "seed", "shots")  # of a saved agent
 AGENT = "agent.safetensors"  # the one file of a saved agent's folder: its tensors, and as JSON its state and its run's settings
 
 
@@ -65,6 +66,19 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, state
 
 
+def load_agent(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and the state of a saved agent.
+
+    Raises:
+        InvalidInputError: see ``load_checkpoint``; or a checkpoint of anything else.
+    """
+    tensors, state = load_checkpoint(folder / AGENT)
+    missing = [name for name in STATE if name not in state] + [name for name in ("rates",) if name not in tensors]
+    if missing:
+        raise InvalidInputError(f"{folder / AGENT}: not a saved agent's file: it has no {', '.join(missing)}")
+    return tensors, state
+
+
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write the run's ``config.yaml``."""
     write_atomic(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
@@ -90,10 +104,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read the settings of a run: its ``config.yaml``, or those in the file of a saved agent.
 
     Raises:
-        InvalidInputError: neither of these folders, or a corrupt file.
+        InvalidInputError: neither of these folders, or a corrupt or another file.
     """
     if (folder / AGENT).is_file():
-        settings: dict[str, Any] = load_checkpoint(folder / AGENT)[1]["config"]
+        settings: dict[str, Any] = load_agent(folder)[1]["config"]
         return settings
     path = folder / "config.yaml"
     if not path.is_file():

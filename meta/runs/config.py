@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import types
 import typing
 from collections.abc import Collection, Iterator, Mapping
@@ -18,7 +19,7 @@ from metaduel.envs.core.arguments import several
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown, without_effect
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, other
-from metaduel.envs.players.names import check_name
+from metaduel.envs.players.names import check_name, player_name
 from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.learners.methods import METHODS, find_method
 
@@ -456,6 +457,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         value = value.item()
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is str and isinstance(value, os.PathLike):
+        return player_name(value)  # only players are named by paths
     if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and type(value) is hint:
         return value
     raise InvalidInputError(f"{path}={value!r} must be of type {getattr(hint, '__name__', hint)}")

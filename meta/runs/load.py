@@ -22,7 +22,7 @@ from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import ROLES, GameSpec, Role
 from metaduel.meta.adaptation.rates import below
 from metaduel.meta.runs.agent import Agent, AgentPlayer
-from metaduel.meta.runs.checkpoint import AGENT, load_checkpoint, read_config
+from metaduel.meta.runs.checkpoint import AGENT, load_agent, load_checkpoint, read_config
 from metaduel.meta.runs.config import ForeignConfig, RunConfig, TrainConfig, build
 from metaduel.meta.runs.players import Network, make_duel, make_policy
 from metaduel.meta.runs.trainer import BEST
@@ -166,8 +166,8 @@ def load(
             missing, not needed, or makes other environments; ``game`` is missing, or not the run's.
     """
     folder = as_path(folder, "folder")
-    values = read_config(folder)
-    saved = read_agent(folder) if (folder / AGENT).is_file() else None
+    saved = SavedState(*load_agent(folder)) if (folder / AGENT).is_file() else None
+    values = read_config(folder) if saved is None else dict(saved.state["config"])
     for name in LISTS:
         values.pop(name, None)
     if task_set is None:
@@ -259,15 +259,6 @@ class SavedState(NamedTuple):
         )  # fmt: skip
         agent._rng.bit_generator.state = self.state["random"]  # type: ignore[attr-defined]
         return {role: agent}
-
-
-def read_agent(folder: Path) -> SavedState:
-    """Read a saved agent's file.
-
-    Raises:
-        InvalidInputError: a corrupt file.
-    """
-    return SavedState(*load_checkpoint(folder / AGENT))
 
 
 def load_player(duel: Duel, role: Role, path: str) -> AgentPlayer:

@@ -12,8 +12,7 @@ from rich.console import Console
 
 from metaduel.benchmarks.core.terminal import FittedTable
 from metaduel.cli.common import PlayerName, parse_task, resumable, stopped
-from metaduel.envs.core.errors import InvalidInputError, unknown
-from metaduel.envs.core.spec import ROLES
+from metaduel.envs.core.errors import InvalidInputError
 
 Setting = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 Number = Annotated[int | None, tyro.conf.arg(metavar="N")]
@@ -61,7 +60,7 @@ def train(
     changes |= dict(_setting(text) for text in set)
     if resume and folder is None:
         raise InvalidInputError("--resume needs --folder, the run to continue")
-    values = _config(config or (folder / "config.yaml" if resume and folder else None), game)
+    values = _config(config or (_resumed(folder) if resume and folder else None), game)
 
     from metaduel.meta.runs.config import TrainConfig
     from metaduel.meta.runs.train import default_folder
@@ -94,7 +93,7 @@ def methods() -> None:
 
 def adapt(
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
-    role: Annotated[str, tyro.conf.arg(metavar="ROLE")] = "protagonist",
+    role: Annotated[str | None, tyro.conf.arg(metavar="ROLE")] = None,
     opponent: PlayerName = None,
     task: Annotated[str, tyro.conf.arg(metavar="TASK")] = "held_out:0",
     shots: int = 3,
@@ -105,8 +104,8 @@ def adapt(
     """Watch a trained player adapt: a video of the same episode before adaptation and after every shot.
 
     Args:
-        run: the run folder.
-        role: the player that adapts: protagonist or adversary.
+        run: the run folder, or a saved agent's.
+        role: the player that adapts: protagonist or adversary; the protagonist by default, or the only player in the folder.
         opponent: the player in the other seat; the first held-out scripted player by default.
         task: SPLIT:INDEX for a task of a frozen list (contexts that the run held fixed stay fixed), or JSON.
         shots: updates.
@@ -114,23 +113,33 @@ def adapt(
         video: an .mp4 or .gif file to write; adapt-ROLE.mp4 by default.
         seed: of the episodes' random numbers.
     """
-    if role not in ROLES:
-        raise unknown("role", role, ROLES)
-
     from metaduel.benchmarks.tools.film import film_adaptation
     from metaduel.envs.core.spec import other
     from metaduel.meta.runs.load import load
 
-    trained, path = load(run), video or Path(f"adapt-{role}.mp4")
+    trained = load(run)
     spec = trained.duel.spec
+    player = spec.check_role(role or next(iter(trained.agents)))
+    path = video or Path(f"adapt-{player}.mp4")
     values = parse_task(spec, task)
     if not task.lstrip().startswith("{"):
         values |= trained.config.fixed
-    rival = opponent or spec.opponents[other(role)]["held_out"][0]
-    returns = film_adaptation(trained, role, rival, values, path, shots, episodes, seed)
+    rival = opponent or spec.opponents[other(player)]["held_out"][0]
+    returns = film_adaptation(trained, player, rival, values, path, shots, episodes, seed)
     for shot, value in enumerate(returns):
         print(f"shot {shot}: mean return {value:.3f}")
     print(f"wrote {path}")
+
+
+def _resumed(folder: Path) -> Path:
+    """The config file of the run to continue."""
+    from metaduel.meta.runs.checkpoint import AGENT
+
+    path = folder / "config.yaml"
+    if not path.is_file():
+        saved = "holds a saved agent, which" if (folder / AGENT).is_file() else "has no config.yaml, and"
+        raise InvalidInputError(f"--folder {folder} {saved} is no run to resume: name the folder of a run")
+    return path
 
 
 def _config(path: Path | None, game: str | None) -> dict[str, Any]:
@@ -139,6 +148,8 @@ def _config(path: Path | None, game: str | None) -> dict[str, Any]:
     if path is not None:
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InvalidInputError(f"{path}: {error.strerror}: name a YAML file of settings") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InvalidInputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(values, dict):

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.vec_env import VecNormalize
 
 import metaduel
 from metaduel.agents.adapters.protocol import FixedPlayer
 from metaduel.agents.adapters.sb3 import SB3Adapter
+from metaduel.agents.sb3 import freeze
 from metaduel.benchmarks.core import few_shot
 from metaduel.benchmarks.core.entries import entries_of, opponents_of
 from metaduel.benchmarks.core.evaluate import EvaluationFailed, evaluate
@@ -18,6 +20,7 @@ from metaduel.benchmarks.core.table import UNTRAINED, read
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.registry import find
 from metaduel.envs.players.scripted import scripted
+from metaduel.meta.runs import checkpoint
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.load import load
 from metaduel.meta.runs.train import train
@@ -128,6 +131,75 @@ def test_a_run_an_agent_and_the_runs_own_evaluation_agree(folder):
     np.testing.assert_array_equal(by_folder["return"], by_agent["return"])
     own = few_shot.evaluate(few_shot.contender(run, "protagonist"), Protocol(**SMALL)).returns
     np.testing.assert_allclose(by_folder["return"], own.ravel(), atol=1e-6)
+
+
+def test_an_agent_plays_the_game_that_it_was_trained_on(tmp_path, monkeypatch):
+    settings = {**LEARN, "fixed": {"push": 0.0}, "horizon": 7, "threads": 1}
+    make = lambda name, **changes: train(  # noqa: E731
+        TrainConfig(game="Navigation").override(**{**settings, **changes}), tmp_path / name, quiet=True
+    )
+    run, longer, pushed = make("run"), make("longer", horizon=9), make("pushed", fixed={})
+    saved = run.protagonist.save(tmp_path / "saved")
+    played = []
+    kept = Protocol.task_list
+    monkeypatch.setattr(Protocol, "task_list", lambda self, spec: played.append(kept(self, spec)) or played[-1])
+    by_run, *others = (
+        evaluate(one, roles="protagonist", baselines=False, **SMALL)
+        for one in (run, run.protagonist, saved, [saved, run])
+    )
+    assert {task["push"] for tasks in played for task in tasks} == {0.0}
+    for table in (*others[:2], *(others[2].filter(method=name) for name in ("saved", "maml"))):
+        np.testing.assert_array_equal(table["return"], by_run["return"])
+    for other, name in ((longer, "horizon"), (pushed, "fixed")):
+        for pair in ([run, other.protagonist], [run.protagonist, other], {"a": saved, "b": other.protagonist}):
+            with pytest.raises(InvalidInputError, match=f"has {name} .*: evaluate them apart"):
+                evaluate(pair, roles="protagonist", baselines=False, **SMALL)
+    with pytest.raises(InvalidInputError, match=r"game='Pursuit': .* was trained on Navigation"):
+        evaluate(run.protagonist, game="Pursuit", **SMALL)
+
+
+def test_an_informed_agent_plays_as_its_run_does(tmp_path):
+    config = TrainConfig(game="Pursuit").override(**LEARN)
+    run = train(config.override(method="joint", informed=True), tmp_path / "run", quiet=True)
+    tables = [evaluate({"it": one}, roles="adversary", baselines=False, **SMALL) for one in (run, run.adversary)]
+    assert [table.values("shot") for table in tables] == [[0], [0]]
+    np.testing.assert_array_equal(tables[0]["return"], tables[1]["return"])
+    adapting = train(config.override(informed=True), tmp_path / "adapting", quiet=True)
+    with pytest.raises(InvalidInputError, match="the ceiling must not adapt"):
+        evaluate(adapting.adversary, baselines=False, **SMALL)
+
+
+def test_a_saved_agents_file_is_read_twice_at_most(folder, tmp_path, monkeypatch):
+    saved = load(folder).protagonist.save(tmp_path / "saved")
+    read, opened = checkpoint.load_checkpoint, []
+    monkeypatch.setattr(checkpoint, "load_checkpoint", lambda path: opened.append(path) or read(path))
+    load(saved)
+    assert len(opened) == 1
+    entries_of([saved])
+    assert len(opened) <= 3
+
+
+class Northwards:
+    """A player by its ``predict`` alone."""
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.tile(np.float32([0, 1]), (len(observation), 1)), None
+
+
+def test_what_can_be_an_opponent_can_be_an_entry(model):
+    entries = {"frozen": freeze(model), "policy": model.policy, "object": Northwards(), "sampled": freeze(model, True)}
+    assert [name for name, _ in opponents_of(entries)] == list(entries)
+    table = evaluate(entries, game="Pursuit", roles="protagonist", baselines=False, **SMALL)
+    assert table.values("method") == list(entries)
+    assert table.values("shot") == [0]
+    returns = [table.filter(method=name)["return"] for name in entries]
+    np.testing.assert_array_equal(returns[0], returns[1])
+    assert not np.array_equal(returns[0], returns[2])
+    assert [entry.name for entry in entries_of([*entries.values()][:3], SPEC)] == [
+        "PPO at 0 steps", "ActorCriticPolicy", "Northwards",
+    ]  # fmt: skip
+    with pytest.raises(InvalidInputError, match="entry 'sampled' chooses by itself"):
+        evaluate(entries, game="Pursuit", roles="protagonist", actions="mode", **SMALL)
 
 
 def test_opponents_of_every_kind_are_met(folder, model):
@@ -282,6 +354,18 @@ REFUSED = {
     "no game": (lambda f, m: {"entries": Still()}, "game=None: name the game"),
     "another game": (lambda f, m: {"entries": f, "game": "Sumo"}, "game='Sumo': .* was trained on Pursuit"),
     "no entry": (lambda f, m: pursuit(3.5), "entries: 3.5 is none"),
+    "a class": (lambda f, m: pursuit({"x": PPO}), r"entries: PPO is a class: give PPO\(\), an object of it"),
+    "a learner's class": (lambda f, m: pursuit(Still), "entries: Still is a class"),
+    "network": (
+        lambda f, m: pursuit([f, m], network=lambda size, actions: None),
+        "network=.* has no effect without a run with a network of its own",
+    ),
+    "VecNormalize": (
+        lambda f, m: pursuit(
+            PPO("MlpPolicy", VecNormalize(metaduel.make_sb3("Pursuit")), device="cpu"), roles="protagonist"
+        ),
+        "entry 'PPO' cannot play the protagonist: its model was trained with VecNormalize",
+    ),
     "no act": (lambda f, m: pursuit(Half()), "Half has no method act"),
     "two of a name": (lambda f, m: pursuit([Still(), Still()]), "are both Still: give one of them, or names"),
     "two runs": (lambda f, m: {"entries": [f, f]}, "are both maml with seed 0"),

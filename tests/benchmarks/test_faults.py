@@ -142,8 +142,10 @@ def test_models_that_would_learn_nothing_or_see_other_numbers_are_refused():
     with pytest.raises(EvaluationFailed, match="shot 1: its learn made no update in a shot of 2 episodes"):
         returns(SAC("MlpPolicy", env, learning_starts=10_000, device="cpu"), opponents=["guard"], task_count=1)
     scaled = PPO("MlpPolicy", VecNormalize(env), n_steps=8, batch_size=8, device="cpu")
-    with pytest.raises(EvaluationFailed, match="shot 0: its model was trained with VecNormalize"):
+    with pytest.raises(InvalidInputError, match="cannot play the protagonist: its model was trained with VecNormalize"):
         returns(scaled)
+    with pytest.raises(EvaluationFailed, match="shot 0: its model was trained with VecNormalize"):
+        returns(SB3Adapter(scaled))
     with pytest.raises(InvalidInputError, match="VecNormalize"):
         returns(Still(), opponents=[scaled])
 

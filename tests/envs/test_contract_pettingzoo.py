@@ -436,6 +436,9 @@ def test_bad_input_is_named(spec):
         make("aec", spec, task="held_out:100")
     with refused("role 'adverary'"):
         make("parallel", spec, informed=["adverary"])
+    for given in (True, False, 3, None, [True]):
+        with refused("informed=.* must name the roles that see every context"):
+            make("parallel", spec, informed=given)
     with refused("render_mode 'rgb'"):
         make("parallel", spec, render_mode="rgb")
     env = make("parallel", spec)

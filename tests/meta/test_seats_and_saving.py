@@ -24,6 +24,7 @@ from metaduel.meta.runs.checkpoint import AGENT, load_checkpoint, save_checkpoin
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.load import load
 from metaduel.meta.runs.train import train
+from metaduel.meta.runs.trainer import BEST
 
 TINY = {
     "iterations": 1,
@@ -380,6 +381,22 @@ def test_a_saved_agent_that_was_changed_is_refused(runs, tmp_path):
     save_checkpoint(file, tensors, state)
     with pytest.raises(InvalidInputError, match="weights don't fit"):
         load(tmp_path / "saved")
+
+
+def test_a_file_that_is_no_saved_agents_is_refused(runs, tmp_path):
+    folder = runs("MatchingPennies")
+    file = load(folder).protagonist.save(tmp_path / "saved") / AGENT
+    tensors, state = load_checkpoint(file)
+    ordinary = load_checkpoint(folder / BEST)
+    for content, missing in (
+        (ordinary, "config, loss, random, role, seed, shots, rates"),
+        *(((tensors, {key: value for key, value in state.items() if key != name}), name) for name in state),
+        (({name: value for name, value in tensors.items() if name != "rates"}, state), "rates"),
+    ):
+        save_checkpoint(file, *content)
+        for read in (load, metaduel.evaluate):
+            with pytest.raises(InvalidInputError, match=f"{AGENT}: not a saved agent's file: it has no {missing}$"):
+                read(tmp_path / "saved")
 
 
 def test_agents_of_own_networks_and_own_environments_are_saved(tmp_path):
