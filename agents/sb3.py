@@ -38,8 +38,8 @@ from metaduel.envs.adapters.legal import LegalDiscrete
 from metaduel.envs.core import noise as noise_
 from metaduel.envs.core.arguments import as_path
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.errors import InvalidInputError, unknown
-from metaduel.envs.core.fit import misfit, one_line
+from metaduel.envs.core.errors import InvalidInputError, one_line, unknown
+from metaduel.envs.core.fit import misfit
 from metaduel.envs.core.game import Player, View
 from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import ROLES, Role

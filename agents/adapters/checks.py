@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metaduel.agents.rollout import Acting, Actor, Learner, Place, Taught
 from metaduel.agents.trajectories import Trajectories
-from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.errors import InvalidInputError, one_line
 from metaduel.envs.players.scripted import Impaired, Scripted
 
 Refusal = Callable[[str, int | None], InvalidInputError]  # (why, row): the error
@@ -56,7 +56,7 @@ class _CheckedRows:
         except InvalidInputError:
             raise
         except Exception as error:  # the player is foreign code
-            why = " ".join(str(error).split())[:120]
+            why = one_line(error)
             raise self.checked.refusal(
                 f"{self.checked.whose} act raises {type(error).__name__}: {why}", None
             ) from error

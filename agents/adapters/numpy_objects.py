@@ -28,7 +28,7 @@ from torch import Tensor
 from metaduel.agents.adapters.protocol import BadPlayer, Experience, SeatInfo
 from metaduel.agents.rollout import Place
 from metaduel.agents.trajectories import Trajectories
-from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.errors import InvalidInputError, one_line
 
 Array = npt.NDArray[Any]
 
@@ -194,7 +194,7 @@ def _call(learner: Any, method: str, *arguments: Any) -> Any:
         return getattr(learner, method)(*arguments)
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        why = " ".join(str(error).split())[:120]
+        why = one_line(error)
         where = f"{Path(place.filename).name}:{place.lineno}"
         raise BadPlayer(f"its {method} raises {type(error).__name__}: {why} ({where})") from error
 

@@ -35,7 +35,7 @@ from metaduel.benchmarks.core.summary import RANDOM, SCRATCH
 from metaduel.benchmarks.core.table import UNTRAINED
 from metaduel.envs.core.arguments import as_path, several
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.errors import InvalidInputError, one_line
 from metaduel.envs.core.fit import misfit
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
@@ -219,7 +219,7 @@ def _imported(
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:  # the module is foreign code
-        why = " ".join(str(error).split())
+        why = one_line(error, 200)
         raise InvalidInputError(f"entries: {text!r}: {type(error).__name__}: {why}") from error
     try:
         made = found() if isinstance(found, type) or (callable(found) and not hasattr(found, "act")) else found
@@ -374,9 +374,9 @@ def _spaces_of(model: Any) -> Callable[[Duel, Role], str | None]:
 
 def _word(value: object) -> str:
     if isinstance(value, (str, os.PathLike)):
-        text = " ".join(str(value).split())
-    elif type(value).__repr__ is object.__repr__:
-        text = f"{type(value).__module__}.{type(value).__qualname__}"  # an address says nothing to a reader
-    else:
-        text = " ".join(repr(value).split())
-    return text if len(text) <= 100 else f"{text[:97]}..."
+        return one_line(value, 100)
+    if type(value).__repr__ is object.__repr__:
+        return one_line(
+            f"{type(value).__module__}.{type(value).__qualname__}", 100
+        )  # an address says nothing to a reader
+    return one_line(repr(value), 100)

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.errors import InvalidInputError, one_line
 from metaduel.envs.core.spec import ROLES, Role
 
 Mask = npt.NDArray[np.int8]
@@ -106,8 +106,7 @@ def refuse_illegal(who: str, action: Any, mask: Mask, names: Sequence[str] = ())
 
 def bad_action(who: str, value: object, right: str) -> InvalidInputError:
     """The error of an action."""
-    text = " ".join(repr(value).split())
-    return InvalidInputError(f"{who}'s action {text[:60]} {right}")
+    return InvalidInputError(f"{who}'s action {one_line(repr(value), 60)} {right}")
 
 
 def legal_actions(names: Sequence[str], mask: Mask) -> str:

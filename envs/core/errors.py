@@ -38,3 +38,9 @@ def check_seed(seed: object) -> int:
     if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 63:
         raise InvalidInputError(f"seed={seed!r} must be a whole number in [0, 2^63)")
     return int(seed)
+
+
+def one_line(value: object, limit: int = 120) -> str:
+    """Text without line breaks, cut to ``limit`` characters."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -6,6 +6,8 @@ from typing import Any
 
 from gymnasium import spaces
 
+from metaduel.envs.core.errors import one_line
+
 
 def same_observations(own: Any, right: Any) -> bool:
     """Whether two observation spaces hold arrays of the same shape and dtype.
@@ -40,9 +42,3 @@ def misfit(observation_space: Any, action_space: Any, seen: Any, done: Any) -> s
 def _shown(space: Any) -> str:
     """What of an observation space is compared."""
     return f"Box of shape {space.shape}, {space.dtype}" if isinstance(space, spaces.Box) else one_line(space)
-
-
-def one_line(value: object, limit: int = 120) -> str:
-    """Text without line breaks, cut to ``limit`` characters."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."

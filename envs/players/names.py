@@ -25,8 +25,7 @@ from typing import Any, NoReturn, Protocol
 from metaduel.envs.core import registry
 from metaduel.envs.core.arguments import as_path
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.errors import InvalidInputError, unknown
-from metaduel.envs.core.fit import one_line
+from metaduel.envs.core.errors import InvalidInputError, one_line, unknown
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, other

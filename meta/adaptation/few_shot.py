@@ -11,7 +11,7 @@ from torch import Tensor
 from metaduel.agents.adapters.arena import GameArena
 from metaduel.agents.adapters.protocol import Adapter, adaptation
 from metaduel.agents.rollout import Actor
-from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.errors import InvalidInputError, one_line
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import Role
@@ -82,7 +82,7 @@ def adapt_and_test(
         except InvalidInputError as error:
             raise Failed(str(error), shot, getattr(error, "row", None)) from error
         except Exception as error:  # the player may be foreign code
-            why = " ".join(str(error).split())[:200]
+            why = one_line(error, 200)
             raise Failed(f"it raises {type(error).__name__}: {why}", shot, None) from error
     shape = (shots + 1, len(opponents), tasks.shape[0], test_episodes)
     return FewShot(torch.stack([one.view(shape[1:]) for one in returns]), players)

@@ -22,8 +22,8 @@ from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.adapters.gymnasium import seat_of
 from metaduel.envs.core.arguments import as_path
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.errors import InvalidInputError, check_whole
-from metaduel.envs.core.fit import misfit, one_line
+from metaduel.envs.core.errors import InvalidInputError, check_whole, one_line
+from metaduel.envs.core.fit import misfit
 from metaduel.envs.core.game import View
 from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import Role

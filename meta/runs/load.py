@@ -15,8 +15,7 @@ from metaduel.agents.trajectories import Carry
 from metaduel.envs.adapters.parallel import Factory, ParallelSimulator
 from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.duel import Duel
-from metaduel.envs.core.errors import InvalidInputError
-from metaduel.envs.core.fit import one_line
+from metaduel.envs.core.errors import InvalidInputError, one_line
 from metaduel.envs.core.registry import find, use
 from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import ROLES, GameSpec, Role
