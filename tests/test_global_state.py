@@ -41,6 +41,7 @@ SMALL = {
     "iterations": 1, "tasks": 2, "episodes": 1, "steps": 1, "hidden": (4,), "horizon": 5, "validate_every": 1,
     "validation_tasks": 2, "quiet": True,
 }  # fmt: skip
+OWN = {name: value for name, value in SMALL.items() if name != "hidden"}  # for a network of one's own
 FEW = {"shots": 1, "episodes": 1, "test_episodes": 1, "task_count": 2}
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD") if hasattr(signal, name)]
 
@@ -158,7 +159,7 @@ def sample(folder, trained):
 
 
 def train(folder, trained):
-    train_meta_adversarial("Pursuit", "maml", folder / "run", network=lambda d, a: torch.nn.Linear(d, a), **SMALL)
+    train_meta_adversarial("Pursuit", "maml", folder / "run", network=lambda d, a: torch.nn.Linear(d, a), **OWN)
     train_meta_adversarial("Pursuit", "maml", trained, resume=True, **SMALL)
 
 
@@ -220,7 +221,7 @@ def refused(call, *given, error=InvalidInputError, **settings):
     [
         refused(train_meta_adversarial, "Pursuit", "no such method"),
         refused(train_meta_adversarial, "Pursuit", tasks=0),
-        refused(train_meta_adversarial, "Pursuit", network=lambda d, a: torch.nn.Linear(d, a + 1), **SMALL),
+        refused(train_meta_adversarial, "Pursuit", network=lambda d, a: torch.nn.Linear(d, a + 1), **OWN),
         refused(evaluate, "my_players:broken", "Pursuit", **FEW),
         refused(evaluate, "my_players:nothing", "Pursuit", **FEW),
         refused(evaluate, {"me": Interrupted()}, "Pursuit", ["protagonist"], error=KeyboardInterrupt, **FEW),
