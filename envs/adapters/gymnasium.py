@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 
 from metaduel.envs.adapters.rows import OneRow, one_only
 from metaduel.envs.adapters.sealed import Sealed
-from metaduel.envs.adapters.seat import OpponentLike, Seat, TaskLike, timed
+from metaduel.envs.adapters.seat import OpponentLike, Seat, TaskLike, Timed
 from metaduel.envs.core.errors import check_seed
 from metaduel.envs.core.spec import GameSpec
 from metaduel.envs.render.screen import RENDER_MODES
@@ -22,7 +21,7 @@ Action = npt.NDArray[np.float32] | np.int64
 Observation = npt.NDArray[np.float32]
 
 
-class SeatEnv(OneRow, Sealed, gymnasium.Env[Observation, Action]):
+class SeatEnv(OneRow, Timed, Sealed, gymnasium.Env[Observation, Action]):
     """One seat of a duel as a Gymnasium environment: ``gymnasium.make("metaduel/Navigation-v0", seat="adversary")``.
 
     ``info`` names the task by its id and the opponent by its name; neither holds a hidden value. In turn-based games it
@@ -72,18 +71,7 @@ class SeatEnv(OneRow, Sealed, gymnasium.Env[Observation, Action]):
         self.metadata = {**self.metadata, "render_fps": self._seat.spec.fps}
         self.observation_space = self._seat.observation_space  # type: ignore[assignment]
         self.action_space = self._seat.action_space  # type: ignore[assignment]
-        self._spec: EnvSpec | None = None
-
         self.seal()
-
-    @property
-    def spec(self) -> EnvSpec | None:  # type: ignore[override]
-        """What makes this environment, with the horizon in force as ``max_episode_steps``; None: Gymnasium didn't make it."""
-        return self._spec
-
-    @spec.setter
-    def spec(self, value: EnvSpec | None) -> None:
-        self._spec = timed(value, self.horizon)
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None

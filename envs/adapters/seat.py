@@ -374,13 +374,22 @@ class Seat:
             self.screen.close()
 
 
-def timed(spec: EnvSpec | None, horizon: int) -> EnvSpec | None:
-    """A copy of Gymnasium's spec of an environment that tells the horizon in force, for wrappers that ask."""
-    if spec is None:
-        return None
-    own = copy.copy(spec)
-    own.max_episode_steps = horizon
-    return own
+class Timed:
+    """An environment whose spec tells wrappers the horizon in force."""
+
+    _seat: Seat
+    _spec: EnvSpec | None = None
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What makes this environment, with the horizon in force as ``max_episode_steps``; None: Gymnasium didn't make it."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, value: EnvSpec | None) -> None:
+        self._spec = copy.copy(value)
+        if self._spec is not None:
+            self._spec.max_episode_steps = self._seat.duel.horizon
 
 
 def _take(tensor: Tensor, index: Tensor | None) -> Tensor:

@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from metaduel.envs.adapters.rows import AllRows, Row, call_rows
 from metaduel.envs.adapters.sealed import Sealed
-from metaduel.envs.adapters.seat import Mask, OpponentLike, Seat, TaskLike, timed
+from metaduel.envs.adapters.seat import Mask, OpponentLike, Seat, TaskLike, Timed
 from metaduel.envs.core.errors import InvalidInputError, check_seed, unknown
 from metaduel.envs.core.spec import GameSpec
 
@@ -22,7 +21,7 @@ Array = npt.NDArray[Any]
 Infos = dict[str, Any]
 
 
-class SeatVectorEnv(AllRows, Sealed, VectorEnv[Array, Array, Array]):
+class SeatVectorEnv(AllRows, Timed, Sealed, VectorEnv[Array, Array, Array]):
     """One seat of many duels: ``gymnasium.make_vec(id, num_envs=64, vectorization_mode="vector_entry_point")``.
 
     Row i is the single environment seeded ``seed + i``, bit for bit; observations, rewards and infos follow
@@ -84,17 +83,7 @@ class SeatVectorEnv(AllRows, Sealed, VectorEnv[Array, Array, Array]):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._rows = [Row(self._seat, row) for row in range(self.num_envs)]
-        self._spec: EnvSpec | None = None
         self.seal()
-
-    @property
-    def spec(self) -> EnvSpec | None:  # type: ignore[override]
-        """See ``SeatEnv.spec``."""
-        return self._spec
-
-    @spec.setter
-    def spec(self, value: EnvSpec | None) -> None:
-        self._spec = timed(value, self._seat.duel.horizon)
 
     def reset(
         self,

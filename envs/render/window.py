@@ -21,7 +21,7 @@ class Hands:
 
     Attributes:
         keys: the keys that are held down, as pygame's codes.
-        typed: the keys that were pressed, in order; whoever has read them takes them out.
+        typed: the keys that were pressed, in order; a reader takes out what it has read.
         mouse: where the left mouse button is held, in px from the top left corner; None: it is not.
     """
 
