@@ -121,7 +121,7 @@ def _model_player(simulator: Simulator, role: Role, model: Any, who: str) -> Pla
     if why is not None:
         raise InvalidInputError(f"{who}: {why}")
     policy, name = getattr(model, "policy", model), type(model).__name__
-    if is_mlp(policy):
+    if is_mlp(policy) and speaks_for_policy(model):
         return MlpPlayer(policy, False, legal_in(simulator, role) if _MASKED[_kind(policy)] else None, name)
     return PredictPlayer(model, True, seen, done, legal_in(simulator, role))
 
@@ -132,6 +132,14 @@ def why_not_alone(model: Any) -> str | None:
     if callable(normalised) and normalised() is not None:
         return "its model was trained with VecNormalize, whose statistics are not part of it: not supported"
     return None
+
+
+def speaks_for_policy(model: Any) -> bool:
+    """Whether ``model.predict`` is that of its policy, as in the libraries' own classes, and does nothing of its own before or
+    after.
+    """
+    library = getattr(type(model).predict, "__module__", "").partition(".")[0]
+    return library in ("stable_baselines3", "sb3_contrib")
 
 
 def is_mlp(policy: Any) -> bool:
@@ -178,6 +186,8 @@ def freeze(model: Any, sample: bool = False) -> FrozenModel:
         raise InvalidInputError(f"model={name} must be a model of Stable-Baselines3, with a policy")
     if (why := why_not_alone(model)) is not None:
         raise InvalidInputError(f"model={name}: {why}")
+    if not speaks_for_policy(model):
+        raise InvalidInputError(f"model={name} has a predict of its own, which a copy of its policy would leave out")
     if sample and not is_mlp(policy):
         raise InvalidInputError(
             f"sample=True: only an MlpPolicy of PPO, A2C or MaskablePPO is sampled, {name} is not one"

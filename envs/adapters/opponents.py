@@ -87,8 +87,8 @@ class Opponents:
 
     def begin(self, index: Tensor | None) -> None:
         """Start an episode in the rows at ``index`` (all by default): seat who is expected there, forget the last episode."""
-        rows = range(len(self._sitting)) if index is None else index.tolist()
         if self._next:
+            rows = range(len(self._sitting)) if index is None else index.tolist()
             arrived = [(row, self._next.pop(row)) for row in rows if row in self._next]
             for row, sitting in arrived:
                 self._sitting[row] = sitting
@@ -96,7 +96,7 @@ class Opponents:
             if arrived:
                 self._regroup()
         if self._width:
-            fresh = torch.zeros(len(rows), self._width, dtype=self._memory.dtype, device=_CPU)
+            fresh = self._memory.new_zeros(len(self._sitting) if index is None else len(index), self._width)
             self._memory = fresh if index is None else self._memory.index_copy(0, index, fresh)
 
     def _regroup(self) -> None:

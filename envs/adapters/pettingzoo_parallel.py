@@ -141,8 +141,8 @@ class DuelParallelEnv(Sealed, pettingzoo.ParallelEnv[str, Observation, Any]):  #
 
     @max_cycles.setter
     def max_cycles(self, value: int) -> None:
-        value = check_whole("max_cycles", value, unit=" step")
-        self._duel = Duel(make_game(self._game_spec), int(value), self._informed)
+        steps = check_whole("max_cycles", value, unit=" step")
+        self._duel = Duel(make_game(self._game_spec), steps, self._informed)
 
     @property
     def np_random(self) -> np.random.Generator:

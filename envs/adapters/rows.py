@@ -162,13 +162,15 @@ def call_rows(rows: Sequence[Row], method: str, *args: Any, **kwargs: Any) -> li
     """Call a method of several rows.
 
     A setter is one call for all of them: a file is read once, rows with the same player are played together, and where
-    the value is refused, no row has changed.
+    the value is refused, no row has changed. So are masks, which learners ask for at every step.
     """
     found = [getattr(row, method) for row in rows]
     option = method.removeprefix("set_")
     if rows and method != option:
         set_rows(rows[0]._seat, [row._row for row in rows], option, _only(option, *args, **kwargs))
         return [None] * len(rows)
+    if rows and method == "action_masks":
+        return list(all_masks(rows[0]._seat, *args, **kwargs)[[row._row for row in rows]])
     return [function(*args, **kwargs) for function in found]
 
 

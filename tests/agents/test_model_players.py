@@ -435,6 +435,31 @@ def test_an_agent_is_copied_where_it_can_be():
         copy.deepcopy(player)
 
 
+@pytest.mark.parametrize("subclass", [False, True], ids=["around a model", "a subclass"])
+def test_a_predict_of_its_own_is_played_and_not_the_policy_beneath(subclass):
+    """Such as one that normalises what the policy sees."""
+
+    class Model(PPO):
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            return np.full((len(observation), 2), 0.25, np.float32), None
+
+    class Around:
+        predict = Model.predict
+
+        def __init__(self, model):
+            self.policy, self.num_timesteps = model.policy, 0
+            self.observation_space, self.action_space = model.observation_space, model.action_space
+
+    kind = Model if subclass else PPO
+    model = kind("MlpPolicy", metaduel.make_sb3("Navigation", 1), n_steps=8, batch_size=8, device="cpu")
+    given = model if subclass else Around(model)
+    duel = duel_of("Navigation")
+    actions = act(load_player(duel, "protagonist", given), duel, "protagonist")
+    assert torch.equal(actions, torch.full_like(actions, 0.25))
+    with pytest.raises(InvalidInputError, match="has a predict of its own"):
+        freeze(given)
+
+
 # Masks
 
 POKER = ("KuhnPoker", "LeducPoker")
