@@ -5,7 +5,7 @@ Tasks are independent rows of stacked weights, so the gradient of the summed los
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -83,18 +83,25 @@ class Diverged(FloatingPointError):
     Attributes:
         role: the player.
         tasks: the tasks, by row.
+        step: number of the update.
         part: in a mixture, the number of the problem.
-        environment_steps: environment steps of the abandoned batches.
+        batches: the abandoned batches of that problem.
+        environment_steps: environment steps of all abandoned batches.
     """
 
     part = 0
+    batches: Sequence[Batch] = ()
     environment_steps = 0
 
     def __init__(self, role: Role, tasks: list[int], step: int) -> None:
         super().__init__(
             f"the {role}'s weights are not finite after update {step}, in task {', '.join(map(str, tasks))}"
         )
-        self.role, self.tasks = role, tasks
+        self.role, self.tasks, self.step = role, tasks, step
+
+    def of(self, batches: Sequence[Batch]) -> None:
+        """Note the abandoned batches."""
+        self.batches, self.environment_steps = batches, sum(one.environment_steps for one in batches)
 
 
 def check_weights(players: Players, step: int) -> None:
@@ -129,21 +136,28 @@ def step_sizes(rates: Tensor, weights: Weights) -> list[Tensor]:
 
     Args:
         rates: one for all (a scalar or [1]), one for each of the P weight tensors [P], or one for each of all D numbers in
-            them [D], in the order of ``weights``.
+            them [D], in the order of ``weights``; or [N, 1], [N, P] or [N, D], where each task has its own.
         weights: stacked, those that adapt.
 
     Raises:
         InvalidInputError: any other number of step sizes.
     """
     sizes = [value[0].numel() for value in weights.values()]
-    if rates.dim() == 0 or rates.shape[0] in (1, len(sizes)):
-        return list(rates.expand(len(sizes)).unbind(0))
-    if rates.shape[0] != sum(sizes):
+    number = rates.shape[-1] if rates.dim() else 1
+    if number not in (1, len(sizes), sum(sizes)):
         raise InvalidInputError(
-            f"{rates.shape[0]} step sizes: must be 1, {len(sizes)} (weight tensors) or {sum(sizes)} (numbers in them)"
+            f"{number} step sizes: must be 1, {len(sizes)} (weight tensors) or {sum(sizes)} (numbers in them)"
         )
-    parts: list[Tensor] = list(torch.split(rates, sizes))
-    return [part.view(value.shape[1:]) for part, value in zip(parts, weights.values(), strict=True)]
+    if rates.dim() < 2:
+        if number in (1, len(sizes)):
+            return list(rates.expand(len(sizes)).unbind(0))
+        parts: list[Tensor] = list(torch.split(rates, sizes))
+        return [part.view(value.shape[1:]) for part, value in zip(parts, weights.values(), strict=True)]
+    if number in (1, len(sizes)):
+        columns = rates.expand(-1, len(sizes)).unbind(1)
+        return [c.view(-1, *[1] * (v.dim() - 1)) for c, v in zip(columns, weights.values(), strict=True)]
+    parts = list(torch.split(rates, sizes, 1))
+    return [part.view(-1, *value.shape[1:]) for part, value in zip(parts, weights.values(), strict=True)]
 
 
 def _gradients(loss: Tensor, players: Players, roles: tuple[Role, ...], create_graph: bool) -> Players:
@@ -232,7 +246,7 @@ def unroll(
         try:
             check_weights(players, shot + 1)
         except Diverged as error:
-            error.environment_steps = sum(one.environment_steps for one in batches)
+            error.of(batches)
             raise
         history.append(losses)
     return history, batches
