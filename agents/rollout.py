@@ -1,8 +1,9 @@
 """Joint rollouts of N tasks x E episodes: one Python loop over time, none over tasks, episodes or players' parameters.
 
-Rows are task-major: row ``n * E + e`` is episode ``e`` of task ``n``. A seat assignment is, per seat, a list of contiguous ranges
-of tasks with an actor each, so that a learned player may sit in some tasks and scripted players in others. An actor is anything
-that can ``sit``: stacked policies here, scripted players (``Seated``), objects that speak NumPy (``agents.adapters``).
+Rows are task-major: row ``n * E + e`` is episode ``e`` of task ``n``. A seat assignment is, per seat, a list of actors with the
+tasks that each plays, so that a learned player may sit in some tasks and scripted players in others. Tasks are given in the order
+in which their actor has them, which need not be that of the batch. An actor is anything that can ``sit``: stacked policies here,
+scripted players (``Seated``), objects that speak NumPy (``agents.adapters``).
 
 A simulator that keeps an environment for every row (not ``at_once``) plays one episode of each task at a time, E times. That
 does not change a player's random numbers, which depend on the episode and the step alone.
@@ -21,9 +22,13 @@ from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.runtime import one_thread
 from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.core import noise
+from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player, View
 from metaduel.envs.core.simulator import Rows, Simulator
+from metaduel.envs.core.spec import ROLES
 from metaduel.envs.core.trees import take_rows
+
+Where = slice | Tensor  # rows of a batch: a range, or [n] int64
 
 BLOCK = 1024  # steps whose random numbers are drawn at once: more than the horizon of most games
 
@@ -31,7 +36,7 @@ BLOCK = 1024  # steps whose random numbers are drawn at once: more than the hori
 class Place(NamedTuple):
     """An actor's place in a rollout."""
 
-    rows: slice  # of the batch
+    rows: Where  # of the batch, in the actor's own order: an index of tensors whose first dimension is the batch
     tasks: int
     episodes: int
     key: Tensor  # [rows] the episodes' noise keys
@@ -87,11 +92,11 @@ class Actor(Protocol):
 
 @dataclass(frozen=True)
 class Learner:
-    """A policy with weights: one set per task, or one for all of them.
+    """A policy with weights: one set per task, one for every k tasks that follow each other in its own order, or one for all.
 
     Attributes:
         policy: the network.
-        weights: [n, ...] each, n tasks or 1.
+        weights: [n, ...] each, n sets for n * k tasks.
         deterministic: its actions are the modes of its distributions.
         carry: the carry with which episodes start: [n, episodes of a task, ...], or one per task, which is copied for each
             episode; None: the policy's initial carry.
@@ -161,9 +166,9 @@ class Seated:
 
 
 class Sitting(NamedTuple):
-    """The actor of a contiguous range of tasks."""
+    """The actor of some tasks."""
 
-    tasks: slice
+    tasks: slice | Tensor  # a range, or [n] int64 task numbers in the actor's own order
     actor: Actor
     deterministic: bool = False  # see ``Place``
 
@@ -181,15 +186,18 @@ def rollout(
     Args:
         simulator: the world.
         params: the tasks, one row per (task, episode).
-        seats: the seat assignment: per seat, sittings that cover all tasks in order. At most one of a seat's sittings gives
-            trajectories.
+        seats: the seat assignment: per seat, sittings that cover every task once; ranges of tasks follow each other. At most one
+            of a seat's sittings gives trajectories.
         episodes: E.
         seed: [N E] int64.
         episode: [N E] int64.
 
     Returns:
-        Per seat, the learner's trajectories over its tasks alone; None for a seat without a learner. T is the length of
-        the longest episode. With one set of weights for n tasks, trajectories are [1, T, n E, ...].
+        Per seat, the learner's trajectories over its tasks alone, in its own order; None for a seat without a learner. T is the
+        length of the longest episode. With n sets of weights for n * k tasks, trajectories are [n, T, k E, ...].
+
+    Raises:
+        InvalidInputError: a seat's sittings do not cover every task once.
     """
     with torch.no_grad(), one_thread():
         key = noise.episode_key(seed, episode)
@@ -210,31 +218,43 @@ def _play(
     key: Tensor,
     part: tuple[int, int] = (0, 1),
 ) -> tuple[Trajectories | None, Trajectories | None]:
+    order, places = _layout(seats, episodes, key)
+    if order is not None:
+        params, key = take_rows(params, order), key[order]
     rows, horizon = simulator.start(params, key), simulator.horizon
     dtype = rows.dtype
     numbers = simulator.numbers(key, horizon, dtype)
-    actors: list[list[Acting]] = []
-    for seat, sittings in enumerate(seats):
-        actors.append([])
-        for sitting in sittings:
-            where = slice(sitting.tasks.start * episodes, sitting.tasks.stop * episodes)
-            tasks, channel = sitting.tasks.stop - sitting.tasks.start, noise.SEAT[seat]
-            place = Place(where, tasks, episodes, key[where], horizon, channel, dtype, sitting.deterministic, part)
-            actors[seat].append(sitting.actor.sit(place))
+    desks = []
+    for seat, (sittings, where) in enumerate(zip(seats, places, strict=True)):
+        actors = []
+        for sitting, own in zip(sittings, where, strict=True):
+            mine = key[own]
+            actors.append(
+                sitting.actor.sit(
+                    Place(
+                        own,
+                        len(mine) // episodes,
+                        episodes,
+                        mine,
+                        horizon,
+                        noise.SEAT[seat],
+                        dtype,
+                        sitting.deterministic,
+                        part,
+                    )
+                )
+            )
+        desks.append(_Seat(actors, where))
     alive = torch.ones_like(key, dtype=torch.bool)
     there = (alive, alive)  # per seat
     for step in range(horizon):
-        actions = []
-        for own, observation in zip(actors, simulator.observe(rows), strict=True):
-            parts = [actor.act(step, rows, observation) for actor in own]
-            actions.append(parts[0] if len(parts) == 1 else torch.cat(parts))
+        actions = [seat.act(step, rows, seen) for seat, seen in zip(desks, simulator.observe(rows), strict=True)]
         given = numbers[step] if numbers is not None else None
         rows, transition = simulator.step(rows, (actions[0], actions[1]), given, alive)
         if transition.left is not None:
             actions = [_where(here, action) for here, action in zip(there, actions, strict=True)]
-        for own, reward, here, other in zip(actors, transition.reward.unbind(1), there, actions[::-1], strict=True):
-            for actor in own:
-                actor.record(reward, here, other)
+        for seat, reward, here, other in zip(desks, transition.reward.unbind(1), there, actions[::-1], strict=True):
+            seat.record(reward, here, other)
         if transition.left is None:
             alive = alive & ~transition.terminated
             there = (alive, alive)
@@ -243,8 +263,78 @@ def _play(
             alive = there[0] | there[1]
         if not alive.any():
             break
-    results = [next((r for actor in own if (r := actor.result()) is not None), None) for own in actors]
-    return results[0], results[1]
+    return desks[0].result(), desks[1].result()
+
+
+class _Seat:
+    """The actors of one seat; ``where``: their rows."""
+
+    def __init__(self, actors: Sequence[Acting], where: Sequence[Where]) -> None:
+        self.actors = actors
+        # The place of every row of the world among the rows of all actors, where that is another order.
+        tensors = [one for one in where if isinstance(one, Tensor)]
+        self.back: Tensor | None = (
+            torch.argsort(torch.cat([_index(one, tensors[0]) for one in where])) if tensors else None
+        )
+
+    def act(self, step: int, rows: Rows, observation: Tensor) -> Tensor:
+        """The actions [B, ...] of all."""
+        parts = [actor.act(step, rows, observation) for actor in self.actors]
+        action = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return action if self.back is None else action[self.back]
+
+    def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
+        """See ``Acting``."""
+        for actor in self.actors:
+            actor.record(reward, alive, other)
+
+    def result(self) -> Trajectories | None:
+        """Of the actor that records some."""
+        return next((found for actor in self.actors if (found := actor.result()) is not None), None)
+
+
+def _layout(
+    seats: tuple[Sequence[Sitting], Sequence[Sitting]], episodes: int, key: Tensor
+) -> tuple[Tensor | None, list[list[Where]]]:
+    """In which order the world has the batch's rows ([B] int64; None: as they are), and per seat the rows of each sitting in it.
+
+    Scripted players look at the world's rows, which costs least where they are next to each other: rows are put together by the
+    sitting in the first seat, and among these by that in the second.
+    """
+    tasks, owners = len(key) // episodes, []
+    for role, sittings in zip(ROLES, seats, strict=True):
+        index = torch.cat([_index(sitting.tasks, key) for sitting in sittings])
+        if not torch.equal(torch.sort(index).values, torch.arange(tasks, dtype=torch.int64, device=key.device)):
+            raise InvalidInputError(
+                f"seats: the sittings of the {role} must cover each of the {tasks} tasks once, not {str(index.tolist())[:80]}"
+            )
+        owners.append(torch.empty_like(index))
+        for number, own in enumerate(sittings):
+            owners[-1][own.tasks] = number
+    if all(isinstance(sitting.tasks, slice) for sittings in seats for sitting in sittings):
+        return None, [[slice(s.tasks.start * episodes, s.tasks.stop * episodes) for s in seat] for seat in seats]  # type: ignore[union-attr]
+    order = torch.argsort(owners[0] * len(seats[1]) + owners[1], stable=True)
+    now = torch.argsort(order)
+    return _rows(order, episodes), [[_plain(_rows(now[s.tasks], episodes)) for s in seat] for seat in seats]
+
+
+def _rows(tasks: Tensor, episodes: int) -> Tensor:
+    """The rows of tasks: [n] to [n E]."""
+    return (tasks.unsqueeze(1) * episodes + torch.arange(episodes, dtype=torch.int64, device=tasks.device)).flatten()
+
+
+def _index(where: Where, like: Tensor) -> Tensor:
+    """As a tensor: [n] int64."""
+    if isinstance(where, Tensor):
+        return where
+    return torch.arange(where.start, where.stop, dtype=torch.int64, device=like.device)
+
+
+def _plain(index: Tensor) -> Where:
+    """The same rows as a slice, where they follow each other: a slice copies nothing."""
+    first = int(index[0])
+    straight = torch.equal(index, _index(slice(first, first + len(index)), index))
+    return slice(first, first + len(index)) if straight else index
 
 
 def _where(mask: Tensor, action: Tensor) -> Tensor:
@@ -375,7 +465,7 @@ class PlayerRows:
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
         """See ``Acting``."""
         view = View(rows.params, rows.state, observation, rows.step)
-        if self.memory.shape[0] < observation.shape[0]:  # several players share the seat
+        if isinstance(self.rows, Tensor) or len(self.reward) < len(observation):  # several players share the seat
             view = take_rows(view, self.rows)
         view = view._replace(reward=self.reward)
         if step == len(self.noise):

@@ -16,6 +16,7 @@ from metaduel.agents.rollout import Learner, Seated, Sitting, Taught, rollout
 from metaduel.agents.trajectories import Carry
 from metaduel.envs.core import noise
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import sample_tasks
@@ -305,6 +306,79 @@ def test_memories_go_on_from_their_own_carry_one_after_another_too(stacked, carr
     torch.testing.assert_close(together.other[alive], apart.other[alive], atol=1e-5, rtol=1e-4)
     for one, two in zip(together.carry, apart.carry, strict=True):
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+
+
+def in_order(setup, tasks, seats):
+    """The rollout of these tasks in this order."""
+    params = setup.duel.game.params_from_rows(setup.rows[tasks].repeat_interleave(EPISODES, 0))
+    seed = setup.seed.view(TASKS, EPISODES)[tasks].flatten()
+    return rollout(setup.duel, params, seats, EPISODES, seed, torch.zeros_like(seed))
+
+
+def assert_equal(one, two):
+    """Bit for bit, all that is recorded."""
+    for a, b in zip(one, two, strict=True):
+        assert (a is None) == (b is None)
+        if isinstance(a, tuple):
+            assert_equal(a, b)
+        elif a is not None:
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 0, 3, 1], [3, 2, 1, 0]])
+def test_tasks_in_any_order_are_the_same_tasks(game, order):
+    """Both learners and two scripted players on each side, each with its tasks wherever they stand in the batch."""
+    setup = Setup(game, horizon=30)
+    first, second = ([scripted(setup.spec, role)[n] for n in setup.spec.opponents[role]["train"][:2]] for role in ROLES)
+    place = torch.tensor(order).argsort()  # of each task in the batch
+    results = []
+    for at in (lambda *tasks: slice(tasks[0], tasks[-1] + 1), lambda *tasks: place[list(tasks)]):
+        tasks = order if results else list(range(TASKS))
+        seats = (
+            [
+                Sitting(at(0, 1), setup.learner(ROLES[0], [0, 1])),
+                Sitting(at(2), Seated(first[0])),
+                Sitting(at(3), Seated(first[1])),
+            ],
+            [
+                Sitting(at(0), Seated(second[0])),
+                Sitting(at(1, 2), setup.learner(ROLES[1], [1, 2])),
+                Sitting(at(3), Seated(second[1], True)),
+            ],
+        )
+        seats = seats if not results else (seats[0][::-1], seats[1][1:] + seats[1][:1])
+        results.append(in_order(setup, tasks, seats))
+    for one, two in zip(*results, strict=True):
+        assert_equal(one, two)
+
+
+def test_sets_of_weights_play_the_tasks_that_follow_each_other_in_their_own_order():
+    """Two sets for two tasks each, with the tasks of both mixed in the batch."""
+    setup = Setup("Pursuit", horizon=30)
+    sets, everything = [0, 2], slice(0, TASKS)
+    own = setup.learner("protagonist", sets)
+    seats = [Sitting(torch.tensor([0, 2, 1, 3]), own)], [Sitting(everything, setup.learner("adversary"))]
+    data = setup.play(seats=seats)[0]
+    assert data.reward.shape[::2] == (2, 2 * EPISODES)
+    each = [Sitting(everything, setup.learner("protagonist", [0, 2, 0, 2]))], seats[1]
+    alone = setup.play(seats=each)[0]
+    for number in range(2):
+        played = take(alone, [number, number + 2])
+        together = type(played)(*(part.transpose(0, 1).flatten(1, 2).unsqueeze(0) for part in played[:4]))
+        assert_same(take(data, [number]), together)
+
+
+@pytest.mark.parametrize(
+    "tasks", [torch.tensor([0, 1, 1, 3]), torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2, 4]), slice(0, 3)]
+)
+def test_a_task_that_is_played_twice_or_not_at_all_is_refused(tasks):
+    setup = Setup("Navigation")
+    own = [Sitting(slice(0, TASKS), setup.learner("protagonist"))]
+    with pytest.raises(
+        InvalidInputError, match="seats: the sittings of the adversary must cover each of the 4 tasks once"
+    ):
+        setup.play(seats=(own, [Sitting(tasks, setup.learner("adversary"))]))
 
 
 @pytest.mark.parametrize("game", GAMES)
