@@ -180,7 +180,9 @@ class Adapted(NamedTuple):
     losses: Losses | None  # the players' losses on these data
 
 
-def adapt(problem: Problem, players: Players, rates: Mapping[Role, Tensor], shots: int) -> Iterator[Adapted]:
+def adapt(
+    problem: Problem, players: Players, rates: Mapping[Role, Tensor], shots: int, check: bool = False
+) -> Iterator[Adapted]:
     """Adapt every player at once, without a graph from one update to the next.
 
     Args:
@@ -188,9 +190,13 @@ def adapt(problem: Problem, players: Players, rates: Mapping[Role, Tensor], shot
         players: stacked weights to start from.
         rates: per player [K, ...], see ``step_sizes``; updates after K use the last.
         shots: number of updates.
+        check: look at the weights after every update.
 
     Yields:
         The players at shots 0, 1, .. ``shots``.
+
+    Raises:
+        Diverged: weights that are not finite, if they are looked at.
     """
     for shot in range(shots):
         players = leaves(players)
@@ -199,6 +205,8 @@ def adapt(problem: Problem, players: Players, rates: Mapping[Role, Tensor], shot
         yield Adapted(players, batch, losses)
         sizes = {role: rate_at(rates[role], shot) for role in players}
         players = adapt_step(players, losses.support, sizes, create_graph=False)
+        if check:
+            check_weights(players, shot + 1)
     yield Adapted(leaves(players), None, None)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.inner import Adapted, Diverged, Through, adapt, check_weights, unroll
+from metaduel.meta.adaptation.inner import Adapted, Diverged, Through, adapt, unroll
 from metaduel.meta.adaptation.work import AGAIN
 from metaduel.meta.problems.chains import Chain
 from metaduel.meta.problems.problem import Batch, Losses, Players, Problem
@@ -43,9 +43,7 @@ class Unrolling:
 
     def do(self) -> Adaptation:
         """The losses at every shot, and the batches."""
-        return unroll(
-            self.problem, self.players, self.rates, self.steps, self.through, self.moving, self.first
-        )
+        return unroll(self.problem, self.players, self.rates, self.steps, self.through, self.moving, self.first)
 
     def do_all(self, pieces: Sequence[Unrolling]) -> list[Adaptation | Exception]:
         """See ``Piece``."""
@@ -170,13 +168,11 @@ def _differentiated(losses: Sequence[Tensor], inputs: Sequence[Sequence[Tensor]]
 
 def _checked(problem: Problem, players: Players, rates: Mapping[Role, Tensor], shots: int) -> list[Adapted]:
     found: list[Adapted] = []
-    for shot, now in enumerate(adapt(problem, players, rates, shots)):
-        try:
-            check_weights(now.players, shot)
-        except Diverged as error:
-            error.of([one.batch for one in found if one.batch is not None])
-            raise
-        found.append(now)
+    try:
+        found.extend(adapt(problem, players, rates, shots, check=True))
+    except Diverged as error:
+        error.of([now.batch for now in found if now.batch is not None])
+        raise
     return found
 
 
