@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -100,7 +100,7 @@ def adapt_and_test(
     settings = Settings(
         simulator, role, tasks, opponents, shots, episodes, test_episodes, adapt_seed, test_seed, deterministic
     )
-    return _alone(settings, adapter, adapt_seed if seed is None else seed)
+    return _alone(settings, adapter, adapt_seed if seed is None else seed, keep=True)
 
 
 def adapt_and_test_all(
@@ -143,30 +143,52 @@ def adapt_and_test_all(
     settings = Settings(
         simulator, role, tasks, opponents, shots, episodes, test_episodes, adapt_seed, test_seed, deterministic
     )
-    results = []
-    for one in outcomes(settings, adapters, seeds):
-        if isinstance(one, Failed):
-            raise one
-        results.append(one)
-    return results
+    results: dict[int, FewShot] = {}
+    for batch in _played_in_batches(settings, adapters, seeds, keep=True):
+        for i, one in batch.items():
+            if isinstance(one, Failed):
+                raise one
+            results[i] = one
+    return [results[i] for i in range(len(adapters))]
 
 
 def outcomes(
-    settings: Settings, adapters: Sequence[Adapter], seeds: Sequence[int] | None = None
-) -> list[FewShot | Failed]:
-    """As ``adapt_and_test_all``, with the error of each adapter that fails in the place of its result."""
+    settings: Settings,
+    adapters: Sequence[Adapter],
+    seeds: Sequence[int] | None = None,
+    after_batch: Callable[[int], None] = lambda count: None,
+) -> list[Tensor | Failed]:
+    """The returns of each adapter as ``adapt_and_test_all`` gives them, or, in their place, the error of an adapter that fails.
+    Its players are not kept.
+
+    Args:
+        settings: the episodes.
+        adapters: the adapters.
+        seeds: see ``adapt_and_test_all``.
+        after_batch: called after every batch with its number of adapters.
+    """
+    found: dict[int, Tensor | Failed] = {}
+    for batch in _played_in_batches(settings, adapters, seeds, keep=False):
+        found |= {i: one if isinstance(one, Failed) else one.returns for i, one in batch.items()}
+        after_batch(len(batch))
+    return [found[i] for i in range(len(adapters))]
+
+
+def _played_in_batches(
+    settings: Settings, adapters: Sequence[Adapter], seeds: Sequence[int] | None, keep: bool
+) -> Iterator[dict[int, FewShot | Failed]]:
+    """Each batch's results by the place of the adapter; ``keep``: with its players."""
     own = [settings.adapt_seed] * len(adapters) if seeds is None else list(seeds)
-    found: dict[int, FewShot | Failed] = {}
     for batch in _batches(settings, adapters):
         stack = stack_of([adapters[i] for i in batch], len(settings.tasks)) if len(batch) > 1 else None
+        results: Iterable[FewShot | Failed] = []
         try:
-            results: Iterable[FewShot | Failed] = [] if stack is None else _together(settings, stack)
+            results = [] if stack is None else _together(settings, stack, keep)
         except Failed:  # each plays alone, so that it takes no other's result with it
             stack = None
         if stack is None:
-            results = [_outcome(settings, adapters[i], own[i]) for i in batch]
-        found.update(zip(batch, results, strict=True))
-    return [found[i] for i in range(len(adapters))]
+            results = [_outcome(settings, adapters[i], own[i], keep) for i in batch]
+        yield dict(zip(batch, results, strict=True))
 
 
 def _batches(settings: Settings, adapters: Sequence[Adapter]) -> list[list[int]]:
@@ -181,38 +203,39 @@ def _batches(settings: Settings, adapters: Sequence[Adapter]) -> list[list[int]]
     return found
 
 
-def _outcome(settings: Settings, adapter: Adapter, seed: int) -> FewShot | Failed:
+def _outcome(settings: Settings, adapter: Adapter, seed: int, keep: bool) -> FewShot | Failed:
     try:
-        return _alone(settings, adapter, seed)
+        return _alone(settings, adapter, seed, keep)
     except Failed as error:
         return error
 
 
-def _alone(settings: Settings, adapter: Adapter, seed: int) -> FewShot:
+def _alone(settings: Settings, adapter: Adapter, seed: int, keep: bool) -> FewShot:
     adapting, test = settings.arenas()
-    players, returns = _played(settings.shots, adaptation(adapter, adapting, settings.shots, seed), test)
+    players, returns = _played(settings.shots, adaptation(adapter, adapting, settings.shots, seed), test, keep)
     shape = (settings.shots + 1, len(settings.opponents), len(settings.tasks), settings.test_episodes)
     return FewShot(returns.view(shape), players)
 
 
-def _together(settings: Settings, stack: GradientStack | MemoryStack) -> list[FewShot]:
+def _together(settings: Settings, stack: GradientStack | MemoryStack, keep: bool) -> list[FewShot]:
     """The results of a stack's adapters."""
     count, shots = len(stack.adapters), settings.shots
     adapting, test = settings.arenas(count)
-    players, returns = _played(shots, adaptation(stack, adapting, shots, settings.adapt_seed), test)
+    players, returns = _played(shots, adaptation(stack, adapting, shots, settings.adapt_seed), test, keep)
     shape = (shots + 1, len(settings.opponents), count, len(settings.tasks), settings.test_episodes)
     parts = returns.view(shape).unbind(2)
     return [FewShot(own.contiguous(), [stack.part(one, i) for one in players]) for i, own in enumerate(parts)]  # type: ignore[arg-type]
 
 
-def _played(shots: int, loop: Iterator[Actor], test: GameArena) -> tuple[list[Actor], Tensor]:
-    """The players at every shot, and their returns in the test episodes: [shots + 1, ...]."""
+def _played(shots: int, loop: Iterator[Actor], test: GameArena, keep: bool) -> tuple[list[Actor], Tensor]:
+    """The players at every shot, if they are kept, and their returns in the test episodes: [shots + 1, ...]."""
     players: list[Actor] = []
     returns: list[Tensor] = []
     for shot in range(shots + 1):
         try:
-            players.append(next(loop))
-            returns.append(test.test(players[-1]).returns)
+            player = next(loop)
+            players += [player] if keep else []
+            returns.append(test.test(player).returns)
         except InvalidInputError as error:
             raise Failed(str(error), shot, getattr(error, "row", None)) from error
         except Exception as error:  # the player may be foreign code

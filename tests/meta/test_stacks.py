@@ -167,10 +167,12 @@ def test_a_failure_takes_no_other_result_with_it():
             raise InvalidInputError("odd")
 
     odd, unadapted = Odd(), replace(good, rates=good.rates[:0])
-    found = outcomes(where, [good, odd, unadapted, unadapted, good], [1, 2, 3, 4, 5])
+    counts = []
+    found = outcomes(where, [good, odd, unadapted, unadapted, good], [1, 2, 3, 4, 5], counts.append)
+    assert counts == [2, 1, 2]
     assert [isinstance(one, Failed) for one in found] == [False, True, True, True, False]
     assert odd.seed == 2
-    torch.testing.assert_close(found[0].returns, found[4].returns, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found[0], found[4], rtol=1e-5, atol=1e-6)
     assert (str(found[1]), found[1].shot, found[2].shot) == ("odd", 0, 1)
     with pytest.raises(Failed, match="odd"):
         adapt_and_test_all(where.simulator, [good, odd], *where[1:])
