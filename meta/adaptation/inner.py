@@ -136,28 +136,30 @@ def step_sizes(rates: Tensor, weights: Weights) -> list[Tensor]:
 
     Args:
         rates: one for all (a scalar or [1]), one for each of the P weight tensors [P], or one for each of all D numbers in
-            them [D], in the order of ``weights``; or [N, 1], [N, P] or [N, D], where each task has its own.
+            them [D], in the order of ``weights``. With a leading dimension N: each row's own.
         weights: stacked, those that adapt.
 
     Raises:
         InvalidInputError: any other number of step sizes.
     """
     sizes = [value[0].numel() for value in weights.values()]
-    number = rates.shape[-1] if rates.dim() else 1
-    if number not in (1, len(sizes), sum(sizes)):
+    rates = rates.view(1) if rates.dim() == 0 else rates
+    count, rows = rates.shape[-1], rates.shape[:-1]
+    if count in (1, len(sizes)):
+        found = rates.expand(*rows, len(sizes)).unbind(-1)
+        return [
+            one.view(*rows, *(1 for _ in value.shape[1:])) if rows else one for one, value in _pairs(found, weights)
+        ]
+    if count != sum(sizes):
         raise InvalidInputError(
-            f"{number} step sizes: must be 1, {len(sizes)} (weight tensors) or {sum(sizes)} (numbers in them)"
+            f"{count} step sizes: must be 1, {len(sizes)} (weight tensors) or {sum(sizes)} (numbers in them)"
         )
-    if rates.dim() < 2:
-        if number in (1, len(sizes)):
-            return list(rates.expand(len(sizes)).unbind(0))
-        parts: list[Tensor] = list(torch.split(rates, sizes))
-        return [part.view(value.shape[1:]) for part, value in zip(parts, weights.values(), strict=True)]
-    if number in (1, len(sizes)):
-        columns = rates.expand(-1, len(sizes)).unbind(1)
-        return [c.view(-1, *[1] * (v.dim() - 1)) for c, v in zip(columns, weights.values(), strict=True)]
-    parts = list(torch.split(rates, sizes, 1))
-    return [part.view(-1, *value.shape[1:]) for part, value in zip(parts, weights.values(), strict=True)]
+    parts: tuple[Tensor, ...] = torch.split(rates, sizes, -1)
+    return [part.reshape(*rows, *value.shape[1:]) for part, value in _pairs(parts, weights)]
+
+
+def _pairs(parts: tuple[Tensor, ...], weights: Weights) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(parts, weights.values(), strict=True)
 
 
 def _gradients(loss: Tensor, players: Players, roles: tuple[Role, ...], create_graph: bool) -> Players:
