@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -258,3 +259,33 @@ def _at_once(settings: Settings, adapter: Adapter) -> int:
     update = settings.episodes * horizon * (_COPIES * units + 6 * seen) if settings.shots else 0
     stored = (settings.shots + _COPIES) * sum(value.numel() for value in weights.values())
     return max(1, BATCH_BYTES // (4 * rows * (max(tested, update) + stored)))
+
+
+@dataclass(frozen=True)
+class Testing:
+    """A few-shot test of an adapter; see ``few_shot.adapt_and_test``."""
+
+    adapter: Adapter
+    settings: Settings
+
+    @property
+    def kind(self) -> Hashable | None:
+        """See ``Piece``."""
+        own = self.settings
+        opponents, numbers = tuple(id(one) for one in own.opponents), own[4:]
+        return (Testing, id(own.simulator), own.role, own.tasks.numpy().tobytes(), opponents, numbers)
+
+    def do(self) -> Tensor:
+        """The returns [shots + 1, opponents, tasks, episodes].
+
+        Raises:
+            Failed: a player that could not continue.
+        """
+        (found,) = self.do_all([self])
+        if isinstance(found, Failed):
+            raise found
+        return found
+
+    def do_all(self, pieces: Sequence[Testing]) -> list[Tensor | Failed]:
+        """See ``Piece``."""
+        return outcomes(self.settings, [one.adapter for one in pieces])

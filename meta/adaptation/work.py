@@ -74,14 +74,19 @@ def together(works: Sequence[Work[Any]]) -> list[Any]:
     while waiting:
         group = min(_groups(waiting), key=len)  # runs that fell behind, by a task that diverged, catch up first
         pieces = [waiting[i] for i in group]
-        try:
-            done = [pieces[0].do()] if len(pieces) == 1 else pieces[0].do_all(pieces)
-        except Exception as error:
-            done = [error] * len(pieces)
+        done = pieces[0].do_all(pieces) if len(pieces) > 1 else [_result_of(pieces[0])]
         for i, one in zip(group, done, strict=True):
             if one is not AGAIN:
                 advance(i, one)
     return results
+
+
+def _result_of(piece: Piece) -> Any:
+    """The result of a piece, or the exception that it raises."""
+    try:
+        return piece.do()
+    except Exception as error:
+        return error
 
 
 def _groups(waiting: dict[int, Piece]) -> Iterator[list[int]]:

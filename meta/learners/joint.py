@@ -88,5 +88,6 @@ class Joint(Learner):
             histories.append([losses.of(part.learners) for losses in history] if part.given else history)
             batches.append(drawn)
         unrolled = Unrolled(join(histories), parts_of(problem), batches)
-        losses = {role: loss.mean() for role, loss in unrolled.losses[0].query.items()}
+        query = unrolled.losses[0].query
+        losses = {role: query[role].mean() for role in query}
         return (yield from self.starts.gradients(losses)), unrolled

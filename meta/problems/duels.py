@@ -313,22 +313,31 @@ class DuelsTogether(Rows):
 
     def _seats(self, players: Players, carries: Mapping[Role, Carry]) -> tuple[list[Sitting], list[Sitting]]:
         """Each learner sits in its tasks of every run, and each scripted player in its tasks of every run."""
-        tasks: tuple[dict[Any, list[Tensor]], dict[Any, list[Tensor]]] = ({}, {})
+        tasks: tuple[dict[int | None, list[Tensor]], dict[int | None, list[Tensor]]] = ({}, {})
+        scripted: dict[int, Player] = {}
         first = 0
         for problem in self.problems:
             for seat, own in zip(tasks, problem._seats({role: {} for role in players}, {}), strict=True):
                 for sitting in own:
-                    who = sitting.actor.player if isinstance(sitting.actor, Seated) else None
-                    index = torch.arange(
-                        sitting.tasks.start, sitting.tasks.stop, dtype=torch.int64, device=self.seeds.device
-                    )
-                    seat.setdefault(who, []).append(index + first)
+                    who = None
+                    if isinstance(sitting.actor, Seated):
+                        who = id(sitting.actor.player)
+                        scripted[who] = sitting.actor.player
+                    seat.setdefault(who, []).append(_numbers(sitting.tasks, self.seeds) + first)
             first += len(problem.matchups.tasks)
         learners = self._learners(players, carries)
-        return tuple(
-            [Sitting(torch.cat(own), learners[role] if who is None else Seated(who)) for who, own in seat.items()]
-            for role, seat in zip(ROLES, tasks, strict=True)
-        )  # type: ignore[return-value]
+        seats = [
+            [Sitting(torch.cat(n), learners[role] if who is None else Seated(scripted[who])) for who, n in own.items()]
+            for role, own in zip(ROLES, tasks, strict=True)
+        ]
+        return seats[0], seats[1]
+
+
+def _numbers(tasks: slice | Tensor, like: Tensor) -> Tensor:
+    """Task numbers, [n] int64."""
+    if isinstance(tasks, Tensor):
+        return tasks
+    return torch.arange(tasks.start, tasks.stop, dtype=torch.int64, device=like.device)
 
 
 class _Opponents:

@@ -18,7 +18,7 @@ from metaduel.agents.policies.distributions import Distribution
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
-from metaduel.meta.problems.problem import Batch, Losses, Played, Players, Problem
+from metaduel.meta.problems.problem import Batch, Losses, Players, Problem
 from metaduel.meta.problems.together import counts_of
 
 OpponentLogProbs = Callable[[dict[Role, Tensor]], dict[Role, Tensor]]
