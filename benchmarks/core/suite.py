@@ -16,7 +16,7 @@ import re
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -39,6 +39,20 @@ FILES = importlib.resources.files("metaduel.benchmarks") / "suites"
 PREFIX = "reproduce-"
 
 
+class Together(NamedTuple):
+    """The trainings of a cell, which are done at once with those of other cells.
+
+    Attributes:
+        name: cells with the same name are trained together.
+        plans: the cell's trainings; the argument is its own folder.
+        train: does the trainings of several cells, those that are not done yet.
+    """
+
+    name: str
+    plans: Callable[[Path], Sequence[Any]]
+    train: Callable[[Sequence[Any]], None]
+
+
 @dataclass(frozen=True)
 class Cell:
     """One piece of work, finished or not.
@@ -49,6 +63,7 @@ class Cell:
         settings: plain values: all that its rows depend on beside the code.
         play: returns its rows. Its argument is the cell's own folder, for files that must outlast an interruption.
         needs: the stems of earlier cells whose folders it reads.
+        together: its trainings, if it has some that can be done with those of other cells before any of them is played.
     """
 
     name: str
@@ -56,6 +71,7 @@ class Cell:
     settings: Mapping[str, Any]
     play: Callable[[Path], Table]
     needs: tuple[str, ...] = ()
+    together: Together | None = None
 
     @property
     def stem(self) -> str:
@@ -156,47 +172,75 @@ def play(cells: Sequence[Cell], folder: AnyPath, quiet: bool = False, workers: i
         if workers > 1:
             _play_at_once(waiting, finished, folder, workers, show)
         else:
-            for cell in waiting:
-                show(cell.name)
-                _play(cell, folder)
+            left = list(waiting)
+            while left:
+                unit = _unit(left[0], left, {cell.stem for cell in left})
+                left = [cell for cell in left if cell not in unit]
+                for cell in _played(unit, folder):
+                    show(cell.name)
         show(None)
     records = [_record(cell, folder) for cell in cells]
     table = tables.concatenate([tables.read(_path(cell, folder, "csv.gz")) for cell in cells])
     return Played(table, sum(record["seconds"] for record in records if record is not None))
 
 
-def _play(cell: Cell, folder: Path) -> None:
-    """Play a cell, and write its files."""
+def _unit(first: Cell, waiting: Sequence[Cell], unfinished: Collection[str]) -> list[Cell]:
+    """The cells that are trained together with ``first``, of those that wait and need none that is unfinished."""
+    if first.together is None:
+        return [first]
+    name = first.together.name
+    ready = (cell for cell in waiting if cell.together is not None and not unfinished & set(cell.needs))
+    return [cell for cell in ready if cell.together.name == name] or [first]
+
+
+def _played(cells: Sequence[Cell], folder: Path) -> Iterator[Cell]:
+    """Train for cells that are trained together, then play one after the other and write its files. Yields them as they begin."""
     began = time.perf_counter()
-    rows = cell.play(folder / "work" / cell.stem)
-    rows.write(_path(cell, folder, "csv.gz"))
-    record = {
-        "name": cell.name, "family": cell.spec.id, "settings": cell.settings,
-        "seconds": round(time.perf_counter() - began, 1),
-    }  # fmt: skip
-    write_atomic(_path(cell, folder, "json"), json.dumps(record, indent=1).encode())
+    yield cells[0]
+    if (first := cells[0].together) is not None:
+        plans = [plan for cell in cells if cell.together for plan in cell.together.plans(folder / "work" / cell.stem)]
+        first.train(plans)
+    shared = (time.perf_counter() - began) / len(cells)
+    for number, cell in enumerate(cells):
+        if number:
+            yield cell
+        began = time.perf_counter()
+        rows = cell.play(folder / "work" / cell.stem)
+        rows.write(_path(cell, folder, "csv.gz"))
+        record = {
+            "name": cell.name, "family": cell.spec.id, "settings": cell.settings,
+            "seconds": round(shared + time.perf_counter() - began, 1),
+        }  # fmt: skip
+        write_atomic(_path(cell, folder, "json"), json.dumps(record, indent=1).encode())
 
 
 def _play_at_once(
     waiting: Sequence[Cell], finished: set[str], folder: Path, workers: int, show: Callable[[str | None], None]
 ) -> None:
-    """Play each cell as soon as a process is free and the cells that it needs are finished, otherwise in order."""
-    left, running, fresh = list(waiting), dict[Future[None], Cell](), 1
+    """Play each cell, with those that are trained together with it, as soon as a process is free and the cells that it needs are
+    finished, otherwise in order.
+    """
+    left, running, fresh = list(waiting), dict[Future[None], list[Cell]](), 1
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with ProcessPoolExecutor(workers, context, _prepare) as pool:
         while left or running:
-            ready = (cell for cell in left if finished.issuperset(cell.needs))
-            for cell, _ in list(zip(ready, range(workers - len(running)), strict=False)):
-                left.remove(cell)
-                running[pool.submit(_play_interruptibly, cell, folder)] = cell
+            while len(running) < workers:
+                ready = next((cell for cell in left if finished.issuperset(cell.needs)), None)
+                if ready is None:
+                    break
+                cells = _unit(ready, left, {need for cell in left for need in cell.needs} - finished)
+                left = [cell for cell in left if cell not in cells]
+                running[pool.submit(_play_interruptibly, cells, folder)] = cells
             if not running:
                 raise InvalidInputError(f"cell {left[0].name!r} needs {left[0].needs}, which no cell before it makes")
             for _ in range(fresh):
-                show("; ".join(cell.name for cell in running.values()))
+                show("; ".join(_spoken(cells) for cells in running.values()))
             done, _ = wait(running, return_when=FIRST_COMPLETED)
-            fresh = len(done)
+            fresh = 0
             for future in done:
-                finished.add(running.pop(future).stem)
+                cells = running.pop(future)
+                fresh += len(cells)
+                finished.update(cell.stem for cell in cells)
                 try:
                     future.result()  # raises the cell's exception; the other processes finish their cells first
                 except BrokenProcessPool:
@@ -208,17 +252,22 @@ def _play_at_once(
             show(None)
 
 
+def _spoken(cells: Sequence[Cell]) -> str:
+    return cells[0].name + (f" and {len(cells) - 1} more" if len(cells) > 1 else "")
+
+
 def _prepare() -> None:
     """Prepare a process that plays cells. Ctrl-C reaches it, too: an idle process must survive it, or the pool breaks."""
     configure(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _play_interruptibly(cell: Cell, folder: Path) -> None:
-    """Play a cell that saves and stops at Ctrl-C."""
+def _play_interruptibly(cells: Sequence[Cell], folder: Path) -> None:
+    """Play cells that save and stop at Ctrl-C."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        _play(cell, folder)
+        for _ in _played(cells, folder):
+            pass
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 

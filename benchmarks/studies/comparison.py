@@ -18,11 +18,11 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,9 @@ from metaduel.benchmarks.core import few_shot
 from metaduel.benchmarks.core.few_shot import Contender, Protocol
 from metaduel.benchmarks.core.metrics import Array, estimate, probability_of_improvement
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
-from metaduel.benchmarks.core.suite import Cell, Report, Suite
+from metaduel.benchmarks.core.suite import Cell, Report, Suite, Together
 from metaduel.benchmarks.core.table import COLUMNS, UNTRAINED, Table, concatenate, from_returns
+from metaduel.benchmarks.core.trainings import learn_all
 from metaduel.benchmarks.tools import exploitability
 from metaduel.benchmarks.tools.exploitability import Exploitation
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
@@ -42,9 +43,8 @@ from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, Role, other
 from metaduel.meta.adaptation.adapters import adapter_of
 from metaduel.meta.runs.config import TrainConfig
-from metaduel.meta.runs.load import Run, load
+from metaduel.meta.runs.load import load
 from metaduel.meta.runs.players import make_duel, make_policy
-from metaduel.meta.runs.train import train
 
 TRIAL, CURVE, RIVAL, RESPONSE = "tuning trial", "learning curve", "rival", "response"
 RANDOM, INFORMED, SCRIPTED = "random start", "informed", "scripted"
@@ -152,7 +152,10 @@ class Comparison(Suite):
             for name, own in self.methods.items():
                 choice = [self.config(family, name, trial, TRIAL_SEED) for trial in own.trials]
                 tried = {"steps": self.trial_steps, "trials": [config.to_dict() for config in choice]}
-                tuning = Cell(f"{family}, {name}, trials", spec, tried, partial(self._try, name, choice))
+                tuning = Cell(
+                    f"{family}, {name}, trials", spec, tried, partial(self._try, name, choice),
+                    together=Together(f"{family}, {name}, trials", partial(self._trials, choice), learn_steps),
+                )  # fmt: skip
                 if len(choice) > 1:
                     first.append(tuning)
                 for seed, cells in enumerate(by_seed):
@@ -160,7 +163,11 @@ class Comparison(Suite):
                     settings = {**panel, **tried, "steps": self.steps, "trial_steps": self.trial_steps, "seed": seed}
                     work = partial(self._learn, name, configs, tuning.stem)
                     tuned = (tuning.stem,) if len(choice) > 1 else ()
-                    runs[name, seed] = Cell(f"{family}, {name}, seed {seed}", spec, settings, work, tuned)
+                    plans = partial(self._plans, configs, tuning.stem)
+                    runs[name, seed] = Cell(
+                        f"{family}, {name}, seed {seed}", spec, settings, work, tuned,
+                        Together(f"{family}, {name}", plans, learn_steps),
+                    )  # fmt: skip
                     cells.append(runs[name, seed])
             for seed, cells in enumerate(by_seed):
                 work = partial(self._random, family, seed)
@@ -184,11 +191,24 @@ class Comparison(Suite):
 
     # The cells
 
+    def _trials(self, choice: list[TrainConfig], folder: Path) -> list[Plan]:
+        return [Plan(config, self.trial_steps, folder / str(i)) for i, config in enumerate(choice)]
+
+    def _plans(self, configs: list[TrainConfig], tuning: str, folder: Path) -> list[Plan]:
+        return [Plan(self._chosen(configs, folder.parent / tuning), self.steps, folder)]
+
+    def _chosen(self, configs: list[TrainConfig], tried: Path) -> TrainConfig:
+        """The settings whose tuning run was best."""
+        if len(configs) == 1:
+            return configs[0]
+        scores = [sum(best_score(tried / str(i), role) for role in ROLES) for i in range(len(configs))]
+        return configs[int(np.argmax(scores))]
+
     def _try(self, name: str, choice: list[TrainConfig], folder: Path) -> Table:
         """The tuning runs."""
         tables = []
         for i, config in enumerate(choice):
-            run = learn(config, self.trial_steps, folder / str(i))
+            run = load(folder / str(i) / "run")
             tables += [
                 _validation(config, f"{name}, trial {i}", TRIAL, role, [(0, best_score(folder / str(i), role))])
                 for role in run.agents
@@ -197,12 +217,7 @@ class Comparison(Suite):
 
     def _learn(self, name: str, configs: list[TrainConfig], tuning: str, folder: Path) -> Table:
         """Train with the best settings, and test."""
-        tried = folder.parent / tuning
-        config = configs[0]
-        if len(configs) > 1:
-            scores = [sum(best_score(tried / str(i), role) for role in ROLES) for i in range(len(configs))]
-            config = configs[int(np.argmax(scores))]
-        run = learn(config, self.steps, folder)
+        config, run = self._chosen(configs, folder.parent / tuning), load(folder / "run")
         tables = []
         for role in run.agents:
             player = few_shot.contender(run, role, name)
@@ -419,18 +434,25 @@ class Comparison(Suite):
         write_atomic(path, rendered(figure, "png"))
 
 
-def learn(config: TrainConfig, steps: int, folder: Path) -> Run:
-    """Train for ``steps`` environment steps; resumes an interrupted training."""
-    probe = config.override(iterations=1, validate_every=1, validation_tasks=1)
-    train(probe, folder / "probe", resume=True, quiet=True)
-    expected = steps / float(_metrics(folder / "probe")[0]["environment_steps"])
-    # Episodes may become shorter than in the first iteration, which gives more iterations; never ten times as many.
-    return train(
-        config.override(
-            environment_steps=steps, iterations=math.ceil(10 * expected), validate_every=max(1, round(expected / VALIDATIONS))
-        ),
-        folder / "run", resume=True, quiet=True,
-    )  # fmt: skip
+class Plan(NamedTuple):
+    """A training."""
+
+    config: TrainConfig
+    steps: int  # of the environment
+    folder: Path
+
+
+def learn_steps(plans: Sequence[Plan]) -> None:
+    """Train for a number of environment steps each; resumes interrupted trainings."""
+    probes = [one.config.override(iterations=1, validate_every=1, validation_tasks=1) for one in plans]
+    learn_all(list(zip(probes, [one.folder / "probe" for one in plans], strict=True)))
+    configs = []
+    for config, steps, folder in plans:
+        expected = steps / float(_metrics(folder / "probe")[0]["environment_steps"])
+        # Episodes may become shorter than in the first iteration, which gives more iterations; never ten times as many.
+        own = {"iterations": math.ceil(10 * expected), "validate_every": max(1, round(expected / VALIDATIONS))}
+        configs.append(config.override(environment_steps=steps, **own))
+    learn_all(list(zip(configs, [one.folder / "run" for one in plans], strict=True)))
 
 
 def best_score(folder: Path, role: Role) -> float:

@@ -33,8 +33,9 @@ from metaduel.agents.policies.base import Policy, Weights, stack
 from metaduel.agents.policies.tabular import TabularPolicy
 from metaduel.benchmarks.core.metrics import Array, Estimate, estimate
 from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, number, rendered
-from metaduel.benchmarks.core.suite import Cell, Report, Suite
+from metaduel.benchmarks.core.suite import Cell, Report, Suite, Together
 from metaduel.benchmarks.core.table import UNTRAINED, Table
+from metaduel.benchmarks.core.trainings import trained_together
 from metaduel.benchmarks.studies import optimum, remembering
 from metaduel.benchmarks.studies.optimum import Ascent
 from metaduel.benchmarks.studies.remembering import Memory
@@ -52,8 +53,8 @@ from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.personas import Personas
 from metaduel.meta.problems.problem import Given, Losses, Players
 from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.load import load
 from metaduel.meta.runs.players import initial_weights, make_duel, make_policy
-from metaduel.meta.runs.train import train
 
 OWN: Role = ROLES[0]  # the player's seat
 PEER: Role = ROLES[1]  # the persona's
@@ -200,8 +201,14 @@ class Peers(Suite):
         own, spec = self.games[game], find(game)
         test = {"personas": own.personas, "shots": self.shots, "episodes": self.episodes}
 
-        def made(name: str, config: TrainConfig, play: Callable[[Path], Table], **more: Any) -> Cell:
-            return Cell(f"{game}, {name}", spec, {**test, **more, **config.to_dict()}, play)
+        def made(
+            name: str,
+            config: TrainConfig,
+            play: Callable[[Path], Table],
+            together: Together | None = None,
+            **more: Any,
+        ) -> Cell:
+            return Cell(f"{game}, {name}", spec, {**test, **more, **config.to_dict()}, play, together=together)
 
         for static in own.static:
             yield made(spoken(static), self._untrained(game), partial(self._static, game, static))
@@ -213,7 +220,8 @@ class Peers(Suite):
                 if seed >= changes.get("seeds", self.seeds):
                     continue
                 config = self.config(game, **{**changes, "seed": seed})
-                yield made(f"{name}, seed {seed}", config, partial(self._trained, game, name, config))
+                together = trained_together(f"{game}, {name}", config)
+                yield made(f"{name}, seed {seed}", config, partial(self._trained, game, name, config), together)
             for name, rule in self.tuned.items():
                 config = self._untrained(game, seed)
                 tuned = {**asdict(rule), "validation_personas": own.validation_personas}
@@ -233,7 +241,7 @@ class Peers(Suite):
         return self._test(game, spoken(name), UNTRAINED, config, policy, {"table": table}, still)
 
     def _trained(self, game: str, name: str, config: TrainConfig, folder: Path) -> Table:
-        run = train(config, folder, resume=True, quiet=True)
+        run = load(folder)
         agent = run.protagonist
         return self._test(game, name, config.seed, config, agent.policy, agent.weights, follow(agent.rates))
 

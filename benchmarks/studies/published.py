@@ -34,6 +34,7 @@ from metaduel.benchmarks.core.report import (
 from metaduel.benchmarks.core.runs import Runs, named_runs
 from metaduel.benchmarks.core.suite import Cell, Report, Suite
 from metaduel.benchmarks.core.table import Table, from_returns
+from metaduel.benchmarks.core.trainings import trained_together
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.noise import derive_seed
@@ -45,7 +46,6 @@ from metaduel.envs.players.names import load_player
 from metaduel.meta.adaptation.few_shot import adapt_and_test
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.load import Run, load
-from metaduel.meta.runs.train import train
 
 PUBLISHED = {
     "MAML": (-40.41, -11.68, -3.33, -3.23),
@@ -124,7 +124,13 @@ class Navigation(Suite):
     def cells(self) -> list[Cell]:
         """See ``Suite.cells``."""
         return [
-            Cell(f"{name}, seed {config.seed}", config.spec, config.to_dict(), partial(_play, name, config))
+            Cell(
+                f"{name}, seed {config.seed}",
+                config.spec,
+                config.to_dict(),
+                partial(_play, name, config),
+                together=trained_together(name, config),
+            )
             for name in self.methods
             for config in self.configs(name)
         ]
@@ -179,7 +185,6 @@ class Navigation(Suite):
 
 
 def _play(name: str, config: TrainConfig, folder: Path) -> Table:
-    train(config, folder, resume=True, quiet=True)
     spec = find("Navigation")
     return from_returns(
         returns(load(folder), str(folder)).round(6)[:, None, :, None], spec, role="protagonist", method=name, seed=config.seed,
