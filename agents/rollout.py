@@ -5,7 +5,7 @@ tasks that each plays, so that a learned player may sit in some tasks and script
 in which their actor has them, which need not be that of the batch. An actor is anything that can ``sit``: stacked policies here,
 scripted players (``Seated``), objects that speak NumPy (``agents.adapters``).
 
-Rows whose episode is over are dropped once they are a share of all (``DROP``), and every played step stays as it would be with
+Rows whose episode is over are dropped once there are many (``DROP``), and every played step stays as it would be with
 them: steps that are not played are zeros in what is recorded.
 
 A simulator that keeps an environment for every row (not ``at_once``) plays one episode of each task at a time, E times. That
@@ -30,12 +30,12 @@ from metaduel.envs.core.game import Episode, Pair, Player, View
 from metaduel.envs.core.simulator import Rows, Simulator, Stepped
 from metaduel.envs.core.spec import ROLES
 from metaduel.envs.core.trees import take_rows
+from metaduel.envs.players.scripted import setup_of
 
 Where = slice | Tensor  # rows of a batch: a range, or [n] int64
 
-DROP = (
-    0.25  # rows that are over are dropped when they are this share of the batch: dropping costs about as much as a step
-)
+# Rows that are over are dropped when they are this share of the batch, and as many: dropping costs about as much as a step.
+DROP, LEAST = 0.25, 64
 BLOCK = 1024  # steps whose random numbers are drawn at once: more than the horizon of most games
 
 
@@ -263,7 +263,7 @@ def _play(
         steps, count = step + 1, int(alive.sum())
         if not count:
             break
-        if drops and count <= (1 - DROP) * len(alive):
+        if drops and len(alive) - count >= max(DROP * len(alive), LEAST):
             kept = alive.nonzero().squeeze(1)
             rows, there, alive = take_rows(rows, kept), (there[0][kept], there[1][kept]), alive[kept]
             left = kept if left is None else left[kept]
@@ -477,19 +477,20 @@ class _Ahead:
     """
 
     def __init__(self, make: Callable[[int], Tensor]) -> None:
-        self.make = make
-        self.rest: list[Tensor] = []  # of the steps to come, the last one first
+        self.make, self.done = make, 0
+        self.block: Tensor | None = None  # [steps, ...], of which the first ``done`` were used
 
     def at(self, step: int) -> Tensor:
         """Those of a step; steps must come in order."""
-        if not self.rest:
-            self.rest = list(self.make(step).unbind(0))[::-1]
-        return self.rest.pop()
+        if self.block is None or self.done == len(self.block):
+            self.block, self.done = self.make(step), 0
+        self.done += 1
+        return self.block[self.done - 1]
 
     def keep(self, pick: Callable[[Tensor], Tensor]) -> None:
         """Pick from those of the steps to come, [steps, ...]."""
-        if self.rest:
-            self.rest = list(pick(torch.stack(self.rest)).unbind(0))
+        if self.block is not None and self.done < len(self.block):
+            self.block, self.done = pick(self.block[self.done :]), 0
 
 
 class LearnerRows:
@@ -556,7 +557,7 @@ class LearnerRows:
         if not len(mine):
             return
         slots, used, wide, source = _grid(mine if self.slots is None else self.slots[mine], self.shape)
-        self.noise.keep(lambda numbers: numbers.flatten(1, 2)[:, source].view(len(numbers), len(used), wide, -1))
+        self.noise.keep(lambda numbers: numbers.flatten(1, 2)[:, source].view(-1, len(used), wide, numbers.shape[-1]))
         self.carry = Carry(*(field.flatten(0, 1)[source].view(len(used), wide, -1) for field in self.carry))
         self.place = self.place._replace(key=self.place.key[source])
         if len(used) < self.shape[0]:
@@ -648,14 +649,20 @@ class PlayerRows:
         self.rows, self.player, self.place = place.rows, player, place
         self.noise = _Ahead(lambda first: self.place.uniforms(self.player.noise, first))
         self.memory = place.key.new_zeros(len(place.key), player.memory, dtype=place.dtype)
+        self.params: Any = None  # of its rows, and what it knows of them: the same in the whole episode
+        self.known: Any = None
         self.reward = torch.zeros_like(place.key, dtype=place.dtype)
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
         """See ``Acting``."""
-        view = View(rows.params, rows.state, observation, rows.step)
-        if isinstance(self.rows, Tensor) or len(self.reward) < len(observation):  # several players share the seat
-            view = take_rows(view, self.rows)
-        view = view._replace(reward=self.reward)
+        alone = not isinstance(self.rows, Tensor) and len(self.reward) == len(observation)
+        if self.params is None:
+            self.params = rows.params if alone else take_rows(rows.params, self.rows)
+            setup = setup_of(self.player)
+            self.known = None if setup is None else setup(self.params)
+        seen = rows.state, observation, rows.step
+        state, observation, now = seen if alone else [take_rows(part, self.rows) for part in seen]
+        view = View(self.params, state, observation, now, self.reward, self.known)
         action, self.memory = self.player.act(view, self.memory, self.noise.at(step))
         return action
 
@@ -666,6 +673,7 @@ class PlayerRows:
     def keep(self, mine: Tensor, rows: Where) -> None:
         """See ``Leaving``."""
         self.rows, self.memory, self.reward = rows, self.memory[mine], self.reward[mine]
+        self.params, self.known = take_rows(self.params, mine), take_rows(self.known, mine)
         self.place = self.place._replace(key=self.place.key[mine])
         self.noise.keep(lambda numbers: numbers[:, mine])
 

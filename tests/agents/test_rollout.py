@@ -408,6 +408,7 @@ def dropped_and_padded(setup, seats, monkeypatch):
     for share in (1e-9, rollouts.DROP, 2.0):
         with monkeypatch.context() as patch:
             patch.setattr(rollouts, "DROP", share)
+            patch.setattr(rollouts, "LEAST", 1)
             patch.setattr(type(setup.duel), "step", counted)
             sizes.append([])
             results.append(setup.play(seats=seats))
