@@ -317,7 +317,8 @@ class _Seat:
         size = sum(len(_index(rows, kept)) for rows in self.where)
         now = kept.new_full((size,), -1)  # of every row so far, its place from now on
         now[kept] = torch.arange(len(kept), dtype=torch.int64, device=kept.device)
-        playing, where = [], []
+        playing: list[Acting] = []
+        where: list[Where] = []
         for actor, rows in zip(self.playing, self.where, strict=True):
             mine = (now[rows] >= 0).nonzero().squeeze(1)
             after = _plain(now[rows][mine])
@@ -507,7 +508,8 @@ class LearnerRows:
         self.every = self.weights = {name: value.contiguous() for name, value in prepared.items()}
         n, rows = len(next(iter(self.weights.values()))), len(place.key)
         self.whole = self.shape = n, rows // n
-        self.own, self.slots = self.rows, None  # as ``rows`` without repeated ones, and the grid's slots [k] of these
+        self.own = self.rows  # as ``rows``, without repeated ones
+        self.slots: Tensor | None = None  # [k] where these are in the grid; None: they fill it, in order
         self.place = place
         self.sampled = not (learner.deterministic or place.deterministic)
         self.noise = _Ahead(self._noise)

@@ -151,5 +151,5 @@ def _between(bounds: tuple[float, float], share: Tensor) -> Tensor:
 
 def lead(position: Tensor, gate: Tensor) -> Tensor:
     """The evader's lead in the race to the gate, [B] m: the pursuer's distance to it minus the evader's."""
-    evader, pursuer = norm((features_first(position) - gate.t()).transpose(0, 1))
+    evader, pursuer = norm((features_first(position) - gate.t()).transpose(0, 1)).unbind(0)
     return pursuer - evader
