@@ -53,6 +53,9 @@ class View(NamedTuple):
     observation: Tensor  # [B, d] the seat's own observation
     step: Tensor  # [B] int64
     reward: Tensor | None = None  # [B] the seat's own, of the step before; 0 at the first. None: no player asks for it
+    known: Any = (
+        None  # what a scripted player works out of params once per episode, see ``Scripted.setup``; None: not yet
+    )
 
 
 class Player(Protocol):

@@ -1,4 +1,9 @@
-"""Vectors in the plane, a row each, and signs."""
+"""Vectors in the plane, a row each, and signs.
+
+Games keep vectors [B, 2] and pairs of them [B, 2, 2] with the rows last in memory. What they do at every step is shorter and
+quicker on views with the features first, [2, B] and [2, 2, B], where numbers of the rows [B] fit as they are: ``features_first``,
+``inner``, ``norm``.
+"""
 
 from __future__ import annotations
 
@@ -46,3 +51,30 @@ def left_of(vector: Tensor) -> Tensor:
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Scalar products of [B, 2] and [B, 2]: [B, 1]."""
     return (a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1]).unsqueeze(1)
+
+
+def features_first(pair: Tensor) -> Tensor:
+    """A view of [B, 2, 2] as [2, 2, B]."""
+    return pair.permute(1, 2, 0)
+
+
+def rows_first(pair: Tensor) -> Tensor:
+    """A view of [2, 2, B] as [B, 2, 2]."""
+    return pair.permute(2, 0, 1)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Scalar products, features first: [2, ...] and [2, ...] to [...]."""
+    x, y = (a * b).unbind(0)
+    return x + y
+
+
+def norm(vector: Tensor) -> Tensor:
+    """Euclidean length, features first: [2, ...] to [...]."""
+    return torch.sqrt(inner(vector, vector))
+
+
+def thrust(actions: tuple[Tensor, Tensor]) -> Tensor:
+    """Both players' actions [B, 2], cut to length 1, side by side and features first: [2, 2, B]."""
+    push = torch.stack([actions[0].t(), actions[1].t()])
+    return push / norm(push.transpose(0, 1)).clamp(min=1.0).unsqueeze(1)

@@ -28,4 +28,10 @@ def select_rows(mask: Tensor, yes: Tree, no: Tree) -> Tree:
 
 def take_rows(tree: Tree, index: Tensor | slice) -> Tree:
     """Take the rows at ``index``."""
-    return tree_map(lambda a: a[index], tree)
+    if tree is None:
+        return tree
+    if isinstance(tree, Tensor):
+        return tree[index]  # type: ignore[return-value]
+    # As ``tree_map``, but quicker: rollouts do this at every step.
+    parts = [part[index] if isinstance(part, Tensor) else take_rows(part, index) for part in tree]  # type: ignore[attr-defined]
+    return type(tree)(*parts)

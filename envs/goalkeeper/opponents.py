@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from metaduel.envs.goalkeeper.game import (
     GOAL,
     KEEPER_SPEED,
     KICK,
+    MEMORY,
     RUN_UP,
     STRIDE,
     Params,
@@ -126,15 +129,30 @@ def _watcher(view: View, memory: Tensor, noise: Tensor, aim: float = 1.2) -> Cho
 # Keepers
 
 
-def _run(view: View, target: Tensor | float, delay: Tensor | float) -> Tensor:
-    """Run to ``target`` and stop there, counting the commands that the legs, ``delay`` s late, have still to carry out."""
+class _Legs(NamedTuple):
+    """How far a keeper's legs have still to run for a command of 1, [B, 3] m by its age: the same in a whole episode."""
+
+    own: Tensor  # with the task's delay
+    usual: Tensor  # with the usual one
+
+
+def _legs(params: Params) -> _Legs:
+    usual = torch.full_like(params.delay, _USUAL_DELAY * (1 / DT))
+    return _Legs(*(_still_to_run(steps) for steps in (params.delay * (1 / DT), usual)))
+
+
+def _still_to_run(steps: Tensor) -> Tensor:
+    ages = torch.arange(MEMORY, dtype=steps.dtype, device=steps.device).unsqueeze(1)
+    return (KEEPER_SPEED * DT * (steps - ages).clamp(0.0, 1.0)).t()
+
+
+def _run(view: View, target: Tensor | float, legs: Tensor) -> Tensor:
+    """Run to ``target`` and stop there, counting the commands that the legs [B, 3] have still to carry out."""
     state: State = view.state
-    stride = KEEPER_SPEED * DT
-    steps, place = delay * (1 / DT), state.keeper
-    for age, command in enumerate(state.commands.unbind(1)):
-        waiting = (torch.as_tensor(steps, dtype=place.dtype, device=place.device) - age).clamp(0.0, 1.0)
-        place = place + stride * waiting * command
-    return ((target - place) / stride).clamp(-1.0, 1.0).unsqueeze(1)
+    place = state.keeper
+    for way in (legs * state.commands).unbind(1):
+        place = place + way
+    return ((target - place) / (KEEPER_SPEED * DT)).clamp(-1.0, 1.0).unsqueeze(1)
 
 
 def _landing(view: View) -> Tensor:
@@ -145,7 +163,7 @@ def _landing(view: View) -> Tensor:
 
 
 def _reader(view: View, memory: Tensor, noise: Tensor, part: float = 1.0) -> Choice:
-    return _run(view, part * _landing(view), view.params.delay), memory
+    return _run(view, part * _landing(view), view.known.own), memory
 
 
 def _guesser(view: View, memory: Tensor, noise: Tensor, share: float = 0.6) -> Choice:
@@ -155,41 +173,41 @@ def _guesser(view: View, memory: Tensor, noise: Tensor, share: float = 0.6) -> C
     guess = torch.where(drawn[:, 1] < share, 1.9 * _side(drawn), 0.0)
     late = view.state.phase.to(params.delay.dtype) >= RUN_UP - params.delay / DT
     target = torch.where(view.state.in_flight, _landing(view), torch.where(late, guess, 0.0))
-    return _run(view, target, params.delay), drawn
+    return _run(view, target, view.known.own), drawn
 
 
 def _downwind(view: View, memory: Tensor, noise: Tensor, lean: float = 0.1) -> Choice:
     # Waits a little downwind of the middle.
     params: Params = view.params
     target = torch.where(view.state.in_flight, _landing(view), (lean * params.wind).clamp(-0.6, 0.6))
-    return _run(view, target, params.delay), memory
+    return _run(view, target, view.known.own), memory
 
 
 def _tracker(view: View, memory: Tensor, noise: Tensor, part: float = 1.0) -> Choice:
-    return _run(view, (part * view.state.heading).clamp(-GOAL, GOAL), _USUAL_DELAY), memory
+    return _run(view, (part * view.state.heading).clamp(-GOAL, GOAL), view.known.usual), memory
 
 
 def _sceptic(view: View, memory: Tensor, noise: Tensor, part: float = 0.5) -> Choice:
     # A ball that heads far out is likelier to be bent back: a shooter that aims there knows the air.
-    return _run(view, part * view.state.heading, _USUAL_DELAY), memory
+    return _run(view, part * view.state.heading, view.known.usual), memory
 
 
 def _gambler(view: View, memory: Tensor, noise: Tensor, dive: float = 2.0, right: float = 0.5) -> Choice:
     drawn = torch.where(_first(view), noise, memory)
-    return _run(view, dive * _side(drawn, right), _USUAL_DELAY), drawn
+    return _run(view, dive * _side(drawn, right), view.known.usual), drawn
 
 
 def _stay(view: View, memory: Tensor, noise: Tensor, place: float = 0.0) -> Choice:
     if place == 0.0:
         return torch.zeros_like(view.state.keeper).unsqueeze(1), memory
-    return _run(view, place, _USUAL_DELAY), memory
+    return _run(view, place, view.known.usual), memory
 
 
 def _shadow(view: View, memory: Tensor, noise: Tensor, part: float = 0.75) -> Choice:
     # Mirrors the run-up, then follows the strike.
     state: State = view.state
     target = torch.where(state.in_flight, part * state.heading, -1.0 * state.shooter)
-    return _run(view, target.clamp(-GOAL, GOAL), _USUAL_DELAY), memory
+    return _run(view, target.clamp(-GOAL, GOAL), view.known.usual), memory
 
 
 def _habit(view: View, memory: Tensor, noise: Tensor, dive: float = 1.8) -> Choice:
@@ -197,7 +215,7 @@ def _habit(view: View, memory: Tensor, noise: Tensor, dive: float = 1.8) -> Choi
     state: State = view.state
     seen = torch.where((state.phase == KICK - 1).unsqueeze(1), state.heading.unsqueeze(1), memory)
     target = torch.where(state.phase >= 1, dive * sign(memory[:, 0] >= 0, memory), 0.0)
-    return _run(view, target, _USUAL_DELAY), seen
+    return _run(view, target, view.known.usual), seen
 
 
 PLAYERS = (
@@ -319,6 +337,7 @@ PLAYERS = (
         "knows the air; waits for the strike",
         _reader,
         informed=True,
+        setup=_legs,
         options=(Option("part", 1.0, 0.6, 1.0, "of the way to the landing"),),
     ),
     Scripted(
@@ -327,6 +346,7 @@ PLAYERS = (
         "train",
         "runs to where the ball is heading",
         _tracker,
+        setup=_legs,
         options=(Option("part", 1.0, 0.85, 1.3, "of the heading that it runs"),),
     ),
     Scripted(
@@ -337,6 +357,7 @@ PLAYERS = (
         _gambler,
         memory=1,
         noise=1,
+        setup=_legs,
         options=(
             Option("dive", 2.0, 1.0, 2.4, "m from the middle"),
             Option("right", 0.5, 0.3, 0.7, "share of the right side"),
@@ -348,6 +369,7 @@ PLAYERS = (
         "train",
         "stays in the middle",
         _stay,
+        setup=_legs,
         options=(Option("place", 0.0, -0.8, 0.8, "m: where it stays"),),
     ),
     Scripted(
@@ -359,6 +381,7 @@ PLAYERS = (
         memory=2,
         noise=2,
         informed=True,
+        setup=_legs,
         options=(Option("share", 0.6, 0.2, 1.0, "of kicks before which it guesses"),),
     ),
     Scripted(
@@ -368,6 +391,7 @@ PLAYERS = (
         "knows the air; waits downwind",
         _downwind,
         informed=True,
+        setup=_legs,
         options=(Option("lean", 0.1, 0.0, 0.2, "m per m/s of wind"),),
     ),
     Scripted(
@@ -376,6 +400,7 @@ PLAYERS = (
         "held_out",
         "runs half-way to where the ball is heading",
         _sceptic,
+        setup=_legs,
         options=(Option("part", 0.5, 0.2, 0.6, "of the heading that it runs"),),
     ),
     Scripted(
@@ -384,6 +409,7 @@ PLAYERS = (
         "held_out",
         "mirrors the run-up, then runs after the ball",
         _shadow,
+        setup=_legs,
         options=(Option("part", 0.75, 0.4, 1.0, "of the heading that it runs"),),
     ),
     Scripted(
@@ -393,6 +419,7 @@ PLAYERS = (
         "sets out for where the last ball was struck",
         _habit,
         memory=1,
+        setup=_legs,
         options=(Option("dive", 1.8, 1.0, 2.4, "m from the middle"),),
     ),
 )

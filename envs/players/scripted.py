@@ -59,6 +59,8 @@ class Scripted:
         rule: ``(view, memory, noise, **options) -> (actions, memory)``, batched; see ``core.Player.act``.
         memory: numbers per row remembered within an episode, zero at its start.
         noise: uniform numbers per row and step.
+        setup: ``params -> known``, a NamedTuple of [B, ...] tensors that do not change within an episode: rollouts call it once
+            and give the rule what it returns as ``view.known``. None: the rule needs nothing of the kind.
         informed: it reads contexts that its role is not shown, so that it is no yardstick for players that must infer.
         options: numbers that its name may set.
         values: those that it does set.
@@ -76,9 +78,12 @@ class Scripted:
     options: tuple[Option, ...] = ()
     values: Mapping[str, float] = field(default_factory=dict)
     spec: GameSpec | None = None
+    setup: Callable[[Any], Any] | None = None
 
     def act(self, view: View, memory: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Choose; see ``core.Player.act``."""
+        if self.setup is not None and view.known is None:
+            view = view._replace(known=self.setup(view.params))
         return self.rule(view, memory, noise, **self.values)
 
     def player_for(self, simulator: Simulator, role: Role) -> Scripted:
@@ -117,6 +122,11 @@ class Impaired:
         self.memory = player.memory + delay * self._size
         self.noise = player.noise + 1 + self._size
 
+    @property
+    def setup(self) -> Callable[[Any], Any] | None:
+        """Its player's, see ``Scripted``."""
+        return setup_of(self.player)
+
     def player_for(self, simulator: Simulator, role: Role) -> Impaired:
         """Itself, in its player's own seat; see ``names.Offering``."""
         if isinstance(self.player, Scripted):
@@ -143,6 +153,11 @@ class Impaired:
             )
             action = torch.where(slips.unsqueeze(1), low + (high - low) * numbers, action)
         return action, torch.cat([own, late], 1)
+
+
+def setup_of(player: Player) -> Callable[[Any], Any] | None:
+    """How a player works out of params what it knows for an episode, see ``Scripted``; None: it does not."""
+    return player.setup if isinstance(player, (Scripted, Impaired)) else None
 
 
 def _again(spec: GameSpec, role: Role, name: str, values: Mapping[str, float]) -> Scripted:

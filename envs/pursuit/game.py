@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import Game, Outcome, Pair
-from metaduel.envs.core.geometry import both, length, polar, unit_disc
+from metaduel.envs.core.geometry import both, features_first, length, norm, polar, rows_first, thrust
 
 DT = 0.1  # s per step
 ARENA = 1.0  # m: radius of the wall
 CAPTURE = 0.15  # m: closer than this, the evader is caught
 SIGHT = 0.25  # m: closer than this, they see each other
+SEEN = 8  # where in both players' observations it stands whether they see each other, 1 or 0
 EVADER_START = (0.5, 0.7)  # m from the centre
 PURSUER_START = (0.0, 0.3)  # m from the centre
 RACE = 0.4  # reward per m of lead in the race to the gate; from 0.5 on, being caught could beat surviving
@@ -85,11 +86,10 @@ class Pursuit(Game[Params, State]):
 
     def observe(self, params: Params, state: State) -> Pair:
         """Each sees itself, the clock, and the other if it is near; nothing that depends on the gate."""
-        seen = state.in_sight.to(state.left.dtype).unsqueeze(0)
-        gap = seen * (state.pursuer - state.evader).t()
-        evader, pursuer = state.evader.t(), state.pursuer.t()
-        evader_velocity, pursuer_velocity = state.evader_velocity.t(), state.pursuer_velocity.t()
-        left = state.left.unsqueeze(0)
+        (evader, pursuer), (evader_velocity, pursuer_velocity) = map(features_first, (state.position, state.velocity))
+        gap = pursuer - evader
+        seen = (norm(gap) < SIGHT).to(gap.dtype).unsqueeze(0)
+        gap, left = seen * gap, state.left.unsqueeze(0)
         # Joined feature by feature: joining row by row copies a few bytes at a time, which takes longer than the step.
         return (
             torch.cat([evader, evader_velocity, gap, seen * pursuer_velocity, seen, left]).t(),
@@ -116,16 +116,17 @@ def move(params: Params, state: State, actions: Pair) -> tuple[Tensor, Tensor]:
     Returns:
         Positions and velocities, [B, 2, 2] each.
     """
-    acceleration = torch.stack([params.evader_acceleration, params.pursuer_acceleration]).t().unsqueeze(2)
-    speed = torch.stack([params.evader_speed, params.pursuer_speed]).t()
-    thrust = acceleration * unit_disc(both(*actions))
-    velocity = state.velocity + DT * (thrust - params.drag.view(-1, 1, 1) * state.velocity)
-    velocity = velocity * (speed / length(velocity).clamp(min=1e-9)).clamp(max=1.0).unsqueeze(2)
-    position = state.position + DT * velocity
-    pursuer = position[:, 1]
-    held = pursuer / (length(pursuer) * (1 / ARENA)).clamp(min=1.0).unsqueeze(1)
-    slide = both(torch.zeros_like(held), held - pursuer)
-    return position + slide, velocity + slide * (1 / DT)
+    # Vectors are [2, B] and pairs of them [2, 2, B] here: as they are in memory.
+    acceleration = torch.stack([params.evader_acceleration, params.pursuer_acceleration])
+    speed = torch.stack([params.evader_speed, params.pursuer_speed])
+    before = features_first(state.velocity)
+    velocity = before + DT * (acceleration.unsqueeze(1) * thrust(actions) - params.drag * before)
+    velocity = velocity * (speed / norm(velocity.transpose(0, 1)).clamp(min=1e-9)).clamp(max=1.0).unsqueeze(1)
+    position = features_first(state.position) + DT * velocity
+    pursuer = position[1]
+    held = pursuer / (norm(pursuer) * (1 / ARENA)).clamp(min=1.0)
+    slide = torch.stack([torch.zeros_like(held), held - pursuer])
+    return rows_first(position + slide), rows_first(velocity + slide * (1 / DT))
 
 
 def ending(params: Params, position: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,12 +135,12 @@ def ending(params: Params, position: Tensor, gate: Tensor) -> tuple[Tensor, Tens
     Returns:
         Whether the evader is out through the gate, and whether it is caught or out anywhere else: [B] bool each.
     """
-    evader, pursuer = position.unbind(1)
-    radius = length(evader)
+    evader, pursuer = features_first(position)
+    radius = norm(evader)
     out = radius > ARENA
     # Where the evader crossed the wall, seen from the centre; the gate's width is measured straight across.
-    at_gate = length(evader * (ARENA / radius).unsqueeze(1) - gate) <= 0.5 * params.gate_width
-    free = length(pursuer - evader) >= CAPTURE
+    at_gate = norm(evader * (ARENA / radius) - gate.t()) <= 0.5 * params.gate_width
+    free = norm(pursuer - evader) >= CAPTURE
     escaped = out & at_gate & free
     return escaped, (out | ~free) & ~escaped
 
@@ -150,5 +151,5 @@ def _between(bounds: tuple[float, float], share: Tensor) -> Tensor:
 
 def lead(position: Tensor, gate: Tensor) -> Tensor:
     """The evader's lead in the race to the gate, [B] m: the pursuer's distance to it minus the evader's."""
-    evader, pursuer = length(position - gate.unsqueeze(1)).unbind(1)
+    evader, pursuer = norm((features_first(position) - gate.t()).transpose(0, 1)).unbind(0)
     return pursuer - evader

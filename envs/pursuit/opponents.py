@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from metaduel.envs.core.game import View
 from metaduel.envs.core.geometry import dot, left_of, length, polar, sign, unit, unit_disc
 from metaduel.envs.players.scripted import Option, Scripted
-from metaduel.envs.pursuit.game import ARENA, Params, State
+from metaduel.envs.pursuit.game import ARENA, SEEN, Params, State
 
 Choice = tuple[Tensor, Tensor]
 
@@ -35,9 +36,26 @@ def _park(position: Tensor, velocity: Tensor, target: Tensor) -> Tensor:
     return 4.0 * (target - position) - 2.0 * velocity
 
 
+class _Known(NamedTuple):
+    """What those that know the gate know for a whole episode."""
+
+    gate: Tensor  # [B, 2] m: its middle
+    beyond: Tensor  # [B, 2] m: a little further out
+
+
+def _known(params: Params) -> _Known:
+    gate = params.gate
+    return _Known(gate, 1.1 * gate)
+
+
 def _gate(view: View) -> Tensor:
-    params: Params = view.params
-    return params.gate
+    known: _Known = view.known
+    return known.gate
+
+
+def _beyond(view: View) -> Tensor:
+    known: _Known = view.known
+    return known.beyond
 
 
 def _around(position: Tensor, radius: float, turn: Tensor | float = 1.0) -> Tensor:
@@ -51,21 +69,21 @@ def _around(position: Tensor, radius: float, turn: Tensor | float = 1.0) -> Tens
 
 def _dash(view: View, memory: Tensor, noise: Tensor, speed: float = 1.0) -> Choice:
     s: State = view.state
-    return _evade(view, 1.1 * _gate(view) - s.evader, speed), memory
+    return _evade(view, _beyond(view) - s.evader, speed), memory
 
 
 def _seen(view: View) -> Tensor:
     """[B, 1] bool: whether the two see each other; a player must not react to one that is out of sight."""
-    seen: Tensor = view.state.in_sight
-    return seen.unsqueeze(1)
+    return view.observation[:, SEEN : SEEN + 1] > 0
 
 
 def _around_pursuer(view: View, berth: float = 0.35) -> Tensor:
     """Potential field: drawn to the gate, pushed from the pursuer and past it on the nearer side, kept off the wall."""
     s: State = view.state
-    to_gate = 1.1 * _gate(view) - s.evader
+    to_gate = _beyond(view) - s.evader
     away = s.evader - s.pursuer
-    side = torch.where(dot(left_of(away), to_gate) >= 0, left_of(away), -left_of(away))
+    left = left_of(away)
+    side = torch.where(dot(left, to_gate) >= 0, left, -left)
     push = _seen(view) * (berth / length(away).clamp(min=0.05)).unsqueeze(1) ** 2
     wall = ((length(s.evader) - 0.7).clamp(min=0) * (length(to_gate) > 0.5)).unsqueeze(1)
     return unit(to_gate) + push * (0.6 * unit(away) + unit(side)) - 6.0 * wall * unit(s.evader)
@@ -80,7 +98,7 @@ def _feint(view: View, memory: Tensor, noise: Tensor, least: float = 4) -> Choic
     s: State = view.state
     drawn = torch.where((view.step == 0).unsqueeze(1), noise, memory)
     feinting = view.step < least + 4 * drawn[:, 1]
-    direction = torch.where(feinting.unsqueeze(1), polar(2 * math.pi * drawn[:, 0]), 1.1 * _gate(view) - s.evader)
+    direction = torch.where(feinting.unsqueeze(1), polar(2 * math.pi * drawn[:, 0]), _beyond(view) - s.evader)
     return _evade(view, direction), drawn
 
 
@@ -94,7 +112,8 @@ def _away(view: View, radius: float = 0.45) -> Tensor:
     s: State = view.state
     away, out = unit(s.evader - s.pursuer), unit(s.evader)
     near_wall = ((length(s.evader + 0.3 * s.evader_velocity) - 0.55) * 2.5).clamp(0.0, 1.0).unsqueeze(1)
-    along = torch.where(dot(left_of(out), away + 0.5 * s.evader_velocity) >= 0, left_of(out), -left_of(out))
+    left = left_of(out)
+    along = torch.where(dot(left, away + 0.5 * s.evader_velocity) >= 0, left, -left)
     return torch.where(_seen(view), away + near_wall * (0.5 * along - out), _around(s.evader, radius))
 
 
@@ -108,7 +127,7 @@ def _patient(view: View, memory: Tensor, noise: Tensor, wait: float = 8) -> Choi
     gate = _gate(view)
     blocked = _seen(view) & (length(s.pursuer - gate) < length(s.evader - gate)).unsqueeze(1)
     left = torch.where(blocked, wait * torch.ones_like(memory), (memory - 1).clamp(min=0))
-    return _evade(view, torch.where(left > 0, _away(view), 1.1 * gate - s.evader)), left
+    return _evade(view, torch.where(left > 0, _away(view), _beyond(view) - s.evader)), left
 
 
 def _loiter(view: View, memory: Tensor, noise: Tensor, least: float = 8) -> Choice:
@@ -121,14 +140,14 @@ def _loiter(view: View, memory: Tensor, noise: Tensor, least: float = 8) -> Choi
 def _curve(view: View, memory: Tensor, noise: Tensor, bend: float = 1.2) -> Choice:
     # Comes in along an arc: its heading turns into the gate as it gets near.
     s: State = view.state
-    to_gate = 1.1 * _gate(view) - s.evader
+    to_gate = _beyond(view) - s.evader
     return _evade(view, to_gate + bend * (length(to_gate) - 0.3).clamp(min=0).unsqueeze(1) * left_of(to_gate)), memory
 
 
 def _creep(view: View, memory: Tensor, noise: Tensor, radius: float = 0.7) -> Choice:
     # Along a ring, either way round, and out when it passes the gate.
     s: State = view.state
-    to_gate = 1.1 * _gate(view) - s.evader
+    to_gate = _beyond(view) - s.evader
     drawn = torch.where((view.step == 0).unsqueeze(1), sign(noise >= 0.5, noise), memory)
     near = length(to_gate) < 0.6
     return _evade(view, torch.where(near.unsqueeze(1), to_gate, _around(s.evader, radius, drawn))), drawn
@@ -200,6 +219,7 @@ PLAYERS = (
         "knows the gate and runs straight there",
         _dash,
         informed=True,
+        setup=_known,
         options=(Option("speed", 1.0, 0.6, 1.0, "share of its top speed"),),
     ),
     Scripted(
@@ -211,6 +231,7 @@ PLAYERS = (
         memory=2,
         noise=2,
         informed=True,
+        setup=_known,
         options=(Option("least", 4, 0, 12, "steps that it feints at least", integer=True),),
     ),
     Scripted(
@@ -222,6 +243,7 @@ PLAYERS = (
         memory=1,
         noise=1,
         informed=True,
+        setup=_known,
         options=(Option("least", 8, 0, 20, "steps that it stays away at least", integer=True),),
     ),
     Scripted(
@@ -242,6 +264,7 @@ PLAYERS = (
         "knows the gate and passes around the pursuer",
         _dodge,
         informed=True,
+        setup=_known,
         options=(Option("berth", 0.35, 0.15, 0.6, "m by which it clears the pursuer"),),
     ),
     Scripted(
@@ -252,6 +275,7 @@ PLAYERS = (
         _patient,
         memory=1,
         informed=True,
+        setup=_known,
         options=(Option("wait", 8, 3, 20, "steps that it backs off", integer=True),),
     ),
     Scripted(
@@ -269,6 +293,7 @@ PLAYERS = (
         "knows the gate and comes in along an arc",
         _curve,
         informed=True,
+        setup=_known,
         options=(Option("bend", 1.2, 0.5, 2.0, "of its arc, to the left"),),
     ),
     Scripted(
@@ -280,6 +305,7 @@ PLAYERS = (
         memory=1,
         noise=1,
         informed=True,
+        setup=_known,
         options=(Option("radius", 0.7, 0.5, 0.85, "m: of its ring"),),
     ),
     Scripted(
@@ -307,6 +333,7 @@ PLAYERS = (
         "knows the gate and stands in it",
         _guard,
         informed=True,
+        setup=_known,
         options=(Option("place", 0.9, 0.5, 0.95, "m from the centre"),),
     ),
     Scripted(
@@ -342,6 +369,7 @@ PLAYERS = (
         "knows the gate; keeps goal and catches an evader that comes near",
         _goalie,
         informed=True,
+        setup=_known,
         options=(Option("place", 0.8, 0.5, 0.95, "m from the centre"),),
     ),
     Scripted(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Game, Outcome, Pair
-from metaduel.envs.core.geometry import both, length, polar, unit_disc
+from metaduel.envs.core.geometry import both, features_first, inner, norm, polar, rows_first, thrust
 from metaduel.envs.core.spec import Task
 
 DT = 0.1  # s per step
@@ -76,19 +76,19 @@ class Sumo(Game[Params, State]):
 
     def observe(self, params: Params, state: State) -> Pair:
         """Each feels the other against itself if it is near, and the clock; nothing that depends on tilt or ring."""
-        gap = between(state.position)
-        felt = (length(gap) < params.touch + FEEL).to(gap.dtype).unsqueeze(0)
+        gap = _between(features_first(state.position))
+        felt = (norm(gap) < params.touch + FEEL).to(gap.dtype).unsqueeze(0)
         # Joined feature by feature: joining row by row copies a few bytes at a time.
-        other = felt * torch.cat([gap.t(), between(state.velocity).t()])
+        other = felt * torch.cat([gap, _between(features_first(state.velocity))])
         rest = torch.cat([felt, state.left.unsqueeze(0)])
         return torch.cat([other, rest]).t(), torch.cat([-other, rest]).t()
 
     def step(self, params: Params, state: State, actions: Pair, noise: Tensor) -> tuple[State, Outcome]:
         """Move both, then decide which of them is out."""
-        position, velocity = move(params, state, actions)
-        down = params.down
-        gained = between(position) - between(state.position)
-        climb = CLIMB * (gained[:, 0] * down[:, 0] + gained[:, 1] * down[:, 1])
+        down = params.down.t()
+        position, velocity = _move(params, state, actions, down)
+        gained = _between(features_first(position)) - _between(features_first(state.position))
+        climb = CLIMB * inner(gained, down)
         win = winner(params, position)
         reward = climb + win
         left = (state.left - 1 / self.spec.horizon).clamp(min=0.0)
@@ -104,34 +104,37 @@ def move(params: Params, state: State, actions: Pair) -> tuple[Tensor, Tensor]:
     Returns:
         Positions and velocities, [B, 2, 2] each.
     """
-    mass = torch.stack([params.protagonist_mass, params.adversary_mass]).t()
-    strength = torch.stack([params.protagonist_force, params.adversary_force]).t() / mass
-    pull = (params.tilt.unsqueeze(1) * params.down).unsqueeze(1)
-    gain = strength.unsqueeze(2) * unit_disc(both(*actions)) + pull - params.friction.view(-1, 1, 1) * state.velocity
-    velocity = state.velocity + DT * gain
+    return _move(params, state, actions, params.down.t())
+
+
+def _move(params: Params, state: State, actions: Pair, down: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``move``; ``down``: [2, B]. Inside, vectors are [2, B] and pairs of them [2, 2, B]: as they are in memory."""
+    masses = params.protagonist_mass, params.adversary_mass
+    strength = torch.stack([params.protagonist_force, params.adversary_force]) / torch.stack(masses)
+    start, before = features_first(state.position), features_first(state.velocity)
+    velocity = before + DT * (strength.unsqueeze(1) * thrust(actions) + params.tilt * down - params.friction * before)
 
     # Between the centres: gap + s * path over the step's share s in [0, 1]; they meet where its length is the radii's sum.
-    gap, closing = between(state.position), between(velocity)
+    gap, closing, touch = _between(start), _between(velocity), params.touch
     path = DT * closing
-    along = gap[:, 0] * path[:, 0] + gap[:, 1] * path[:, 1]
-    outside = gap[:, 0] * gap[:, 0] + gap[:, 1] * gap[:, 1] - params.touch * params.touch
-    inside = along * along - (path[:, 0] * path[:, 0] + path[:, 1] * path[:, 1]) * outside
+    along = inner(gap, path)
+    outside = inner(gap, gap) - touch * touch
+    inside = along * along - inner(path, path) * outside
     # The smaller root of a quadratic, in the form that loses no digits where they touch already.
     when = (outside / (torch.sqrt(inside.clamp(min=0.0)) - along).clamp(min=1e-12)).clamp(min=0.0)
     meet = (along < 0) & (inside >= 0) & (when <= 1)
-    normal = gap + when.unsqueeze(1) * path
-    normal = normal / length(normal).clamp(min=1e-9).unsqueeze(1)
-    speed = closing[:, 0] * normal[:, 0] + closing[:, 1] * normal[:, 1]
+    normal = gap + when * path
+    normal = normal / norm(normal).clamp(min=1e-9)
     # Speed each gets: the other's share of the mass times what changes between them.
-    change = (meet * (1 + params.restitution) * speed / (mass[:, 0] + mass[:, 1])).unsqueeze(1) * normal
-    kick = both(change * mass[:, 1:], -change * mass[:, :1])
-    rest = DT * (1 - when.clamp(max=1.0)).view(-1, 1, 1)
-    return state.position + DT * velocity + rest * kick, velocity + kick
+    change = (meet * (1 + params.restitution) * inner(closing, normal) / (masses[0] + masses[1])) * normal
+    kick = torch.stack([change * masses[1], -change * masses[0]])
+    rest = DT * (1 - when.clamp(max=1.0))
+    return rows_first(start + DT * velocity + rest * kick), rows_first(velocity + kick)
 
 
 def winner(params: Params, position: Tensor) -> Tensor:
     """The winner, [B]: 1 the protagonist, -1 the adversary, 0 neither (yet)."""
-    protagonist, adversary = length(position).unbind(1)
+    protagonist, adversary = norm(features_first(position).transpose(0, 1)).unbind(0)
     out = torch.maximum(protagonist, adversary) > params.ring_radius
     return out * torch.sign(adversary - protagonist)
 
@@ -139,3 +142,8 @@ def winner(params: Params, position: Tensor) -> Tensor:
 def between(pair: Tensor) -> Tensor:
     """The adversary's minus the protagonist's: [B, 2, 2] to [B, 2]."""
     return pair[:, 1] - pair[:, 0]
+
+
+def _between(pair: Tensor) -> Tensor:
+    """The same, features first: [2, 2, B] to [2, B]."""
+    return pair[1] - pair[0]

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import View
-from metaduel.envs.core.geometry import dot, left_of, length, polar, sign, unit, unit_disc
+from metaduel.envs.core.geometry import dot, left_of, length, polar, sign, unit_disc
 from metaduel.envs.core.spec import ROLES, Role, Split
 from metaduel.envs.players.scripted import Option, Scripted
 from metaduel.envs.sumo.game import FEEL, Params
@@ -21,25 +22,69 @@ from metaduel.envs.sumo.game import FEEL, Params
 Choice = tuple[Tensor, Tensor]
 
 
+class _Known(NamedTuple):
+    """What a wrestler knows for a whole episode; tilt and slope are for those that know them."""
+
+    strength: Tensor  # [B, 1] m/s^2
+    touch: Tensor  # [B] m: how far the centres of discs that touch are apart
+    down: Tensor  # [B, 2] unit vector
+    against: Tensor  # [B, 2] m/s^2: stands against the tilt
+
+
+def _known(role: Role, params: Params) -> _Known:
+    force, mass = getattr(params, f"{role}_force"), getattr(params, f"{role}_mass")
+    down = params.down
+    return _Known((force / mass).unsqueeze(1), params.touch, down, -params.tilt.unsqueeze(1) * down)
+
+
 class _Wrestler:
     """What a wrestler feels and is. Everything that needs the other is 0 where it is too far to be felt."""
 
-    def __init__(self, view: View, role: Role) -> None:
-        params: Params = view.params
-        force, mass = getattr(params, f"{role}_force"), getattr(params, f"{role}_mass")
+    def __init__(self, view: View) -> None:
+        known: _Known = view.known
+        self.view, self.touch = view, known.touch
         self.step = view.step  # [B] int64
-        self.strength = (force / mass).unsqueeze(1)  # [B, 1] m/s^2
-        self.felt = view.observation[:, 4:5] > 0  # [B, 1] bool
-        self.ahead = unit(view.observation[:, :2])  # [B, 2] towards the other
-        self.lag = view.observation[:, 2:4]  # [B, 2] m/s: the other's velocity minus the own
-        apart = length(view.observation[:, :2]) - params.touch
-        self.apart = torch.where(self.felt, apart.unsqueeze(1), FEEL)  # [B, 1] m between the discs
-        # The rest is for those that know the tilt.
-        self.down = params.down  # [B, 2]
-        self.against = -params.tilt.unsqueeze(1) * self.down  # [B, 2] m/s^2: stands against the tilt
+        self.strength, self.down, self.against = known.strength, known.down, known.against
+
+    @cached_property
+    def _gap(self) -> tuple[Tensor, Tensor]:
+        """The way to the other [B, 2] m, and how long it is [B]."""
+        gap = self.view.observation[:, :2]
+        return gap, length(gap)
+
+    @property
+    def felt(self) -> Tensor:
+        """[B, 1] bool."""
+        return self.view.observation[:, 4:5] > 0
+
+    @cached_property
+    def ahead(self) -> Tensor:
+        """[B, 2]: towards the other."""
+        gap, size = self._gap
+        return gap / size.clamp(min=1e-6).unsqueeze(1)
+
+    @property
+    def lag(self) -> Tensor:
+        """[B, 2] m/s: the other's velocity minus the own."""
+        return self.view.observation[:, 2:4]
+
+    @property
+    def apart(self) -> Tensor:
+        """[B, 1] m between the discs."""
+        return torch.where(self.felt, (self._gap[1] - self.touch).unsqueeze(1), FEEL)
+
+    # The rest is for those that know the tilt.
+
+    @property
+    def aside(self) -> Tensor:
+        """[B, 2] around the other, on the upper side."""
         left = left_of(self.ahead)
-        self.aside = torch.where(dot(left, self.down) <= 0, left, -left)  # [B, 2] around the other, on the upper side
-        self.other_below = dot(self.ahead, self.down) > 0.3  # [B, 1] bool
+        return torch.where(dot(left, self.down) <= 0, left, -left)
+
+    @property
+    def other_below(self) -> Tensor:
+        """[B, 1] bool."""
+        return dot(self.ahead, self.down) > 0.3
 
     def push(self, acceleration: Tensor) -> Tensor:
         """The action that gives ``acceleration`` [B, 2] m/s^2, as far as strength allows."""
@@ -120,8 +165,8 @@ def _orbit(me: _Wrestler, memory: Tensor, noise: Tensor, gap: float = 0.1) -> Ch
     return me.push(me.strength * torch.where(me.felt, around, walk)), memory
 
 
-def _seated(rule: Rule, role: Role, view: View, memory: Tensor, noise: Tensor, **options: float) -> Choice:
-    return rule(_Wrestler(view, role), memory, noise, **options)
+def _seated(rule: Rule, view: View, memory: Tensor, noise: Tensor, **options: float) -> Choice:
+    return rule(_Wrestler(view), memory, noise, **options)
 
 
 def _wrestlers(
@@ -136,7 +181,18 @@ def _wrestlers(
 ) -> list[Scripted]:
     """One for each seat."""
     return [
-        Scripted(name, role, split, description, partial(_seated, rule, role), memory, noise, informed, options)
+        Scripted(
+            name,
+            role,
+            split,
+            description,
+            partial(_seated, rule),
+            memory,
+            noise,
+            informed,
+            options,
+            setup=partial(_known, role),
+        )
         for role in ROLES
     ]
 

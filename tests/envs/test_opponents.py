@@ -1,6 +1,7 @@
 """Opponents: their names, and the contract of every family's scripted players."""
 
 import itertools
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -9,12 +10,14 @@ import torch
 from gymnasium import spaces
 
 import metaduel
+from metaduel.agents.rollout import Seated, Sitting, rollout
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.envs.core.game import make_game
+from metaduel.envs.core.game import View, make_game
 from metaduel.envs.core.registry import find, specs
 from metaduel.envs.core.spec import OPPONENT_SPLITS, ROLES
 from metaduel.envs.core.tasks import generate
+from metaduel.envs.core.trees import take_rows
 from metaduel.envs.players import names, zoo
 from metaduel.envs.players import scripted as opponents
 from metaduel.envs.players.play import steps
@@ -79,6 +82,34 @@ def test_scripted_players_stay_in_the_action_space_and_differ(spec, role):
     played = {name: choices(duel, role, player) for name, player in opponents.scripted(spec, role).items()}
     for first, second in itertools.combinations(played, 2):
         assert not torch.equal(played[first], played[second]), (first, second)
+
+
+@each_seat
+def test_what_a_player_knows_for_an_episode_is_what_it_would_work_out_at_every_step(spec, role):
+    """Bit for bit, for all rows and for some of them; most families have players that know something."""
+    duel, seat = Duel(make_game(spec)), ROLES.index(role)
+    params = duel.game.params(generate(spec, "train", ROWS, seed=1))
+    rows = duel.reset(params, torch.arange(ROWS), torch.zeros(ROWS, dtype=torch.int64))
+    view, some = View(params, rows.state, duel.observe(rows)[seat], rows.step, torch.zeros(ROWS)), torch.tensor([0, 3])
+    for player in opponents.scripted(spec, role).values():
+        impaired = opponents.Impaired(player, duel.action_space(role), 0.0, 0)
+        assert opponents.setup_of(impaired) is opponents.setup_of(player) is player.setup
+        known = None if player.setup is None else player.setup(params)
+        memory, noise = torch.zeros(ROWS, player.memory), torch.full((ROWS, player.noise), 0.3)
+        whole = player.act(view, memory, noise)
+        part = player.act(take_rows(view._replace(known=known), some), memory[some], noise[some])
+        for one, two in zip(whole, part, strict=True):
+            assert torch.equal(one[some], two)
+
+
+def test_a_rollout_asks_once_what_players_know_for_an_episode():
+    duel, asked = Duel(make_game(find("Sumo"))), []
+    players = [names.load_player(duel, role, "stand") for role in ROLES]
+    players = [replace(p, setup=lambda params, p=p: asked.append(len(params[0])) or p.setup(params)) for p in players]
+    params = duel.game.params(generate(duel.spec, "train", ROWS, seed=1))
+    seats = tuple([Sitting(slice(0, ROWS), Seated(player))] for player in players)
+    rollout(duel, params, seats, 1, torch.arange(ROWS), torch.zeros(ROWS, dtype=torch.int64))
+    assert asked == [ROWS, ROWS]
 
 
 @each_seat
