@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metaduel.agents.objective.baselines import fit_linear
 from metaduel.agents.objective.losses import SURROGATES, Surrogate, policy_gradient_loss
+from metaduel.agents.objective.packing import log_probs
 from metaduel.agents.objective.returns import discounted_returns, gae, normalise, spread
 from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.trajectories import Trajectories
@@ -130,8 +131,3 @@ class LossConfig:
         """Whether support and query are the same function of the trajectories."""
         same_fit = self.inner_baseline and self.baseline == "task"
         return same_fit and self.inner_discount == self.discount and not self.inner_clip
-
-
-def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
-    """Log-probabilities [N, T, E] of the actions taken, with a graph to the weights."""
-    return policy.log_prob(policy.prepare(weights), data.observation, data.action)
