@@ -48,8 +48,11 @@ class Steps(NamedTuple):
     @property
     def time(self) -> Tensor:
         """The number of each row's step, [R] int64."""
-        every = torch.arange(self.shape[1], dtype=torch.int64, device=self.played.device)
-        return self.pack(every.view(1, -1, 1).expand(self.shape))
+        _, steps, episodes = self.shape
+        if self.index is not None:
+            return self.index % (steps * episodes) // episodes
+        every = torch.arange(steps, dtype=torch.int64, device=self.played.device)
+        return every.view(1, -1, 1).expand(self.shape).flatten()
 
     def pack(self, field: Tensor) -> Tensor:
         """Rows [R, ...] of a field [N, T, E, ...]."""
