@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +25,9 @@ class Steps(NamedTuple):
 
     shape: tuple[int, int, int]  # N, T, E
     groups: tuple[Group, ...]
-    index: Tensor | None  # [R] int64, each row's place among all N T E steps; None: all steps were played, in their order
+    index: (
+        Tensor | None
+    )  # [R] int64, each row's place among all N T E steps; None: all steps were played, in their order
     played: Tensor  # [R] 1 or 0
 
     @classmethod
@@ -60,11 +63,41 @@ class Steps(NamedTuple):
         return flat if self.index is None else flat.index_select(0, self.index)
 
     def unpack(self, rows: Tensor) -> Tensor:
-        """[N, T, E] of rows [R], 0 where not played."""
+        """[N, T, E, ...] of rows [R, ...], 0 where not played."""
         if self.index is None:
-            return rows.view(self.shape)
-        whole = rows.new_zeros(self.shape).flatten()
-        return whole.scatter(0, self.index, rows * self.played).view(self.shape)
+            return rows.view(*self.shape, *rows.shape[1:])
+        played = self.played.view(-1, *(1 for _ in rows.shape[1:]))
+        whole: Tensor = _Unpack.apply(rows * played, self.index, math.prod(self.shape))  # type: ignore[no-untyped-call]
+        return whole.view(*self.shape, *rows.shape[1:])
+
+
+class _Unpack(torch.autograd.Function):
+    """Rows at their places among ``size``, zeros elsewhere. Its derivative is a selection whose own derivative is this again:
+    autograd's own adds row after row.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(index)
+        return rows.new_zeros(size, *rows.shape[1:]).index_copy_(0, index, rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (index,) = ctx.saved_tensors
+        return _Pack.apply(gradient, index), None, None  # type: ignore[no-untyped-call]
+
+
+class _Pack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, whole: Tensor, index: Tensor) -> Tensor:
+        ctx.size = len(whole)
+        ctx.save_for_backward(index)
+        return whole.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return _Unpack.apply(gradient, index, ctx.size), None  # type: ignore[no-untyped-call]
 
 
 def _groups(counts: list[int], device: torch.device) -> tuple[Group, ...]:
@@ -99,17 +132,47 @@ def _played_first(played: Tensor) -> Tensor:
     return torch.empty_like(place).scatter_(1, place, numbers.expand_as(place))
 
 
-def distribution(policy: Policy, weights: Weights, steps: Steps, observation: Tensor) -> Distribution:
-    """Distributions over the actions at packed observations [R, d], with a graph to the stacked weights: a batch of shape [R, 1]."""
-    return policy.at_rows(policy.prepare(weights), observation, steps.groups)
+class Actions(NamedTuple):
+    """The actions in trajectories, laid out as their policy computes them: packed if it is ``by_row``, else whole episodes."""
+
+    policy: Policy
+    steps: Steps | None  # None: whole episodes
+    shape: torch.Size  # N, T, E
+    observation: Tensor  # [R, d], or [N, T, E, d]
+    action: Tensor  # [R, 1, a], or [N, T E, a]; or without a, int64
+
+    @classmethod
+    def of(cls, policy: Policy, data: Trajectories) -> Actions:
+        """Those of a policy's trajectories."""
+        shape = data.reward.shape
+        if not policy.by_row:
+            return cls(policy, None, shape, data.observation, data.action.flatten(1, 2))
+        steps = Steps.of(data.alive)
+        return cls(policy, steps, shape, steps.pack(data.observation), steps.pack(data.action).unsqueeze(1))
+
+    def distribution(self, weights: Weights) -> Distribution:
+        """The distributions that the actions are drawn from under stacked weights, with a graph to them: [R, 1] or [N, T E]."""
+        prepared = self.policy.prepare(weights)
+        if self.steps is not None:
+            return self.policy.at_rows(prepared, self.observation, self.steps.groups)
+        return self.policy.head(prepared, self.policy.over_time(prepared, self.observation).flatten(1, 2))
+
+    def whole(self, values: Tensor) -> Tensor:
+        """[N, T, E, ...] of values of the distributions' batch; packed, they are 0 at steps that were not played."""
+        if self.steps is not None:
+            return self.steps.unpack(values.squeeze(1))
+        return values.view(*self.shape, *values.shape[2:])
+
+    def log_prob(self, distribution: Distribution) -> Tensor:
+        """The actions' log-probabilities [N, T, E]."""
+        return self.whole(distribution.log_prob(self.action))
 
 
 def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
-    """Log-probabilities [N, T, E] of the actions taken, with a graph to the weights; 0 where no action was, if the policy's
-    outputs can be computed one by one.
+    """Log-probabilities [N, T, E] of the actions taken, with a graph to the weights; at steps that were not played, those of a
+    policy that is ``by_row`` are 0.
     """
     if not policy.by_row:
         return policy.log_prob(policy.prepare(weights), data.observation, data.action)
-    steps = Steps.of(data.alive)
-    at = distribution(policy, weights, steps, steps.pack(data.observation))
-    return steps.unpack(at.log_prob(steps.pack(data.action).unsqueeze(1)).squeeze(1))
+    actions = Actions.of(policy, data)
+    return actions.log_prob(actions.distribution(weights))

@@ -183,7 +183,9 @@ class Policy(ABC):
         Raises:
             NotImplementedError: the policy has no such outputs.
         """
-        raise NotImplementedError(f"{type(self).__name__} has by_row=False: its outputs are computed over whole episodes")
+        raise NotImplementedError(
+            f"{type(self).__name__} has by_row=False: its outputs are computed over whole episodes"
+        )
 
     def prepare_noise(self, uniforms: Tensor) -> Tensor:
         """The noise for ``Distribution.sample``, from [..., self.noise] uniforms: computed once for a whole rollout."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from metaduel.agents.policies.groups import Group
 
+
 class _Point(NamedTuple):
     """The network at some weights and inputs."""
 
@@ -37,9 +38,7 @@ class _Point(NamedTuple):
         return own[: self.layers], [bias.unsqueeze(1) for bias in own[self.layers :]], _of(group, self.inputs)
 
 
-def tanh_network(
-    x: Tensor, matrices: Sequence[Tensor], biases: Sequence[Tensor], groups: tuple[Group, ...]
-) -> Tensor:
+def tanh_network(x: Tensor, matrices: Sequence[Tensor], biases: Sequence[Tensor], groups: tuple[Group, ...]) -> Tensor:
     """Outputs [R, A] for rows of inputs [R, d], matrices [N, i, o] and biases [N, o]: differentiable any number of times.
 
     In float32, tanh(x) is 2 sigmoid(2 x) - 1, nine times faster on CPUs: within 1.5 units of the last place of 1.0.
@@ -66,9 +65,7 @@ def _plain(x: Tensor, weights: Sequence[Tensor], groups: tuple[Group, ...]) -> T
     return torch.cat(parts)
 
 
-def _forward(
-    x: Tensor, weights: tuple[Tensor, ...], groups: tuple[Group, ...]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _forward(x: Tensor, weights: tuple[Tensor, ...], groups: tuple[Group, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The outputs, and the inputs of all layers."""
     layers, minus = len(weights) // 2, x.new_full((), -1.0)
     out = [x.new_empty(len(x), matrix.shape[-1]) for matrix in weights[:layers]]
@@ -118,7 +115,10 @@ def _curvature(
         matrices, _, h = point.at(group)
         ways, shifts, _ = point._replace(weights=directions).at(group)
         s = _of(group, (*slopes, g))
-        moved, bent = [h[0]], []  # derivatives of the layers' inputs, the first of which does not move; parts of those of s
+        moved, bent = (
+            [h[0]],
+            [],
+        )  # derivatives of the layers' inputs, the first of which does not move; parts of those of s
         for i in range(last + 1):
             out = group.of(change) if i == last else None
             z = torch.baddbmm(shifts[i], h[i], _by_output(ways[i]) if i == last else ways[i], out=out)
@@ -157,7 +157,7 @@ def _outer(h: Tensor, s: Tensor) -> Tensor:
 
 
 def _through(s: Tensor, h: Tensor) -> Tensor:
-    """s (1 - h^2), in place."""
+    """In place, s (1 - h^2)."""
     result: Tensor = torch.ops.aten.tanh_backward.grad_input(s, h, grad_input=s)
     return result
 
@@ -206,7 +206,7 @@ def _bend(
         change, parts = _curvature(point, slopes, g, v, directions)
         return change, *parts
     linear = _Linear.apply(point, slopes, g, v, *directions)  # type: ignore[no-untyped-call]
-    rest = _Rest.apply(point.groups, point.inputs[0], len(directions), g, *point.weights, v, *directions)  # type: ignore[no-untyped-call]
+    rest = _Rest.apply(point.groups, point.inputs[0], (v, *directions), g, *point.weights)  # type: ignore[no-untyped-call]
     return tuple(a + b for a, b in zip(linear, rest, strict=True))
 
 
@@ -227,15 +227,17 @@ class _Linear(torch.autograd.Function):
 
 
 class _Rest(torch.autograd.Function):
-    """Zeros, with the derivatives of ``_curvature`` with respect to the weights and g. A node of its own, since autograd does
-    not tell a function which of its derivatives are wanted, but leaves out a node of which none is.
+    """Zeros, with the derivatives of ``_curvature`` with respect to g and the weights. A node of its own, without ways to the
+    direction: autograd does not tell a function which of its derivatives are wanted, but leaves out a node of which none is.
     """
 
     @staticmethod
-    def forward(ctx: Any, groups: tuple[Group, ...], x: Tensor, n: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.groups, ctx.n = groups, n
+    def forward(
+        ctx: Any, groups: tuple[Group, ...], x: Tensor, direction: tuple[Tensor, ...], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.groups, ctx.direction = groups, direction
         ctx.save_for_backward(x, *tensors)
-        return tuple(tensor.new_zeros(()).expand(tensor.shape) for tensor in tensors[: n + 1])
+        return tuple(tensor.new_zeros(()).expand(tensor.shape) for tensor in tensors)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -243,8 +245,8 @@ class _Rest(torch.autograd.Function):
         graph = torch.is_grad_enabled()
         with torch.enable_grad():
             # Views: g and the direction may depend on the weights, and those ways are not this node's.
-            variables = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in tensors[: ctx.n + 1]]
-            (g, *weights), (v, *directions) = variables, tensors[ctx.n + 1 :]
+            variables = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in tensors]
+            (g, *weights), (v, *directions) = variables, ctx.direction
             out = _plain(x, weights, ctx.groups)
             first = torch.autograd.grad(out, weights, g, create_graph=True)
             second = torch.autograd.grad(first, variables, directions, create_graph=True, materialize_grads=True)
@@ -253,4 +255,4 @@ class _Rest(torch.autograd.Function):
             known = [(part, c) for part, c in zip(product, cotangents, strict=True) if part.requires_grad]
             parts, theirs = zip(*known, strict=True) if known else ((), ())
             wanted = torch.autograd.grad(parts, variables, theirs, create_graph=graph, allow_unused=True)
-        return None, None, None, *wanted, *(None for _ in cotangents)
+        return None, None, None, *wanted

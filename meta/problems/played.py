@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaduel.agents.objective.config import LossConfig, log_probs
+from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.objective.losses import clipped_loss, policy_gradient_loss
-from metaduel.agents.policies.base import Policy, Weights
+from metaduel.agents.objective.packing import Actions, log_probs
+from metaduel.agents.policies.base import Policy
 from metaduel.agents.policies.distributions import Distribution
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.errors import InvalidInputError
@@ -101,20 +102,24 @@ class Drawn:
         return {role: self._of(role, data, *self._advantages[role]) for role, data in self.data.items()}
 
     def _part(self, role: Role, share: float) -> _Kept:
-        data, _, support, query = self._kept[role]
-        n = max(1, math.ceil(share * query.shape[2]))
-        data = data.map(lambda field: field[:, :, :n].contiguous())
-        return self._of(role, data, support[:, :, :n], query[:, :, :n])
+        kept = self._kept[role]
+        n = max(1, math.ceil(share * kept.query.shape[2]))
+        data = kept.data.map(lambda field: field[:, :, :n].contiguous())
+        return self._of(role, data, kept.support[:, :, :n], kept.query[:, :, :n])
 
     def _of(self, role: Role, data: Trajectories, support: Tensor, query: Tensor) -> _Kept:
-        return _Kept(data, _distribution(self.policies[role], self.players[role], data), support, query)
+        actions = Actions.of(self.policies[role], data)
+        before = actions.distribution(self.players[role])
+        return _Kept(data, actions, before, actions.log_prob(before), support, query)
 
 
 class _Kept(NamedTuple):
     """A player's trajectories, and the quantities that do not change when its weights move."""
 
     data: Trajectories
+    actions: Actions
     before: Distribution  # over the actions, under the weights that played
+    old: Tensor  # the actions' log-probabilities there [N, T, E]
     support: Tensor  # advantages [N, T, E]
     query: Tensor  # advantages [N, T, E]
 
@@ -145,30 +150,21 @@ class Replayed:
         result = Losses({}, {}, divergence={}, coordinates={})
         for role, weights in players.items():
             then = self.kept[role]
-            data, alive, now = then.data, then.data.alive, _distribution(self.policies[role], weights, then.data)
-            log_prob, old = _of_actions(now, data), _of_actions(then.before, data)
+            alive, old, now = then.data.alive, then.old, then.actions.distribution(weights)
+            log_prob = then.actions.log_prob(now)
             result.support[role] = policy_gradient_loss(log_prob, then.support, alive, "lvc", old=old)
             if self.clip is None:
                 result.query[role] = policy_gradient_loss(log_prob, then.query, alive, "lvc", old=old)
             else:
                 result.query[role] = clipped_loss(log_prob, old, then.query, alive, self.clip)
             weight = alive / alive.sum((1, 2), keepdim=True)
-            result.divergence[role] = (then.before.kl(now).view(alive.shape) * weight).sum((1, 2))  # type: ignore[arg-type]
-            parts = now.coordinates(then.before)  # type: ignore[arg-type]
-            result.coordinates[role] = (parts * weight.sqrt().flatten(1).unsqueeze(-1)).flatten(1)
+            apart = then.actions.whole(then.before.kl(now))  # type: ignore[arg-type]
+            result.divergence[role] = (apart * weight).sum((1, 2))
+            parts = then.actions.whole(now.coordinates(then.before))  # type: ignore[arg-type]
+            result.coordinates[role] = (parts * weight.sqrt().unsqueeze(-1)).flatten(1)
         return result
 
 
 def copies(players: Players) -> Players:
     """Detached copies of weights, since outer steps move a start in place."""
     return {r: {n: value.detach().clone() for n, value in weights.items()} for r, weights in players.items()}
-
-
-def _distribution(policy: Policy, weights: Weights, data: Trajectories) -> Distribution:
-    """Distribution over the actions at every recorded step: a batch of shape [N, T E]."""
-    prepared = policy.prepare(weights)
-    return policy.head(prepared, policy.over_time(prepared, data.observation).flatten(1, 2))
-
-
-def _of_actions(distribution: Distribution, data: Trajectories) -> Tensor:
-    return distribution.log_prob(data.action.flatten(1, 2)).view(data.reward.shape)
