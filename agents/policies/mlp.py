@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from metaduel.agents.policies.base import ActionSpace, Policy, Weights
 from metaduel.agents.policies.distributions import Distribution
 from metaduel.agents.policies.groups import Group, even_groups, spread
-from metaduel.agents.policies.tanh import tanh_network
+from metaduel.agents.policies.tanh import played, tanh_network
 
 
 class MLPPolicy(Policy):
@@ -86,9 +86,11 @@ class MLPPolicy(Policy):
 
     def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, M, A]."""
-        n, length, size = observation.shape
-        rows = self._network(prepared, observation.reshape(n * length, size), even_groups(n, length))
-        return self._masked(rows.view(n, length, -1), observation)
+        if torch.is_grad_enabled():
+            n, length, size = observation.shape
+            rows = self._network(prepared, observation.reshape(n * length, size), even_groups(n, length))
+            return self._masked(rows.view(n, length, -1), observation)
+        return self._masked(played(observation, *self._layers(prepared)), observation)
 
     def at_rows(self, prepared: Weights, given: Tensor, groups: tuple[Group, ...]) -> Distribution:
         """See ``Policy``."""
@@ -98,6 +100,9 @@ class MLPPolicy(Policy):
         return self.head({"log_std": spread(prepared["log_std"], groups)}, out)
 
     def _network(self, prepared: Weights, given: Tensor, groups: tuple[Group, ...]) -> Tensor:
+        return tanh_network(given, *self._layers(prepared), groups)
+
+    def _layers(self, prepared: Weights) -> tuple[list[Tensor], list[Tensor]]:
+        """Matrices and biases."""
         layers = range(len(self.sizes) - 1)
-        matrices, biases = ([prepared[f"layer{i}.{kind}"] for i in layers] for kind in ("weight", "bias"))
-        return tanh_network(given, matrices, biases, groups)
+        return [prepared[f"layer{i}.weight"] for i in layers], [prepared[f"layer{i}.bias"] for i in layers]

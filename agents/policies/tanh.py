@@ -52,6 +52,13 @@ def tanh_network(x: Tensor, matrices: Sequence[Tensor], biases: Sequence[Tensor]
     return _forward(x, weights, groups)[0]
 
 
+def played(x: Tensor, matrices: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    """Outputs [N, M, A] for inputs [N, M, d] without a graph, in as few operations as there are."""
+    for matrix, bias in zip(matrices[:-1], biases[:-1], strict=True):
+        x = torch.rsub(torch.baddbmm(bias.unsqueeze(1), x, matrix, beta=-2, alpha=-2).sigmoid_(), 1.0, alpha=2)
+    return torch.baddbmm(biases[-1].unsqueeze(1), x, matrices[-1])
+
+
 def _plain(x: Tensor, weights: Sequence[Tensor], groups: tuple[Group, ...]) -> Tensor:
     """``tanh_network`` in plain operations."""
     layers, parts = len(weights) // 2, []
@@ -96,7 +103,12 @@ def _gradient(point: _Point, g: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...
 
 
 def _curvature(
-    point: _Point, slopes: tuple[Tensor, ...], g: Tensor, v: Tensor, directions: tuple[Tensor, ...]
+    point: _Point,
+    slopes: tuple[Tensor, ...],
+    g: Tensor,
+    v: Tensor,
+    directions: tuple[Tensor, ...],
+    outputs_alone: bool = False,
 ) -> tuple[Tensor, list[Tensor]]:
     """The product of the Hessian of L(W, g) with a direction of (g, W).
 
@@ -106,11 +118,13 @@ def _curvature(
         g: s of the last [R, A].
         v: the direction's part for g [R, A].
         directions: its parts for the weights, U and u.
+        outputs_alone: compute the first result only, a third of the work; the others are empty.
 
     Returns:
         The product's part for g [R, A], which is the derivative of the outputs along the directions, and those for the weights.
     """
-    last, result, change = point.layers - 1, _like(point.weights), torch.empty_like(g)
+    last, change = point.layers - 1, torch.empty_like(g)
+    result = [] if outputs_alone else _like(point.weights)
     for group in point.groups:
         matrices, _, h = point.at(group)
         ways, shifts, _ = point._replace(weights=directions).at(group)
@@ -125,8 +139,10 @@ def _curvature(
             if i:
                 z.baddbmm_(moved[i], _by_output(matrices[i]) if i == last else matrices[i])
             if i < last:
-                bent.append(z * s[i])
+                bent.append(z * s[i] if result else z)
                 moved.append(_through(z, h[i + 1]))
+        if outputs_alone:
+            continue
         e = group.of(v)  # derivatives of s
         for i in reversed(range(last + 1)):
             outer = _outer(h[i], e)
@@ -179,6 +195,17 @@ class _Outputs(torch.autograd.Function):
         return None, None, *gradients
 
 
+def _wanted(edge: tuple[Any, int]) -> bool:
+    """Whether the pass that runs needs the derivative along an edge of the graph: ``needs_input_grad`` says whether any pass may.
+    The engine does not answer for leaves.
+    """
+    node, _ = edge
+    if node is None or hasattr(node, "variable"):
+        return node is not None
+    result: bool = torch._C._will_engine_execute_node(node)
+    return result
+
+
 class _Gradient(torch.autograd.Function):
     """The gradient of <output, g> with respect to the weights, as a function of them and of g."""
 
@@ -194,6 +221,9 @@ class _Gradient(torch.autograd.Function):
         saved, n = ctx.saved_tensors, ctx.layers
         inputs, slopes, g, weights = saved[:n], saved[n : 2 * n - 1], saved[2 * n - 1], saved[2 * n :]
         point, v = _Point(ctx.groups, weights, inputs), torch.zeros_like(g)
+        if not torch.is_grad_enabled() and not any(map(_wanted, ctx.next_functions[1:])):
+            change, _ = _curvature(point, slopes, g, v, directions, outputs_alone=True)
+            return None, None, change, *(None for _ in weights)
         change, *result = _bend(point, slopes, g, v, directions)
         return None, None, change, *result
 
