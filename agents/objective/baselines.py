@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metaduel.agents.objective.packing import Steps
+
 RIDGE = 1e-5
 
 
@@ -17,10 +19,20 @@ def features(observation: Tensor) -> Tensor:
     Returns:
         [N, T, E, 2 d + 4] float64.
     """
-    x = observation.double().clamp(-10.0, 10.0)
-    time = torch.arange(x.shape[1], dtype=torch.float64, device=x.device) / 100.0
-    time = time.view(1, -1, 1, 1).expand(*x.shape[:3], 1)
-    return torch.cat([x, x * x, time, time * time, time * time * time, torch.ones_like(time)], -1)
+    time = torch.arange(observation.shape[1], dtype=torch.float64, device=observation.device)
+    return _features(observation, time.view(1, -1, 1).expand(observation.shape[:3]))
+
+
+def _features(observation: Tensor, time: Tensor) -> Tensor:
+    """``features`` [..., 2 d + 4] of observations [..., d] at steps [...]."""
+    size = observation.shape[-1]
+    x = torch.ones(*time.shape, 2 * size + 4, dtype=torch.float64, device=time.device)
+    x[..., :size].copy_(observation).clamp_(-10.0, 10.0)
+    torch.mul(x[..., :size], x[..., :size], out=x[..., size : 2 * size])
+    hundreds = time.double() / 100.0
+    for power in range(3):
+        x[..., 2 * size + power] = hundreds ** (power + 1)
+    return x
 
 
 def fit_linear(observation: Tensor, returns: Tensor, alive: Tensor, shared: bool = False) -> Tensor:
@@ -40,10 +52,19 @@ def fit_linear(observation: Tensor, returns: Tensor, alive: Tensor, shared: bool
     """
     if returns.shape != observation.shape[:3] or alive.shape != returns.shape:
         raise ValueError(f"returns {tuple(returns.shape)} and alive must match {tuple(observation.shape[:3])}")
-    n = 1 if shared else observation.shape[0]
-    x = (features(observation) * alive.unsqueeze(-1)).view(n, -1, 2 * observation.shape[-1] + 4)
-    y = (returns.double() * alive).view(n, -1, 1)
-    gram = x.mT @ x + RIDGE * torch.eye(x.shape[-1], dtype=torch.float64, device=x.device)
-    coefficients = torch.linalg.solve(gram, x.mT @ y)
-    predicted: Tensor = (x @ coefficients).view_as(returns).to(returns.dtype)
-    return predicted
+    steps = Steps.of(alive)
+    seen, time, target = steps.pack(observation), steps.time, steps.pack(returns)
+    n, size = len(alive), 2 * observation.shape[-1] + 4
+    gram = torch.zeros(n, size, size + 1, dtype=torch.float64, device=alive.device)  # x^T x, and x^T y
+    parts = []
+    for group in steps.groups:
+        played = group.of(steps.played.double())
+        x = _features(group.of(seen), group.of(time).squeeze(-1)).mul_(played)
+        gram[group.tasks] = x.mT @ torch.cat([x, group.of(target).double()], -1)
+        parts.append(x)
+    if shared:
+        gram = gram.sum(0, keepdim=True)
+    unit = torch.eye(size, dtype=torch.float64, device=alive.device)
+    coefficients = torch.linalg.solve(gram[..., :-1] + RIDGE * unit, gram[..., -1:]).expand(n, -1, -1)
+    predicted = [(x @ coefficients[group.tasks]).flatten() for x, group in zip(parts, steps.groups, strict=True)]
+    return steps.unpack(torch.cat(predicted).to(returns.dtype))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metaduel.agents.objective.baselines import fit_linear
 from metaduel.agents.objective.losses import SURROGATES, Surrogate, policy_gradient_loss
+from metaduel.agents.objective.packing import log_probs
 from metaduel.agents.objective.returns import discounted_returns, gae, normalise, spread
 from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.trajectories import Trajectories
@@ -167,8 +168,3 @@ def advantages_of(losses: Sequence[LossConfig], data: Trajectories, counts: Sequ
     support = torch.cat([pair[0] for pair in own])
     same = all(pair[1] is pair[0] for pair in own)
     return support, support if same else torch.cat([pair[1] for pair in own])
-
-
-def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
-    """Log-probabilities [N, T, E] of the actions taken, with a graph to the weights."""
-    return policy.log_prob(policy.prepare(weights), data.observation, data.action)

@@ -47,12 +47,12 @@ def policy_gradient_loss(
     """
     if old is not None and kind != "lvc":
         raise InvalidInputError(f"surrogate={kind!r}: episodes of other weights need the surrogate 'lvc'")
-    log_prob = log_prob * alive
     if kind == "plain":
-        terms = log_prob * advantage
+        terms = log_prob * (advantage * alive)
     elif kind == "lvc":
-        terms = torch.exp(log_prob - (log_prob.detach() if old is None else old * alive)) * advantage * alive
+        terms = torch.exp(log_prob - (log_prob.detach() if old is None else old)) * (advantage * alive)
     else:
+        log_prob = log_prob * alive
         through = log_prob.cumsum(1)
         before = through - log_prob
         terms = (torch.exp(through - through.detach()) - torch.exp(before - before.detach())) * advantage
@@ -73,8 +73,8 @@ def clipped_loss(
         clip: epsilon.
         weight: as in ``policy_gradient_loss``.
     """
-    ratio = torch.exp((log_prob - old) * alive)
-    terms = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage) * alive
+    ratio, advantage = torch.exp(log_prob - old), advantage * alive
+    terms = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
     return -_mean(terms, weight)
 
 

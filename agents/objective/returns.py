@@ -32,26 +32,25 @@ def gae(
     Returns:
         [N, T, E], 0 where not alive.
     """
-    after = torch.zeros_like(reward[:, 0]) if last_value is None else last_value
-    running = torch.zeros_like(after)
-    advantages = []
-    steps = (x.unbind(1) for x in (reward, value, alive))
-    for r, v, a in reversed(list(zip(*steps, strict=True))):
-        running = (r + discount * (after + gae_lambda * running) - v) * a
-        # Going backwards, keep last_value until the first step that was played.
-        after = torch.where(a > 0, v, after)
-        advantages.append(running)
-    return torch.stack(advantages[::-1], 1)
+    last = torch.zeros_like(reward[:, 0]) if last_value is None else last_value
+    # The value after a step is the next step's, if it was played, and last_value otherwise.
+    after = torch.cat([torch.where(alive[:, 1:] > 0, value[:, 1:], last.unsqueeze(1)), last.unsqueeze(1)], 1)
+    return _to_go((reward + discount * after - value) * alive, discount * gae_lambda)
 
 
 def discounted_returns(reward: Tensor, discount: float) -> Tensor:
     """Discounted reward-to-go [N, T, E] of rewards [N, T, E] that are 0 after the end."""
-    running = torch.zeros_like(reward[:, 0])
-    returns = []
-    for r in reversed(reward.unbind(1)):
-        running = r + discount * running
-        returns.append(running)
-    return torch.stack(returns[::-1], 1)
+    return _to_go(reward, discount)
+
+
+def _to_go(x: Tensor, factor: float) -> Tensor:
+    """sum_k factor^k x_t+k, from sums over 1, 2, 4, .. steps: a few operations for any number of steps."""
+    shift = 1
+    while shift < x.shape[1] and factor**shift > 0:
+        longer = x.clone()
+        longer[:, :-shift].add_(x[:, shift:], alpha=factor**shift)
+        x, shift = longer, 2 * shift
+    return x
 
 
 def normalise(advantage: Tensor, alive: Tensor, shared: bool = False) -> Tensor:

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metaduel.agents.policies.distributions import Categorical, Distribution, Gaussian
+from metaduel.agents.policies.groups import Group
 from metaduel.agents.trajectories import Carry
 from metaduel.envs.core import noise
 from metaduel.envs.core.errors import InvalidInputError
@@ -41,9 +42,11 @@ class Policy(ABC):
 
     Attributes:
         lasting: the carry outlives an episode: the policy adapts by remembering.
+        by_row: outputs depend on the step's own input alone, and can be computed at any steps, see ``at_rows``.
     """
 
     lasting: bool = False
+    by_row: bool = False
 
     def __init__(
         self,
@@ -173,6 +176,16 @@ class Policy(ABC):
         """Log-probabilities [N, T, E] of actions [N, T, E, a] (or [N, T, E] int64) in whole episodes [N, T, E, d]."""
         distribution = self.head(prepared, self.over_time(prepared, observation).flatten(1, 2))
         return distribution.log_prob(action.flatten(1, 2)).view(observation.shape[:3])
+
+    def at_rows(self, prepared: Weights, given: Tensor, groups: tuple[Group, ...]) -> Distribution:
+        """The distributions [R, 1] at rows of inputs [R, input_size], in groups of tasks; of policies with ``by_row``.
+
+        Raises:
+            NotImplementedError: the policy has no such outputs.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has by_row=False: its outputs are computed over whole episodes"
+        )
 
     def prepare_noise(self, uniforms: Tensor) -> Tensor:
         """The noise for ``Distribution.sample``, from [..., self.noise] uniforms: computed once for a whole rollout."""

@@ -31,7 +31,8 @@ class Gaussian(NamedTuple):
     def log_prob(self, action: Tensor) -> Tensor:
         """Log-density [...] of the unbounded action [..., A]."""
         z = (action - self.mean) * torch.exp(-self.log_std)
-        return (-0.5 * z * z - self.log_std - _LOG_SQRT_2PI).sum(-1)
+        constant = self.log_std.sum(-1) + action.shape[-1] * _LOG_SQRT_2PI
+        return -0.5 * (z * z).sum(-1) - constant
 
     def entropy(self) -> Tensor:
         """Entropy [...] in nats."""

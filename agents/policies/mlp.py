@@ -1,28 +1,16 @@
-"""The tanh network on stacked weights: one ``baddbmm`` per layer."""
+"""The tanh network on stacked weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from metaduel.agents.policies.base import ActionSpace, Policy, Weights
-
-
-class _Affine(torch.autograd.Function):
-    """``baddbmm`` whose weight gradient is computed as (g^T x)^T: on CPUs x^T g costs as much for two outputs as for 64."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, matrix)
-        return torch.baddbmm(bias.unsqueeze(1), x, matrix)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        x, matrix = ctx.saved_tensors
-        return (g @ matrix.mT if ctx.needs_input_grad[0] else None), (g.mT @ x).mT, g.sum(1)
+from metaduel.agents.policies.distributions import Distribution
+from metaduel.agents.policies.groups import Group, even_groups, spread
+from metaduel.agents.policies.tanh import played, tanh_network
 
 
 class MLPPolicy(Policy):
@@ -44,6 +32,8 @@ class MLPPolicy(Policy):
             its biases have grown.
         mask: see ``Policy``.
     """
+
+    by_row = True
 
     def __init__(
         self,
@@ -88,31 +78,31 @@ class MLPPolicy(Policy):
         return weights
 
     def prepare(self, weights: Weights) -> Weights:
-        """Fold tanh(x) = 2 sigmoid(2 x) - 1 into the layers around it: sigmoid is several times faster than tanh on CPUs,
-        and the two affine maps cost nothing once they are part of the weights, like those that normalise observations.
-        """
-        prepared, last = dict(weights), len(self.sizes) - 2
-        for i in range(last + 1):
-            matrix, bias = weights[f"layer{i}.weight"], weights[f"layer{i}.bias"]
-            if i == 0:
-                matrix, bias = self._fold(weights, matrix, bias)
-            if i == 0 and self.context:
-                bias = bias + (weights["context"].unsqueeze(-2) @ weights["context.weight"]).squeeze(-2)
-            if i > 0:
-                matrix, bias = 2.0 * matrix, bias - matrix.sum(-2)
-            if i < last:
-                matrix, bias = 2.0 * matrix, 2.0 * bias
-            prepared[f"layer{i}.weight"], prepared[f"layer{i}.bias"] = matrix, bias
-        return prepared
+        """Fold the normalisation of observations and the context's share into the first layer."""
+        matrix, bias = self._fold(weights, weights["layer0.weight"], weights["layer0.bias"])
+        if self.context:
+            bias = bias + (weights["context"].unsqueeze(-2) @ weights["context.weight"]).squeeze(-2)
+        return {**weights, "layer0.weight": matrix, "layer0.bias": bias}
 
     def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, M, A]."""
-        x, last = observation, len(self.sizes) - 2
-        for i in range(last + 1):
-            matrix, bias = prepared[f"layer{i}.weight"], prepared[f"layer{i}.bias"]
-            if i == last and torch.is_grad_enabled():
-                x = _Affine.apply(x, matrix, bias)  # type: ignore[no-untyped-call]
-            else:
-                x = torch.baddbmm(bias.unsqueeze(1), x, matrix)
-            x = torch.sigmoid(x) if i < last else x
-        return self._masked(x, observation)
+        if torch.is_grad_enabled():
+            n, length, size = observation.shape
+            rows = self._network(prepared, observation.reshape(n * length, size), even_groups(n, length))
+            return self._masked(rows.view(n, length, -1), observation)
+        return self._masked(played(observation, *self._layers(prepared)), observation)
+
+    def at_rows(self, prepared: Weights, given: Tensor, groups: tuple[Group, ...]) -> Distribution:
+        """See ``Policy``."""
+        out = self._masked(self._network(prepared, given, groups), given).unsqueeze(1)
+        if self.discrete:
+            return self.head(prepared, out)
+        return self.head({"log_std": spread(prepared["log_std"], groups)}, out)
+
+    def _network(self, prepared: Weights, given: Tensor, groups: tuple[Group, ...]) -> Tensor:
+        return tanh_network(given, *self._layers(prepared), groups)
+
+    def _layers(self, prepared: Weights) -> tuple[list[Tensor], list[Tensor]]:
+        """Matrices and biases."""
+        layers = range(len(self.sizes) - 1)
+        return [prepared[f"layer{i}.weight"] for i in layers], [prepared[f"layer{i}.bias"] for i in layers]

@@ -11,8 +11,9 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from metaduel.agents.objective.config import LossConfig, advantages_of, log_probs
+from metaduel.agents.objective.config import LossConfig, advantages_of
 from metaduel.agents.objective.losses import clipped_loss, policy_gradient_loss
+from metaduel.agents.objective.packing import Actions, log_probs
 from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.policies.distributions import Distribution
 from metaduel.agents.trajectories import Trajectories
@@ -98,13 +99,13 @@ class Drawn:
         return {role: self._of(role, data, *self._advantages[role]) for role, data in self.data.items()}
 
     def _part(self, role: Role, share: float) -> _Kept:
-        data, _, support, query = self._kept[role]
-        n = max(1, math.ceil(share * query.shape[2]))
-        data = data.map(lambda field: field[:, :, :n].contiguous())
-        return self._of(role, data, support[:, :, :n], query[:, :, :n])
+        kept = self._kept[role]
+        n = max(1, math.ceil(share * kept.query.shape[2]))
+        data = kept.data.map(lambda field: field[:, :, :n].contiguous())
+        return self._of(role, data, kept.support[:, :, :n], kept.query[:, :, :n])
 
     def _of(self, role: Role, data: Trajectories, support: Tensor, query: Tensor) -> _Kept:
-        return _Kept(data, _distribution(self.policies[role], self.players[role], data), support, query)
+        return _kept(self.policies[role], self.players[role], data, support, query)
 
 
 class DrawnTogether:
@@ -187,9 +188,19 @@ class _Kept(NamedTuple):
     """A player's trajectories, and the quantities that do not change when its weights move."""
 
     data: Trajectories
+    actions: Actions
     before: Distribution  # over the actions, under the weights that played
+    old: Tensor  # the actions' log-probabilities there [N, T, E]
     support: Tensor  # advantages [N, T, E]
     query: Tensor  # advantages [N, T, E]
+
+
+@torch.no_grad()
+def _kept(policy: Policy, weights: Weights, data: Trajectories, support: Tensor, query: Tensor) -> _Kept:
+    """What is kept of data that the weights played."""
+    actions = Actions.of(policy, data)
+    before = actions.distribution(weights)
+    return _Kept(data, actions, before, actions.log_prob(before), support, query)
 
 
 @dataclass(frozen=True)
@@ -220,17 +231,18 @@ class Replayed:
         result = Losses({}, {}, divergence={}, coordinates={})
         for role, weights in players.items():
             then = self.kept[role]
-            data, alive, now = then.data, then.data.alive, _distribution(self.policies[role], weights, then.data)
-            log_prob, old = _of_actions(now, data), _of_actions(then.before, data)
+            alive, old, now = then.data.alive, then.old, then.actions.distribution(weights)
+            log_prob = then.actions.log_prob(now)
             result.support[role] = policy_gradient_loss(log_prob, then.support, alive, "lvc", old=old)
             if self.clip is None:
                 result.query[role] = policy_gradient_loss(log_prob, then.query, alive, "lvc", old=old)
             else:
                 result.query[role] = clipped_loss(log_prob, old, then.query, alive, self.clip)
             weight = alive / alive.sum((1, 2), keepdim=True)
-            result.divergence[role] = (then.before.kl(now).view(alive.shape) * weight).sum((1, 2))  # type: ignore[arg-type]
-            parts = now.coordinates(then.before)  # type: ignore[arg-type]
-            result.coordinates[role] = (parts * weight.sqrt().flatten(1).unsqueeze(-1)).flatten(1)
+            apart = then.actions.whole(then.before.kl(now))  # type: ignore[arg-type]
+            result.divergence[role] = (apart * weight).sum((1, 2))
+            parts = then.actions.whole(now.coordinates(then.before))  # type: ignore[arg-type]
+            result.coordinates[role] = (parts * weight.sqrt().unsqueeze(-1)).flatten(1)
         return result
 
 
@@ -318,7 +330,7 @@ class ReplayedTogether:
     def __init__(self, parts: Sequence[Replayed]) -> None:
         self.parts, first = parts, parts[0]
         steps = max(one.data.reward.shape[1] for part in parts for one in part.kept.values())
-        kept = {role: _joined([part.kept[role] for part in parts], steps) for role in first.kept}
+        kept = {role: _joined(parts, role, steps) for role in first.kept}
         self._all = Replayed(first.policies, kept, first.clip)
 
     def losses(self, players: Players, joint: bool = False) -> Losses:
@@ -326,26 +338,18 @@ class ReplayedTogether:
         return _per_own_step(self._all.losses(players, joint), [part.drawn for part in self.parts if part.drawn])
 
 
-def _joined(parts: Sequence[_Kept], steps: int) -> _Kept:
+def _joined(parts: Sequence[Replayed], role: Role, steps: int) -> _Kept:
     """What several runs keep, with ``steps`` steps each."""
+    own = [part.kept[role] for part in parts]
 
     def join(fields: Iterable[Tensor]) -> Tensor:
         return torch.cat([_lengthened(one, steps) for one in fields])
 
-    data = Trajectories(*(join(fields) for fields in zip(*(part.data[:4] for part in parts), strict=True)))
-    before = []
-    for fields in zip(*(part.before for part in parts), strict=True):
-        shapes = [part.data.reward.shape for part in parts]  # outputs are [N, T E, ...], a log deviation [N, 1, ...]
-        apart = [
-            one.unflatten(1, shape[1:]) if one.shape[1] > 1 else one for one, shape in zip(fields, shapes, strict=True)
-        ]
-        before.append(join(apart).flatten(1, 2) if apart[0].dim() > fields[0].dim() else torch.cat(list(fields)))
-    return _Kept(
-        data,
-        type(parts[0].before)(*before),
-        join(part.support for part in parts),
-        join(part.query for part in parts),
-    )
+    data = Trajectories(*(join(fields) for fields in zip(*(one.data[:4] for one in own), strict=True)))
+    support, query = join(one.support for one in own), join(one.query for one in own)
+    played = [part.drawn.players[role] for part in parts if part.drawn is not None]
+    weights = {name: torch.cat([one[name] for one in played]) for name in played[0]}
+    return _kept(parts[0].policies[role], weights, data, support, query)
 
 
 def _lengthened(field: Tensor, steps: int) -> Tensor:
@@ -369,13 +373,3 @@ def _per_own_step(losses: Losses, parts: Sequence[Drawn]) -> Losses:
 def copies(players: Players) -> Players:
     """Detached copies of weights, since outer steps move a start in place."""
     return {r: {n: value.detach().clone() for n, value in weights.items()} for r, weights in players.items()}
-
-
-def _distribution(policy: Policy, weights: Weights, data: Trajectories) -> Distribution:
-    """Distribution over the actions at every recorded step: a batch of shape [N, T E]."""
-    prepared = policy.prepare(weights)
-    return policy.head(prepared, policy.over_time(prepared, data.observation).flatten(1, 2))
-
-
-def _of_actions(distribution: Distribution, data: Trajectories) -> Tensor:
-    return distribution.log_prob(data.action.flatten(1, 2)).view(data.reward.shape)

@@ -1,0 +1,178 @@
+"""The steps that were played, packed: networks and fits compute them alone, and not the steps after an episode's end."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaduel.agents.policies.base import Policy, Weights
+from metaduel.agents.policies.distributions import Distribution
+from metaduel.agents.policies.groups import ROWS, Group, even_groups
+from metaduel.agents.trajectories import Trajectories
+
+# A group costs the time of about this many rows, and so it takes in the next shorter task as long as the rows that make up for
+# the difference are fewer.
+SPARE = 128
+
+
+class Steps(NamedTuple):
+    """Where the played steps of [N, T, E] are. Rows are those of one group of tasks after another; within a group, each task has
+    as many rows as its longest, the rest being steps that were not played.
+    """
+
+    shape: tuple[int, int, int]  # N, T, E
+    groups: tuple[Group, ...]
+    index: (
+        Tensor | None
+    )  # [R] int64, each row's place among all N T E steps; None: all steps were played, in their order
+    played: Tensor  # [R] 1 or 0
+
+    @classmethod
+    def of(cls, alive: Tensor) -> Steps:
+        """The steps with ``alive`` [N, T, E] 1, and not 0."""
+        n, steps, episodes = alive.shape
+        flat, every = alive.reshape(n, -1) > 0, steps * episodes
+        counts = flat.sum(1).tolist()
+        if min(counts) == every:
+            return cls((n, steps, episodes), even_groups(n, every), None, alive.reshape(-1))
+        groups = _groups(counts, alive.device)
+        order = _played_first(flat)
+        rows = [
+            (group.tasks.unsqueeze(1) * every + order[group.tasks, : group.length]).flatten()
+            for group in groups
+            if isinstance(group.tasks, Tensor)
+        ]
+        index = torch.cat(rows)
+        return cls((n, steps, episodes), groups, index, alive.reshape(-1)[index])
+
+    @property
+    def time(self) -> Tensor:
+        """The number of each row's step, [R] int64."""
+        _, steps, episodes = self.shape
+        if self.index is not None:
+            return self.index % (steps * episodes) // episodes
+        every = torch.arange(steps, dtype=torch.int64, device=self.played.device)
+        return every.view(1, -1, 1).expand(self.shape).flatten()
+
+    def pack(self, field: Tensor) -> Tensor:
+        """Rows [R, ...] of a field [N, T, E, ...]."""
+        flat = field.flatten(0, 2)
+        return flat if self.index is None else flat.index_select(0, self.index)
+
+    def unpack(self, rows: Tensor) -> Tensor:
+        """[N, T, E, ...] of rows [R, ...], 0 where not played."""
+        if self.index is None:
+            return rows.view(*self.shape, *rows.shape[1:])
+        played = self.played.view(-1, *(1 for _ in rows.shape[1:]))
+        whole: Tensor = _Unpack.apply(rows * played, self.index, math.prod(self.shape))  # type: ignore[no-untyped-call]
+        return whole.view(*self.shape, *rows.shape[1:])
+
+
+class _Unpack(torch.autograd.Function):
+    """Rows at their places among ``size``, zeros elsewhere. Its derivative is a selection whose own derivative is this again:
+    autograd's own adds row after row.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(index)
+        return rows.new_zeros(size, *rows.shape[1:]).index_copy_(0, index, rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (index,) = ctx.saved_tensors
+        return _Pack.apply(gradient, index), None, None  # type: ignore[no-untyped-call]
+
+
+class _Pack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, whole: Tensor, index: Tensor) -> Tensor:
+        ctx.size = len(whole)
+        ctx.save_for_backward(index)
+        return whole.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return _Unpack.apply(gradient, index, ctx.size), None  # type: ignore[no-untyped-call]
+
+
+def _groups(counts: list[int], device: torch.device) -> tuple[Group, ...]:
+    """Groups of tasks of similar counts, the longest first."""
+    order = sorted(range(len(counts)), key=lambda task: -counts[task])
+    groups: list[Group] = []
+    members: list[int] = []
+    first = spare = 0
+
+    def close() -> int:
+        length = max(counts[members[0]], 1)
+        groups.append(Group(torch.tensor(members, dtype=torch.int64, device=device), first, len(members), length))
+        return len(members) * length
+
+    for task in order:
+        if members:
+            longest = counts[members[0]]
+            spare += longest - counts[task]
+            if spare > SPARE or (len(members) + 1) * longest > ROWS:
+                first += close()
+                members, spare = [], 0
+        members.append(task)
+    close()
+    return tuple(groups)
+
+
+def _played_first(played: Tensor) -> Tensor:
+    """Per task the numbers of its steps, those that were played first, in their order: [N, T E] int64 for [N, T E] bool."""
+    here = played.cumsum(1)
+    place = torch.where(played, here, here[:, -1:] + (~played).cumsum(1)) - 1
+    numbers = torch.arange(played.shape[1], dtype=torch.int64, device=played.device)
+    return torch.empty_like(place).scatter_(1, place, numbers.expand_as(place))
+
+
+class Actions(NamedTuple):
+    """The actions in trajectories, laid out as their policy computes them: packed if it is ``by_row``, else whole episodes."""
+
+    policy: Policy
+    steps: Steps | None  # None: whole episodes
+    shape: torch.Size  # N, T, E
+    observation: Tensor  # [R, d], or [N, T, E, d]
+    action: Tensor  # [R, 1, a], or [N, T E, a]; or without a, int64
+
+    @classmethod
+    def of(cls, policy: Policy, data: Trajectories) -> Actions:
+        """Those of a policy's trajectories."""
+        shape = data.reward.shape
+        if not policy.by_row:
+            return cls(policy, None, shape, data.observation, data.action.flatten(1, 2))
+        steps = Steps.of(data.alive)
+        return cls(policy, steps, shape, steps.pack(data.observation), steps.pack(data.action).unsqueeze(1))
+
+    def distribution(self, weights: Weights) -> Distribution:
+        """The distributions that the actions are drawn from under stacked weights, with a graph to them: [R, 1] or [N, T E]."""
+        prepared = self.policy.prepare(weights)
+        if self.steps is not None:
+            return self.policy.at_rows(prepared, self.observation, self.steps.groups)
+        return self.policy.head(prepared, self.policy.over_time(prepared, self.observation).flatten(1, 2))
+
+    def whole(self, values: Tensor) -> Tensor:
+        """[N, T, E, ...] of values of the distributions' batch; packed, they are 0 at steps that were not played."""
+        if self.steps is not None:
+            return self.steps.unpack(values.squeeze(1))
+        return values.view(*self.shape, *values.shape[2:])
+
+    def log_prob(self, distribution: Distribution) -> Tensor:
+        """The actions' log-probabilities [N, T, E]."""
+        return self.whole(distribution.log_prob(self.action))
+
+
+def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
+    """Log-probabilities [N, T, E] of the actions taken, with a graph to the weights; at steps that were not played, those of a
+    policy that is ``by_row`` are 0.
+    """
+    if not policy.by_row:
+        return policy.log_prob(policy.prepare(weights), data.observation, data.action)
+    actions = Actions.of(policy, data)
+    return actions.log_prob(actions.distribution(weights))
