@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from metaduel.agents.policies.base import ActionSpace, Weights
-from metaduel.agents.policies.memory import MemoryPolicy, join
+from metaduel.agents.policies.memory import MemoryPolicy, Played
 from metaduel.agents.policies.recurrent import affine
 from metaduel.agents.trajectories import Trajectories
 
@@ -82,54 +80,53 @@ class LatentPolicy(MemoryPolicy):
         return self._masked(affine(prepared, "output", torch.tanh(affine(prepared, "layer", x))), observation)
 
     def prediction_loss(
-        self, prepared: Weights, chain: Sequence[Trajectories], hidden: Sequence[Tensor], seed: int
+        self, prepared: Weights, data: Trajectories, played: Played, hidden: Tensor, seed: int
     ) -> Tensor:
         """Minus the evidence lower bound per step, []: the error of decoding a few steps from the belief at a few moments, and
         the divergence of the belief from step to step (at the first step, from a standard normal distribution).
 
         Args:
-            prepared: [N, ...].
-            chain: episodes that were played one after another.
-            hidden: the memory at every step of the chain, see ``over_chain``.
+            prepared: [1, ...].
+            data: [1, T, M, ...] episodes that were played one after another, joined.
+            played: their steps.
+            hidden: [1, P, units] the memory at these, see ``over_chain``.
             seed: seed of the steps, the moments and the samples.
         """
         generator = torch.Generator().manual_seed(seed % (1 << 63))
-        data, memory = join(chain), torch.cat(list(hidden), 1)
-        n, steps, rows = data.reward.shape
-        belief = affine(prepared, "belief", memory.flatten(1, 2)).view(n, steps, rows, 2 * LATENT)
-        mean, log_std = belief.chunk(2, -1)
+        _, steps, rows = data.reward.shape
+        mean, log_std = affine(prepared, "belief", hidden)[0].chunk(2, -1)  # [P, LATENT]
         moments = torch.randint(steps, (PAST,), generator=generator, dtype=torch.int64, device="cpu")
-        noise = torch.randn(n, PAST, rows, LATENT, generator=generator, dtype=mean.dtype, device="cpu")
-        z = mean[:, moments] + torch.exp(log_std[:, moments]) * noise
+        noise = torch.randn(1, PAST, rows, LATENT, generator=generator, dtype=mean.dtype, device="cpu")[0]
         at = torch.randint(steps, (STEPS,), generator=generator, dtype=torch.int64, device="cpu")
-        shape = (n, PAST, STEPS, rows)
-        known = torch.cat([data.observation[..., : self.observation_size], self.shown(data.action).to(mean.dtype)], -1)[
-            :, at
-        ]
-        given = torch.cat([known.unsqueeze(1).expand(*shape, -1), z.unsqueeze(2).expand(*shape, -1)], -1)
-        out = torch.tanh(affine(prepared, "decoder", given.flatten(1, 3)))
-        out = affine(prepared, "decoded", out).view(*shape, -1)
-        wrong = self._wrong(out, data, at)
-        counted = (data.alive[:, moments].unsqueeze(2) * data.alive[:, at].unsqueeze(1)).view(shape)
-        decoding = (wrong * counted).sum() / counted.sum().clamp(min=1)
-        before_mean = torch.cat([torch.zeros_like(mean[:, :1]), mean[:, :-1]], 1)
-        before_log_std = torch.cat([torch.zeros_like(log_std[:, :1]), log_std[:, :-1]], 1)
-        moved = (_divergence(mean, log_std, before_mean, before_log_std) * data.alive).sum() / data.alive.sum()
+        # The tasks in which both were played, with what is decoded from what: P's index of moment and step.
+        alive = played.alive.mT
+        moment, step, task = torch.nonzero(alive[moments].unsqueeze(1) & alive[at]).unbind(1)
+        index = (played.alive.flatten().cumsum(0) - 1).view(rows, steps)
+        source, target = index[task, moments[moment]], index[task, at[step]]
+        z = mean[source] + torch.exp(log_std[source]) * noise[moment, task]
+        action = self.shown(played.pick(data.action)[0, target]).to(mean.dtype)
+        given = torch.cat([played.seen[0, target, : self.observation_size], action, z], -1).unsqueeze(0)
+        out = affine(prepared, "decoded", torch.tanh(affine(prepared, "decoder", given)))[0]
+        decoding = self._wrong(out, data, played, target).sum() / max(len(target), 1)
+        # The belief before, at the first step of every task a standard normal distribution.
+        first = torch.zeros_like(played.alive)
+        first[torch.arange(rows, dtype=torch.int64, device=first.device), played.alive.long().argmax(1)] = True
+        later = ~first[played.alive].unsqueeze(-1)
+        before_mean, before_log_std = (belief.roll(1, 0) * later for belief in (mean, log_std))
+        moved = _divergence(mean, log_std, before_mean, before_log_std).mean()
         # A moment's bound is a sum over all steps of the chain; it is given per step, like the decoding error.
         return decoding + moved / steps
 
-    def _wrong(self, out: Tensor, data: Trajectories, at: Tensor) -> Tensor:
-        """Minus the log-likelihood [N, PAST, STEPS, M] of rewards and the opponent's actions, up to a constant."""
+    def _wrong(self, out: Tensor, data: Trajectories, played: Played, target: Tensor) -> Tensor:
+        """Minus the log-likelihood [Q] of rewards and the opponent's actions at P's steps ``target`` [Q], up to a constant."""
         assert data.other is not None
-        scale = data.reward[data.alive > 0].square().mean().sqrt().clamp(min=1e-6)
-        wrong = 0.5 * (out[..., 0] - data.reward[:, at].unsqueeze(1) / scale) ** 2
-        other = data.other[:, at].unsqueeze(1)
+        reward, other = played.pick(data.reward)[0], played.pick(data.other)[0, target]
+        scale = reward.square().mean().sqrt().clamp(min=1e-6)
+        wrong = 0.5 * (out[:, 0] - reward[target] / scale) ** 2
         if isinstance(self.other_space, spaces.Discrete):
-            log_probs = torch.log_softmax(out[..., 1:], -1)
-            return wrong - log_probs.gather(-1, other.expand(out.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+            return wrong - torch.log_softmax(out[:, 1:], -1).gather(-1, other.unsqueeze(-1)).squeeze(-1)
         low, high = torch.from_numpy(self.other_space.low), torch.from_numpy(self.other_space.high)
-        target = 2 * (other - low) / (high - low) - 1
-        return wrong + 0.5 * ((out[..., 1:] - target) ** 2).sum(-1)
+        return wrong + 0.5 * ((out[:, 1:] - (2 * (other - low) / (high - low) - 1)) ** 2).sum(-1)
 
 
 def _divergence(mean: Tensor, log_std: Tensor, before_mean: Tensor, before_log_std: Tensor) -> Tensor:

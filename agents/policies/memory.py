@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from metaduel.agents.policies.base import SHIFT, Weights
-from metaduel.agents.policies.recurrent import GRUPolicy, affine, joined
+from metaduel.agents.policies.recurrent import GRUPolicy, affine
 from metaduel.agents.trajectories import Carry, Trajectories
+from metaduel.envs.core.errors import InvalidInputError
+
+
+class Played(NamedTuple):
+    """The steps of a chain that were played: P in all, task by task."""
+
+    given: Tensor  # [1, L, M, d + A + 2] inputs without gaps, those at the ends of episodes included; L of the longest task
+    ends: Tensor  # [1, L, M, 1] 1 for the extra inputs at the ends of episodes
+    at: Tensor  # [P] int64, where in the L M inputs the steps are
+    seen: Tensor  # [1, P, d + A + 2] their inputs
+    alive: Tensor  # [M, T] bool, all steps of the chain in time
+
+    def pick(self, field: Tensor) -> Tensor:
+        """[1, P, ...] of a field [1, T, M, ...] of the whole chain."""
+        return field[0].transpose(0, 1)[self.alive].unsqueeze(0)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """The reverse for values [1, P]: [1, T, M], 0 where no step was played."""
+        return values.new_zeros(self.alive.shape).masked_scatter(self.alive, values).mT.unsqueeze(0)
 
 
 class MemoryPolicy(GRUPolicy):
@@ -48,29 +68,59 @@ class MemoryPolicy(GRUPolicy):
         return Carry(memory, torch.zeros_like(carry.before))
 
     def _close(self, prepared: Weights, before: Tensor, hidden: Tensor) -> Tensor:
-        blank = before.new_zeros(*before.shape[:-1], self.observation_size)  # 0 after normalisation, too
+        given = self._end(before)
         if SHIFT in prepared:
-            blank = blank + prepared[SHIFT].unsqueeze(1)
-        given = torch.cat([blank, before[..., :-1], torch.ones_like(before[..., :1])], -1)
+            given = given + self._blank(prepared).unsqueeze(1)
         return self._step(prepared, affine(prepared, "input", given), hidden)
 
-    def over_chain(self, prepared: Weights, chain: Sequence[Trajectories]) -> list[Tensor]:
-        """The memory [N, T, M, units] at every step of episodes that were played one after another, from the start of the
-        first. Steps that were not played do not change it.
+    def _end(self, before: Tensor) -> Tensor:
+        """The extra input [..., d + A + 2] at the end of an episode, before ``_blank`` is added, from its last part."""
+        blank = before.new_zeros(*before.shape[:-1], self.observation_size)
+        return torch.cat([blank, before[..., :-1], torch.ones_like(before[..., :1])], -1)
+
+    def _blank(self, prepared: Weights) -> Tensor:
+        """An input [N, d + A + 2] whose observation is 0 after normalisation, and all the rest 0."""
+        return torch.nn.functional.pad(prepared[SHIFT], (0, self.carried[1]))
+
+    def played(self, chain: Sequence[Trajectories]) -> Played:
+        """The steps that were played in episodes [1, T, M, ...], one after another.
+
+        Raises:
+            InvalidInputError: episodes of several sets of weights.
         """
-        hidden = self.initial_carry(prepared, chain[0].reward.shape[2]).memory
-        result = []
+        if len(chain[0].reward) != 1:
+            raise InvalidInputError(f"chains of {len(chain[0].reward)} sets of weights: give those of one")
+        inputs, alive, ends = [], [], []
         for data in chain:
-            n, steps, episodes, size = data.observation.shape
-            inputs = affine(prepared, "input", data.observation.reshape(n, steps * episodes, size))
-            kept = []
-            played = (data.alive > 0).unsqueeze(-1).unbind(1)
-            for given, alive in zip(inputs.view(n, steps, episodes, -1).unbind(1), played, strict=True):
-                hidden = torch.where(alive, self._step(prepared, given, hidden), hidden)
-                kept.append(hidden)
-            result.append(joined(kept))
-            hidden = self._close(prepared, self._last(data), hidden)
-        return result
+            inputs += [data.observation[0], self._end(self._last(data))]
+            alive += [data.alive[0] > 0, torch.ones_like(data.alive[0, :1], dtype=torch.bool)]
+            ends += [torch.zeros_like(alive[-2]), alive[-1]]
+        # No step follows the last end.
+        given, taken, last = (torch.cat(part[:-1]).transpose(0, 1) for part in (inputs, alive, ends))  # [M, ...]
+        place = taken.cumsum(1)[taken] - 1  # of every input in its task
+        task = torch.nonzero(taken)[:, 0]
+        where = place * len(taken) + task
+        longest = int(place.max()) + 1
+        packed = given.new_zeros(longest * len(taken), given.shape[-1]).index_copy(0, where, given[taken])
+        closes = given.new_zeros(longest * len(taken), 1).index_copy(
+            0, where, last[taken].to(given.dtype).unsqueeze(-1)
+        )
+        at = where[~last[taken]]
+        return Played(
+            packed.view(1, longest, len(taken), -1),
+            closes.view(1, longest, len(taken), 1),
+            at,
+            packed[at].unsqueeze(0),
+            torch.cat([data.alive[0] > 0 for data in chain]).mT,
+        )
+
+    def over_chain(self, prepared: Weights, played: Played) -> Tensor:
+        """The memory [1, P, units] at every step of episodes that were played one after another, from the start of the first."""
+        given = played.given
+        if SHIFT in prepared:
+            given = given + played.ends * self._blank(prepared).view(1, 1, 1, -1)
+        start = self.initial_carry(prepared, given.shape[2]).memory
+        return self.memories(prepared, given, start).flatten(1, 2).index_select(1, played.at)
 
     def _last(self, data: Trajectories) -> Tensor:
         """The extra input at the end of an episode: the last action and reward of every episode, [N, M, A + 2]."""
@@ -85,7 +135,7 @@ class MemoryPolicy(GRUPolicy):
         return self._masked(affine(prepared, "output", hidden), observation)
 
     def prediction_loss(
-        self, prepared: Weights, chain: Sequence[Trajectories], hidden: Sequence[Tensor], seed: int
+        self, prepared: Weights, data: Trajectories, played: Played, hidden: Tensor, seed: int
     ) -> Tensor:
         """The prediction error of the belief in the memory, []; for policies that have one.
 

@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from metaduel.agents.policies.base import ActionSpace, Policy, Weights
+from metaduel.agents.policies.recurrence import gru, lstm
 from metaduel.agents.trajectories import Carry
-
-
-class _Joined(torch.autograd.Function):
-    """``torch.stack`` along dimension 1 whose gradient is an ``unbind``: the gradient of ``stack`` selects step by step, and the
-    gradient of each selection is a block of zeros as large as the whole.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, *steps: Tensor) -> Tensor:
-        return torch.stack(steps, 1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        return gradient.unbind(1)
-
-
-def joined(steps: list[Tensor]) -> Tensor:
-    """Steps [N, M, H] of an episode as [N, T, M, H]."""
-    result: Tensor = _Joined.apply(*steps)  # type: ignore[no-untyped-call]
-    return result
 
 
 class RecurrentPolicy(Policy):
@@ -48,7 +28,7 @@ class RecurrentPolicy(Policy):
         mask: see ``Policy``.
     """
 
-    gates: int  # blocks of ``units`` columns that input and memory are mapped to
+    gates: int  # blocks of ``units`` columns that input and memory are mapped to; the third is ``new``
     parts: int  # of the memory
 
     def __init__(
@@ -118,9 +98,14 @@ class RecurrentPolicy(Policy):
         return torch.nn.functional.one_hot(action, self.action_size) if self.discrete else self.clip(action)
 
     def prepare(self, weights: Weights) -> Weights:
-        """Fold the normalisation of observations into the weights; the previous action and reward stay as they are."""
+        """Fold the normalisation of observations into the weights (the previous action and reward stay as they are), and double
+        what goes into ``new``: tanh(x) = 2 sigmoid(2 x) - 1, several times faster on CPUs.
+        """
         matrix, bias = self._fold(weights, weights["input.weight"], weights["input.bias"])
-        return {**weights, "input.weight": matrix, "input.bias": bias}
+        prepared = {**weights, "input.weight": matrix, "input.bias": bias}
+        double = bias.new_ones(self.gates * self.units)
+        double[2 * self.units : 3 * self.units] = 2.0
+        return prepared | {name: prepared[name] * double for name in _GATES}
 
     def advance(self, prepared: Weights, given: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         """See ``Policy``; inputs [N, M, d + A + 1], memory [N, M, parts * units]."""
@@ -130,14 +115,9 @@ class RecurrentPolicy(Policy):
 
     def over_time(self, prepared: Weights, observation: Tensor) -> Tensor:
         """Means or logits [N, T, M, A] for whole episodes of inputs [N, T, M, d + A + 1]."""
-        n, steps, episodes, size = observation.shape
-        inputs = affine(prepared, "input", observation.reshape(n, steps * episodes, size)).view(n, steps, episodes, -1)
-        state: tuple[Tensor, ...] = (observation.new_zeros(n, episodes, self.units),) * self.parts
-        kept = []
-        for given in inputs.unbind(1):
-            state = self._cell(prepared, given, state)
-            kept.append(state[0])
-        out = affine(prepared, "output", joined(kept).view(n, steps * episodes, -1))
+        n, steps, episodes, _ = observation.shape
+        hidden = self._over_steps(prepared, observation)
+        out = affine(prepared, "output", hidden.flatten(1, 2))
         return self._masked(out.view(n, steps, episodes, -1), observation)
 
     def outputs(self, prepared: Weights, observation: Tensor) -> Tensor:
@@ -148,11 +128,15 @@ class RecurrentPolicy(Policy):
     def _cell(self, prepared: Weights, given: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The new state, ``parts`` tensors [N, M, units], from the input's share of the gates [N, M, gates * units]."""
 
+    @abstractmethod
+    def _over_steps(self, prepared: Weights, observation: Tensor) -> Tensor:
+        """The first part of the state at every step, [N, T, M, units], for inputs [N, T, M, d + A + 1]; from zeros."""
+
 
 class GRUPolicy(RecurrentPolicy):
     """A gated recurrent unit (Cho et al., EMNLP 2014), with the reset gate after the product as in cuDNN."""
 
-    gates = 3
+    gates = 3  # reset, keep, new
     parts = 1
 
     def _cell(self, prepared: Weights, given: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -162,9 +146,23 @@ class GRUPolicy(RecurrentPolicy):
         gates_own, new_own = torch.split(affine(prepared, "memory", hidden), sizes, -1)
         gates_given, new_given = torch.split(given, sizes, -1)
         reset, keep = torch.sigmoid(gates_given + gates_own).chunk(2, -1)
-        # tanh(x) = 2 sigmoid(2 x) - 1, several times faster on CPUs.
-        new = 2 * torch.sigmoid(2 * (new_given + reset * new_own)) - 1
+        new = 2 * torch.sigmoid(new_given + reset * new_own) - 1
         return (new + keep * (hidden - new),)
+
+    def _over_steps(self, prepared: Weights, observation: Tensor) -> Tensor:
+        """See ``RecurrentPolicy``."""
+        n, _, episodes, _ = observation.shape
+        return self.memories(prepared, observation, observation.new_zeros(n, episodes, self.units))
+
+    def memories(self, prepared: Weights, given: Tensor, start: Tensor) -> Tensor:
+        """The memory at every step, [N, T, M, units], for inputs [N, T, M, input_size]; before the first it is ``start``
+        [N, M, units].
+        """
+        own, bias = prepared["memory.bias"].split([2 * self.units, self.units], -1)
+        biases = prepared["input.bias"] + torch.nn.functional.pad(own, (0, self.units))
+        matrix, biases = (part.roll(self.units, -1) for part in (prepared["input.weight"], biases))  # new comes first
+        shares = torch.baddbmm(biases.unsqueeze(1), given.flatten(1, 2), matrix)
+        return gru(shares, prepared["memory.weight"], bias, start, given.shape[1])
 
 
 class LSTMPolicy(RecurrentPolicy):
@@ -181,20 +179,18 @@ class LSTMPolicy(RecurrentPolicy):
         weights["memory.bias"][self.units : 2 * self.units] = 1.0
         return weights
 
-    def prepare(self, weights: Weights) -> Weights:
-        """See ``RecurrentPolicy``; the inputs of the new cells are doubled, so that one sigmoid serves all gates."""
-        prepared = super().prepare(weights)
-        double = weights["input.bias"].new_ones(4 * self.units)
-        double[2 * self.units : 3 * self.units] = 2.0
-        gates = {name: prepared[name] * double for name in _GATES}
-        return {**prepared, **gates}
-
     def _cell(self, prepared: Weights, given: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden, cells = state
         gates = torch.sigmoid(given + affine(prepared, "memory", hidden))
         enter, keep, new, leave = gates.chunk(4, -1)
         cells = keep * cells + enter * (2 * new - 1)  # tanh(x) = 2 sigmoid(2 x) - 1, several times faster on CPUs
         return leave * (2 * torch.sigmoid(2 * cells) - 1), cells
+
+    def _over_steps(self, prepared: Weights, observation: Tensor) -> Tensor:
+        """See ``RecurrentPolicy``."""
+        bias = prepared["input.bias"] + prepared["memory.bias"]
+        shares = torch.baddbmm(bias.unsqueeze(1), observation.flatten(1, 2), prepared["input.weight"])
+        return lstm(shares, prepared["memory.weight"], observation.shape[1])
 
 
 RECURRENT: dict[str, type[RecurrentPolicy]] = {"gru": GRUPolicy, "lstm": LSTMPolicy}  # by a setting's value

@@ -15,7 +15,7 @@ from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.objective.losses import clipped_loss
 from metaduel.agents.objective.returns import discounted_returns, gae, normalise
 from metaduel.agents.policies.base import Weights
-from metaduel.agents.policies.memory import MemoryPolicy, join
+from metaduel.agents.policies.memory import MemoryPolicy, Played, join
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.spec import Role
 from metaduel.meta.problems.problem import Players, Problem
@@ -76,6 +76,11 @@ class Chain:
         return {role: join(chain) for role, chain in self.episodes.items()}
 
     @cached_property
+    def _played(self) -> dict[Role, Played]:
+        """Per role the steps that were played."""
+        return {role: self.policies[role].played(chain) for role, chain in self.episodes.items()}
+
+    @cached_property
     def advantages(self) -> dict[Role, Tensor]:
         """Per role, [1, all steps, tasks]; the same at every outer step on these data."""
         return {role: self._advantages(role, data) for role, data in self._joined.items()}
@@ -83,23 +88,23 @@ class Chain:
     def predictions(self, players: Players, draw: int) -> dict[Role, Tensor]:
         """Per role the prediction loss [] of its belief, at a few steps of the chain, which depend on ``draw``."""
         result = {}
-        for role, chain in self.episodes.items():
-            policy = self.policies[role]
+        for role, data in self._joined.items():
+            policy, played = self.policies[role], self._played[role]
             prepared = policy.prepare(players[role])
-            result[role] = policy.prediction_loss(prepared, chain, policy.over_chain(prepared, chain), self.seed + draw)
+            hidden = policy.over_chain(prepared, played)
+            result[role] = policy.prediction_loss(prepared, data, played, hidden, self.seed + draw)
         return result
 
     @torch.no_grad()
     def log_probs(self, players: Players) -> dict[Role, Tensor]:
-        """Per role the log-probabilities [1, all steps, tasks] of the actions taken."""
+        """Per role the log-probabilities [1, all steps, tasks] of the actions taken, 0 where no step was played."""
         return {role: self._log_prob(role, players[role]) for role in self.episodes}
 
     def _log_prob(self, role: Role, weights: Weights) -> Tensor:
-        policy, data = self.policies[role], self._joined[role]
+        policy, data, played = self.policies[role], self._joined[role], self._played[role]
         prepared = policy.prepare(weights)
-        hidden = torch.cat(policy.over_chain(prepared, self.episodes[role]), 1)
-        out = policy.read(prepared, data.observation.flatten(1, 2), hidden.flatten(1, 2))
-        return policy.head(prepared, out).log_prob(data.action.flatten(1, 2)).view_as(data.reward)
+        out = policy.read(prepared, played.seen, policy.over_chain(prepared, played))
+        return played.spread(policy.head(prepared, out).log_prob(played.pick(data.action)))
 
     def _advantages(self, role: Role, data: Trajectories) -> Tensor:
         """Advantages [1, all steps, tasks] over the rest of the chain, not of the episode: exploration in one episode pays in

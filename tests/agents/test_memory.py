@@ -5,12 +5,13 @@ import torch
 from gymnasium import spaces
 
 from metaduel.agents.policies.base import normalisation, stack
-from metaduel.agents.policies.latent import LatentPolicy
+from metaduel.agents.policies.latent import LATENT, PAST, STEPS, LatentPolicy
 from metaduel.agents.policies.memory import MemoryPolicy, join
-from metaduel.agents.policies.recurrent import GRUPolicy
+from metaduel.agents.policies.recurrent import GRUPolicy, affine
 from metaduel.agents.rollout import Learner, Seated, Sitting, rollout
 from metaduel.agents.trajectories import Carry
 from metaduel.envs.core.duel import Duel
+from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.players.names import load_player
@@ -56,25 +57,120 @@ def play(duel, policy, weights, episodes, deterministic=False, tasks=TASKS, per_
 
 @pytest.mark.parametrize("kind", [MemoryPolicy, LatentPolicy])
 @pytest.mark.parametrize("game", ["Pursuit", "RockPaperScissors"])
-@pytest.mark.parametrize("stacked", [1, TASKS])
-def test_a_chain_played_step_by_step_and_replayed_at_once_are_the_same(kind, game, stacked):
+def test_a_chain_played_step_by_step_and_replayed_at_once_are_the_same(kind, game):
     duel = Duel(make_game(find(game)), 40 if game == "Pursuit" else 5)
     policy = made(kind, duel)
     size = policy.observation_size
     statistics = torch.linspace(-0.2, 0.3, size), torch.linspace(0.5, 2.0, size)
-    weights = random_weights(policy, stacked) | stack(normalisation(statistics, torch.float64), stacked)
+    weights = random_weights(policy, 1) | stack(normalisation(statistics, torch.float64), 1)
     chain = play(duel, policy, weights, 3, deterministic=True)
     if game == "Pursuit":
         assert any(data.alive.min() == 0 for data in chain)  # or gaps would not be seen
-    prepared = policy.prepare(weights)
-    hidden = policy.over_chain(prepared, chain)
-    for data, memory in zip(chain, hidden, strict=True):
-        mode = policy.head(weights, policy.read(prepared, data.observation.flatten(1, 2), memory.flatten(1, 2))).mode()
-        played = data.alive > 0
-        torch.testing.assert_close(mode.view_as(data.action)[played], data.action[played])
+    prepared, played, data = policy.prepare(weights), policy.played(chain), join(chain)
+    mode = policy.head(weights, policy.read(prepared, played.seen, policy.over_chain(prepared, played))).mode()
+    torch.testing.assert_close(mode, played.pick(data.action))
     # The memory after the last episode, too.
-    after = policy.end_episode(prepared, Carry(hidden[-1][:, -1], policy._last(chain[-1])))
+    after = policy.end_episode(prepared, Carry(over_steps(policy, prepared, chain)[:, -1], policy._last(chain[-1])))
     torch.testing.assert_close(after.memory, chain[-1].carry.memory)
+
+
+def over_steps(policy, prepared, chain):
+    """The memory [1, T, M, units] at every step of a chain, by a loop over steps, those that were not played included."""
+    hidden, kept = policy.initial_carry(prepared, chain[0].reward.shape[2]).memory, []
+    for data in chain:
+        for given, alive in zip(data.observation.unbind(1), data.alive.unbind(1), strict=True):
+            after = policy.advance(prepared, given, Carry(hidden, given[..., policy.observation_size :]))[1].memory
+            hidden = torch.where(alive.unsqueeze(-1) > 0, after, hidden)
+            kept.append(hidden)
+        hidden = policy.end_episode(prepared, Carry(hidden, policy._last(data))).memory
+    return torch.stack(kept, 1)
+
+
+def learned(kind, precision=torch.float64):
+    """A policy, weights that require gradients, normalisation, and a chain whose episodes end at different times."""
+    duel = Duel(make_game(find("Pursuit")), 40)
+    policy = made(kind, duel)
+    weights = {name: value.requires_grad_() for name, value in random_weights(policy, 1).items()}
+    own = normalisation((torch.linspace(-0.2, 0.3, policy.observation_size), torch.ones(policy.observation_size)))
+    fixed = {name: value.double() for name, value in stack(own, 1).items()}
+    chain = play(duel, policy, {name: value.detach() for name, value in weights.items()} | fixed, 3)
+    assert any(data.alive.min() == 0 for data in chain)
+    cast = [
+        data._replace(**{f: getattr(data, f).to(precision) for f in ("observation", "reward", "alive")})
+        for data in chain
+    ]
+    leaves = {name: value.detach().to(precision).requires_grad_() for name, value in weights.items()}
+    return policy, leaves, {name: value.to(precision) for name, value in fixed.items()}, cast
+
+
+def gradient(loss, weights):
+    return torch.autograd.grad(loss, list(weights.values()), retain_graph=True, materialize_grads=True)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_the_memory_of_the_played_steps_and_its_gradient_equal_those_of_a_loop_over_all(precision, tolerance):
+    policy, weights, fixed, chain = learned(MemoryPolicy, precision)
+    prepared, played = policy.prepare(weights | fixed), policy.played(chain)
+    found, expected = policy.over_chain(prepared, played), played.pick(over_steps(policy, prepared, chain))
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    scale = torch.linspace(-1, 1, found.numel(), dtype=precision).view_as(found)
+    for name, one, other in zip(
+        weights, gradient((found * scale).sum(), weights), gradient((expected * scale).sum(), weights), strict=True
+    ):
+        size = float(other.abs().max())
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * size)
+        assert size > 0 or name not in ("memory.start", "memory.weight", "input.weight")
+
+
+def bound(policy, prepared, chain, seed):
+    """The prediction loss, over all pairs of moments and steps, those that were not played included."""
+    data, hidden = join(chain), over_steps(policy, prepared, chain)
+    generator = torch.Generator().manual_seed(seed)
+    _, steps, rows = data.reward.shape
+    mean, log_std = affine(prepared, "belief", hidden.flatten(1, 2)).view(1, steps, rows, -1).chunk(2, -1)
+    moments = torch.randint(steps, (PAST,), generator=generator)
+    noise = torch.randn(1, PAST, rows, LATENT, generator=generator)
+    at = torch.randint(steps, (STEPS,), generator=generator)
+    z = mean[:, moments] + torch.exp(log_std[:, moments]) * noise
+    known = torch.cat([data.observation[..., : policy.observation_size], policy.clip(data.action)], -1)[:, at]
+    shape = (1, PAST, STEPS, rows)
+    given = torch.cat([known.unsqueeze(1).expand(*shape, -1), z.unsqueeze(2).expand(*shape, -1)], -1)
+    out = affine(prepared, "decoded", torch.tanh(affine(prepared, "decoder", given.flatten(1, 3)))).view(*shape, -1)
+    scale = data.reward[data.alive > 0].square().mean().sqrt()
+    low, high = torch.from_numpy(policy.other_space.low), torch.from_numpy(policy.other_space.high)
+    other = 2 * (data.other[:, at].unsqueeze(1) - low) / (high - low) - 1
+    wrong = (out[..., 0] - data.reward[:, at].unsqueeze(1) / scale) ** 2 + ((out[..., 1:] - other) ** 2).sum(-1)
+    counted = data.alive[:, moments].unsqueeze(2) * data.alive[:, at].unsqueeze(1)
+    old_mean, old_log_std = (torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1) for x in (mean, log_std))
+    normal = torch.distributions.Normal
+    moved = torch.distributions.kl_divergence(normal(mean, log_std.exp()), normal(old_mean, old_log_std.exp())).sum(-1)
+    moved = (moved * data.alive).sum() / data.alive.sum()
+    return 0.5 * (wrong * counted).sum() / counted.sum() + moved / steps
+
+
+def test_the_prediction_loss_and_its_gradient_equal_those_over_all_steps():
+    policy, weights, fixed, chain = learned(LatentPolicy)
+    prepared, played = policy.prepare(weights | fixed), policy.played(chain)
+    found = policy.prediction_loss(prepared, join(chain), played, policy.over_chain(prepared, played), 3)
+    expected = bound(policy, prepared, chain, 3)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    for one, other in zip(gradient(found, weights), gradient(expected, weights), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12 * float(other.abs().max()))
+
+
+def test_steps_are_picked_task_by_task_and_spread_again():
+    policy, _, _, chain = learned(MemoryPolicy)
+    played, data = policy.played(chain), join(chain)
+    torch.testing.assert_close(played.spread(played.pick(data.reward)), data.reward * data.alive)
+    torch.testing.assert_close(played.pick(data.observation), played.seen)
+
+
+def test_chains_of_several_sets_of_weights_are_refused():
+    duel = Duel(make_game(find("RockPaperScissors")), 5)
+    policy = made(MemoryPolicy, duel)
+    chain = play(duel, policy, random_weights(policy, TASKS), 1)
+    with pytest.raises(InvalidInputError, match="chains of 3 sets of weights"):
+        policy.played(chain)
 
 
 def test_the_next_episode_knows_of_the_one_before():
@@ -127,17 +223,17 @@ def test_the_policys_gradient_stops_at_the_belief_and_the_decoders_does_not_reac
     policy = made(LatentPolicy, duel)
     weights = {name: value.requires_grad_() for name, value in random_weights(policy, 1).items()}
     chain = play(duel, policy, {name: value.detach() for name, value in weights.items()}, 2)
-    hidden = policy.over_chain(weights, chain)
-    data = join(chain)
-    out = policy.read(weights, data.observation.flatten(1, 2), torch.cat(hidden, 1).flatten(1, 2))
+    played, data = policy.played(chain), join(chain)
+    hidden = policy.over_chain(weights, played)
+    out = policy.read(weights, played.seen, hidden)
 
     def reached(loss):
         found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, retain_graph=True)
         return {name for name, g in zip(weights, found, strict=True) if g is not None and g.abs().sum() > 0}
 
-    acts = reached(policy.head(weights, out).log_prob(data.action.flatten(1, 2)).sum())
+    acts = reached(policy.head(weights, out).log_prob(played.pick(data.action)).sum())
     assert acts == {"layer.weight", "layer.bias", "output.weight", "output.bias"}
-    believes = reached(policy.prediction_loss(weights, chain, hidden, 0))
+    believes = reached(policy.prediction_loss(weights, data, played, hidden, 0))
     assert believes == set(weights) - acts
 
 
@@ -151,11 +247,12 @@ def test_what_is_known_beforehand_is_decoded_better_after_training():
     chain = [data._replace(reward=sign.clone()) for data in chain]
     for data in chain:
         data.observation[..., -2] = torch.cat([torch.zeros_like(sign[:, :1]), sign[:, 1:]], 1)
+    played = policy.played(chain)
     optimiser = torch.optim.Adam(list(weights.values()), lr=0.02)
     losses = []
     for step in range(150):
         optimiser.zero_grad()
-        loss = policy.prediction_loss(weights, chain, policy.over_chain(weights, chain), step)
+        loss = policy.prediction_loss(weights, join(chain), played, policy.over_chain(weights, played), step)
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
@@ -167,4 +264,5 @@ def test_constant_rewards_are_predicted_at_their_own_scale():
     policy = made(LatentPolicy, duel)
     weights = {name: value.unsqueeze(0).double() for name, value in policy.init(0).items()}
     chain = [data._replace(reward=torch.full_like(data.reward, 100.0)) for data in play(duel, policy, weights, 2)]
-    assert policy.prediction_loss(weights, chain, policy.over_chain(weights, chain), 0) < 10
+    played = policy.played(chain)
+    assert policy.prediction_loss(weights, join(chain), played, policy.over_chain(weights, played), 0) < 10
