@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ def network(sizes, tasks=3, rows=8, seed=0):
     def numbers(*shape):
         return 0.6 * torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    pairs = list(zip(sizes, sizes[1:], strict=False))
+    pairs = list(itertools.pairwise(sizes))
     weights = [numbers(tasks, i, o) for i, o in pairs] + [numbers(tasks, o) for _, o in pairs]
     return numbers(rows, sizes[0]), [weight.requires_grad_() for weight in weights]
 
