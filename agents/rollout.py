@@ -35,7 +35,8 @@ from metaduel.envs.players.scripted import setup_of
 Where = slice | Tensor  # rows of a batch: a range, or [n] int64
 
 # Rows that are over are dropped when they are this share of the batch, and as many: dropping costs about as much as a step.
-DROP, LEAST = 0.25, 64
+# Many picks here are ``index_select``, which is four times as fast as indexing.
+DROP, LEAST = 0.5, 64
 BLOCK = 1024  # steps whose random numbers are drawn at once: more than the horizon of most games
 
 
@@ -559,11 +560,15 @@ class LearnerRows:
         if not len(mine):
             return
         slots, used, wide, source = _grid(mine if self.slots is None else self.slots[mine], self.shape)
-        self.noise.keep(lambda numbers: numbers.flatten(1, 2)[:, source].view(-1, len(used), wide, numbers.shape[-1]))
-        self.carry = Carry(*(field.flatten(0, 1)[source].view(len(used), wide, -1) for field in self.carry))
+        self.noise.keep(
+            lambda numbers: numbers.flatten(1, 2).index_select(1, source).view(-1, len(used), wide, numbers.shape[-1])
+        )
+        self.carry = Carry(
+            *(field.flatten(0, 1).index_select(0, source).view(len(used), wide, -1) for field in self.carry)
+        )
         self.place = self.place._replace(key=self.place.key[source])
         if len(used) < self.shape[0]:
-            self.weights = {name: value[used] for name, value in self.weights.items()}
+            self.weights = {name: value.index_select(0, used) for name, value in self.weights.items()}
         self.shape, self.own, self.rows, self.slots = (len(used), wide), rows, rows, None
         if len(mine) < len(source):
             self.slots, self.rows = slots, torch.zeros_like(source)
@@ -573,7 +578,7 @@ class LearnerRows:
         """Record the steps since rows were dropped last."""
         parts = [torch.stack(part).flatten(1, 2) for part in zip(*self.kept, strict=True)]
         if self.slots is not None:
-            parts = [part[:, self.slots] for part in parts]
+            parts = [part.index_select(1, self.slots) for part in parts]
         reward, alive = (torch.stack(part)[:, self.own] for part in zip(*self.got, strict=True))
         self.past.add((*parts, reward, alive))
         self.kept, self.got = [], []
@@ -677,7 +682,7 @@ class PlayerRows:
         self.rows, self.memory, self.reward = rows, self.memory[mine], self.reward[mine]
         self.params, self.known = take_rows(self.params, mine), take_rows(self.known, mine)
         self.place = self.place._replace(key=self.place.key[mine])
-        self.noise.keep(lambda numbers: numbers[:, mine])
+        self.noise.keep(lambda numbers: numbers.index_select(1, mine))
 
     def result(self) -> Trajectories | None:
         """See ``Acting``."""
