@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metaduel.envs.adapters.legal import as_actions, int8, own_space, refuse_illegal
 from metaduel.envs.adapters.opponents import Opponents, Sitting
-from metaduel.envs.adapters.starts import Mask, Start, Starts, put_pair
+from metaduel.envs.adapters.starts import Mask, Starts
 from metaduel.envs.core import registry, tasks
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_seed, check_whole, unknown
@@ -208,13 +208,10 @@ class Seat:
         """Start a new episode in the rows of ``mask`` (all by default)."""
         self.check_reset(mask)
         index = None if mask is None else torch.from_numpy(np.flatnonzero(mask))
-        start = self._start(index)
-        if index is None or len(index) == self.num_envs:
-            self.observations = start.protagonist, start.adversary
-            self.done = torch.zeros_like(self.done)
-        else:
-            self.observations = put_pair(self.observations, index, start)
-            self.done = self.done.index_fill(0, index, False)
+        self._start(index)
+        every = index is None or len(index) == self.num_envs
+        self.observations = self.starts.observations(None if every else self.observations)
+        self.done = torch.zeros_like(self.done) if every else self.done.index_fill(0, index, False)
         self._remember(self._history[:-1])
 
     @torch.no_grad()
@@ -243,26 +240,24 @@ class Seat:
 
     def observation(self) -> npt.NDArray[np.float32]:
         """[B, d] what the learner sees now; a new array at every call."""
-        array: npt.NDArray[np.float32] = self.observations[self.me].numpy().copy()
+        array: npt.NDArray[np.float32] = self.observations[self.me].clone(memory_format=torch.contiguous_format).numpy()
         return array
 
     def action_masks(self) -> npt.NDArray[np.int8] | None:
         """[B, n] 1 where the learner may choose an action now, in turn-based games; a new array at every call."""
         return int8(self.duel.legal(self.rows)[self.me]) if self.spec.turn_based else None
 
-    def _start(self, index: Tensor | None) -> Start:
+    def _start(self, index: Tensor | None) -> None:
         """Start new episodes in the rows at ``index`` (all by default). Writes into no tensor that was handed out."""
-        self.rows, start = self.starts.begin(self.rows if self.started else None, index)
-        everything = slice(None) if index is None else index.numpy()
-        self._unnamed[everything] = True
+        self.rows = self.starts.begin(self.rows if self.started else None, index)
+        self._unnamed[slice(None) if index is None else index.numpy()] = True
         self._opponents.begin(index)
         if index is None:
-            self._paid, self._returns = torch.zeros_like(self._paid), torch.zeros_like(self._returns)
-        else:
-            self._paid = self._paid.index_fill(0, index, 0.0)
-            self._returns = self._returns.index_fill(0, index, 0.0) if self.screen else self._returns
+            index = torch.arange(self.num_envs, dtype=torch.int64, device=_CPU)
+        self._paid = self._paid.index_fill(0, index, 0.0)
+        if self.screen:
+            self._returns = self._returns.index_fill(0, index, 0.0)
         self.started = True
-        return start
 
     def check_actions(self, actions: Any, batched: bool = True) -> Tensor:
         """Turn a batch of actions, or one action, into a tensor: [B, d] float32 or [B] int64.

@@ -22,6 +22,9 @@ from metaduel.envs.core.spec import FROZEN_SPLITS, Task
 from metaduel.envs.core.trees import tree_map
 
 BLOCK = 1 << 14  # starts that are kept ready, about
+AT_ONCE = 2048(
+    2048  # starts that are made at once: more of them leave the processor's cache, and take four times as long each
+)
 DEPTH = (2, 8)  # a row's share of them, at least and at most
 _CPU = torch.device("cpu")
 
@@ -157,7 +160,7 @@ class Starts:
 
     # Episodes
 
-    def begin(self, rows: Episode | None, index: Tensor | None) -> tuple[Episode, Start]:
+    def begin(self, rows: Episode | None, index: Tensor | None = None) -> Episode:
         """Start the next episode in some rows. Writes into no tensor of ``rows``.
 
         Args:
@@ -165,30 +168,41 @@ class Starts:
             index: [n] int64: which of them start; None: all.
 
         Returns:
-            Where all rows are then, and what has begun [n].
+            Where all rows are then.
         """
         chosen = self._every if index is None else index
-        start = self._next(chosen)
-        self.values.index_copy_(0, chosen, start.values)
-        params = self.duel.params(self.values)
+        start, slot = self._next(chosen)
+        self._begun = start, chosen, slot
+        self.values.index_copy_(0, chosen, _take(start.values, slot))
+        params, key = self.duel.params(self.values), _take(start.key, slot)
         if rows is None:
-            return Episode(params, start.state, start.key, torch.zeros_like(start.key)), start
-        state = tree_map(lambda old, new: put(old, chosen, new), rows.state, start.state)
-        return Episode(params, state, put(rows.key, chosen, start.key), rows.step.index_fill(0, chosen, 0)), start
+            return Episode(params, start.state, key, torch.zeros_like(key))
+        state = tree_map(lambda old, new: _put(old, chosen, _take(new, slot)), rows.state, start.state)
+        return Episode(params, state, _put(rows.key, chosen, key), rows.step.index_fill(0, chosen, 0))
 
-    def _next(self, index: Tensor) -> Start:
-        """The next starts of the rows at ``index``, which go on to them."""
+    def observations(self, seen: Pair | None) -> Pair:
+        """What both see in all rows, if those that have just begun are told from the others.
+
+        Args:
+            seen: what they see in the rows that play on; None: all rows have begun.
+        """
+        start, chosen, slot = self._begun
+        first = _take(start.protagonist, slot), _take(start.adversary, slot)
+        return first if seen is None else (_put(seen[0], chosen, first[0]), _put(seen[1], chosen, first[1]))
+
+    def _next(self, index: Tensor) -> tuple[Start, Tensor | None]:
+        """The next starts of the rows at ``index``, which go on to them: starts, and which of these; None: all, in order."""
         episode = self.episode.index_select(0, index) + 1
+        slot = None
         if self._changed:
             # The first ones after a change are made alone: settings that change with every reset would waste the others.
             self._changed, start = False, self._make(index, episode)
         else:
             if self._made is None or bool((self._made.index_select(0, index) <= episode).any()):
                 self._fill()
-            slot = self._slot(index, episode)
-            start = tree_map(lambda kept: kept.index_select(0, slot), self._kept)
+            start, slot = self._kept, self._slot(index, episode)
         self.episode.index_copy_(0, index, episode)
-        return start
+        return start, slot
 
     def _forget(self) -> None:
         """Drop what was made ahead: seeds or settings are others now."""
@@ -205,13 +219,17 @@ class Starts:
         ahead = torch.arange(self._depth, dtype=torch.int64, device=self.device)
         number = upcoming + ahead.unsqueeze(1)  # [depth, B]
         missing = number >= (upcoming if self._made is None else self._made)
-        row, episode = missing.nonzero()[:, 1], number[missing]
-        start = self._make(row, episode)
-        if self._kept is None:  # all are missing
-            self._kept = tree_map(torch.empty_like, start)
-        slot = self._slot(row, episode)
-        tree_map(lambda kept, new: kept.index_copy_(0, slot, new), self._kept, start)
+        rows, episodes = missing.nonzero()[:, 1], number[missing]
+        for row, episode in zip(rows.split(AT_ONCE), episodes.split(AT_ONCE), strict=True):
+            self._keep(self._make(row, episode), self._slot(row, episode))
         self._made = upcoming + self._depth
+
+    def _keep(self, start: Start, slot: Tensor) -> None:
+        if self._kept is None:
+            size = self._depth * self.rows
+            # One row after the other in memory, as they will be read.
+            self._kept = tree_map(lambda leaf: leaf.new_empty(size, *leaf.shape[1:]), start)
+        tree_map(lambda kept, new: kept.index_copy_(0, slot, new), self._kept, start)
 
     def _make(self, row: Tensor, episode: Tensor) -> Start:
         """Starts of rows' episodes: [n] int64 each."""
@@ -236,11 +254,10 @@ class Starts:
         return values if self._all_sampled else torch.where(self._sampled[row].unsqueeze(1), values, given)
 
 
-def put(tensor: Tensor, index: Tensor, rows: Tensor) -> Tensor:
-    """A copy of ``tensor`` with other rows at ``index``, which lies in memory as it did: ``index_copy`` puts the rows first."""
+def _take(tensor: Tensor, index: Tensor | None) -> Tensor:
+    return tensor if index is None else tensor.index_select(0, index)
+
+
+def _put(tensor: Tensor, index: Tensor, rows: Tensor) -> Tensor:
+    """A copy with other rows at ``index``, which lies in memory as the tensor did: ``index_copy`` would put the rows first."""
     return tensor.clone().index_copy_(0, index, rows)
-
-
-def put_pair(pair: Pair, index: Tensor, start: Start) -> Pair:
-    """Observations of all rows, with those of the rows that have just begun."""
-    return put(pair[0], index, start.protagonist), put(pair[1], index, start.adversary)

@@ -174,8 +174,10 @@ class SeatVectorEnv(AllRows, Timed, Sealed, VectorEnv[Array, Array, Array]):
     def _infos(self, mask: Mask) -> Infos:
         """Ids of tasks, names of opponents and masks of actions in the rows of ``mask``, None or 0 elsewhere."""
         infos: Infos = {}
+        some = not mask.all()
         for name, values in (("task", self._seat.task_ids()), ("opponent", self._seat.opponents.copy())):
-            values[~mask] = None
+            if some:
+                values[~mask] = None
             infos[name], infos[f"_{name}"] = values, mask.copy()
         masks = self._seat.action_masks()
         if masks is not None:
