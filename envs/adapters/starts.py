@@ -22,9 +22,7 @@ from metaduel.envs.core.spec import FROZEN_SPLITS, Task
 from metaduel.envs.core.trees import tree_map
 
 BLOCK = 1 << 14  # starts that are kept ready, about
-AT_ONCE = 2048(
-    2048  # starts that are made at once: more of them leave the processor's cache, and take four times as long each
-)
+AT_ONCE = 2048  # that are made at once: more leave the processor's cache, and take several times as long each
 DEPTH = (2, 8)  # a row's share of them, at least and at most
 _CPU = torch.device("cpu")
 
