@@ -66,7 +66,7 @@ class BatchedEnv(Sealed):
         adversary: Any = None,
         task: Any = None,
         split: str | Sequence[str] = "train",
-        informed: Role | Sequence[Role] = (),
+        informed: Sequence[Role] = (),
         horizon: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -272,7 +272,7 @@ def make_batched(
     adversary: Any = None,
     task: Any = None,
     split: str | Sequence[str] = "train",
-    informed: Role | Sequence[Role] = (),
+    informed: Sequence[Role] = (),
     horizon: int | None = None,
     device: torch.device | str = "cpu",
 ) -> BatchedEnv:

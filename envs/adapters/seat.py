@@ -209,9 +209,11 @@ class Seat:
         self.check_reset(mask)
         index = None if mask is None else torch.from_numpy(np.flatnonzero(mask))
         self._start(index)
-        every = index is None or len(index) == self.num_envs
-        self.observations = self.starts.observations(None if every else self.observations)
-        self.done = torch.zeros_like(self.done) if every else self.done.index_fill(0, index, False)
+        if index is None or len(index) == self.num_envs:
+            self.observations, self.done = self.starts.observations(None), torch.zeros_like(self.done)
+        else:
+            self.observations = self.starts.observations(self.observations)
+            self.done = self.done.index_fill(0, index, False)
         self._remember(self._history[:-1])
 
     @torch.no_grad()
@@ -228,8 +230,7 @@ class Seat:
         reward, self._paid = rewards[:, self.me], rewards[:, self.other]
         if self.screen:
             self._returns = self._returns + rewards
-        again = None if restart is None else restart.nonzero().squeeze(1)
-        if again is not None and len(again):
+        if restart is not None and len(again := restart.nonzero().squeeze(1)):
             self._start(again)
             reward = reward.masked_fill(restart, 0.0)
             terminated, truncated = terminated & ~restart, truncated & ~restart

@@ -54,6 +54,8 @@ class Starts:
         splits: [B] object array: where tasks are sampled.
     """
 
+    _changed: bool  # whether nothing has begun since seeds or settings changed
+
     def __init__(self, duel: Duel, rows: int, device: torch.device = _CPU) -> None:
         contexts = len(duel.spec.contexts)
         self.duel, self.rows, self.device = duel, rows, device
@@ -218,7 +220,8 @@ class Starts:
         number = upcoming + ahead.unsqueeze(1)  # [depth, B]
         missing = number >= (upcoming if self._made is None else self._made)
         rows, episodes = missing.nonzero()[:, 1], number[missing]
-        for row, episode in zip(rows.split(AT_ONCE), episodes.split(AT_ONCE), strict=True):
+        pieces = -(-len(rows) // AT_ONCE)
+        for row, episode in zip(rows.chunk(pieces), episodes.chunk(pieces), strict=True):
             self._keep(self._make(row, episode), self._slot(row, episode))
         self._made = upcoming + self._depth
 

@@ -13,7 +13,8 @@ from gymnasium.vector.utils import batch_space
 
 from metaduel.envs.adapters.rows import AllRows, Row, call_rows
 from metaduel.envs.adapters.sealed import Sealed
-from metaduel.envs.adapters.seat import Mask, OpponentLike, Seat, TaskLike, Timed
+from metaduel.envs.adapters.seat import OpponentLike, Seat, TaskLike, Timed
+from metaduel.envs.adapters.starts import Mask
 from metaduel.envs.core.errors import InvalidInputError, check_seed, unknown
 from metaduel.envs.core.spec import GameSpec
 
@@ -158,7 +159,10 @@ class SeatVectorEnv(AllRows, Timed, Sealed, VectorEnv[Array, Array, Array]):
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._seat.done.any():
             done = self._seat.done.numpy().copy()
             last = np.full(self.num_envs, None, object)
-            for row, observation in zip(np.flatnonzero(done), self._seat.observation()[done], strict=True):
+            ended = self._seat.done.nonzero().squeeze(1)
+            for row, observation in zip(
+                ended.tolist(), self._seat.observations[self._seat.me][ended].numpy(), strict=True
+            ):
                 last[row] = observation
             infos = {"final_obs": last, "_final_obs": done, "final_info": self._infos(done), "_final_info": done.copy()}
             self._seat.reset(done)
