@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from metaduel.envs.core.lazy import exports
 
 if TYPE_CHECKING:
+    from metaduel.envs.adapters.batched import BatchedEnv as BatchedEnv
     from metaduel.envs.adapters.gymnasium import SeatEnv as SeatEnv
     from metaduel.envs.adapters.pettingzoo import env as env
     from metaduel.envs.adapters.pettingzoo import parallel_env as parallel_env
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from metaduel.envs.render.screen import Canvas as Canvas
 
 _PLACES = {
+    "BatchedEnv": "metaduel.envs.adapters.batched",
     "Canvas": "metaduel.envs.render.screen",
     "check_game": "metaduel.envs.contract",
     "Context": "metaduel.envs.core.spec",

@@ -18,6 +18,7 @@ from metaduel.moved import install
 if TYPE_CHECKING:
     __version__: str
     from metaduel.benchmarks.core.evaluate import evaluate
+    from metaduel.envs.adapters.batched import make_batched as make_batched
     from metaduel.envs.adapters.sb3 import make_sb3 as make_sb3
     from metaduel.envs.players.zoo import sample_opponents
     from metaduel.meta.runs.load import load
@@ -28,6 +29,7 @@ _PLACES = {
     "TaskList": "metaduel.meta.runs.train",
     "evaluate": "metaduel.benchmarks.core.evaluate",
     "load": "metaduel.meta.runs.load",
+    "make_batched": "metaduel.envs.adapters.batched",
     "make_sb3": "metaduel.envs.adapters.sb3",
     "sample_opponents": "metaduel.envs.players.zoo",
     "train_meta_adversarial": "metaduel.meta.runs.train",
@@ -42,6 +44,7 @@ __all__ = [
     "find",
     "games",
     "load",
+    "make_batched",
     "make_sb3",
     "opponents",
     "register",

@@ -47,19 +47,20 @@ class Opponents:
         duel: the game.
         role: their seat.
         rows: how many rows, B.
+        device: where the rows are.
 
     Attributes:
         names: [B] object array: the names of the players in the current episodes.
     """
 
-    def __init__(self, duel: Duel, role: Role, rows: int) -> None:
+    def __init__(self, duel: Duel, role: Role, rows: int, device: torch.device = _CPU) -> None:
         self._duel, self._role, self._seat = duel, role, ROLES.index(role)
         self.names = np.full(rows, None, object)
         self._sitting: list[Sitting | None] = [None] * rows
         self._next: dict[int, Sitting] = {}  # rows whose player changes with the next episode
         self._groups: list[_Group] = []
         self._width = 0  # of the memory: that of the player who remembers most
-        self._memory = torch.zeros(rows, 0, dtype=torch.float32, device=_CPU)
+        self._memory = torch.zeros(rows, 0, dtype=torch.float32, device=device)
 
     def make(self, items: Iterable[tuple[int, Any]]) -> dict[int, Sitting]:
         """Make a player of every row's item; None is the family's first training opponent. Changes nothing.
@@ -96,8 +97,8 @@ class Opponents:
             if arrived:
                 self._regroup()
         if self._width:
-            fresh = self._memory.new_zeros(len(self._sitting) if index is None else len(index), self._width)
-            self._memory = fresh if index is None else self._memory.index_copy(0, index, fresh)
+            memory = self._memory
+            self._memory = torch.zeros_like(memory) if index is None else memory.index_fill(0, index, 0.0)
 
     def _regroup(self) -> None:
         sitting = [one for one in self._sitting if one is not None]
@@ -107,7 +108,7 @@ class Opponents:
             self._groups = [_Group(sitting[0].player, None)]
         else:
             number = {key: i for i, key in enumerate(used)}
-            which = torch.tensor([number[key] for key in keys], dtype=torch.int64, device=_CPU)
+            which = torch.tensor([number[key] for key in keys], dtype=torch.int64, device=self._memory.device)
             index = [(which == i).nonzero().squeeze(1) for i in range(len(used))]
             self._groups = [_Group(player, rows) for player, rows in zip(used.values(), index, strict=True)]
             self._inverse = torch.argsort(torch.cat(index))

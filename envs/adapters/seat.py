@@ -16,20 +16,19 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from torch import Tensor
 
-from metaduel.envs.adapters.given import draw_tasks, fresh_seeds, resolve_task
 from metaduel.envs.adapters.legal import as_actions, int8, own_space, refuse_illegal
 from metaduel.envs.adapters.opponents import Opponents, Sitting
-from metaduel.envs.core import noise, registry, tasks
+from metaduel.envs.adapters.starts import Mask, Starts
+from metaduel.envs.core import registry, tasks
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError, check_seed, check_whole, unknown
 from metaduel.envs.core.game import Episode, Pair, make_game
-from metaduel.envs.core.spec import FROZEN_SPLITS, ROLES, GameSpec, Role, Task, other
-from metaduel.envs.core.trees import take_rows, tree_map
+from metaduel.envs.core.spec import ROLES, GameSpec, Role, Task, other
+from metaduel.envs.core.trees import take_rows
 from metaduel.envs.render.screen import Screen
 
 TaskLike = Mapping[str, float] | str | None  # context values, SPLIT:INDEX of a frozen list, or None: sampled at reset
 OpponentLike = Any  # a core Player, or what ``names.load_player`` takes; None: the family's first training opponent
-Mask = npt.NDArray[np.bool_]
 OPTIONS = ("task", "opponent", "split")  # what ``reset(options=...)`` of every adapter takes
 _CPU = torch.device("cpu")
 
@@ -71,9 +70,7 @@ class Seat:
         rows: where the duels are.
         observations: ([B, d_p], [B, d_a]) what the two roles see now.
         done: [B] bool: the episode is over, the row waits for a reset.
-        seed: [B] int64, from the system's entropy until the row is seeded.
-        episode: [B] int64: resets since the row was seeded, less one.
-        splits: [B] object array: where the rows' tasks are sampled.
+        starts: the rows' settings, and what their episodes begin with; seeds are from the system's entropy until they are given.
 
     Raises:
         InvalidInputError: an argument that names something unknown or is out of range.
@@ -109,14 +106,8 @@ class Seat:
         self.render_mode = render_mode
         self.screen = None if render_mode is None else Screen(self.spec, render_mode)
         self.done = torch.ones(self.num_envs, dtype=torch.bool, device=_CPU)
-        self.seed = fresh_seeds(self.num_envs)
-        self.episode = torch.full((self.num_envs,), -1, dtype=torch.int64, device=_CPU)
+        self.starts = Starts(self.duel, self.num_envs)
         self.started = False  # whether there was a reset
-        self.splits = np.full(self.num_envs, "train", object)
-        self._samplings = np.zeros(self.num_envs, np.int64)  # calls of sample_tasks since the row was seeded
-        self._given = torch.zeros(self.num_envs, len(self.spec.contexts), dtype=torch.float64, device=_CPU)
-        self._sampled = torch.ones(self.num_envs, dtype=torch.bool, device=_CPU)
-        self._values = self._given  # [B, C] float64: tasks of the current episodes
         self._ids = np.full(self.num_envs, None, object)
         self._unnamed = np.ones(self.num_envs, np.bool_)  # rows whose id of the task is yet to be computed
         self._opponents = Opponents(self.duel, other(self.role), self.num_envs)
@@ -148,54 +139,24 @@ class Seat:
         for key, value in (options or {}).items():
             if key not in OPTIONS:
                 raise unknown("reset option", key, OPTIONS)
-            found[key] = self._per_row(key, value, mask)
+            found[key] = self.starts.per_row(key, value, mask)
         return Change(
-            self._parse_tasks(found["task"]) if "task" in found else None,
-            self._parse_splits(found["split"]) if "split" in found else None,
+            self.starts.check_tasks(found["task"]) if "task" in found else None,
+            self.starts.check_splits(found["split"]) if "split" in found else None,
             self._opponents.make(found["opponent"]) if "opponent" in found else None,
         )
 
     def take(self, change: Change) -> None:
         """Take checked options, from each row's next reset on."""
-        if change.tasks is not None:
-            self._given, self._sampled = change.tasks
-            self._some_sampled, self._all_sampled = bool(self._sampled.any()), bool(self._sampled.all())
-        if change.splits is not None:
-            self.splits = change.splits
-            self._one_split = len(set(change.splits.tolist())) == 1
+        if change.tasks is not None or change.splits is not None:
+            self.starts.change(change.tasks, change.splits)
         if change.opponents is not None:
             self._opponents.expect(change.opponents)
 
-    def _per_row(self, name: str, value: Any, mask: Mask | None) -> list[tuple[int, Any]]:
-        """Pair rows with their items; a list gives one for each row of the batch, whatever the mask."""
-        chosen = range(self.num_envs) if mask is None else np.flatnonzero(mask).tolist()
-        if not isinstance(value, (list, tuple, np.ndarray)):
-            return [(row, value) for row in chosen]
-        if len(value) != self.num_envs:
-            raise InvalidInputError(
-                f"{name}: a list of {len(value)} must have one item for each of {self.num_envs} rows"
-            )
-        return [(row, value[row]) for row in chosen]
-
-    def _parse_tasks(self, items: list[tuple[int, Any]]) -> tuple[Tensor, Tensor]:
-        given, sampled = self._given.clone(), self._sampled.clone()
-        parsed: dict[int, Tensor] = {}
-        for row, item in items:
-            sampled[row] = item is None
-            if item is not None:
-                if id(item) not in parsed:
-                    full = resolve_task(self.duel, item)
-                    parsed[id(item)] = given.new_tensor([full[name] for name in self.spec.context_names])
-                given[row] = parsed[id(item)]
-        return given, sampled
-
-    def _parse_splits(self, items: list[tuple[int, Any]]) -> npt.NDArray[np.object_]:
-        splits = self.splits.copy()
-        for row, item in items:
-            splits[row] = tasks.check_split(item)
-        for split in set(splits.tolist()) & set(FROZEN_SPLITS):
-            tasks.frozen_tasks(self.spec, split)  # now, if its file is damaged, rather than half-way through a reset
-        return splits
+    @property
+    def splits(self) -> npt.NDArray[np.object_]:
+        """[B] where the rows' tasks are sampled."""
+        return self.starts.splits
 
     @property
     def opponents(self) -> npt.NDArray[np.object_]:
@@ -204,7 +165,7 @@ class Seat:
 
     def given(self, row: int) -> Task | None:
         """The task that a row was given; None: tasks are sampled."""
-        return None if self._sampled[row] else self._named(self._given[row])
+        return self.starts.given(row)
 
     def task(self, row: int) -> Task:
         """The task given to a row, or else the one sampled for its current episode.
@@ -212,37 +173,30 @@ class Seat:
         Raises:
             ResetNeeded: tasks are sampled at resets, and there was none yet.
         """
-        if self._sampled[row] and not self.started:
+        given = self.given(row)
+        if given is None and not self.started:
             raise ResetNeeded(f"{self.spec.id}: no task yet: call reset() or set_task(task) first")
-        return self.given(row) or self._named(self._values[row])
-
-    def _named(self, values: Tensor) -> Task:
-        return dict(zip(self.spec.context_names, values.tolist(), strict=True))
+        return given or self.starts.current(row)
 
     def task_ids(self) -> npt.NDArray[np.object_]:
         """[B] ids of the current tasks, which tell nothing of their values; a new array at every call."""
         fresh = np.flatnonzero(self._unnamed)
         if fresh.size:
-            self._ids[fresh] = tasks.task_ids(self.spec.context_names, self._values[torch.from_numpy(fresh)].numpy())
+            self._ids[fresh] = tasks.task_ids(self.spec.context_names, self.starts.values.numpy()[fresh])
             self._unnamed[:] = False
         return self._ids.copy()
 
     def sample_tasks(self, n: int, seed: int | None = None, row: int = 0) -> list[Task]:
         """Sample ``n`` tasks of the row's split, other ones at every call; a row seeded again repeats its calls."""
-        drawn = seed is None
-        if drawn:
-            seed = noise.derive_seed(int(self.seed[row]), int(self._samplings[row]))
-        found = tasks.sample_tasks(self.spec, n, self.splits[row], check_seed(seed))
-        self._samplings[row] += drawn
-        return found
+        if seed is None:
+            return self.starts.sample_tasks(n, row)
+        return tasks.sample_tasks(self.spec, n, self.splits[row], check_seed(seed))
 
     # Playing
 
     def reseed(self, row: int, seed: int) -> None:
         """Seed a row: its next episode is its first again."""
-        self.seed[row] = check_seed(seed)
-        self.episode[row] = -1
-        self._samplings[row] = 0
+        self.starts.reseed(row, check_seed(seed))
 
     def check_reset(self, mask: Mask | Tensor | None) -> None:
         """Raise ``ResetNeeded`` where a reset of some rows would be the first one."""
@@ -253,10 +207,13 @@ class Seat:
     def reset(self, mask: Mask | Tensor | None = None) -> None:
         """Start a new episode in the rows of ``mask`` (all by default)."""
         self.check_reset(mask)
-        if mask is None or bool(mask.all()):
-            self._start(None)
+        index = None if mask is None else torch.from_numpy(np.flatnonzero(mask))
+        self._start(index)
+        if index is None or len(index) == self.num_envs:
+            self.observations, self.done = self.starts.observations(None), torch.zeros_like(self.done)
         else:
-            self._start(torch.from_numpy(np.flatnonzero(mask)))
+            self.observations = self.starts.observations(self.observations)
+            self.done = self.done.index_fill(0, index, False)
         self._remember(self._history[:-1])
 
     @torch.no_grad()
@@ -273,8 +230,8 @@ class Seat:
         reward, self._paid = rewards[:, self.me], rewards[:, self.other]
         if self.screen:
             self._returns = self._returns + rewards
-        if restart is not None and restart.any():
-            self._start(restart.nonzero().squeeze(1), observe=False)
+        if restart is not None and len(again := restart.nonzero().squeeze(1)):
+            self._start(again)
             reward = reward.masked_fill(restart, 0.0)
             terminated, truncated = terminated & ~restart, truncated & ~restart
         self.observations = self.duel.observe(self.rows)
@@ -284,47 +241,24 @@ class Seat:
 
     def observation(self) -> npt.NDArray[np.float32]:
         """[B, d] what the learner sees now; a new array at every call."""
-        array: npt.NDArray[np.float32] = self.observations[self.me].numpy().copy()
+        array: npt.NDArray[np.float32] = self.observations[self.me].clone(memory_format=torch.contiguous_format).numpy()
         return array
 
     def action_masks(self) -> npt.NDArray[np.int8] | None:
         """[B, n] 1 where the learner may choose an action now, in turn-based games; a new array at every call."""
         return int8(self.duel.legal(self.rows)[self.me]) if self.spec.turn_based else None
 
-    def _start(self, index: Tensor | None, observe: bool = True) -> None:
+    def _start(self, index: Tensor | None) -> None:
         """Start new episodes in the rows at ``index`` (all by default). Writes into no tensor that was handed out."""
-        seed, given, sampled = (_take(tensor, index) for tensor in (self.seed, self._given, self._sampled))
-        episode = _take(self.episode, index) + 1
-        key = noise.episode_key(seed, episode)
-        values = self._draw(index, key, given, sampled)
-        fresh = self.duel.start(self.duel.game.params_from_rows(values), key)
-        self.episode = _put(self.episode, index, episode)
-        self._values = _put(self._values, index, values)
+        self.rows = self.starts.begin(self.rows if self.started else None, index)
         self._unnamed[slice(None) if index is None else index.numpy()] = True
-        self.rows = fresh if index is None else tree_map(lambda old, new: _put(old, index, new), self.rows, fresh)
-        if observe:
-            seen = self.duel.observe(fresh)
-            old = self.observations if index is not None else seen
-            self.observations = (_put(old[0], index, seen[0]), _put(old[1], index, seen[1]))
-        self.done = _put(self.done, index, torch.zeros_like(key, dtype=torch.bool))
-        self._paid = _put(self._paid, index, torch.zeros_like(key, dtype=torch.float32))
         self._opponents.begin(index)
+        if index is None:
+            index = torch.arange(self.num_envs, dtype=torch.int64, device=_CPU)
+        self._paid = self._paid.index_fill(0, index, 0.0)
         if self.screen:
-            self._returns = _put(self._returns, index, self._returns.new_zeros(len(key), 2))
+            self._returns = self._returns.index_fill(0, index, 0.0)
         self.started = True
-
-    def _draw(self, index: Tensor | None, key: Tensor, given: Tensor, sampled: Tensor) -> Tensor:
-        """Context values of new episodes: [n, C] float64."""
-        if not self._some_sampled:
-            return given
-        if self._one_split:
-            values = draw_tasks(self.spec, self.splits[0], key)
-        else:
-            splits, values = self.splits if index is None else self.splits[index.numpy()], given.clone()
-            for split in dict.fromkeys(splits.tolist()):
-                rows = torch.from_numpy(np.flatnonzero(splits == split))
-                values[rows] = draw_tasks(self.spec, split, key[rows])
-        return values if self._all_sampled else torch.where(sampled.unsqueeze(1), values, given)
 
     def check_actions(self, actions: Any, batched: bool = True) -> Tensor:
         """Turn a batch of actions, or one action, into a tensor: [B, d] float32 or [B] int64.
@@ -390,11 +324,3 @@ class Timed:
         self._spec = copy.copy(value)
         if self._spec is not None:
             self._spec.max_episode_steps = self._seat.duel.horizon
-
-
-def _take(tensor: Tensor, index: Tensor | None) -> Tensor:
-    return tensor if index is None else tensor[index]
-
-
-def _put(tensor: Tensor, index: Tensor | None, rows: Tensor) -> Tensor:
-    return rows if index is None else tensor.index_copy(0, index, rows)

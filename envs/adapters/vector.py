@@ -13,7 +13,8 @@ from gymnasium.vector.utils import batch_space
 
 from metaduel.envs.adapters.rows import AllRows, Row, call_rows
 from metaduel.envs.adapters.sealed import Sealed
-from metaduel.envs.adapters.seat import Mask, OpponentLike, Seat, TaskLike, Timed
+from metaduel.envs.adapters.seat import OpponentLike, Seat, TaskLike, Timed
+from metaduel.envs.adapters.starts import Mask
 from metaduel.envs.core.errors import InvalidInputError, check_seed, unknown
 from metaduel.envs.core.spec import GameSpec
 
@@ -158,7 +159,10 @@ class SeatVectorEnv(AllRows, Timed, Sealed, VectorEnv[Array, Array, Array]):
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._seat.done.any():
             done = self._seat.done.numpy().copy()
             last = np.full(self.num_envs, None, object)
-            for row, observation in zip(np.flatnonzero(done), self._seat.observation()[done], strict=True):
+            ended = self._seat.done.nonzero().squeeze(1)
+            for row, observation in zip(
+                ended.tolist(), self._seat.observations[self._seat.me][ended].numpy(), strict=True
+            ):
                 last[row] = observation
             infos = {"final_obs": last, "_final_obs": done, "final_info": self._infos(done), "_final_info": done.copy()}
             self._seat.reset(done)
@@ -174,8 +178,10 @@ class SeatVectorEnv(AllRows, Timed, Sealed, VectorEnv[Array, Array, Array]):
     def _infos(self, mask: Mask) -> Infos:
         """Ids of tasks, names of opponents and masks of actions in the rows of ``mask``, None or 0 elsewhere."""
         infos: Infos = {}
+        some = not mask.all()
         for name, values in (("task", self._seat.task_ids()), ("opponent", self._seat.opponents.copy())):
-            values[~mask] = None
+            if some:
+                values[~mask] = None
             infos[name], infos[f"_{name}"] = values, mask.copy()
         masks = self._seat.action_masks()
         if masks is not None:

@@ -96,9 +96,12 @@ def draw(spec: GameSpec, split: Split, u: Tensor) -> Tensor:
     import torch
 
     pieces, ranges, whole, lattice = _ranges(spec, split)
-    which = (u * pieces).long()
-    fraction = u * pieces - which
-    low, high = torch.gather(ranges, 2, which.T.expand(2, -1, -1)).transpose(1, 2).unbind(0)
+    if ranges.shape[2] == 1:  # one range for every context, as all splits but extrapolation have
+        fraction, (low, high) = u, ranges[:, :, 0].unbind(0)
+    else:
+        which = (u * pieces).long()
+        fraction = u * pieces - which
+        low, high = torch.gather(ranges, 2, which.T.expand(2, -1, -1)).transpose(1, 2).unbind(0)
     modulus, residue = _RESIDUE[split]
     point = torch.floor(torch.floor(fraction * _LATTICE) / modulus) * modulus + residue
     fraction = torch.where(lattice, point / _LATTICE, fraction)
