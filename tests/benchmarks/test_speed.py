@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from metaduel import cli
-from metaduel.benchmarks.tools.speed import chains, classification, iterations, measure, steps
+from metaduel.benchmarks.tools.speed import chains, classification, iterations, measure, steps, timed
 from metaduel.envs.core import registry
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import make_game
@@ -56,7 +56,7 @@ def test_a_meta_iteration_is_the_stated_workload(monkeypatch):
     monkeypatch.setattr(iterations, "EPISODES", 2)
     played = []
 
-    class Counting(measure.TimedProblem):
+    class Counting(timed.TimedProblem):
         def collect(self, players, shot):
             data = super().collect(players, shot)
             played.append(data["protagonist"].reward.shape)
@@ -116,7 +116,7 @@ def test_chains_are_the_stated_workload(load, steps, policy, monkeypatch):
     monkeypatch.setattr(chains, "CHAIN_EPISODES", 2)
     played = []
 
-    class Counting(measure.TimedProblem):
+    class Counting(timed.TimedProblem):
         def collect(self, players, shot):
             data = super().collect(players, shot)
             played.append((shot, *(data[role].reward.shape for role in ROLES)))

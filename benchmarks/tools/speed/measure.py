@@ -1,4 +1,4 @@
-"""Measurements of a workload: its seconds, its matrix products, and its memory."""
+"""Measurements of a workload: its seconds, its matrix products, and its memory. It needs torch alone: see ``worker``."""
 
 from __future__ import annotations
 
@@ -7,35 +7,13 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
-
-from metaduel.agents.trajectories import Carry, Trajectories
-from metaduel.envs.core.spec import Role
-from metaduel.meta.problems.duels import DuelProblem
-from metaduel.meta.problems.problem import Players
-
-
-class TimedProblem(DuelProblem):
-    """A problem that records the beginning and end of its rollouts; all other parts of a shot follow its rollout."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.rollouts: list[tuple[float, float]] = []
-
-    def collect(
-        self, players: Players, shot: int, carries: Mapping[Role, Carry] | None = None
-    ) -> dict[Role, Trajectories]:
-        """See ``DuelProblem.collect``."""
-        start = time.perf_counter()
-        data = super().collect(players, shot, carries)
-        self.rollouts.append((start, time.perf_counter()))
-        return data
 
 
 class Product(NamedTuple):
