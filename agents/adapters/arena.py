@@ -59,7 +59,7 @@ class GameArena:
         values = self.tasks.repeat(len(self.opponents), 1).repeat_interleave(self.episodes, 0)
         object.__setattr__(self, "params", self.simulator.params(values))
         # Row seeds wrap around like all arithmetic on keys.
-        rows = torch.arange(len(values), dtype=torch.int64, device="cpu")
+        rows = torch.arange(len(values), dtype=torch.int64, device=values.device)
         object.__setattr__(self, "seeds", rows + self.seed)
 
     @property

@@ -1,7 +1,7 @@
 """What one accelerator does: ``make bench-gpu``, prepared to be over within five minutes on an H100.
 
-- Environment steps per second of every family: eager, compiled, and either one captured as a CUDA graph of many steps, which costs
-  one start instead of one per kernel.
+- Environment steps per second of every family: eager, compiled, and either one captured as a CUDA graph of many steps, which
+  costs one start instead of one per kernel.
 - W1, one meta-iteration of MAML on 2-D navigation; first-order MAML on Pursuit with the tasks of 64 runs; RL²; an evaluation.
   Their starts and tasks are moved to the accelerator; the learners are those of every other run.
 
@@ -31,7 +31,6 @@ from metaduel.envs.core.errors import one_line
 from metaduel.envs.core.game import Episode, Pair, make_game
 from metaduel.envs.core.spec import Role, other
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
-from metaduel.envs.core.trees import take_rows, tree_map
 from metaduel.envs.players.names import load_player
 from metaduel.meta.adaptation.adapters import adapter_of
 from metaduel.meta.adaptation.few_shot import adapt_and_test
@@ -93,8 +92,8 @@ class Steps:
         self.duel, self.batch, self.device = Duel(make_game(spec)), batch, device
         tasks = sample_tasks(spec, min(batch, 256))
         row = torch.arange(batch, dtype=torch.int64, device=device)
-        params = tree_map(lambda tensor: tensor.to(device), self.duel.game.params(tasks))
-        self.start = self.duel.reset(take_rows(params, row % len(tasks)), row, torch.zeros_like(row))
+        params = self.duel.params(task_rows(spec, tasks, {}).to(device)[row % len(tasks)])
+        self.start = self.duel.reset(params, row, torch.zeros_like(row))
         one, two = random_actions(self.duel, batch, torch.Generator().manual_seed(0))
         self.actions = one.to(device), two.to(device)
         self.steps = min(GRAPHED, self.duel.horizon)
@@ -217,12 +216,13 @@ def evaluation_row(size: Size, device: torch.device) -> tuple[str, ...]:
 
 def training_rows(size: Size, device: torch.device) -> Iterator[tuple[str, ...]]:
     """The tables of training and evaluation, row by row; one that fails says why."""
-    tasks = size.settings.get("tasks", 20) * size.runs
-    joined = size._replace(settings={**size.settings, "tasks": tasks})
+    tasks = size.settings.get("tasks", 20)
+    joined = size._replace(settings={**size.settings, "tasks": tasks * size.runs})
+    fomaml = compared("fomaml", game="Pursuit")
     measures: dict[str, Callable[[], tuple[str, ...]]] = {
         "W1, Adam": lambda: training_row("W1, Adam", W1, size, device),
         "Pursuit, fomaml": lambda: training_row(
-            f"Pursuit, first-order MAML, {size.runs} x {tasks // size.runs} tasks", compared("fomaml", game="Pursuit"), joined, device
+            f"Pursuit, first-order MAML, {size.runs} x {tasks} tasks", fomaml, joined, device
         ),
         "Pursuit, RL²": lambda: training_row("Pursuit, RL²", compared("rl2", game="Pursuit"), size, device),
         "evaluation": lambda: evaluation_row(size, device),
@@ -254,14 +254,18 @@ def gpu_sheets(dry: bool) -> Iterator[Sheet]:
     """
     device, size = (torch.device("cpu"), DRY) if dry else (torch.accelerator.current_accelerator(), FULL)
     if device is None:
-        yield Sheet("On an accelerator", ("workload",), (), NOT_MEASURED)
+        yield Sheet("On an accelerator", ("workload", "seconds", "rate"), (), NOT_MEASURED)
         return
-    where = "the processor, a dry run" if dry else f"one {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
+    where = (
+        "the processor, a dry run"
+        if dry
+        else f"one {torch.cuda.get_device_name(device)}"
+        if device.type == "cuda"
+        else str(device)
+    )
     end = time.monotonic() + SECONDS
     rows = tuple(training_rows(size, device))
-    note = (
-        f"Medians of {size.repeats}. Without stacked runs on {device.type}, {size.runs} runs are one run with the tasks of all."
-    )
+    note = f"Medians of {size.repeats}. The work of {size.runs} stacked runs is that of one run with the tasks of all."
     yield Sheet(f"Training and evaluation on {where}", ("workload", "seconds", "rate"), rows, note)
     yield families_sheet(size, device, where, end, _first(default_games(), "Pursuit")[: size.families])
 

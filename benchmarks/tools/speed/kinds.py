@@ -1,7 +1,7 @@
 """The kinds of workloads that two commits are compared on. They use public interfaces alone, which older packages have, too.
 
-A kind is made of plain values, ``warm``s up once, and ``play``s as often as it is asked: each time the same work. Where one thread
-works, a second is one of the process's own processor time, which other processes on the machine cannot stretch.
+A kind is made of plain values, ``warm``s up once, and ``play``s as often as it is asked: each time the same work. Where one
+thread works, a second is one of the process's own processor time, which other processes on the machine cannot stretch.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from metaduel.meta.runs.config import TrainConfig
 
 Settings = Mapping[str, Any]
 ACTIONS_AHEAD = 8  # sets of random actions, taken in turn
+FEW = {"tasks": 2}  # of an iteration that only warms up
 
 
 class Played(NamedTuple):
@@ -185,19 +186,21 @@ class Training:
     def __init__(
         self, threads: int, settings: Settings, timed: int, skipped: int = 1, each: float | None = None
     ) -> None:
-        self.threads, self.settings, self.timed, self.skipped, self.each = threads, settings, timed, skipped, each
+        self.threads, self.clock, self.settings = threads, clock(threads), settings
+        self.timed, self.skipped, self.each = timed, skipped, each
 
-    def _train(self, iterations: int) -> list[dict[str, float]]:
+    def _train(self, iterations: int, **more: Any) -> list[dict[str, float]]:
         """The run's metrics."""
-        config = config_of(self.threads, self.settings, iterations=iterations, validate_every=iterations)
+        more |= {"iterations": iterations, "validate_every": iterations}
+        config = config_of(self.threads, self.settings, **more)
         gc.collect()
         with tempfile.TemporaryDirectory() as folder, own_clock(self.threads):
             training.train(config, Path(folder) / "run", quiet=True)
             return metrics(Path(folder) / "run")
 
     def warm(self) -> None:
-        """One iteration."""
-        self._train(1)
+        """One iteration; a small one where a run's first counts, too, since it is long."""
+        self._train(1, **({} if self.skipped else FEW))
 
     def play(self) -> Played:
         """See ``Kind``; the last iteration, which validates, is not counted."""
@@ -207,12 +210,12 @@ class Training:
         return Played(steps if self.each is None else self.each * self.timed, seconds)
 
     def floor(self) -> Played:
-        """The matrix products of a second iteration."""
-        one, two = (self._logged(iterations) for iterations in (1, 2))
-        work = two[1] - one[1] if self.each is None else self.each
-        log = ProductLog()
-        log.calls, log.flops = two[0].calls - one[0].calls, two[0].flops  # shapes that are the first's alone fall out
-        return Played(work, product_seconds(log))
+        """The matrix products of an iteration: a second one, less what a run of one has; or a long one with its validation."""
+        log, steps = self._logged(1)
+        if self.skipped:
+            one, (log, both) = log, self._logged(2)
+            log.calls, steps = log.calls - one.calls, both - steps  # shapes that are the first's alone fall out
+        return Played(steps if self.each is None else self.each, product_seconds(log, clock=self.clock))
 
     def _logged(self, iterations: int) -> tuple[ProductLog, float]:
         with ProductLog() as log:
@@ -257,9 +260,9 @@ class Stacked:
             {**settings, "seed": seed, "outer_lr": rate} for seed, rate in itertools.product(range(seeds), rates)
         ]
 
-    def train(self, iterations: int) -> Played:
+    def train(self, iterations: int, **more: Any) -> Played:
         """Environment steps of all runs, and the seconds of the whole call."""
-        more = {"iterations": iterations, "validate_every": iterations}
+        more |= {"iterations": iterations, "validate_every": iterations}
         configs = [config_of(self.threads, one, **more) for one in self.runs]
         gc.collect()
         with tempfile.TemporaryDirectory() as folder:
@@ -270,8 +273,8 @@ class Stacked:
             return Played(sum(metrics(one)[-1]["environment_steps"] for one in folders), seconds)
 
     def warm(self) -> None:
-        """Few iterations."""
-        self.train(self.few)
+        """One iteration on few tasks."""
+        self.train(1, **FEW)
 
     def play(self) -> Played:
         """See ``Kind``."""
@@ -346,7 +349,7 @@ class Evaluation:
         """The matrix products of the evaluation."""
         with ProductLog() as log:
             cells = self.play().work
-        return Played(cells, product_seconds(log))
+        return Played(cells, product_seconds(log, clock=self.clock))
 
 
 # By the name under which another process is asked for them.

@@ -36,7 +36,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests until there are no more; what fails is told."""
     import metaduel
 
-    print(json.dumps({"package": list(metaduel.__path__)[0]}), file=answers, flush=True)
+    print(json.dumps({"package": next(iter(metaduel.__path__))}), file=answers, flush=True)
     made: dict[str, Any] = {}
     for line in requests:
         try:

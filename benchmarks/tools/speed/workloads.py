@@ -22,8 +22,14 @@ CHAIN: dict[str, Any] = {
     "episodes": 64, "steps": 7, "network": "lstm", "hidden": [64], "exact_discount": True, "inner_lr_per": "step",
     "validation_tasks": 1,
 }  # fmt: skip
-W2 = {"game": "RockPaperScissors", "discount": 0.9, "inner_discount": 0.9, "inner_lr": 0.01, **CHAIN}
-W3 = {"game": "IteratedPrisonersDilemma", "discount": 0.96, "inner_discount": 0.96, "inner_lr": 0.1, **CHAIN}
+W2 = {
+    **CHAIN, "game": "RockPaperScissors", "against_protagonist": ["random"],
+    "discount": 0.9, "inner_discount": 0.9, "inner_lr": 0.01,
+}  # fmt: skip
+W3 = {
+    **CHAIN, "game": "IteratedPrisonersDilemma", "against_protagonist": ["tit_for_tat"],
+    "discount": 0.96, "inner_discount": 0.96, "inner_lr": 0.1,
+}  # fmt: skip
 PROTOCOL: dict[str, Any] = {"shots": 3, "episodes": 5, "test_episodes": 10, "task_count": 10}
 GAMES = ("Sumo", "Pursuit", "Goalkeeper")
 METHODS = ("maml", "fomaml", "joint")
@@ -89,7 +95,7 @@ def compiled() -> list[Workload]:
     return [
         one._replace(
             name=f"{one.name}, compiled",
-            arguments={**one.arguments, "settings": {**one.arguments["settings"], "compile": True}},
+            arguments={**one.arguments, "skipped": 1, "settings": {**one.arguments["settings"], "compile": True}},
         )
         for one in training()
         if one.arguments["settings"]["tasks"] != 100
