@@ -341,7 +341,10 @@ def test_no_git(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["training", "stacked", "chains", "evaluation"])
-def test_smallest_workloads_run(name, threads_kept):
+def test_smallest_workloads_run(name, threads_kept, monkeypatch):
+    monkeypatch.setattr(
+        kinds, "product_seconds", lambda log, clock: sum(log.calls[p] * log.flops[p] for p in log.calls) / 1e9
+    )
     (work,) = workloads.smallest(page.COMPARED[name][1]())
     kind = kinds.KINDS[work.kind](work.threads, **work.arguments)
     kind.warm()
@@ -394,3 +397,14 @@ def test_without_an_accelerator_nothing_is_measured(monkeypatch):
 def test_families_are_left_out_when_the_time_is_up():
     assert gpu.within(0.0, [("Pursuit", lambda: [("row",)])]) == ((), ["Pursuit"])
     assert gpu.within(float("inf"), [("Pursuit", lambda: [("row",)])]) == ((("row",),), [])
+
+
+def test_the_history_is_found_on_its_page():
+    path = packages.REPOSITORY / "docs" / "results" / "speed.md"
+    assert history.page_of(path, tuple(page.COMPARED)) == path
+
+
+def test_a_page_without_a_history_is_refused(tmp_path):
+    (tmp_path / "speed.md").write_text("# Speed\n")
+    with pytest.raises(ValueError, match=r"must hold a table that begins with \| date \| commit"):
+        history.page_of(tmp_path / "speed.md", tuple(page.COMPARED))
