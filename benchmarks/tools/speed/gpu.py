@@ -114,7 +114,7 @@ def graphed(play: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
     """The same work as one CUDA graph; as it is where there are none."""
     if device.type != "cuda":
         return play
-    side = torch.cuda.Stream(device)
+    side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(side):  # what is allocated and compiled once must be there before the capture
         for _ in range(2):

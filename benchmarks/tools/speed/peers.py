@@ -5,6 +5,7 @@ A peer is timed as its users step it: with random actions that were drawn before
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import time
@@ -54,8 +55,7 @@ def vector(env: str, mode: str) -> Callable[[int, float], float]:
 
 def simple_tag(batch: int, seconds: float) -> float:
     """mpe2's: one environment in Python, whose episodes have 25 steps."""
-    from mpe2 import simple_tag_v3
-
+    simple_tag_v3: Any = importlib.import_module("mpe2.simple_tag_v3")
     env = simple_tag_v3.parallel_env(max_cycles=25)
     env.reset(seed=0)
     for agent in env.possible_agents:
@@ -72,9 +72,8 @@ def simple_tag(batch: int, seconds: float) -> float:
 
 def jax_simple_tag(batch: int, seconds: float) -> float:
     """JaxMARL's: environments under ``vmap``, 25 steps under ``scan``, compiled before the measurement; ``step`` resets."""
-    import jax
-    import jaxmarl
-
+    jax: Any = importlib.import_module("jax")
+    jaxmarl: Any = importlib.import_module("jaxmarl")
     env = jaxmarl.make("MPE_simple_tag_v3")
     keys = jax.random.split(jax.random.PRNGKey(0), batch)
     _, start = jax.vmap(env.reset)(keys)
