@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 REPRODUCTIONS := comparison lola navigation peers robustness
 
-.PHONY: demo examples test test-clients lint types links pages bench-speed dist clean $(REPRODUCTIONS:%=reproduce-%)
+.PHONY: demo examples test test-clients lint types links pages bench-speed bench-peers bench-gpu dist clean $(REPRODUCTIONS:%=reproduce-%)
 
 demo: $(STAMP)  ## train, evaluate and film a small run, in a few minutes
 	$(BIN)/metaduel demo
@@ -38,8 +38,14 @@ types: $(STAMP) links
 pages: $(STAMP)  ## the games' pages, from their docstrings and what `metaduel headroom` left under runs/
 	$(BIN)/metaduel pages
 
-bench-speed: $(STAMP)
-	$(BIN)/metaduel speed
+bench-speed: $(STAMP)  ## in about ten minutes; with COMPARE=REF beside another commit, in turn, in about an hour
+	$(BIN)/metaduel speed $(if $(COMPARE),--compare $(COMPARE)) $(if $(ONLY),--only $(ONLY))
+
+bench-peers: $(STAMP)  ## other environments, where they are installed, beside ours
+	$(BIN)/metaduel speed --only peers
+
+bench-gpu: $(STAMP)  ## on an accelerator, in less than five minutes
+	$(BIN)/metaduel speed --only gpu
 
 dist: $(STAMP)  ## wheel and source archive in dist/, each installed and tested in a fresh environment, in several minutes
 	.ci/dist $(BIN)/python

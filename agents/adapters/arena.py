@@ -65,7 +65,7 @@ class GameArena:
         values = self.tasks.repeat(len(self.opponents) * self.copies, 1).repeat_interleave(self.episodes, 0)
         object.__setattr__(self, "params", self.simulator.params(values))
         # Row seeds wrap around like all arithmetic on keys.
-        rows = torch.arange(len(values) // self.copies, dtype=torch.int64, device="cpu")
+        rows = torch.arange(len(values) // self.copies, dtype=torch.int64, device=values.device)
         every = rows.view(len(self.opponents), 1, -1).expand(-1, self.copies, -1).reshape(-1)
         object.__setattr__(self, "seeds", every + self.seed)
 

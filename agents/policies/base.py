@@ -14,6 +14,7 @@ from metaduel.agents.policies.groups import Group
 from metaduel.agents.trajectories import Carry
 from metaduel.envs.core import noise
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.placed import Placed
 
 Weights = dict[str, Tensor]  # name -> [...] for one player, [N, ...] when stacked
 ActionSpace = spaces.Box | spaces.Discrete
@@ -65,7 +66,7 @@ class Policy(ABC):
         elif isinstance(action_space, spaces.Box) and len(action_space.shape) == 1:
             self.action_size = int(action_space.shape[0])
             self.noise = 2 * math.ceil(self.action_size / 2)
-            self._low, self._high = torch.from_numpy(action_space.low), torch.from_numpy(action_space.high)
+            self._bounds = [Placed(torch.from_numpy(bound)) for bound in (action_space.low, action_space.high)]
         else:
             raise InvalidInputError(f"action_space={action_space} must be Discrete or a one-dimensional Box")
 
@@ -205,7 +206,7 @@ class Policy(ABC):
 
     def clip(self, action: Tensor) -> Tensor:
         """Clip actions to the action space, for the game; log-probabilities are of the unclipped action."""
-        return action if self.discrete else torch.clamp(action, self._low, self._high)
+        return action if self.discrete else torch.clamp(action, *(bound.on(action.device) for bound in self._bounds))
 
 
 def _log_std(weights: Weights) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from metaduel.envs.core import noise
 from metaduel.envs.core.arguments import several
 from metaduel.envs.core.errors import check_whole
 from metaduel.envs.core.game import Episode, Game, Pair
+from metaduel.envs.core.placed import Placed
 from metaduel.envs.core.spec import ROLES, Role
 
 
@@ -66,11 +68,11 @@ class Duel:
         indices = self.spec.shown(role, role in self.informed)
         return [index for index in indices if self.spec.contexts[index].shown_as == kind]
 
-    def _training_range(self, shown: Sequence[int]) -> Pair:
+    def _training_range(self, shown: Sequence[int]) -> tuple[Placed, Placed]:
         """Middle, and factor that makes the half width 1, of the contexts' training ranges: [k, 1] each."""
         scaling = [self.spec.contexts[index].scaling for index in shown]
         middle, scale = torch.tensor(scaling, dtype=torch.float64, device="cpu").view(-1, 2, 1).unbind(1)
-        return middle, scale
+        return Placed(middle), Placed(scale)
 
     @property
     def name(self) -> str:
@@ -108,6 +110,8 @@ class Duel:
 
     def start(self, params: Any, key: Tensor) -> Episode:
         """Start one episode per row from its noise key: [B] int64."""
+        for part in itertools.chain.from_iterable(self._scaling):
+            part.on(key.device, params[0].dtype)  # here, so that no step that is compiled or captured has to
         step = torch.zeros_like(key)
         numbers = noise.uniform(key, step, noise.INIT, self.game.init_noise, params[0].dtype)
         return Episode(params, self.game.init(params, numbers), key, step)
@@ -120,7 +124,7 @@ class Duel:
     def _append(self, observation: Tensor, params: Any, seat: int) -> Tensor:
         parts = []
         if self._numbers[seat]:
-            middle, scale = (part.to(observation) for part in self._scaling[seat])
+            middle, scale = (part.on(observation.device, observation.dtype) for part in self._scaling[seat])
             parts.append((torch.stack([params[index] for index in self._numbers[seat]]) - middle) * scale)
         if self._angles[seat]:
             angles = torch.stack([params[index] for index in self._angles[seat]])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from metaduel.envs.core.game import Game, Outcome, Pair
+from metaduel.envs.core.placed import Placed
 from metaduel.envs.core.spec import GameSpec
 
 FOLD, CALL, RAISE = range(3)  # moves; checking is calling nothing
@@ -124,6 +125,7 @@ class Poker(Game[Params, State]):
             dtype=torch.int64,
             device="cpu",
         )
+        self._moves, self._choices, self._after = map(Placed, (self.moves.view(-1), self.choices, self.after.view(-1)))
 
     @property
     def information_states(self) -> int:
@@ -193,7 +195,7 @@ class Poker(Game[Params, State]):
 
     def _legal(self, state: State, seat: int) -> Tensor:
         """[A, B]."""
-        return self.choices.to(state.node.device)[:, torch.where(state.turn == seat, state.node, self.nodes)]
+        return self._choices.on(state.node.device)[:, torch.where(state.turn == seat, state.node, self.nodes)]
 
     def observe(self, params: Params, state: State) -> Pair:
         """Own card, bets, the last hand's result; never what the other holds now."""
@@ -225,7 +227,7 @@ class Poker(Game[Params, State]):
     def step(self, params: Params, state: State, actions: Pair, noise: Tensor) -> tuple[State, Outcome]:
         """Play the turn of the player that has it; a hand that is over is paid, and the next one dealt."""
         turn, node = state.turn, state.node
-        move = self.moves.to(node.device).view(-1)[torch.where(turn == 0, *actions) * self.nodes + node]
+        move = self._moves.on(node.device)[torch.where(turn == 0, *actions) * self.nodes + node]
         folded = move == FOLD
         closed = (move == CALL) & (node > 0)
         second = state.first > 0
@@ -233,7 +235,7 @@ class Poker(Game[Params, State]):
 
         won = self._result(params, state, folded)
         first = torch.where(closed, node, state.first) if self.rounds == 2 else state.first
-        after = self.after.to(node.device).view(-1)[move * self.nodes + node]
+        after = self._after.on(node.device)[move * self.nodes + node]
         hand = state.hand + over
         cards = self.deal(params, noise)
         played = State(

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Game, Outcome, Pair
+from metaduel.envs.core.placed import Placed
 from metaduel.envs.core.spec import GameSpec, Task
 from metaduel.envs.repeated_matrix_game import ACTIONS, PERSONAS
 from metaduel.envs.repeated_matrix_game.personas import sample_personas
 
 # Number of actions -> its permutations in lexicographic order; sigma(i) is what action i counts as.
 PERMUTATIONS: dict[int, tuple[tuple[int, ...], ...]] = {n: tuple(itertools.permutations(range(n))) for n in (2, 3)}
+_SIGMAS = {n: Placed(torch.tensor(all_of, dtype=torch.int64, device="cpu")) for n, all_of in PERMUTATIONS.items()}
 
 
 class RockPaperScissorsParams(NamedTuple):
@@ -247,6 +249,5 @@ def _symmetric(reward: Tensor, sucker: Tensor, temptation: Tensor, punishment: T
 
 def _permute(table: Tensor, permutation: Tensor) -> Tensor:
     """Give entry i of dimension 1 the content of entry sigma(i)."""
-    sigmas = torch.tensor(PERMUTATIONS[table.shape[1]], dtype=torch.int64, device=table.device)
-    sigma = sigmas[permutation.long()]
+    sigma = _SIGMAS[table.shape[1]].on(table.device)[permutation.long()]
     return table.gather(1, sigma.view(*sigma.shape, *([1] * (table.dim() - 2))).expand_as(table))

@@ -167,7 +167,8 @@ class DuelProblem(Rows):
         self.params = duel.params(matchups.tasks.repeat_interleave(episodes, 0))
         self.seed = seed
         # Row seeds wrap around like all arithmetic on keys.
-        self.seeds = torch.arange(matchups.tasks.shape[0] * episodes, dtype=torch.int64, device="cpu") + seed
+        rows, device = matchups.tasks.shape[0] * episodes, matchups.tasks.device
+        self.seeds = torch.arange(rows, dtype=torch.int64, device=device) + seed
 
     @property
     def kind(self) -> Hashable | None:

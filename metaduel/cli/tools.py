@@ -35,26 +35,42 @@ def clouds(
 
 
 def speed(
+    only: tuple[str, ...] = (),
+    compare: Annotated[str | None, tyro.conf.arg(metavar="REF")] = None,
+    pairs: int = 3,
+    limit: float = 60.0,
     games: tuple[str, ...] = (),
     iterations: int = 15,
     chains: int = 3,
     seconds: float = 0.3,
+    dry_run: bool = False,
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    history: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
 ) -> None:
-    """Measure the speed of the games, of meta-iterations, of a chain of Meta-MAPG and of few-shot classification.
+    """Measure speed: environment steps, training, meta-iterations, evaluation; beside another commit, or beside peers.
 
     On a shared machine compare ratios within one run, never seconds of different runs.
 
     Args:
-        games: games to measure; by default one of every family (compiling a game takes up to a minute).
-        iterations: meta-iterations to take the median of.
-        chains: outer steps of Meta-MAPG to take the median of.
-        seconds: minimum time of one measurement of environment steps.
+        only: the tables to make. Those that can be compared with another commit's: steps, training, compiled, stacked,
+            navigation, chains, remembering, evaluation, memory; all of them but compiled by default. Others, with more detail:
+            families, iterations, methods, trpo, personas, classification. Beside other environments: peers. On an accelerator:
+            gpu.
+        compare: a commit, branch or tag of the repository, which is measured in turn with this package.
+        pairs: measurements of each workload.
+        limit: seconds after which no further measurement of a workload is begun.
+        games: games of the table of families; by default one of every family (compiling a game takes up to a minute).
+        iterations: meta-iterations to take the median of, in the tables with more detail.
+        chains: outer steps of Meta-MAPG to take the median of, in the table of personas.
+        seconds: minimum time of one measurement of families and peers.
+        dry_run: as small as can be: the figures mean nothing, but every line runs; gpu then needs no accelerator.
         out: also write the tables here, as Markdown.
+        history: with --compare, add a line of ratios to this page, such as docs/results/speed.md.
     """
-    from metaduel.benchmarks.tools.speed.page import benchmark
+    from metaduel.benchmarks.tools.speed.page import Options, benchmark
 
-    benchmark(games, iterations, chains, seconds, out, wide_console())
+    options = Options(games, iterations, chains, seconds, dry_run)
+    benchmark(only, compare, pairs, limit, options, out, history, wide_console())
 
 
 def proofs(out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("docs/learners.md")) -> None:

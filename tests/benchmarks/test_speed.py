@@ -1,11 +1,29 @@
 """What the speed benchmark runs and counts; never how fast it was."""
 
+import re
+import subprocess
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from metaduel import cli
-from metaduel.benchmarks.tools.speed import chains, classification, iterations, measure, steps
+from metaduel.benchmarks.tools.speed import (
+    chains,
+    classification,
+    gpu,
+    history,
+    iterations,
+    kinds,
+    measure,
+    packages,
+    page,
+    pairs,
+    peers,
+    steps,
+    timed,
+    workloads,
+)
 from metaduel.envs.core import registry
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import make_game
@@ -56,7 +74,7 @@ def test_a_meta_iteration_is_the_stated_workload(monkeypatch):
     monkeypatch.setattr(iterations, "EPISODES", 2)
     played = []
 
-    class Counting(measure.TimedProblem):
+    class Counting(timed.TimedProblem):
         def collect(self, players, shot):
             data = super().collect(players, shot)
             played.append(data["protagonist"].reward.shape)
@@ -116,7 +134,7 @@ def test_chains_are_the_stated_workload(load, steps, policy, monkeypatch):
     monkeypatch.setattr(chains, "CHAIN_EPISODES", 2)
     played = []
 
-    class Counting(measure.TimedProblem):
+    class Counting(timed.TimedProblem):
         def collect(self, players, shot):
             data = super().collect(players, shot)
             played.append((shot, *(data[role].reward.shape for role in ROLES)))
@@ -187,6 +205,12 @@ def test_rates_have_three_digits(rate, text):
         (["--games", "Persuit"], "did you mean 'Pursuit'"),
         (["--iterations", "0"], "iterations=0"),
         (["--chains", "0"], "chains=0"),
+        (["--pairs", "0"], "pairs=0"),
+        (["--only", "trainings"], "did you mean 'training'"),
+        (["--compare", "no-such-commit"], "compare='no-such-commit' must be a commit, branch or tag"),
+        (["--compare", "HEAD", "--only", "peers"], "no effect on table 'peers'"),
+        (["--history", "page.md"], "no effect without compare"),
+        (["--history", "no-such.md", "--compare", "HEAD"], "no-such.md': there is no such file"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, threads_kept, arguments, message):
@@ -212,3 +236,175 @@ def test_sheet_of_classification():
     assert [row[:2] for row in sheet.rows] == [(threads, kind) for threads in ("1", "2") for kind in kinds]
     assert all(float(row[2]) > 0 for row in sheet.rows)
     assert sheet.rows[0][3] == sheet.rows[3][3] == "1.00"
+
+
+def commit(folder, files):
+    """A repository of one commit."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    who = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", folder, *command], check=True)
+
+
+def test_two_commits_are_measured_in_turn(tmp_path, capsys):
+    """The same commit on both sides; W1 and steps as small as can be, and a line in the history."""
+    columns = tuple(page.COMPARED)
+    target = tmp_path / "speed.md"
+    target.write_text(f"# Speed\n\n{history.header(columns)}\n|{' --- |' * 12}\n\nEnd\n")
+    arguments = ["--dry-run", "--only", "steps", "navigation", "--compare", "HEAD", "--pairs", "2"]
+    cli.main(["speed", *arguments, "--history", str(target), "--out", str(tmp_path / "tables.md")])
+    assert "products alone" in capsys.readouterr().out.replace("\n", " ")
+    tables = (tmp_path / "tables.md").read_text()
+    rows = re.findall(r"^\| (?:Sumo|W1).*", tables, re.M)
+    assert len(rows) == 2
+    for row in rows:
+        *_, ratio, low, high, count = (cell.strip() for cell in row.strip("|").split("|"))
+        assert 0 < float(low) <= float(ratio) <= float(high)
+        assert count == "2"
+    lines = target.read_text().splitlines()
+    assert lines[-1] == "End"
+    cells = [cell.strip() for cell in lines[4].strip("|").split("|")]
+    assert cells[2] == packages.commit_of("HEAD")
+    assert [bool(cell) for cell in cells[3:]] == [name in ("steps", "navigation") for name in columns]
+
+
+def test_a_workload_that_the_other_package_lacks_is_named():
+    """The other side fails; this side is measured all the same."""
+
+    class Fails(packages.Worker):
+        def __init__(self):
+            pass
+
+        def ask(self, do, **more):
+            raise packages.WorkloadFailed("AttributeError: no such thing")
+
+    class Two(Fails):
+        def ask(self, do, **more):
+            return kinds.Played(10, 2) if do == "play" else kinds.Played(10, 1) if do == "floor" else None
+
+    work = workloads.Workload("it", "steps/s", "core", {})
+    measured = pairs.measure(work, Two(), Fails(), 3, 60)
+    assert (len(measured.ours), measured.theirs) == (3, [])
+    sheet = pairs.sheet("It", [measured], "abc")
+    assert sheet.rows == (("it", "5.00 steps/s", "10.0 steps/s", "2.0", "not in abc", "", "", "", ""),)
+    assert "it: not in abc: AttributeError: no such thing" in sheet.note
+    with pytest.raises(packages.WorkloadFailed, match="no such thing"):
+        pairs.measure(work, Fails(), None, 3, 60)
+
+
+def test_ratios_say_how_many_times_better():
+    measured = pairs.Measured(workloads.Workload("it", "s", "core", {}))
+    measured.ours += [kinds.Played(1, 2.0), kinds.Played(2, 4.0), kinds.Played(1, 1.0)]
+    measured.theirs += [kinds.Played(1, 6.0), kinds.Played(1, 4.0), kinds.Played(1, 8.0)]
+    assert measured.ratios == [3.0, 2.0, 8.0]
+    assert pairs.sheet("It", [measured], "abc").rows[0] == (
+        "it",
+        "2.00 s",
+        "",
+        "",
+        "6.00 s",
+        "3.00",
+        "2.00",
+        "8.00",
+        "3",
+    )
+
+
+def test_a_failing_workload_says_why():
+    with packages.Worker() as worker:
+        with pytest.raises(packages.WorkloadFailed, match="did you mean 'Pursuit'"):
+            worker.ask("make", kind="core", threads=1, arguments={"game": "Persuit", "batch": 1, "least": 1})
+        worker.ask("make", kind="core", threads=1, arguments={"game": "Pursuit", "batch": 2, "least": 1})
+        played = worker.ask("play")
+        assert played.work == 2 * registry.find("Pursuit").horizon
+        assert worker.ask("floor") is None
+
+
+def test_a_commit_without_the_rooms_is_refused(tmp_path):
+    commit(tmp_path, {"envs/__init__.py": "", "metaduel/__init__.py": ""})
+    with (
+        pytest.raises(ValueError, match=r"compare='HEAD': commit \w+ has no agents"),
+        packages.package_of("HEAD", tmp_path),
+    ):
+        pass
+    with pytest.raises(ValueError, match="not a git repository"):
+        packages.commit_of("HEAD", tmp_path.parent)
+
+
+def test_no_git(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match="needs git, which is not installed"):
+        packages.commit_of("HEAD")
+    assert packages.present() == ""
+
+
+@pytest.mark.parametrize("name", ["training", "stacked", "chains", "evaluation"])
+def test_smallest_workloads_run(name, threads_kept, monkeypatch):
+    monkeypatch.setattr(
+        kinds, "product_seconds", lambda log, clock: sum(log.calls[p] * log.flops[p] for p in log.calls) / 1e9
+    )
+    (work,) = workloads.smallest(page.COMPARED[name][1]())
+    kind = kinds.KINDS[work.kind](work.threads, **work.arguments)
+    kind.warm()
+    assert min(kind.play()) > 0
+    floor = kind.floor()
+    assert (floor is None) == (name == "stacked")
+    assert floor is None or min(floor) > 0
+
+
+def test_every_workload_can_be_configured():
+    for name, (_, listed) in page.COMPARED.items():
+        for work in listed():
+            assert work.kind in kinds.KINDS, name
+            if "settings" in work.arguments:
+                assert kinds.config_of(work.threads, work.arguments["settings"]).threads == work.threads
+
+
+def test_seconds_of_a_run_are_counted_by_its_own_clock():
+    import time
+
+    before = time.perf_counter
+    with kinds.own_clock(1):
+        assert time.perf_counter is time.process_time
+    assert time.perf_counter is before
+
+
+def test_peers_that_are_not_installed_are_named(monkeypatch, threads_kept):
+    absent = peers.Peer("absent", ("no_such_module",), "pip install it", lambda batch, seconds: 1 / 0)
+    monkeypatch.setattr(peers, "PEERS", (peers.PEERS[2], absent))
+    sheet = peers.peers_sheet(0.0, dry=True)
+    assert sheet.rows[0][0].startswith("Gymnasium")
+    assert sheet.rows[0][1].endswith("steps/s")
+    assert sheet.rows[1] == ("absent", "not installed: pip install it")
+
+
+def test_the_accelerators_script_runs_dry(monkeypatch, threads_kept):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    training, families = gpu.gpu_sheets(dry=True)
+    assert len(training.rows) == 4
+    assert not any("failed" in cell for row in (*training.rows, *families.rows) for cell in row)
+    assert [row[:2] for row in families.rows] == [("Pursuit", "eager"), ("Pursuit", "eager, graphed")]
+
+
+def test_without_an_accelerator_nothing_is_measured(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: None)
+    (sheet,) = gpu.gpu_sheets(dry=False)
+    assert (sheet.rows, sheet.note) == ((), "not measured: no accelerator")
+
+
+def test_families_are_left_out_when_the_time_is_up():
+    assert gpu.within(0.0, [("Pursuit", lambda: [("row",)])]) == ((), ["Pursuit"])
+    assert gpu.within(float("inf"), [("Pursuit", lambda: [("row",)])]) == ((("row",),), [])
+
+
+def test_the_history_is_found_on_its_page():
+    path = packages.REPOSITORY / "docs" / "results" / "speed.md"
+    assert history.page_of(path, tuple(page.COMPARED)) == path
+
+
+def test_a_page_without_a_history_is_refused(tmp_path):
+    (tmp_path / "speed.md").write_text("# Speed\n")
+    with pytest.raises(ValueError, match=r"must hold a table that begins with \| date \| commit"):
+        history.page_of(tmp_path / "speed.md", tuple(page.COMPARED))

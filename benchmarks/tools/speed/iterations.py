@@ -16,7 +16,8 @@ from metaduel.agents.policies.base import Weights
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.report import Sheet
-from metaduel.benchmarks.tools.speed.measure import ProductLog, TimedProblem, peak_memory, product_seconds
+from metaduel.benchmarks.tools.speed.measure import ProductLog, peak_memory, product_seconds
+from metaduel.benchmarks.tools.speed.timed import TimedProblem
 from metaduel.envs.core import registry
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.game import make_game

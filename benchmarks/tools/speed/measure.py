@@ -1,4 +1,4 @@
-"""Measurements of a workload: its seconds, its matrix products, and its memory."""
+"""Measurements of a workload: its seconds, its matrix products, and its memory. It needs torch alone: see ``worker``."""
 
 from __future__ import annotations
 
@@ -7,35 +7,13 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
-
-from metaduel.agents.trajectories import Carry, Trajectories
-from metaduel.envs.core.spec import Role
-from metaduel.meta.problems.duels import DuelProblem
-from metaduel.meta.problems.problem import Players
-
-
-class TimedProblem(DuelProblem):
-    """A problem that records the beginning and end of its rollouts; all other parts of a shot follow its rollout."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.rollouts: list[tuple[float, float]] = []
-
-    def collect(
-        self, players: Players, shot: int, carries: Mapping[Role, Carry] | None = None
-    ) -> dict[Role, Trajectories]:
-        """See ``DuelProblem.collect``."""
-        start = time.perf_counter()
-        data = super().collect(players, shot, carries)
-        self.rollouts.append((start, time.perf_counter()))
-        return data
 
 
 class Product(NamedTuple):
@@ -70,8 +48,8 @@ class ProductLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def product_seconds(log: ProductLog, share: float = 0.999) -> float:
-    """Seconds that the logged products take when they run alone; the last 0.1 % of operations at the others' rate."""
+def product_seconds(log: ProductLog, share: float = 0.999, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds that the logged products take when they run alone, 0 without any; the last 0.1 % at the others' rate."""
     work = sorted(((log.calls[p] * log.flops[p], p) for p in log.calls), key=lambda item: -item[0])
     total, measured, seconds = sum(flops for flops, _ in work), 0, 0.0
     with torch.no_grad():
@@ -83,11 +61,11 @@ def product_seconds(log: ProductLog, share: float = 0.999) -> float:
                 for _ in range(calls):
                     operator(*tensors)
 
-            seconds += log.calls[product] * median_time(play, 0.05) / calls
+            seconds += log.calls[product] * median_time(play, 0.05, clock) / calls
             measured += flops
             if measured >= share * total:
                 break
-    return seconds * total / measured
+    return seconds * total / measured if measured else 0.0
 
 
 def _laid_out(size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -97,14 +75,14 @@ def _laid_out(size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype
     return torch.randn(last + 1, generator=generator, dtype=dtype, device="cpu").as_strided(size, stride)
 
 
-def median_time(play: Callable[[], None], seconds: float) -> float:
-    """Median seconds of a call, over at least 3 calls and at least ``seconds`` in all, after one for warm-up."""
+def median_time(play: Callable[[], None], seconds: float, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Median seconds of a call by a clock, over at least 3 calls and at least ``seconds`` in all, after one for warm-up."""
     play()
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:
-        start = time.perf_counter()
+        start = clock()
         play()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times)
 
 
