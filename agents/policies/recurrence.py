@@ -107,7 +107,8 @@ def _swept(
         (None,) * steps if g is None else g.view(*hidden.shape[:-1], -1).unbind(1)
         for g in (of_hidden, of_gates, of_cells)
     ]
-    found, outputs, inside = [], [], []
+    found: list[Tensor] = []
+    outputs, inside = [], []
     p = r = zero
     for t in range(steps - 1, -1, -1):
         from_output, from_gates, from_cells = (source[t] for source in sources)
@@ -216,8 +217,10 @@ class _LSTMGradient(torch.autograd.Function):
         (*inputs, given), steps = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
         if torch.is_grad_enabled() or any(source is not None for source in inputs[5:]):
             return *_recorded(_swept, inputs, (of_given, of_weight)), None
-        half = len(steps) // 2
-        return *_twice(*inputs[:4], given, steps[:half], steps[half:], of_given, of_weight), None, None, None
+        gates, hidden, cells, weight = inputs[:4]
+        outputs, inside = steps[: len(steps) // 2], steps[len(steps) // 2 :]
+        found = _twice(gates, hidden, cells, weight, given, outputs, inside, of_given, of_weight)
+        return *found, None, None, None
 
 
 def _recorded(
@@ -318,7 +321,7 @@ class _GRU(torch.autograd.Function):
         hidden = gates.new_empty(*gates.shape[:-1], units)
         own, minus = torch.empty_like(hidden), gates.new_full((), -1.0)
         pair, single, bias = weight[..., : 2 * units], weight[..., 2 * units :], bias.unsqueeze(1)
-        last, both = gates.split([units, 2 * units], -1)
+        last, both = torch.split(gates, [units, 2 * units], -1)
         reset, keep = both.chunk(2, -1)
         before = start
         parts = zip(*(part.unbind(1) for part in (both, reset, keep, last, own, hidden)), strict=True)
