@@ -107,7 +107,8 @@ def _swept(
         (None,) * steps if g is None else g.view(*hidden.shape[:-1], -1).unbind(1)
         for g in (of_hidden, of_gates, of_cells)
     ]
-    found, outputs, inside = [], [], []
+    found: list[Tensor] = []
+    outputs, inside = [], []
     p = r = zero
     for t in range(steps - 1, -1, -1):
         from_output, from_gates, from_cells = (source[t] for source in sources)
@@ -135,6 +136,55 @@ def _swept(
     return _Swept(given.flatten(1, 2), of_weight, outputs, inside)
 
 
+def _swept_in_place(
+    gates: Tensor,
+    hidden: Tensor,
+    cells: Tensor,
+    weight: Tensor,
+    of_hidden: Tensor | None,
+    of_gates: Tensor | None,
+    of_cells: Tensor | None,
+    kept: bool,
+) -> _Swept:
+    """As ``_swept``, in half of the time and without a graph; gradients of outputs and cells only if they are to be ``kept``."""
+    shape = (*hidden.shape[:-1], -1)
+    given = torch.empty_like(gates)
+    parts = zip(*(x.view(shape).unbind(1) for x in (gates, given, cells)), strict=True)
+    of_steps = [None if g is None else g.view(shape).unbind(1) for g in (of_hidden, of_gates, of_cells)]
+    steps, back, zero = list(parts), weight.mT, torch.zeros_like(hidden[:, 0])
+    minus = zero.new_full((), -1.0)
+    outputs, inside = [], []
+    p, r = zero, zero.clone()
+    for t in range(len(steps) - 1, -1, -1):
+        from_output, from_gates, from_cells = (None if of is None else of[t] for of in of_steps)
+        (now, result, cell), before = steps[t], steps[t - 1][2] if t else zero
+        if t < len(steps) - 1:
+            later, of_later, _ = steps[t + 1]
+            p = torch.bmm(of_later, back) if from_output is None else torch.baddbmm(from_output, of_later, back)
+            keep = later.chunk(4, -1)[1]
+            r = r * keep if kept else r.mul_(keep)
+        elif from_output is not None:
+            p = from_output
+        enter, _, new, leave = now.chunk(4, -1)
+        of_enter, of_keep, of_new, of_leave = result.chunk(4, -1)
+        squashed = torch.sigmoid(cell)
+        r.add_(_sigmoid_backward(torch.mul(p, leave, out=of_leave), squashed), alpha=2.0)
+        if from_cells is not None:
+            r.add_(from_cells)
+        torch.mul(r, -2.0, out=of_enter).addcmul_(r, new, value=4.0)
+        torch.mul(r, before, out=of_keep)
+        torch.mul(r, enter, out=of_new).mul_(4.0)
+        torch.mul(p, torch.add(minus, squashed, alpha=2.0, out=squashed), out=of_leave)
+        if from_gates is not None:
+            result.add_(from_gates)
+        _sigmoid_backward.grad_input(result, now, grad_input=result)
+        if kept:
+            outputs.append(p)
+            inside.append(r)
+    through = given.view(shape)[:, 1:]
+    return _Swept(given, _over_time(hidden[:, :-1], through), outputs, inside)
+
+
 def _over_time(x: Tensor, y: Tensor) -> Tensor:
     """The sum of x^T y over steps and episodes: [N, T, M, a], [N, T, M, b] to [N, a, b]."""
     return torch.bmm(x.flatten(1, 2).mT, y.flatten(1, 2))
@@ -156,7 +206,7 @@ class _LSTMGradient(torch.autograd.Function):
         again: bool,
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        swept = _swept(gates, hidden, cells, weight, of_hidden, of_gates, of_cells)
+        swept = _swept_in_place(gates, hidden, cells, weight, of_hidden, of_gates, of_cells, again)
         if again:  # it will be differentiated
             kept = (swept.given, *swept.outputs, *swept.cells)
             ctx.save_for_backward(gates, hidden, cells, weight, of_hidden, of_gates, of_cells, *kept)
@@ -167,8 +217,10 @@ class _LSTMGradient(torch.autograd.Function):
         (*inputs, given), steps = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
         if torch.is_grad_enabled() or any(source is not None for source in inputs[5:]):
             return *_recorded(_swept, inputs, (of_given, of_weight)), None
-        half = len(steps) // 2
-        return *_twice(*inputs[:4], given, steps[:half], steps[half:], of_given, of_weight), None, None, None
+        gates, hidden, cells, weight = inputs[:4]
+        outputs, inside = steps[: len(steps) // 2], steps[len(steps) // 2 :]
+        found = _twice(gates, hidden, cells, weight, given, outputs, inside, of_given, of_weight)
+        return *found, None, None, None
 
 
 def _recorded(
@@ -269,7 +321,7 @@ class _GRU(torch.autograd.Function):
         hidden = gates.new_empty(*gates.shape[:-1], units)
         own, minus = torch.empty_like(hidden), gates.new_full((), -1.0)
         pair, single, bias = weight[..., : 2 * units], weight[..., 2 * units :], bias.unsqueeze(1)
-        last, both = gates.split([units, 2 * units], -1)
+        last, both = torch.split(gates, [units, 2 * units], -1)
         reset, keep = both.chunk(2, -1)
         before = start
         parts = zip(*(part.unbind(1) for part in (both, reset, keep, last, own, hidden)), strict=True)

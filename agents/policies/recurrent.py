@@ -158,7 +158,7 @@ class GRUPolicy(RecurrentPolicy):
         """The memory at every step, [N, T, M, units], for inputs [N, T, M, input_size]; before the first it is ``start``
         [N, M, units].
         """
-        own, bias = prepared["memory.bias"].split([2 * self.units, self.units], -1)
+        own, bias = torch.split(prepared["memory.bias"], [2 * self.units, self.units], -1)
         biases = prepared["input.bias"] + torch.nn.functional.pad(own, (0, self.units))
         matrix, biases = (part.roll(self.units, -1) for part in (prepared["input.weight"], biases))  # new comes first
         shares = torch.baddbmm(biases.unsqueeze(1), given.flatten(1, 2), matrix)
