@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ def network(sizes, tasks=3, rows=8, seed=0):
     def numbers(*shape):
         return 0.6 * torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    pairs = list(zip(sizes, sizes[1:], strict=False))
+    pairs = list(itertools.pairwise(sizes))
     weights = [numbers(tasks, i, o) for i, o in pairs] + [numbers(tasks, o) for _, o in pairs]
     return numbers(rows, sizes[0]), [weight.requires_grad_() for weight in weights]
 
@@ -103,10 +105,10 @@ def test_repeated_weights_add_up_their_gradients():
 def test_even_groups_hold_every_task_once_and_few_rows(monkeypatch):
     monkeypatch.setattr("metaduel.agents.policies.groups.ROWS", 10)
     groups = even_groups(7, 3)
-    assert [group.count for group in groups] == [3, 3, 1]
+    assert [group.n for group in groups] == [3, 3, 1]
     assert [group.first for group in groups] == [0, 9, 18]
     assert [list(range(7))[group.tasks] for group in groups] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [group.count for group in even_groups(2, 100)] == [1, 1]
+    assert [group.n for group in even_groups(2, 100)] == [1, 1]
     x, weights = network((3, 4, 2), tasks=7, rows=21)
     one = (Group(slice(0, 7), 0, 7, 3),)
     torch.testing.assert_close(fused(x, groups)(*weights), plain(x, one)(*weights))
