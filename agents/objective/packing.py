@@ -15,7 +15,7 @@ from metaduel.agents.trajectories import Trajectories
 
 # A group costs the time of about this many rows, and so it takes in the next shorter task as long as the rows that make up for
 # the difference are fewer.
-SPARE = 128
+SPARE = 256
 
 
 class Steps(NamedTuple):
