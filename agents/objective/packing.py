@@ -15,7 +15,7 @@ from metaduel.agents.trajectories import Trajectories
 
 # A group costs the time of about this many rows, and so it takes in the next shorter task as long as the rows that make up for
 # the difference are fewer.
-SPARE = 128
+SPARE = 256
 
 
 class Steps(NamedTuple):
@@ -25,9 +25,7 @@ class Steps(NamedTuple):
 
     shape: tuple[int, int, int]  # N, T, E
     groups: tuple[Group, ...]
-    index: (
-        Tensor | None
-    )  # [R] int64, each row's place among all N T E steps; None: all steps were played, in their order
+    places: Tensor | None  # [R] int64, of each row among all N T E; None: all steps were played, and are in their order
     played: Tensor  # [R] 1 or 0
 
     @classmethod
@@ -40,34 +38,30 @@ class Steps(NamedTuple):
             return cls((n, steps, episodes), even_groups(n, every), None, alive.reshape(-1))
         groups = _groups(counts, alive.device)
         order = _played_first(flat)
-        rows = [
-            (group.tasks.unsqueeze(1) * every + order[group.tasks, : group.length]).flatten()
-            for group in groups
-            if isinstance(group.tasks, Tensor)
-        ]
-        index = torch.cat(rows)
-        return cls((n, steps, episodes), groups, index, alive.reshape(-1)[index])
+        order = order + every * torch.arange(n, dtype=torch.int64, device=alive.device).unsqueeze(1)
+        places = torch.cat([order[group.tasks, : group.length].flatten() for group in groups])
+        return cls((n, steps, episodes), groups, places, alive.reshape(-1)[places])
 
     @property
     def time(self) -> Tensor:
         """The number of each row's step, [R] int64."""
         _, steps, episodes = self.shape
-        if self.index is not None:
-            return self.index % (steps * episodes) // episodes
+        if self.places is not None:
+            return self.places % (steps * episodes) // episodes
         every = torch.arange(steps, dtype=torch.int64, device=self.played.device)
         return every.view(1, -1, 1).expand(self.shape).flatten()
 
     def pack(self, field: Tensor) -> Tensor:
         """Rows [R, ...] of a field [N, T, E, ...]."""
         flat = field.flatten(0, 2)
-        return flat if self.index is None else flat.index_select(0, self.index)
+        return flat if self.places is None else flat.index_select(0, self.places)
 
     def unpack(self, rows: Tensor) -> Tensor:
         """[N, T, E, ...] of rows [R, ...], 0 where not played."""
-        if self.index is None:
+        if self.places is None:
             return rows.view(*self.shape, *rows.shape[1:])
         played = self.played.view(-1, *(1 for _ in rows.shape[1:]))
-        whole: Tensor = _Unpack.apply(rows * played, self.index, math.prod(self.shape))  # type: ignore[no-untyped-call]
+        whole: Tensor = _Unpack.apply(rows * played, self.places, math.prod(self.shape))  # type: ignore[no-untyped-call]
         return whole.view(*self.shape, *rows.shape[1:])
 
 

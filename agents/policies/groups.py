@@ -18,12 +18,12 @@ class Group(NamedTuple):
 
     tasks: slice | Tensor  # of the stacked weights; a tensor: [n] int64
     first: int  # its first row
-    count: int  # n
+    n: int
     length: int  # rows of each task, next to each other
 
     def of(self, rows: Tensor) -> Tensor:
         """The group's part of all rows [R, k]: [n, length, k], a view."""
-        return rows[self.first : self.first + self.count * self.length].view(self.count, self.length, -1)
+        return rows[self.first : self.first + self.n * self.length].view(self.n, self.length, -1)
 
 
 def even_groups(tasks: int, length: int) -> tuple[Group, ...]:
@@ -43,7 +43,7 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, groups: tuple[Group, ...], values: Tensor) -> Tensor:
         ctx.groups, ctx.tasks = groups, len(values)
-        out = values.new_empty(sum(group.count * group.length for group in groups), values.shape[-1])
+        out = values.new_empty(sum(group.n * group.length for group in groups), values.shape[-1])
         for group in groups:
             group.of(out).copy_(values[group.tasks].unsqueeze(1))
         return out

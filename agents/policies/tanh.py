@@ -137,7 +137,7 @@ def _curvature(
             out = group.of(change) if i == last else None
             z = torch.baddbmm(shifts[i], h[i], _by_output(ways[i]) if i == last else ways[i], out=out)
             if i:
-                z.baddbmm_(moved[i], _by_output(matrices[i]) if i == last else matrices[i])
+                z = torch.baddbmm(z, moved[i], _by_output(matrices[i]) if i == last else matrices[i], out=z)
             if i < last:
                 bent.append(z * s[i] if result else z)
                 moved.append(_through(z, h[i + 1]))
@@ -149,7 +149,8 @@ def _curvature(
             result[i][group.tasks] = outer + _outer(moved[i], s[i]) if i else outer
             result[last + 1 + i][group.tasks] = e.sum(1)
             if i:
-                below = torch.bmm(s[i], ways[i].mT).baddbmm_(e, matrices[i].mT)
+                below = torch.bmm(s[i], ways[i].mT)
+                below = torch.baddbmm(below, e, matrices[i].mT, out=below)
                 e = _through(below, h[i]).addcmul_(bent[i - 1], h[i], value=-2)
     return change, result
 

@@ -94,7 +94,7 @@ def test_every_step_that_was_played_has_a_row_and_goes_back_to_its_place(monkeyp
     steps = Steps.of(data.alive)
     assert len(steps.groups) == {0: 4, 3: 3, 1000: 1}[spare]
     rows = steps.pack(data.observation)
-    assert len(rows) == sum(group.count * group.length for group in steps.groups)
+    assert len(rows) == sum(group.n * group.length for group in steps.groups)
     assert steps.played.sum() == data.alive.sum()
     assert torch.equal(steps.unpack(rows), data.observation * data.alive.unsqueeze(-1))
     assert torch.equal(steps.unpack(steps.pack(data.reward)), data.reward)
@@ -122,7 +122,7 @@ def test_only_rows_are_computed():
     assert torch.equal(log_probs(policy, weights, far), log_probs(policy, weights, data))
     assert not log_probs(policy, weights, data)[data.alive == 0].any()
     assert len(Actions.of(policy, data).observation) < 0.8 * data.alive.numel()
-    assert Steps.of(torch.ones_like(data.alive)).index is None
+    assert Steps.of(torch.ones_like(data.alive)).places is None
 
 
 def test_a_memory_is_computed_over_whole_episodes():

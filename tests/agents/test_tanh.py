@@ -105,10 +105,10 @@ def test_repeated_weights_add_up_their_gradients():
 def test_even_groups_hold_every_task_once_and_few_rows(monkeypatch):
     monkeypatch.setattr("metaduel.agents.policies.groups.ROWS", 10)
     groups = even_groups(7, 3)
-    assert [group.count for group in groups] == [3, 3, 1]
+    assert [group.n for group in groups] == [3, 3, 1]
     assert [group.first for group in groups] == [0, 9, 18]
     assert [list(range(7))[group.tasks] for group in groups] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [group.count for group in even_groups(2, 100)] == [1, 1]
+    assert [group.n for group in even_groups(2, 100)] == [1, 1]
     x, weights = network((3, 4, 2), tasks=7, rows=21)
     one = (Group(slice(0, 7), 0, 7, 3),)
     torch.testing.assert_close(fused(x, groups)(*weights), plain(x, one)(*weights))
