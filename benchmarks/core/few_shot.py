@@ -7,7 +7,7 @@ results. A contender sees hidden contexts only if it was trained as the informed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -141,7 +141,10 @@ def evaluate(player: Contender, protocol: Protocol) -> Result:
 
 
 def evaluate_all(
-    players: Sequence[Contender], protocol: Protocol, after_batch: Callable[[int], None] = lambda count: None
+    players: Sequence[Contender],
+    protocol: Protocol,
+    after_batch: Callable[[int], None] = lambda count: None,
+    tested: Sequence[int] | None = None,
 ) -> list[Result | Failed]:
     """As ``evaluate`` for each of several contenders, in as few batches as memory allows; a contender that fails has its error
     in the place of its result.
@@ -150,8 +153,9 @@ def evaluate_all(
         players: the contenders, of any roles and games.
         protocol: the panel.
         after_batch: called after every batch with its number of contenders.
+        tested: the shots after which they are tested; the returns of others are NaN. None: all.
     """
-    found = _run(players, protocol, Purpose.ADAPT, Purpose.TEST, after_batch=after_batch)
+    found = _run(players, protocol, Purpose.ADAPT, Purpose.TEST, None, after_batch, tested)
     return [
         returns
         if isinstance(returns, Failed)
@@ -180,9 +184,10 @@ def _run(
     test: Purpose,
     opponents: Sequence[Player] | None = None,
     after_batch: Callable[[int], None] = lambda count: None,
+    tested: Sequence[int] | None = None,
 ) -> list[npt.NDArray[np.float64] | Failed]:
     """Returns [shots + 1, opponents, tasks, test episodes] of each contender, or its error; of one that does not adapt, the same
-    at every shot.
+    at every shot. NaN where it is not tested.
     """
     adapt_seed, groups = derive_seed(0, adapt), dict[Any, list[int]]()
     for i, one in enumerate(players):
@@ -194,11 +199,12 @@ def _run(
         settings = Settings(
             first.duel, first.role, task_rows(first.duel.spec, protocol.task_list(first.duel.spec), {}), panel, shots,
             protocol.episodes, protocol.test_episodes, adapt_seed, derive_seed(0, test), protocol.actions == "mode",
+            tested if shots else None,
         )  # fmt: skip
         seeds = [derive_seed(adapt_seed, players[i].seed) if players[i].seed > 0 else adapt_seed for i in group]
         results = outcomes(settings, [players[i].adapter for i in group], seeds, after_batch)
         for i, returns in zip(group, results, strict=True):
-            found[i] = returns if isinstance(returns, Failed) else _every_shot(returns, protocol.shots)
+            found[i] = returns if isinstance(returns, Failed) else _every_shot(returns, protocol.shots, settings.tested)
     return [found[i] for i in range(len(players))]
 
 
@@ -209,10 +215,14 @@ def _world(duel: Duel) -> Any:
     return duel.spec.id, type(duel.game), duel.horizon, duel.informed, duel.dtype
 
 
-def _every_shot(returns: Tensor, shots: int) -> npt.NDArray[np.float64]:
-    """Returns at every shot; those of a player that does not adapt are known at shot 0 alone."""
+def _every_shot(returns: Tensor, shots: int, tested: Collection[int] | None) -> npt.NDArray[np.float64]:
+    """Returns at every shot; those of a player that does not adapt are known at shot 0 alone, and are the same at all."""
     known: npt.NDArray[np.float64] = returns.double().numpy()
-    return known if len(known) > shots else np.repeat(known, shots + 1, 0)
+    if tested is None:
+        return known if len(known) > shots else np.repeat(known, shots + 1, 0)
+    every = np.full((shots + 1, *known.shape[1:]), np.nan)
+    every[sorted(tested)] = known
+    return every
 
 
 def tune_rate(
@@ -250,7 +260,8 @@ def tune_rates(
     on = replace(protocol, tasks="validation", opponents="train", task_count=min(tasks, protocol.task_count))
     grid = RATES if rates is None else rates
     trials = [with_rate(player, rate) for player in players for rate in grid]
-    found = _run(trials, on, Purpose.TUNE_ADAPT, Purpose.TUNE_TEST, after_batch=after_batch)
+    after = range(1, protocol.shots + 1)
+    found = _run(trials, on, Purpose.TUNE_ADAPT, Purpose.TUNE_TEST, None, after_batch, after)
     result: list[Contender | Failed] = []
     for first in range(0, len(trials), len(grid)):
         own = found[first : first + len(grid)]
