@@ -137,7 +137,7 @@ def evaluate(player: Contender, protocol: Protocol) -> Result:
     Raises:
         Failed: it cannot continue.
     """
-    return _of(evaluate_all([player], protocol)[0])
+    return result(evaluate_all([player], protocol)[0])
 
 
 def evaluate_all(
@@ -167,11 +167,15 @@ def evaluate_all(
 def against(player: Contender, protocol: Protocol, opponents: Sequence[Any]) -> npt.NDArray[np.float64]:
     """As ``evaluate``, against whatever ``load_player`` takes: returns [shots + 1, opponents, tasks, test episodes]."""
     loaded = [load_player(player.duel, other(player.role), name) for name in opponents]
-    return _of(_run([player], protocol, Purpose.ADAPT, Purpose.TEST, loaded)[0])
+    return result(_run([player], protocol, Purpose.ADAPT, Purpose.TEST, loaded)[0])
 
 
-def _of(found: Found | Failed) -> Found:
-    """A result; raises the error in its place."""
+def result(found: Found | Failed) -> Found:
+    """One result of ``evaluate_all`` or ``tune_rates``.
+
+    Raises:
+        Failed: the error in its place.
+    """
     if isinstance(found, Failed):
         raise found
     return found
@@ -234,7 +238,7 @@ def tune_rate(
         InvalidInputError: it does not adapt by gradient steps.
         Failed: it cannot continue.
     """
-    return _of(tune_rates([player], protocol, rates, tasks)[0])
+    return result(tune_rates([player], protocol, rates, tasks)[0])
 
 
 def tune_rates(
@@ -262,14 +266,14 @@ def tune_rates(
     trials = [with_rate(player, rate) for player in players for rate in grid]
     after = range(1, protocol.shots + 1)
     found = _run(trials, on, Purpose.TUNE_ADAPT, Purpose.TUNE_TEST, None, after_batch, after)
-    result: list[Contender | Failed] = []
+    tuned: list[Contender | Failed] = []
     for first in range(0, len(trials), len(grid)):
         own = found[first : first + len(grid)]
         failed = next((one for one in own if isinstance(one, Failed)), None)
         # A rate that diverges gets the lowest score.
         scores = [np.nan_to_num(one[1:].mean(), nan=-np.inf) for one in own if not isinstance(one, Failed)]
-        result.append(trials[first + int(np.argmax(scores))] if failed is None else failed)
-    return result
+        tuned.append(trials[first + int(np.argmax(scores))] if failed is None else failed)
+    return tuned
 
 
 def with_rate(player: Contender, rate: float) -> Contender:
@@ -306,7 +310,7 @@ def evaluate_scripted(
         for name, player in scripted(spec, role).items()
         if not (blind_only and player.informed)
     ]
-    return [_of(one) for one in evaluate_all(players, protocol)]
+    return [result(one) for one in evaluate_all(players, protocol)]
 
 
 def evaluate_player(

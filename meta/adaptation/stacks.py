@@ -15,7 +15,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metaduel.agents.adapters.protocol import Adapter, Experience, SeatInfo
-from metaduel.agents.policies.base import Policy, Weights
+from metaduel.agents.policies.base import Policy, Weights, adapting
 from metaduel.agents.rollout import Learner
 from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.meta.adaptation.adapters import (
@@ -66,7 +66,7 @@ class GradientStack:
     the trials of a grid, are one player: they share the first episodes and their gradient.
 
     Attributes:
-        adapters: A of them, with the same network, loss, and number of step sizes.
+        adapters: A of them, with the same network and loss.
         tasks: see ``stack_of``.
         places: the place of each adapter's start among ``starts``.
         starts: the different starts.
@@ -130,7 +130,9 @@ class GradientStack:
         return support_gradient(first.role, first.loss, first.policy, weights, data, scale)
 
     def _moved(self, player: GradientPlayer, gradient: Weights) -> GradientPlayer:
-        rates = torch.stack([rate_at(one.rates, one.shot + player.shot).reshape(-1) for one in self.adapters])
+        own = [rate_at(one.rates, one.shot + player.shot).reshape(-1) for one in self.adapters]
+        count = max(len(one) for one in own)
+        rates = torch.stack([_as_many(one, count, self.starts[0]) for one in own])
         rows = len(next(iter(player.weights.values())))
         return replace(player, weights=moved(player.weights, gradient, self._spread(rates, rows)), shot=player.shot + 1)
 
@@ -216,11 +218,19 @@ def _repeated(weights: Weights, times: int) -> Weights:
     return {name: value.repeat(times, *(1 for _ in value.shape[1:])) for name, value in weights.items()}
 
 
+def _as_many(rates: Tensor, count: int, weights: Weights) -> Tensor:
+    """Step sizes, see ``inner.step_sizes``, as ``count`` of them: for each tensor or number of the weights that adapt."""
+    if len(rates) in (1, count):
+        return rates.expand(count)
+    sizes = [value.numel() for value in adapting(weights).values()]
+    return rates.repeat_interleave(torch.tensor(sizes, dtype=torch.int64, device=rates.device))
+
+
 def _same_steps(first: GradientAdapter, second: GradientAdapter) -> bool:
     return (
         first.role == second.role
         and first.adapts == second.adapts
-        and first.rates.shape[1:].numel() == second.rates.shape[1:].numel()
+        and first.rates.dtype == second.rates.dtype
         and support_only(first.loss.of(first.role)) == support_only(second.loss.of(second.role))
         and _same_network(first, second)
     )

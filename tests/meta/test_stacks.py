@@ -75,15 +75,16 @@ def test_a_belief_in_a_stack():
     assert_same(where, [made(where, LatentPolicy, seed=seed, units=6, other_space=space) for seed in range(2)])
 
 
-@pytest.mark.parametrize("per", ["one", "tensor", "number"])
-def test_step_sizes_of_each_adapter(per):
+def test_step_sizes_of_each_adapter():
+    """One for all, one for each tensor, one for each number, and all of these at once."""
     where = settings()
     first = made(where, hidden=(6,))
-    count = {"one": 1, "tensor": 5, "number": sum(value.numel() for value in first.weights.values())}[per]
+    counts = 1, len(first.weights), sum(value.numel() for value in first.weights.values())
     generator = torch.manual_seed(1)
-    adapters = [replace(first, rates=torch.rand(2, count, generator=generator)) for _ in range(3)]
-    assert groups([*adapters, first]) == ([[0, 1, 2, 3]] if count == 1 else [[0, 1, 2], [3]])
-    assert_same(where, adapters)
+    several = [replace(first, rates=torch.rand(2, count, generator=generator)) for count in counts for _ in range(2)]
+    for adapters in (several[:2], several[2:4], several[:4], [*several, made(where, seed=2, hidden=(6,))]):
+        assert groups(adapters) == [list(range(len(adapters)))]
+        assert_same(where, adapters)
 
 
 def test_updates_that_lie_behind_a_start_count():
