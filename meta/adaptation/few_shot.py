@@ -21,8 +21,7 @@ from metaduel.envs.core.spec import Role, other
 from metaduel.meta.adaptation.adapters import GradientAdapter, MemoryAdapter
 from metaduel.meta.adaptation.stacks import GradientStack, MemoryStack, groups, stack_of
 
-BATCH_BYTES = 512 << 20  # of the tensors of a batch: several fit on a laptop, and more rows are no faster
-_COPIES = 4  # of what is kept of a step, at most
+BATCH_BYTES = 1 << 30  # of a batch's tensors: with what else a process holds, it stays within 2 GiB
 
 
 class FewShot(NamedTuple):
@@ -281,8 +280,9 @@ def _at_once(settings: Settings, adapter: Adapter) -> int:
     rows, horizon = len(settings.opponents) * len(settings.tasks), simulator.horizon
     seen = simulator.observation_space(role).shape[0] + simulator.observation_space(other(role)).shape[0]
     units = sum(value.numel() for value in weights.values() if value.dim() == 1)  # about the network's neurons
-    # Trajectories are kept step by step and then joined; an update keeps what its backward pass needs, and the baseline's fit.
-    tested = settings.test_episodes * horizon * _COPIES * (seen + 8)
-    update = settings.episodes * horizon * (_COPIES * units + 6 * seen) if settings.shots else 0
-    stored = (settings.shots + _COPIES) * sum(value.numel() for value in weights.values())
+    # Counted so that predicted peaks are those measured: steps are kept one by one and then joined; an update keeps each layer
+    # for its backward pass, and the baseline's features in double precision; a player's weights are kept with their gradients.
+    tested = settings.test_episodes * horizon * 2 * (seen + 8)
+    update = settings.episodes * horizon * (2 * units + 3 * seen) if settings.shots else 0
+    stored = (settings.shots + 4) * sum(value.numel() for value in weights.values())
     return max(1, BATCH_BYTES // (4 * rows * (max(tested, update) + stored)))
