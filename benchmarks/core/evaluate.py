@@ -398,15 +398,14 @@ class _Plan:
             going = {
                 i: one for i, one in enumerate(players) if panel in seats[i].panels and not isinstance(one, Failed)
             }
-            label = f"{len(going)} contenders, {panel.tasks} tasks, {panel.opponents} opponents"
-            show(label, 0)
-            results = few_shot.evaluate_all(list(going.values()), panel, lambda count, label=label: show(label, count))
+            tested = None if panel == self.protocol else (0, *key_shots(panel.shots))
+            after_batch = partial(show, f"{len(going)} contenders, {panel.tasks} tasks, {panel.opponents} opponents")
+            after_batch(0)
+            results = few_shot.evaluate_all(list(going.values()), panel, after_batch, tested)
             for i, result in zip(going, results, strict=True):
-                before = rows[i]
-                if isinstance(result, Failed) or isinstance(before, Failed):
-                    rows[i] = before if isinstance(before, Failed) else result
-                else:
-                    before.append(self._block(seats[i], result))
+                known = rows[i]
+                if not isinstance(known, Failed):  # else it failed on a panel before
+                    rows[i] = result if isinstance(result, Failed) else [*known, self._block(seats[i], result)]
         return rows
 
     def _tuned_players(self, seats: Sequence[_Seat], show: Show) -> list[Contender | Failed]:

@@ -7,7 +7,7 @@ results. A contender sees hidden contexts only if it was trained as the informed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -137,11 +137,14 @@ def evaluate(player: Contender, protocol: Protocol) -> Result:
     Raises:
         Failed: it cannot continue.
     """
-    return _of(evaluate_all([player], protocol)[0])
+    return result(evaluate_all([player], protocol)[0])
 
 
 def evaluate_all(
-    players: Sequence[Contender], protocol: Protocol, after_batch: Callable[[int], None] = lambda count: None
+    players: Sequence[Contender],
+    protocol: Protocol,
+    after_batch: Callable[[int], None] = lambda count: None,
+    tested: Sequence[int] | None = None,
 ) -> list[Result | Failed]:
     """As ``evaluate`` for each of several contenders, in as few batches as memory allows; a contender that fails has its error
     in the place of its result.
@@ -150,8 +153,9 @@ def evaluate_all(
         players: the contenders, of any roles and games.
         protocol: the panel.
         after_batch: called after every batch with its number of contenders.
+        tested: the shots after which they are tested; the returns of others are NaN. None: all.
     """
-    found = _run(players, protocol, Purpose.ADAPT, Purpose.TEST, after_batch=after_batch)
+    found = _run(players, protocol, Purpose.ADAPT, Purpose.TEST, None, after_batch, tested)
     return [
         returns
         if isinstance(returns, Failed)
@@ -163,11 +167,15 @@ def evaluate_all(
 def against(player: Contender, protocol: Protocol, opponents: Sequence[Any]) -> npt.NDArray[np.float64]:
     """As ``evaluate``, against whatever ``load_player`` takes: returns [shots + 1, opponents, tasks, test episodes]."""
     loaded = [load_player(player.duel, other(player.role), name) for name in opponents]
-    return _of(_run([player], protocol, Purpose.ADAPT, Purpose.TEST, loaded)[0])
+    return result(_run([player], protocol, Purpose.ADAPT, Purpose.TEST, loaded)[0])
 
 
-def _of(found: Found | Failed) -> Found:
-    """A result; raises the error in its place."""
+def result(found: Found | Failed) -> Found:
+    """One result of ``evaluate_all`` or ``tune_rates``.
+
+    Raises:
+        Failed: the error in its place.
+    """
     if isinstance(found, Failed):
         raise found
     return found
@@ -180,9 +188,10 @@ def _run(
     test: Purpose,
     opponents: Sequence[Player] | None = None,
     after_batch: Callable[[int], None] = lambda count: None,
+    tested: Sequence[int] | None = None,
 ) -> list[npt.NDArray[np.float64] | Failed]:
     """Returns [shots + 1, opponents, tasks, test episodes] of each contender, or its error; of one that does not adapt, the same
-    at every shot.
+    at every shot. NaN where it is not tested.
     """
     adapt_seed, groups = derive_seed(0, adapt), dict[Any, list[int]]()
     for i, one in enumerate(players):
@@ -194,11 +203,12 @@ def _run(
         settings = Settings(
             first.duel, first.role, task_rows(first.duel.spec, protocol.task_list(first.duel.spec), {}), panel, shots,
             protocol.episodes, protocol.test_episodes, adapt_seed, derive_seed(0, test), protocol.actions == "mode",
+            tested if shots else None,
         )  # fmt: skip
         seeds = [derive_seed(adapt_seed, players[i].seed) if players[i].seed > 0 else adapt_seed for i in group]
         results = outcomes(settings, [players[i].adapter for i in group], seeds, after_batch)
         for i, returns in zip(group, results, strict=True):
-            found[i] = returns if isinstance(returns, Failed) else _every_shot(returns, protocol.shots)
+            found[i] = returns if isinstance(returns, Failed) else _every_shot(returns, protocol.shots, settings.tested)
     return [found[i] for i in range(len(players))]
 
 
@@ -209,10 +219,14 @@ def _world(duel: Duel) -> Any:
     return duel.spec.id, type(duel.game), duel.horizon, duel.informed, duel.dtype
 
 
-def _every_shot(returns: Tensor, shots: int) -> npt.NDArray[np.float64]:
-    """Returns at every shot; those of a player that does not adapt are known at shot 0 alone."""
+def _every_shot(returns: Tensor, shots: int, tested: Collection[int] | None) -> npt.NDArray[np.float64]:
+    """Returns at every shot; those of a player that does not adapt are known at shot 0 alone, and are the same at all."""
     known: npt.NDArray[np.float64] = returns.double().numpy()
-    return known if len(known) > shots else np.repeat(known, shots + 1, 0)
+    if tested is None:
+        return known if len(known) > shots else np.repeat(known, shots + 1, 0)
+    every = np.full((shots + 1, *known.shape[1:]), np.nan)
+    every[sorted(tested)] = known
+    return every
 
 
 def tune_rate(
@@ -224,7 +238,7 @@ def tune_rate(
         InvalidInputError: it does not adapt by gradient steps.
         Failed: it cannot continue.
     """
-    return _of(tune_rates([player], protocol, rates, tasks)[0])
+    return result(tune_rates([player], protocol, rates, tasks)[0])
 
 
 def tune_rates(
@@ -250,15 +264,16 @@ def tune_rates(
     on = replace(protocol, tasks="validation", opponents="train", task_count=min(tasks, protocol.task_count))
     grid = RATES if rates is None else rates
     trials = [with_rate(player, rate) for player in players for rate in grid]
-    found = _run(trials, on, Purpose.TUNE_ADAPT, Purpose.TUNE_TEST, after_batch=after_batch)
-    result: list[Contender | Failed] = []
+    after = range(1, protocol.shots + 1)
+    found = _run(trials, on, Purpose.TUNE_ADAPT, Purpose.TUNE_TEST, None, after_batch, after)
+    tuned: list[Contender | Failed] = []
     for first in range(0, len(trials), len(grid)):
         own = found[first : first + len(grid)]
         failed = next((one for one in own if isinstance(one, Failed)), None)
         # A rate that diverges gets the lowest score.
         scores = [np.nan_to_num(one[1:].mean(), nan=-np.inf) for one in own if not isinstance(one, Failed)]
-        result.append(trials[first + int(np.argmax(scores))] if failed is None else failed)
-    return result
+        tuned.append(trials[first + int(np.argmax(scores))] if failed is None else failed)
+    return tuned
 
 
 def with_rate(player: Contender, rate: float) -> Contender:
@@ -295,7 +310,7 @@ def evaluate_scripted(
         for name, player in scripted(spec, role).items()
         if not (blind_only and player.informed)
     ]
-    return [_of(one) for one in evaluate_all(players, protocol)]
+    return [result(one) for one in evaluate_all(players, protocol)]
 
 
 def evaluate_player(

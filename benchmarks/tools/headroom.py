@@ -257,7 +257,8 @@ def _random_start(spec: GameSpec, role: Role, budget: Budget, on_iteration: OnIt
         best._replace(adapter=replace(best.adapter, weights=policy.init(derive_seed(Purpose.HEADROOM_START, seed))))  # type: ignore[type-var]
         for seed in range(budget.seeds)
     ]
-    returns = np.stack([few_shot.evaluate(one, panel).returns[-1].mean((0, 2)) for one in starts])
+    played = few_shot.evaluate_all(starts, panel, tested=(panel.shots,))
+    returns = np.stack([few_shot.result(one).returns[-1].mean((0, 2)) for one in played])
     return [Row("random start, tuned", "random start", returns)]
 
 

@@ -128,6 +128,20 @@ def _ranges(spec: GameSpec, split: Split) -> tuple[Tensor, Tensor, Tensor, Tenso
 
 def generate(spec: GameSpec, split: Split, n: int, seed: int) -> list[Task]:
     """Sample ``n`` tasks of a split's ranges and lattice; what the frozen lists were made with."""
+    return [dict(zip(spec.context_names, row, strict=True)) for row in _rows(spec, split, n, seed).tolist()]
+
+
+def training_rows(spec: GameSpec, n: int, seed: int, fixed: Mapping[str, float]) -> Tensor:
+    """Fresh training tasks as rows [n, number of contexts] float64, the same for the same seed, with some contexts held fixed at
+    valid values.
+    """
+    rows = _rows(spec, "train", n, seed)
+    for name, value in fixed.items():
+        rows[:, spec.context_names.index(name)] = value
+    return rows
+
+
+def _rows(spec: GameSpec, split: Split, n: int, seed: int) -> Tensor:
     import torch
 
     from metaduel.envs.core import noise
@@ -135,7 +149,7 @@ def generate(spec: GameSpec, split: Split, n: int, seed: int) -> list[Task]:
     episode = torch.arange(n, dtype=torch.int64, device="cpu")
     key = noise.episode_key(torch.full_like(episode, seed), episode)
     u = noise.uniform(key, torch.zeros_like(key), noise.TASK, len(spec.contexts), torch.float64)
-    return [dict(zip(spec.context_names, row, strict=True)) for row in draw(spec, split, u).tolist()]
+    return draw(spec, split, u)
 
 
 def sample_tasks(spec: GameSpec, n: int, split: str = "train", seed: int = 0) -> list[Task]:

@@ -15,7 +15,7 @@ from metaduel.agents.rollout import Learner
 from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.inner import adapt_step, constants, leaves, rate_at
+from metaduel.meta.adaptation.inner import constants, gradients, leaves, moved, rate_at
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,10 @@ class GradientAdapter:
 
     def update(self, player: GradientPlayer, experience: Experience) -> GradientPlayer:
         """See ``Adapter``."""
-        return gradient_step(self.role, self.loss, player, experience.play(player), rate_at(self.rates, player.shot))
+        data = experience.play(player)
+        gradient = support_gradient(self.role, self.loss, self.policy, player.weights, data)
+        weights = moved(player.weights, gradient, rate_at(self.rates, player.shot))
+        return replace(player, weights=weights, shot=player.shot + 1)
 
 
 @dataclass(frozen=True)
@@ -110,25 +113,23 @@ def adapter_of(role: Role, policy: Policy, weights: Weights, rates: Tensor, loss
     return GradientAdapter(role, policy, constants({role: weights})[role], rates.detach(), loss)
 
 
-def gradient_step(
-    role: Role, loss: LossConfig, player: GradientPlayer, data: Trajectories, rates: Tensor, scale: Tensor | None = None
-) -> GradientPlayer:
-    """The player after one update on its own trajectories.
+def support_gradient(
+    role: Role, loss: LossConfig, policy: Policy, weights: Weights, data: Trajectories, scale: Tensor | None = None
+) -> Weights:
+    """The gradients of an update by the weights that adapt.
 
     Args:
-        role: its seat.
+        role: the seat.
         loss: the loss of an update.
-        player: its weights are [N, ...] each.
-        data: [N, T, E, ...].
-        rates: see ``inner.step_sizes``.
+        policy: the network.
+        weights: [N, ...] each.
+        data: [N, T, E, ...], played with these weights.
         scale: [N] factors of the rows' losses; None: 1.
     """
-    own, players = loss.of(role), leaves({role: player.weights})
-    log_prob = log_probs(player.policy, players[role], data)
+    own, players = loss.of(role), leaves({role: weights})
+    log_prob = log_probs(policy, players[role], data)
     support = policy_gradient_loss(log_prob, own.support_advantages(data), data.alive, own.kind)
-    losses = {role: support if scale is None else support * scale}
-    after = constants(adapt_step(players, losses, {role: rates}, create_graph=False))
-    return replace(player, weights=after[role], shot=player.shot + 1)
+    return gradients(support if scale is None else support * scale, players, (role,), create_graph=False)[role]
 
 
 def support_only(loss: LossConfig) -> LossConfig:

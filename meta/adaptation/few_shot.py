@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+<<<<<<< HEAD
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+=======
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+>>>>>>> w-evaluation
 from typing import NamedTuple
 
 import torch
@@ -13,6 +18,7 @@ from torch import Tensor
 from metaduel.agents.adapters.arena import GameArena
 from metaduel.agents.adapters.protocol import Adapter, adaptation
 from metaduel.agents.rollout import Actor
+from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.errors import InvalidInputError, one_line
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.simulator import Simulator
@@ -20,8 +26,7 @@ from metaduel.envs.core.spec import Role, other
 from metaduel.meta.adaptation.adapters import GradientAdapter, MemoryAdapter
 from metaduel.meta.adaptation.stacks import GradientStack, MemoryStack, groups, stack_of
 
-BATCH_BYTES = 512 << 20  # of the tensors of a batch: several fit on a laptop, and more rows are no faster
-_COPIES = 4  # of what is kept of a step, at most
+BATCH_BYTES = 1 << 30  # of a batch's tensors: with what else a process holds, it stays within 2 GiB
 
 
 class FewShot(NamedTuple):
@@ -45,7 +50,7 @@ class Failed(InvalidInputError):
 
 
 class Settings(NamedTuple):
-    """The arguments of ``adapt_and_test``, without the adapter and its seed."""
+    """The arguments of ``adapt_and_test``, without the adapter and its seed, and the shots that are tested."""
 
     simulator: Simulator
     role: Role
@@ -57,6 +62,20 @@ class Settings(NamedTuple):
     adapt_seed: int
     test_seed: int
     deterministic: bool = False
+    tested: Collection[int] | None = None  # shots after which there is a test; None: all
+
+    @property
+    def rows(self) -> int:
+        """The rows of one adapter."""
+        return len(self.opponents) * len(self.tasks)
+
+    def tests(self, shot: int) -> bool:
+        """Whether there is a test after a shot."""
+        return self.tested is None or shot in self.tested
+
+    def by_copy(self, played: Trajectories) -> Tensor:
+        """The returns of a test with several players: [copies, opponents, tasks, test episodes]."""
+        return played.returns.view(len(self.opponents), -1, len(self.tasks), self.test_episodes).transpose(0, 1)
 
     def arenas(self, copies: int = 1) -> tuple[GameArena, GameArena]:
         """Where ``copies`` players adapt, and where they are tested."""
@@ -159,8 +178,8 @@ def outcomes(
     seeds: Sequence[int] | None = None,
     after_batch: Callable[[int], None] = lambda count: None,
 ) -> list[Tensor | Failed]:
-    """The returns of each adapter as ``adapt_and_test_all`` gives them, or, in their place, the error of an adapter that fails.
-    Its players are not kept.
+    """The returns of each adapter as ``adapt_and_test_all`` gives them, of the tested shots alone; of one that fails, its error.
+    Players are not kept.
 
     Args:
         settings: the episodes.
@@ -213,36 +232,48 @@ def _outcome(settings: Settings, adapter: Adapter, seed: int, keep: bool) -> Few
 
 def _alone(settings: Settings, adapter: Adapter, seed: int, keep: bool) -> FewShot:
     adapting, test = settings.arenas()
-    players, returns = _played(settings.shots, adaptation(adapter, adapting, settings.shots, seed), test, keep)
-    shape = (settings.shots + 1, len(settings.opponents), len(settings.tasks), settings.test_episodes)
-    return FewShot(returns.view(shape), players)
+    shape = (1, len(settings.opponents), len(settings.tasks), settings.test_episodes)
+    players: list[Actor] = []
+    returns: list[Tensor] = []
+    loop = adaptation(adapter, adapting, settings.shots, seed)
+    for shot in range(settings.shots + 1):
+        with _failing_at(shot):
+            player = next(loop)
+            players += [player] if keep else []
+            if settings.tests(shot):
+                returns.append(test.test(player).returns.view(shape))
+    return FewShot(torch.cat(returns), players)
 
 
 def _together(settings: Settings, stack: GradientStack | MemoryStack, keep: bool) -> list[FewShot]:
     """The results of a stack's adapters."""
-    count, shots = len(stack.adapters), settings.shots
-    adapting, test = settings.arenas(count)
-    players, returns = _played(shots, adaptation(stack, adapting, shots, settings.adapt_seed), test, keep)
-    shape = (shots + 1, len(settings.opponents), count, len(settings.tasks), settings.test_episodes)
-    parts = returns.view(shape).unbind(2)
-    return [FewShot(own.contiguous(), [stack.part(one, i) for one in players]) for i, own in enumerate(parts)]  # type: ignore[arg-type]
+    adapting, test = settings.arenas(len(stack.starts))
+    with _failing_at(0):
+        player = stack.start(adapting.seat, adapting.rows)
+        alone = [one.start(adapting.seat, settings.rows, 0) for one in stack.adapters] if keep else []
+        returns = [settings.by_copy(test.test(player))[stack.places]] if settings.tests(0) else []
+    players: list[list[Actor]] = [[one] for one in alone]
+    later, test = settings.arenas(len(stack.adapters)) if settings.shots else (adapting, test)
+    for shot in range(1, settings.shots + 1):
+        with _failing_at(shot):
+            experience = (adapting if shot == 1 else later).shot(shot - 1)
+            player = stack.first(player, experience) if shot == 1 else stack.update(player, experience)  # type: ignore[arg-type]
+            for i, own in enumerate(players):
+                own.append(stack.part(player, i))  # type: ignore[arg-type]
+            returns += [settings.by_copy(test.test(player))] if settings.tests(shot) else []
+    return [FewShot(own, players[i] if keep else []) for i, own in enumerate(torch.stack(returns, 1))]
 
 
-def _played(shots: int, loop: Iterator[Actor], test: GameArena, keep: bool) -> tuple[list[Actor], Tensor]:
-    """The players at every shot, if they are kept, and their returns in the test episodes: [shots + 1, ...]."""
-    players: list[Actor] = []
-    returns: list[Tensor] = []
-    for shot in range(shots + 1):
-        try:
-            player = next(loop)
-            players += [player] if keep else []
-            returns.append(test.test(player).returns)
-        except InvalidInputError as error:
-            raise Failed(str(error), shot, getattr(error, "row", None)) from error
-        except Exception as error:  # the player may be foreign code
-            why = one_line(error, 200)
-            raise Failed(f"it raises {type(error).__name__}: {why}", shot, None) from error
-    return players, torch.stack(returns)
+@contextmanager
+def _failing_at(shot: int) -> Iterator[None]:
+    """Errors within become ``Failed`` at this shot."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise Failed(str(error), shot, getattr(error, "row", None)) from error
+    except Exception as error:  # the player may be foreign code
+        why = one_line(error, 200)
+        raise Failed(f"it raises {type(error).__name__}: {why}", shot, None) from error
 
 
 def _at_once(settings: Settings, adapter: Adapter) -> int:
@@ -254,10 +285,11 @@ def _at_once(settings: Settings, adapter: Adapter) -> int:
     rows, horizon = len(settings.opponents) * len(settings.tasks), simulator.horizon
     seen = simulator.observation_space(role).shape[0] + simulator.observation_space(other(role)).shape[0]
     units = sum(value.numel() for value in weights.values() if value.dim() == 1)  # about the network's neurons
-    # Trajectories are kept step by step and then joined; an update keeps what its backward pass needs, and the baseline's fit.
-    tested = settings.test_episodes * horizon * _COPIES * (seen + 8)
-    update = settings.episodes * horizon * (_COPIES * units + 6 * seen) if settings.shots else 0
-    stored = (settings.shots + _COPIES) * sum(value.numel() for value in weights.values())
+    # Counted so that predicted peaks are those measured: steps are kept one by one and then joined; an update keeps each layer
+    # for its backward pass, and the baseline's features in double precision; a player's weights are kept with their gradients.
+    tested = settings.test_episodes * horizon * 2 * (seen + 8)
+    update = settings.episodes * horizon * (2 * units + 3 * seen) if settings.shots else 0
+    stored = (settings.shots + 4) * sum(value.numel() for value in weights.values())
     return max(1, BATCH_BYTES // (4 * rows * (max(tested, update) + stored)))
 
 

@@ -64,17 +64,18 @@ def adapt_step(
     """
     steppers = tuple(role for role in players if moving is None or role in moving)
     if joint:
-        gradients = {role: _gradients(losses[role], players, (role,), create_graph)[role] for role in steppers}
+        found = {role: gradients(losses[role], players, (role,), create_graph)[role] for role in steppers}
     else:
         total = torch.stack([losses[role].sum() for role in steppers]).sum()
-        gradients = _gradients(total, players, steppers, create_graph)
-    after = dict(players)
-    for role in steppers:
-        own = adapting(players[role])
-        sizes = step_sizes(rates[role], own)
-        moved = {n: v - rate * gradients[role][n] for (n, v), rate in zip(own.items(), sizes, strict=True)}
-        after[role] = players[role] | moved
-    return after
+        found = gradients(total, players, steppers, create_graph)
+    return dict(players) | {role: moved(players[role], found[role], rates[role]) for role in steppers}
+
+
+def moved(weights: Weights, gradient: Weights, rates: Tensor) -> Weights:
+    """Stacked weights after a step along their gradient, see ``step_sizes``; those that never adapt stay as they are."""
+    own = adapting(weights)
+    sizes = step_sizes(rates, own)
+    return weights | {n: v - rate * gradient[n] for (n, v), rate in zip(own.items(), sizes, strict=True)}
 
 
 class Diverged(FloatingPointError):
@@ -162,7 +163,12 @@ def _pairs(parts: tuple[Tensor, ...], weights: Weights) -> Iterator[tuple[Tensor
     return zip(parts, weights.values(), strict=True)
 
 
-def _gradients(loss: Tensor, players: Players, roles: tuple[Role, ...], create_graph: bool) -> Players:
+def gradients(loss: Tensor, players: Players, roles: tuple[Role, ...], create_graph: bool) -> Players:
+    """Per role, the gradients of a summed loss by the weights that adapt.
+
+    Raises:
+        InvalidInputError: a weight that the loss does not depend on.
+    """
     named = [(role, name) for role in roles for name in adapting(players[role])]
     inputs = [players[role][name] for role, name in named]
     flat = torch.autograd.grad(loss.sum(), inputs, create_graph=create_graph, retain_graph=True, allow_unused=True)

@@ -8,25 +8,25 @@ those that it would have alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
 from metaduel.agents.adapters.protocol import Adapter, Experience, SeatInfo
-from metaduel.agents.policies.base import Policy, Weights
+from metaduel.agents.policies.base import Policy, Weights, adapting
 from metaduel.agents.rollout import Learner
-from metaduel.agents.trajectories import Carry
+from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.meta.adaptation.adapters import (
     GradientAdapter,
     GradientPlayer,
     MemoryAdapter,
     check_size,
-    gradient_step,
+    support_gradient,
     support_only,
 )
-from metaduel.meta.adaptation.inner import rate_at
+from metaduel.meta.adaptation.inner import moved, rate_at
 
 
 def stack_of(adapters: Sequence[Adapter], tasks: int) -> GradientStack | MemoryStack | None:
@@ -60,35 +60,59 @@ def groups(adapters: Sequence[Adapter]) -> list[list[int]]:
 
 @dataclass(frozen=True, repr=False)
 class GradientStack:
-    """Gradient adapters as one, see ``Adapter``.
+    """Gradient adapters as one.
+
+    Before the first update, an adapter's rows have the same weights, and adapters that differ in their step sizes alone, such as
+    the trials of a grid, are one player: they share the first episodes and their gradient.
 
     Attributes:
-        adapters: A of them, with the same network, loss, and number of step sizes.
+        adapters: A of them, with the same network and loss.
         tasks: see ``stack_of``.
+        places: the place of each adapter's start among ``starts``.
+        starts: the different starts.
     """
 
     adapters: Sequence[GradientAdapter]
     tasks: int
-    adapts: bool = True
+    places: list[int] = field(init=False, default_factory=list)
+    starts: list[Weights] = field(init=False, default_factory=list)
 
-    def start(self, seat: SeatInfo, rows: int, seed: int) -> GradientPlayer:
-        """See ``Adapter``; the player counts the updates of the stack."""
-        first = self.adapters[0]
-        check_size(first.policy, seat)
-        weights = {name: self._spread(value, rows) for name, value in _stacked(self.adapters).items()}
-        return GradientPlayer(first.policy, weights)
+    def __post_init__(self) -> None:
+        for one in self.adapters:
+            known = (i for i, start in enumerate(self.starts) if all(start[n] is one.weights[n] for n in start))
+            self.places.append(next(known, len(self.starts)))
+            self.starts.extend([one.weights] if self.places[-1] == len(self.starts) else [])
+
+    def start(self, seat: SeatInfo, rows: int) -> Learner:
+        """The players before the first update.
+
+        Args:
+            seat: their seat.
+            rows: rows of an arena with a copy for each of the starts.
+
+        Returns:
+            A player with a set of weights for each opponent and start, [opponents * starts, ...].
+        """
+        policy = self.adapters[0].policy
+        check_size(policy, seat)
+        return Learner(policy, _repeated(_stacked(self.starts), rows // (len(self.starts) * self.tasks)))
+
+    def first(self, player: Learner, experience: Experience) -> GradientPlayer:
+        """The players after the first update; ``player`` and ``experience`` have the rows of the starts."""
+        weights = {name: value.repeat_interleave(self.tasks, 0) for name, value in player.weights.items()}
+        data = experience.play(player).map(self._by_row)
+        gradient = self._gradient(weights, data, len(self.starts))
+        if len(self.starts) < len(self.adapters):
+            weights, gradient = self._of_adapters(weights), self._of_adapters(gradient)
+        return self._moved(GradientPlayer(player.policy, weights), gradient)
 
     def update(self, player: GradientPlayer, experience: Experience) -> GradientPlayer:
-        """See ``Adapter``."""
-        first, data = self.adapters[0], experience.play(player)
-        rates = torch.stack([rate_at(one.rates, one.shot + player.shot).reshape(-1) for one in self.adapters])
-        # A loss is per step of the longest episode of its own rows, and not of another adapter's.
-        lengths = data.alive.amax(2).view(-1, len(self.adapters), self.tasks, data.alive.shape[1]).amax((0, 2)).sum(1)
-        scale = self._spread(data.alive.shape[1] / lengths, experience.rows)
-        return gradient_step(first.role, first.loss, player, data, self._spread(rates, experience.rows), scale)
+        """The players after an update of every adapter's rows; they count the updates of the stack."""
+        data = experience.play(player)
+        return self._moved(player, self._gradient(player.weights, data, len(self.adapters)))
 
     def part(self, player: GradientPlayer, number: int) -> GradientPlayer:
-        """The player of one adapter, as it would be alone."""
+        """The player of one adapter, as it would be alone, after an update."""
         own = self.adapters[number]
         weights = {
             name: value.view(-1, len(self.adapters), self.tasks, *value.shape[1:])[:, number].flatten(0, 1)
@@ -96,17 +120,44 @@ class GradientStack:
         }
         return replace(player, policy=own.policy, weights=weights, shot=own.shot + player.shot)
 
+    def _gradient(self, weights: Weights, data: Trajectories, count: int) -> Weights:
+        """The gradients of ``count`` players' rows."""
+        # A loss is per step of the longest episode of its own rows, and not of another player's.
+        steps = data.alive.shape[1]
+        lengths = data.alive.amax(2).view(-1, count, self.tasks, steps).amax((0, 2)).sum(1)
+        first = self.adapters[0]
+        scale = self._spread(steps / lengths, len(data.alive))
+        return support_gradient(first.role, first.loss, first.policy, weights, data, scale)
+
+    def _moved(self, player: GradientPlayer, gradient: Weights) -> GradientPlayer:
+        own = [rate_at(one.rates, one.shot + player.shot).reshape(-1) for one in self.adapters]
+        count = max(len(one) for one in own)
+        rates = torch.stack([_as_many(one, count, self.starts[0]) for one in own])
+        rows = len(next(iter(player.weights.values())))
+        return replace(player, weights=moved(player.weights, gradient, self._spread(rates, rows)), shot=player.shot + 1)
+
+    def _by_row(self, values: Tensor) -> Tensor:
+        """Trajectories [n, T, tasks * E, ...] of sets of weights as [n * tasks, T, E, ...]."""
+        n, steps, _, *rest = values.shape
+        return values.view(n, steps, self.tasks, -1, *rest).transpose(1, 2).flatten(0, 1)
+
+    def _of_adapters(self, weights: Weights) -> Weights:
+        """The rows of every adapter from those of its start."""
+        return {
+            name: value.view(-1, len(self.starts), self.tasks, *value.shape[1:])[:, self.places].flatten(0, 2)
+            for name, value in weights.items()
+        }
+
     def _spread(self, values: Tensor, rows: int) -> Tensor:
-        """Each adapter's values [A, ...] in each of its rows: [rows, ...]."""
-        count, rest = len(self.adapters), values.shape[1:]
+        """Each player's values [A, ...] in each of its rows: [rows, ...]."""
+        count, rest = len(values), values.shape[1:]
         opponents = rows // (count * self.tasks)
-        wide = values.view(1, count, 1, *rest).expand(opponents, count, self.tasks, *rest)
-        return wide.reshape(rows, *rest)
+        return values.view(1, count, 1, *rest).expand(opponents, count, self.tasks, *rest).reshape(rows, *rest)
 
 
 @dataclass(frozen=True, repr=False)
 class MemoryStack:
-    """Memory adapters as one, see ``Adapter``. An adapter has a set of weights for every opponent, equal ones.
+    """Memory adapters as one. An adapter has a set of weights for every opponent, equal ones.
 
     Attributes:
         adapters: A of them, with the same network.
@@ -115,20 +166,32 @@ class MemoryStack:
 
     adapters: Sequence[MemoryAdapter]
     tasks: int
-    adapts: bool = True
 
-    def start(self, seat: SeatInfo, rows: int, seed: int) -> Learner:
-        """See ``Adapter``."""
+    @property
+    def starts(self) -> list[Weights]:
+        """As in ``GradientStack``: every adapter's own."""
+        return [one.weights for one in self.adapters]
+
+    @property
+    def places(self) -> list[int]:
+        """As in ``GradientStack``."""
+        return list(range(len(self.adapters)))
+
+    def start(self, seat: SeatInfo, rows: int) -> Learner:
+        """As in ``GradientStack``."""
         policy = self.adapters[0].policy
         check_size(policy, seat)
         opponents = rows // (len(self.adapters) * self.tasks)
-        starts = [self._carry(one) for one in self.adapters]
-        carry = Carry(*(torch.cat(parts).repeat(opponents, 1, 1) for parts in zip(*starts, strict=True)))
-        weights = {n: v.repeat(opponents, *(1 for _ in v.shape[1:])) for n, v in _stacked(self.adapters).items()}
-        return Learner(policy, weights, carry=carry)
+        carries = [self._carry(one) for one in self.adapters]
+        carry = Carry(*(torch.cat(parts).repeat(opponents, 1, 1) for parts in zip(*carries, strict=True)))
+        return Learner(policy, _repeated(_stacked(self.starts), opponents), carry=carry)
+
+    def first(self, player: Learner, experience: Experience) -> Learner:
+        """As in ``GradientStack``."""
+        return self.update(player, experience)
 
     def update(self, player: Learner, experience: Experience) -> Learner:
-        """See ``Adapter``."""
+        """As in ``GradientStack``."""
         return self.adapters[0].update(player, experience)
 
     def part(self, player: Learner, number: int) -> Learner:
@@ -146,15 +209,28 @@ class MemoryStack:
         return adapter.policy.initial_carry({name: v.unsqueeze(0) for name, v in adapter.weights.items()}, self.tasks)
 
 
-def _stacked(adapters: Sequence[GradientAdapter] | Sequence[MemoryAdapter]) -> Weights:
-    return {name: torch.stack([one.weights[name] for one in adapters]) for name in adapters[0].weights}
+def _stacked(starts: Sequence[Weights]) -> Weights:
+    return {name: torch.stack([one[name] for one in starts]) for name in starts[0]}
+
+
+def _repeated(weights: Weights, times: int) -> Weights:
+    """All sets of weights ``times`` times, one set after the other."""
+    return {name: value.repeat(times, *(1 for _ in value.shape[1:])) for name, value in weights.items()}
+
+
+def _as_many(rates: Tensor, count: int, weights: Weights) -> Tensor:
+    """Step sizes, see ``inner.step_sizes``, as ``count`` of them: for each tensor or number of the weights that adapt."""
+    if len(rates) in (1, count):
+        return rates.expand(count)
+    sizes = [value.numel() for value in adapting(weights).values()]
+    return rates.repeat_interleave(torch.tensor(sizes, dtype=torch.int64, device=rates.device))
 
 
 def _same_steps(first: GradientAdapter, second: GradientAdapter) -> bool:
     return (
         first.role == second.role
         and first.adapts == second.adapts
-        and first.rates.shape[1:].numel() == second.rates.shape[1:].numel()
+        and first.rates.dtype == second.rates.dtype
         and support_only(first.loss.of(first.role)) == support_only(second.loss.of(second.role))
         and _same_network(first, second)
     )

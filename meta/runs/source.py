@@ -17,7 +17,7 @@ from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.purposes import PERSONA_EPISODES, PERSONA_TASKS, Purpose
 from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import ROLES, Role, Split, Task, other
-from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
+from metaduel.envs.core.tasks import frozen_tasks, task_rows, training_rows
 from metaduel.envs.players.names import load_player
 from metaduel.meta.adaptation.adapters import adapter_of
 from metaduel.meta.adaptation.few_shot import Settings, Testing
@@ -257,7 +257,7 @@ class DuelSource(PlayedSource):
         """Training tasks of an iteration."""
         seed = derive_seed(self.config.seed, purpose, iteration)
         if self._tasks is None:
-            return task_rows(self.spec, sample_tasks(self.spec, n, "train", seed), self.config.fixed)
+            return training_rows(self.spec, n, seed, self.config.fixed)
         return self._tasks[picks(len(self._tasks), n, seed)]
 
     def _against_personas(

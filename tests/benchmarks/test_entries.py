@@ -93,7 +93,8 @@ def test_a_script_a_model_and_a_run_stand_in_one_table(folder, model, monkeypatc
     assert (tmp_path / "report.md").is_file()
     again = evaluate(entries, roles="protagonist", baselines=False, **settings)
     for name in entries:
-        np.testing.assert_array_equal(table.filter(method=name)["return"], again.filter(method=name)["return"])
+        # A batch of another size rounds a network's products differently.
+        np.testing.assert_allclose(table.filter(method=name)["return"], again.filter(method=name)["return"], atol=2e-5)
 
 
 def test_every_kind_of_entry_has_a_name(folder, model, tmp_path):

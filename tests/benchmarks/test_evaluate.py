@@ -4,19 +4,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import metaduel
 from metaduel.benchmarks.core import few_shot, summary
-from metaduel.benchmarks.core.evaluate import both_adapt, evaluate, evaluate_runs
+from metaduel.benchmarks.core.evaluate import EvaluationFailed, both_adapt, evaluate, evaluate_runs
 from metaduel.benchmarks.core.few_shot import Protocol
 from metaduel.benchmarks.core.table import UNTRAINED, concatenate, read
 from metaduel.benchmarks.tools import demo
 from metaduel.benchmarks.tools.film import film_adaptation
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.purposes import Purpose
 from metaduel.envs.core.tasks import find_task
+from metaduel.meta.adaptation import few_shot as adaptation
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.load import load
 from metaduel.meta.runs.train import train
@@ -77,6 +80,92 @@ def test_the_table_holds_what_few_shot_evaluation_gives(finished, folders):
     np.testing.assert_allclose(rows["return"], own.ravel(), atol=1e-6)
     for shot in range(3):
         np.testing.assert_allclose(rows.pivot("maml", "protagonist", shot)[0], own[shot].mean((0, 2)), atol=1e-6)
+
+
+def test_all_play_at_once_what_each_plays_alone(finished, folders):
+    """The whole table, row by row, against contenders that are tuned and play one after another."""
+    table, _ = finished
+    for name in RUNS:
+        run = load(folders[name])
+        for role in ("protagonist", "adversary"):
+            player = few_shot.contender(run, role)
+            if not player.adapter.adapts and not run.config.informed:
+                player = few_shot.tune_rate(player, PROTOCOL)
+            for tasks in ("train", "held_out"):
+                panel = replace(PROTOCOL, tasks=tasks)
+                rows = table.filter(
+                    method=player.method, seed=player.seed, role=role, task_split=tasks, opponent_split="held_out"
+                )
+                if not run.config.informed:
+                    assert rows.values("shot") == [0, 1, 2]
+                    np.testing.assert_allclose(
+                        rows["return"], few_shot.evaluate(player, panel).returns.ravel(), atol=2e-5
+                    )
+                elif tasks == "held_out":
+                    own = few_shot.evaluate(player, panel).returns[0]
+                    np.testing.assert_allclose(rows["return"], own.ravel(), atol=2e-5)
+
+
+def test_a_panel_is_played_in_one_batch(folders, monkeypatch):
+    """Four runs with their random starts: a batch of trials and one of the panel for each role, and the informed player's."""
+    played = []
+    together = adaptation._together
+    monkeypatch.setattr(
+        adaptation, "_together", lambda *given: played.append(len(given[1].adapters)) or together(*given)
+    )
+    runs = [folders[name] for name in RUNS]
+    evaluate(runs, shots=2, episodes=2, test_episodes=2, task_count=3)
+    trials, panel = 3 * 2, 2 + 2 + 1  # two rates for two random starts and joint; maml, random start, joint
+    assert played == [trials, trials, panel, panel]
+
+
+def test_trials_of_a_grid_are_those_of_each_rate(folders):
+    player = few_shot.contender(load(folders["joint-0"]), "adversary")
+    on = replace(PROTOCOL, tasks="validation", opponents="train")
+    seeds = Purpose.TUNE_ADAPT, Purpose.TUNE_TEST
+    scores = [
+        few_shot._run([few_shot.with_rate(player, rate)], on, *seeds)[0][1:].mean() for rate in (0.01, 0.3, 3.0, 1e9)
+    ]
+    assert len(set(scores)) == 4
+    best = few_shot.tune_rate(player, PROTOCOL, (0.01, 0.3, 3.0, 1e9))
+    assert few_shot.rate_of(best) == pytest.approx((0.01, 0.3, 3.0, 1e9)[int(np.nanargmax(scores))])
+
+
+def test_shots_that_nobody_reads_are_not_tested(folders):
+    player = few_shot.contender(load(folders["maml-0"]), "adversary")
+    whole = few_shot.evaluate(player, PROTOCOL).returns
+    fixed = few_shot.contender(load(folders["joint-0"]), "adversary")
+    first, second = few_shot.evaluate_all([player, fixed], PROTOCOL, tested=(0, 2))
+    np.testing.assert_allclose(first.returns[[0, 2]], whole[[0, 2]], atol=2e-5)
+    assert np.isnan(first.returns[1]).all()
+    np.testing.assert_array_equal(second.returns, few_shot.evaluate(fixed, PROTOCOL).returns)  # the same at all shots
+
+
+def test_who_fails_takes_no_others_rows_along(folders, tmp_path):
+    class Odd:
+        adapts = True
+
+        def start(self, seat, rows, seed):
+            raise ValueError("odd")
+
+        def update(self, player, experience):
+            raise AssertionError("it never started")
+
+    entries = {"odd": Odd(), "fine": "flee", "maml": folders["maml-0"]}
+    with pytest.raises(EvaluationFailed, match="entry odd, protagonist, shot 0: it raises ValueError: odd") as caught:
+        evaluate(entries, roles="protagonist", baselines=False, out=tmp_path, shots=1, task_count=2)
+    assert caught.value.table.values("method") == ["maml", "fine"]
+    assert read(tmp_path / "results.csv.gz").values("method") == ["maml", "fine"]
+
+
+def test_progress_counts_what_a_batch_has_played(folders, capsys):
+    evaluate(folders["maml-0"], roles="protagonist", shots=1, episodes=1, test_episodes=1, task_count=1, quiet=False)
+    lines = capsys.readouterr().err.splitlines()
+    # A run, its random start with two rates, and the scripted players.
+    assert lines[0].startswith("0/5 done")
+    assert [line.split(" ")[0] for line in lines] == sorted(line.split(" ")[0] for line in lines)
+    assert any("2 contenders, held_out tasks, held_out opponents" in line for line in lines)
+    assert lines[-1].startswith("5/5 done")
 
 
 def test_the_crossed_panels_are_all_there(finished):

@@ -46,8 +46,8 @@ def made(where, policy=MLPPolicy, rates=(0.5,), seed=0, loss=LOSS, **sizes):
 
 def assert_same(where, adapters):
     """Played together they get what they get one by one."""
-    for found, adapter in zip(adapt_and_test_all(where.simulator, adapters, *where[1:]), adapters, strict=True):
-        alone = adapt_and_test(where.simulator, adapter, *where[1:])
+    for found, adapter in zip(adapt_and_test_all(where.simulator, adapters, *where[1:-1]), adapters, strict=True):
+        alone = adapt_and_test(where.simulator, adapter, *where[1:-1])
         torch.testing.assert_close(found.returns, alone.returns, rtol=1e-4, atol=1e-4)
         assert len(found.players) == len(alone.players)
         for own, right in zip(found.players, alone.players, strict=True):
@@ -75,15 +75,16 @@ def test_a_belief_in_a_stack():
     assert_same(where, [made(where, LatentPolicy, seed=seed, units=6, other_space=space) for seed in range(2)])
 
 
-@pytest.mark.parametrize("per", ["one", "tensor", "number"])
-def test_step_sizes_of_each_adapter(per):
+def test_step_sizes_of_each_adapter():
+    """One for all, one for each tensor, one for each number, and all of these at once."""
     where = settings()
     first = made(where, hidden=(6,))
-    count = {"one": 1, "tensor": 5, "number": sum(value.numel() for value in first.weights.values())}[per]
+    counts = 1, len(first.weights), sum(value.numel() for value in first.weights.values())
     generator = torch.manual_seed(1)
-    adapters = [replace(first, rates=torch.rand(2, count, generator=generator)) for _ in range(3)]
-    assert groups([*adapters, first]) == ([[0, 1, 2, 3]] if count == 1 else [[0, 1, 2], [3]])
-    assert_same(where, adapters)
+    several = [replace(first, rates=torch.rand(2, count, generator=generator)) for count in counts for _ in range(2)]
+    for adapters in (several[:2], several[2:4], several[:4], [*several, made(where, seed=2, hidden=(6,))]):
+        assert groups(adapters) == [list(range(len(adapters)))]
+        assert_same(where, adapters)
 
 
 def test_updates_that_lie_behind_a_start_count():
@@ -95,7 +96,7 @@ def test_updates_that_lie_behind_a_start_count():
 def test_every_adapter_meets_the_same_noise():
     where = settings()
     one = made(where, hidden=(6,))
-    first, second = (found.returns for found in adapt_and_test_all(where.simulator, [one, one], *where[1:]))
+    first, second = (found.returns for found in adapt_and_test_all(where.simulator, [one, one], *where[1:-1]))
     torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
     assert (first[0] - first[1]).abs().max() > 1e-3
     assert len(first[0].flatten().unique()) > first[0].numel() / 2
@@ -144,14 +145,14 @@ def test_a_batch_keeps_within_its_memory(monkeypatch):
     adapters = [made(where, hidden=(6,), seed=seed) for seed in range(5)]
     together = few_shot._together
     monkeypatch.setattr(few_shot, "_together", lambda *given: played.append(len(given[1].adapters)) or together(*given))
-    adapt_and_test_all(where.simulator, adapters, *where[1:])
+    adapt_and_test_all(where.simulator, adapters, *where[1:-1])
     assert played == [5]
     need = few_shot.BATCH_BYTES // few_shot._at_once(where, adapters[0])
     monkeypatch.setattr(few_shot, "BATCH_BYTES", int(3.5 * need))
     assert_same(where, adapters)
     assert played == [5, 3, 2]
     monkeypatch.setattr(few_shot, "BATCH_BYTES", 1)
-    adapt_and_test_all(where.simulator, adapters, *where[1:])
+    adapt_and_test_all(where.simulator, adapters, *where[1:-1])
     assert played == [5, 3, 2]
 
 
@@ -175,4 +176,4 @@ def test_a_failure_takes_no_other_result_with_it():
     torch.testing.assert_close(found[0], found[4], rtol=1e-5, atol=1e-6)
     assert (str(found[1]), found[1].shot, found[2].shot) == ("odd", 0, 1)
     with pytest.raises(Failed, match="odd"):
-        adapt_and_test_all(where.simulator, [good, odd], *where[1:])
+        adapt_and_test_all(where.simulator, [good, odd], *where[1:-1])
