@@ -5,15 +5,18 @@ tasks that each plays, so that a learned player may sit in some tasks and script
 in which their actor has them, which need not be that of the batch. An actor is anything that can ``sit``: stacked policies here,
 scripted players (``Seated``), objects that speak NumPy (``agents.adapters``).
 
+Rows whose episode is over are dropped once they are a share of all (``DROP``), and every played step stays as it would be with
+them: steps that are not played are zeros in what is recorded.
+
 A simulator that keeps an environment for every row (not ``at_once``) plays one episode of each task at a time, E times. That
 does not change a player's random numbers, which depend on the episode and the step alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,13 +26,16 @@ from metaduel.agents.runtime import one_thread
 from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.core import noise
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.envs.core.game import Player, View
-from metaduel.envs.core.simulator import Rows, Simulator
+from metaduel.envs.core.game import Episode, Pair, Player, View
+from metaduel.envs.core.simulator import Rows, Simulator, Stepped
 from metaduel.envs.core.spec import ROLES
 from metaduel.envs.core.trees import take_rows
 
 Where = slice | Tensor  # rows of a batch: a range, or [n] int64
 
+DROP = (
+    0.25  # rows that are over are dropped when they are this share of the batch: dropping costs about as much as a step
+)
 BLOCK = 1024  # steps whose random numbers are drawn at once: more than the horizon of most games
 
 
@@ -74,6 +80,22 @@ class Acting(Protocol):
 
     def result(self) -> Trajectories | None:
         """The trajectories; None for an actor that records none."""
+        ...
+
+
+@runtime_checkable
+class Leaving(Acting, Protocol):
+    """An actor that goes on with some of its rows when the others are over. With any other actor, a rollout plays all rows to the
+    end of the longest episode.
+    """
+
+    def keep(self, mine: Tensor, rows: Where) -> None:
+        """Go on with some of the rows, perhaps none; then neither ``act`` nor ``record`` follows.
+
+        Args:
+            mine: [k] int64, ascending: which of those that the actor has had so far.
+            rows: where the batch has them from now on.
+        """
         ...
 
 
@@ -222,75 +244,108 @@ def _play(
     if order is not None:
         params, key = take_rows(params, order), key[order]
     rows, horizon = simulator.start(params, key), simulator.horizon
-    dtype = rows.dtype
-    numbers = simulator.numbers(key, horizon, dtype)
-    desks = []
-    for seat, (sittings, where) in enumerate(zip(seats, places, strict=True)):
-        actors = []
-        for sitting, own in zip(sittings, where, strict=True):
-            mine = key[own]
-            actors.append(
-                sitting.actor.sit(
-                    Place(
-                        own,
-                        len(mine) // episodes,
-                        episodes,
-                        mine,
-                        horizon,
-                        noise.SEAT[seat],
-                        dtype,
-                        sitting.deterministic,
-                        part,
-                    )
-                )
-            )
-        desks.append(_Seat(actors, where))
-    alive = torch.ones_like(key, dtype=torch.bool)
-    there = (alive, alive)  # per seat
+    numbers = simulator.numbers(key, horizon, rows.dtype)
+    place = Place(slice(0), 0, episodes, key, horizon, 0, rows.dtype, part=part)
+    desks = [_Seat(seats[seat], places[seat], place._replace(channel=noise.SEAT[seat])) for seat in range(len(ROLES))]
+    # Of other simulators' rows, none can be taken.
+    drops = simulator.at_once and isinstance(rows, Episode) and all(desk.drops for desk in desks)
+    there = (torch.ones_like(key, dtype=torch.bool),) * 2  # per seat
+    alive, left, steps = there[0], None, 0
     for step in range(horizon):
-        actions = [seat.act(step, rows, seen) for seat, seen in zip(desks, simulator.observe(rows), strict=True)]
-        given = numbers[step] if numbers is not None else None
+        actions = [desk.act(step, rows, seen) for desk, seen in zip(desks, simulator.observe(rows), strict=True)]
+        given = None if numbers is None else numbers[step] if left is None else numbers[step][left]
         rows, transition = simulator.step(rows, (actions[0], actions[1]), given, alive)
         if transition.left is not None:
             actions = [_where(here, action) for here, action in zip(there, actions, strict=True)]
-        for seat, reward, here, other in zip(desks, transition.reward.unbind(1), there, actions[::-1], strict=True):
-            seat.record(reward, here, other)
-        if transition.left is None:
-            alive = alive & ~transition.terminated
-            there = (alive, alive)
-        else:
-            there = (there[0] & ~transition.left[:, 0], there[1] & ~transition.left[:, 1])
-            alive = there[0] | there[1]
-        if not alive.any():
+        for desk, reward, here, other in zip(desks, transition.reward.unbind(1), there, actions[::-1], strict=True):
+            desk.record(reward, here, other)
+        there, alive = _still(there, alive, transition)
+        steps, count = step + 1, int(alive.sum())
+        if not count:
             break
-    return desks[0].result(), desks[1].result()
+        if drops and count <= (1 - DROP) * len(alive):
+            kept = alive.nonzero().squeeze(1)
+            rows, there, alive = take_rows(rows, kept), (there[0][kept], there[1][kept]), alive[kept]
+            left = kept if left is None else left[kept]
+            for desk in desks:
+                desk.keep(kept)
+    return desks[0].result(steps), desks[1].result(steps)
+
+
+def _still(there: Pair, alive: Tensor, transition: Stepped) -> tuple[Pair, Tensor]:
+    """After a step, per seat the rows [B] bool whose player is still there, and those whose episode goes on."""
+    if transition.left is None:
+        alive = alive & ~transition.terminated
+        return (alive, alive), alive
+    first, second = there[0] & ~transition.left[:, 0], there[1] & ~transition.left[:, 1]
+    return (first, second), first | second
 
 
 class _Seat:
-    """The actors of one seat; ``where``: their rows."""
+    """The actors of one seat, and where their rows are in the batch.
 
-    def __init__(self, actors: Sequence[Acting], where: Sequence[Where]) -> None:
-        self.actors = actors
-        # The place of every row of the world among the rows of all actors, where that is another order.
-        tensors = [one for one in where if isinstance(one, Tensor)]
-        self.back: Tensor | None = (
-            torch.argsort(torch.cat([_index(one, tensors[0]) for one in where])) if tensors else None
-        )
+    Args:
+        sittings: the actors.
+        where: their rows.
+        place: their place but for what is each one's own; its key is that of the batch.
+    """
+
+    def __init__(self, sittings: Sequence[Sitting], where: Sequence[Where], place: Place) -> None:
+        self.actors, self.where = [], list(where)
+        for sitting, rows in zip(sittings, where, strict=True):
+            key = place.key[rows]
+            tasks = len(key) // place.episodes
+            own = place._replace(rows=rows, tasks=tasks, key=key, deterministic=sitting.deterministic)
+            self.actors.append(sitting.actor.sit(own))
+        self.playing: list[Acting] = self.actors  # those that have rows left
+        self.drops = all(isinstance(actor, Leaving) for actor in self.actors)
+        self.back = _back(where, place.key)
 
     def act(self, step: int, rows: Rows, observation: Tensor) -> Tensor:
         """The actions [B, ...] of all."""
-        parts = [actor.act(step, rows, observation) for actor in self.actors]
+        parts = [actor.act(step, rows, observation) for actor in self.playing]
         action = parts[0] if len(parts) == 1 else torch.cat(parts)
         return action if self.back is None else action[self.back]
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
         """See ``Acting``."""
-        for actor in self.actors:
+        for actor in self.playing:
             actor.record(reward, alive, other)
 
-    def result(self) -> Trajectories | None:
-        """Of the actor that records some."""
-        return next((found for actor in self.actors if (found := actor.result()) is not None), None)
+    def keep(self, kept: Tensor) -> None:
+        """Go on with these rows of the batch, [k] int64."""
+        size = sum(len(_index(rows, kept)) for rows in self.where)
+        now = kept.new_full((size,), -1)  # of every row so far, its place from now on
+        now[kept] = torch.arange(len(kept), dtype=torch.int64, device=kept.device)
+        playing, where = [], []
+        for actor, rows in zip(self.playing, self.where, strict=True):
+            mine = (now[rows] >= 0).nonzero().squeeze(1)
+            after = _plain(now[rows][mine])
+            assert isinstance(actor, Leaving)
+            actor.keep(mine, after)
+            if len(mine):
+                playing.append(actor)
+                where.append(after)
+        self.playing, self.where, self.back = playing, where, _back(where, kept)
+
+    def result(self, steps: int) -> Trajectories | None:
+        """Of the actor that records some, over all ``steps`` of the batch."""
+        found = next((found for actor in self.actors if (found := actor.result()) is not None), None)
+        if found is None or found.reward.shape[1] == steps:
+            return found
+        other = None if found.other is None else _lengthened(found.other, steps)
+        return found.map(lambda part: _lengthened(part, steps))._replace(other=other, carry=found.carry)
+
+
+def _lengthened(part: Tensor, steps: int) -> Tensor:
+    """Zeros after the last of [N, T, ...] steps."""
+    return torch.cat([part, part.new_zeros(len(part), steps - part.shape[1], *part.shape[2:])], 1)
+
+
+def _back(where: Sequence[Where], like: Tensor) -> Tensor | None:
+    """Where each of the batch's rows is among the rows of all actors, [B]; None: in its own place."""
+    index = _plain(torch.cat([_index(rows, like) for rows in where]))
+    return torch.argsort(index) if isinstance(index, Tensor) else None
 
 
 def _layout(
@@ -332,7 +387,7 @@ def _index(where: Where, like: Tensor) -> Tensor:
 
 def _plain(index: Tensor) -> Where:
     """The same rows as a slice, where they follow each other: a slice copies nothing."""
-    first = int(index[0])
+    first = int(index[0]) if len(index) else 0
     straight = torch.equal(index, _index(slice(first, first + len(index)), index))
     return slice(first, first + len(index)) if straight else index
 
@@ -353,7 +408,7 @@ def _joined(parts: Sequence[Trajectories | None]) -> Trajectories | None:
         return torch.stack(fields, dim + 1).flatten(dim, dim + 1).contiguous()
 
     def over_time(fields: list[Tensor]) -> Tensor:
-        return join([torch.cat([f, f.new_zeros(len(f), steps - f.shape[1], *f.shape[2:])], 1) for f in fields], 2)
+        return join([_lengthened(field, steps) for field in fields], 2)
 
     observation, action, reward, alive = (over_time(list(fields)) for fields in zip(*(part[:4] for part in found)))
     others = [part.other for part in found if part.other is not None]
@@ -368,18 +423,93 @@ def _joined(parts: Sequence[Trajectories | None]) -> Trajectories | None:
     )
 
 
+class _Record:
+    """What is recorded of an actor's rows, some of which are dropped on the way.
+
+    Args:
+        rows: how many rows the actor has at first.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.left: Tensor | None = None  # [k] int64 which of the rows are left; None: all
+        self.parts: list[tuple[Tensor | None, Sequence[Tensor]]] = []
+
+    def add(self, fields: Sequence[Tensor]) -> None:
+        """Steps of the rows that are left, [t, k, ...] each."""
+        self.parts.append((self.left, fields))
+
+    def keep(self, mine: Tensor) -> None:
+        """Drop all but these of the rows that are left."""
+        self.left = mine if self.left is None else self.left[mine]
+
+    def whole(self) -> list[Tensor]:
+        """All steps of all rows, [T, rows, ...] each; zeros after a row was dropped."""
+        if len(self.parts) == 1:
+            return list(self.parts[0][1])
+        steps = sum(len(fields[0]) for _, fields in self.parts)
+        wholes = [part.new_zeros(steps, self.rows, *part.shape[2:]) for part in self.parts[0][1]]
+        first = 0
+        for left, fields in self.parts:
+            for whole, part in zip(wholes, fields, strict=True):
+                where = slice(None) if left is None else left
+                whole[first : first + len(part), where] = part
+            first += len(fields[0])
+        return wholes
+
+
+def _trajectories(wholes: Sequence[Tensor], shape: tuple[int, int]) -> list[Tensor]:
+    """Whole records [T, N M, ...] as trajectories [N, T, M, ...], zeros where they were not played; the last one says where they
+    were, and is bool. Writes into them.
+    """
+    over, results = ~wholes[-1], []
+    for whole in wholes[:-1]:
+        whole.masked_fill_(over.view(*over.shape, *[1] * (whole.dim() - 2)), 0)
+        results.append(whole)
+    return [one.view(len(one), *shape, *one.shape[2:]).transpose(0, 1).contiguous() for one in (*results, wholes[-1])]
+
+
+class _Ahead:
+    """An actor's random numbers, made for many steps at once.
+
+    Args:
+        make: the numbers from a step on, [steps, ...].
+    """
+
+    def __init__(self, make: Callable[[int], Tensor]) -> None:
+        self.make = make
+        self.rest: list[Tensor] = []  # of the steps to come, the last one first
+
+    def at(self, step: int) -> Tensor:
+        """Those of a step; steps must come in order."""
+        if not self.rest:
+            self.rest = list(self.make(step).unbind(0))[::-1]
+        return self.rest.pop()
+
+    def keep(self, pick: Callable[[Tensor], Tensor]) -> None:
+        """Pick from those of the steps to come, [steps, ...]."""
+        if self.rest:
+            self.rest = list(pick(torch.stack(self.rest)).unbind(0))
+
+
 class LearnerRows:
-    """A ``Learner`` in its seat. It records the network's input as its observation."""
+    """A ``Learner`` in its seat. It records the network's input as its observation.
+
+    Its rows fill a grid [n, m] for n sets of weights. When rows are dropped, each set's rows move together, sets without any
+    are dropped, and where a set has fewer rows than others, its last places repeat another of its rows.
+    """
 
     def __init__(self, learner: Learner, place: Place) -> None:
         self.rows, self.policy = place.rows, learner.policy
         # Stacked weights may be views of one set; rollouts are faster on real copies.
         prepared = self.policy.prepare({name: value.detach() for name, value in learner.weights.items()})
-        self.weights = {name: value.contiguous() for name, value in prepared.items()}
+        self.every = self.weights = {name: value.contiguous() for name, value in prepared.items()}
         n, rows = len(next(iter(self.weights.values()))), len(place.key)
-        self.shape, self.place = (n, rows // n), place
+        self.whole = self.shape = n, rows // n
+        self.own, self.slots = self.rows, None  # as ``rows`` without repeated ones, and the grid's slots [k] of these
+        self.place = place
         self.sampled = not (learner.deterministic or place.deterministic)
-        self.noise: list[Tensor] = []  # for the steps so far, and for later steps of the same block
+        self.noise = _Ahead(self._noise)
         if learner.carry is None:
             self.carry = self.policy.initial_carry(self.weights, self.shape[1])
         else:
@@ -387,47 +517,97 @@ class LearnerRows:
             self.carry = learner.carry.repeated(self.shape[1] * parts // learner.carry.memory.shape[1])
             if parts > 1:
                 self.carry = Carry(*(field[:, number::parts] for field in self.carry))
+        # At the end of each episode, [rows, ...]:
+        self.last = Carry(*(part.flatten(0, 1).clone() for part in self.carry)) if self.policy.lasting else None
         # Kept step by step and joined once: writing into one tensor costs a strided copy per step and field.
-        self.kept: list[tuple[Tensor, Tensor]] = []  # input, action
-        self.got: list[tuple[Tensor, Tensor]] = []  # reward, alive
-        self.others: list[Tensor] = []
+        self.kept: list[tuple[Tensor, ...]] = []  # of the grid: input, action, perhaps the other seat's action
+        self.got: list[tuple[Tensor, Tensor]] = []  # of the batch: reward, alive
+        self.past = _Record(rows)
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
         """See ``Acting``."""
         given = self.policy.input(observation[self.rows].view(*self.shape, -1), self.carry)
         self.before = self.carry
-        action, self.carry = self.policy.choose(self.weights, given, self.carry, self._noise(step))
+        numbers = self.noise.at(step) if self.sampled else None
+        action, self.carry = self.policy.choose(self.weights, given, self.carry, numbers)
         self.kept.append((given, action))
-        return self.policy.clip(action).flatten(0, 1)
+        played = self.policy.clip(action).flatten(0, 1)
+        return played if self.slots is None else played[self.slots]
 
-    def _noise(self, step: int) -> Tensor | None:
-        if not self.sampled:
-            return None
-        if step == len(self.noise):
-            numbers = self.policy.prepare_noise(self.place.uniforms(self.policy.noise, step))
-            self.noise += self.policy.scale_noise(self.weights, numbers.view(len(numbers), *self.shape, -1)).unbind(0)
-        return self.noise[step]
+    def _noise(self, first: int) -> Tensor:
+        numbers = self.policy.prepare_noise(self.place.uniforms(self.policy.noise, first))
+        return self.policy.scale_noise(self.weights, numbers.view(len(numbers), *self.shape, -1))
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
         """See ``Acting``."""
-        own = reward[self.rows].reshape(self.shape)
-        played = alive[self.rows].view(self.shape)
-        self.got.append((own, played))
-        self.carry = self.policy.remember(self.carry, self.kept[-1][1], own)
+        self.got.append((reward, alive))
+        if any(self.policy.carried):
+            own = reward[self.rows].reshape(self.shape)
+            self.carry = self.policy.remember(self.carry, self.kept[-1][1], own)
         if self.policy.lasting:  # its memory does not change after the end of an episode
-            self.carry = self.carry.kept(played, self.before)
+            self.carry = self.carry.kept(alive[self.rows].view(self.shape), self.before)
             theirs = other[self.rows]
-            self.others.append(theirs.view(*self.shape, *theirs.shape[1:]))
+            self.kept[-1] += (theirs.view(*self.shape, *theirs.shape[1:]),)
+
+    def keep(self, mine: Tensor, rows: Where) -> None:
+        """See ``Leaving``."""
+        self._close()
+        self.past.keep(mine)
+        if not len(mine):
+            return
+        slots, used, wide, source = _grid(mine if self.slots is None else self.slots[mine], self.shape)
+        self.noise.keep(lambda numbers: numbers.flatten(1, 2)[:, source].view(len(numbers), len(used), wide, -1))
+        self.carry = Carry(*(field.flatten(0, 1)[source].view(len(used), wide, -1) for field in self.carry))
+        self.place = self.place._replace(key=self.place.key[source])
+        if len(used) < self.shape[0]:
+            self.weights = {name: value[used] for name, value in self.weights.items()}
+        self.shape, self.own, self.rows, self.slots = (len(used), wide), rows, rows, None
+        if len(mine) < len(source):
+            self.slots, self.rows = slots, torch.zeros_like(source)
+            self.rows[slots] = _index(rows, slots)
+
+    def _close(self) -> None:
+        """Record the steps since rows were dropped last."""
+        parts = [torch.stack(part).flatten(1, 2) for part in zip(*self.kept, strict=True)]
+        if self.slots is not None:
+            parts = [part[:, self.slots] for part in parts]
+        reward, alive = (torch.stack(part)[:, self.own] for part in zip(*self.got, strict=True))
+        self.past.add((*parts, reward, alive))
+        self.kept, self.got = [], []
+        if self.last is not None:
+            left = slice(None) if self.past.left is None else self.past.left
+            slots = slice(None) if self.slots is None else self.slots
+            for whole, part in zip(self.last, self.carry, strict=True):
+                whole[left] = part.flatten(0, 1)[slots]
 
     def result(self) -> Trajectories:
         """See ``Acting``."""
-        given, action = (torch.stack(part, 1) for part in zip(*self.kept, strict=True))
-        reward, alive = (torch.stack(part, 1) for part in zip(*self.got, strict=True))
-        data = Trajectories(given, action, torch.where(alive, reward, 0.0), alive.to(reward.dtype))
-        if not self.policy.lasting:
+        if self.kept:
+            self._close()
+        given, action, *other, reward, alive = _trajectories(self.past.whole(), self.whole)
+        data = Trajectories(given, action, reward, alive.to(reward.dtype))
+        if self.last is None:
             return data
-        carry = self.policy.end_episode(self.weights, self.carry)
-        return data._replace(other=torch.stack(self.others, 1), carry=carry)
+        carry = Carry(*(part.view(*self.whole, -1) for part in self.last))
+        return data._replace(other=other[0], carry=self.policy.end_episode(self.every, carry))
+
+
+def _grid(slots: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, int, Tensor]:
+    """Move the rows at ``slots`` [k], ascending, of a grid [n, m] together.
+
+    Returns:
+        Their slots [k] in the new grid, which of the sets it has [n'], its width m', and which of the old slots each of the new
+        ones is, [n' m'].
+    """
+    sets = torch.div(slots, shape[1], rounding_mode="floor")
+    counts = torch.bincount(sets, minlength=shape[0])
+    used, wide = counts.nonzero().squeeze(1), int(counts.max())
+    place = torch.arange(len(slots), dtype=torch.int64, device=slots.device) - (counts.cumsum(0) - counts)[sets]
+    number = (counts > 0).cumsum(0) - 1
+    after = number[sets] * wide + place
+    source = (used * shape[1]).repeat_interleave(wide)
+    source[after] = slots
+    return after, used, wide, source
 
 
 class TaughtRows(LearnerRows):
@@ -444,7 +624,9 @@ class TaughtRows(LearnerRows):
         """See ``Acting``."""
         done = super().act(step, rows, observation)
         wish = self.teacher.act(step, rows, observation)
-        self.kept[-1] = self.kept[-1][0], wish.view(*self.shape, *wish.shape[1:])
+        shown = self.kept[-1][1].flatten(0, 1)
+        shown = wish if self.slots is None else shown.to(wish.dtype).index_copy(0, self.slots, wish)
+        self.kept[-1] = self.kept[-1][0], shown.view(*self.shape, *wish.shape[1:])
         return torch.where(self.acts if self.policy.discrete else self.acts.unsqueeze(1), done, wish)
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
@@ -452,13 +634,19 @@ class TaughtRows(LearnerRows):
         super().record(reward, alive, other)
         self.teacher.record(reward, alive, other)
 
+    def keep(self, mine: Tensor, rows: Where) -> None:
+        """See ``Leaving``."""
+        super().keep(mine, rows)
+        self.teacher.keep(mine, rows)
+        self.acts = self.acts[mine]
+
 
 class PlayerRows:
     """A ``Seated`` player."""
 
     def __init__(self, player: Player, place: Place) -> None:
         self.rows, self.player, self.place = place.rows, player, place
-        self.noise: list[Tensor] = []  # as in ``LearnerRows``
+        self.noise = _Ahead(lambda first: self.place.uniforms(self.player.noise, first))
         self.memory = place.key.new_zeros(len(place.key), player.memory, dtype=place.dtype)
         self.reward = torch.zeros_like(place.key, dtype=place.dtype)
 
@@ -468,14 +656,18 @@ class PlayerRows:
         if isinstance(self.rows, Tensor) or len(self.reward) < len(observation):  # several players share the seat
             view = take_rows(view, self.rows)
         view = view._replace(reward=self.reward)
-        if step == len(self.noise):
-            self.noise += self.place.uniforms(self.player.noise, step).unbind(0)
-        action, self.memory = self.player.act(view, self.memory, self.noise[step])
+        action, self.memory = self.player.act(view, self.memory, self.noise.at(step))
         return action
 
     def record(self, reward: Tensor, alive: Tensor, other: Tensor) -> None:
         """See ``Acting``; the player sees its last reward."""
         self.reward = reward[self.rows]
+
+    def keep(self, mine: Tensor, rows: Where) -> None:
+        """See ``Leaving``."""
+        self.rows, self.memory, self.reward = rows, self.memory[mine], self.reward[mine]
+        self.place = self.place._replace(key=self.place.key[mine])
+        self.noise.keep(lambda numbers: numbers[:, mine])
 
     def result(self) -> Trajectories | None:
         """See ``Acting``."""
@@ -489,6 +681,7 @@ class WatchedRows(PlayerRows):
         super().__init__(player, place)
         self.shape = (place.tasks, place.episodes)
         self.kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # observation, action, reward, alive
+        self.past = _Record(len(place.key))
         self.now: tuple[Tensor, Tensor] | None = None
 
     def act(self, step: int, rows: Any, observation: Tensor) -> Tensor:
@@ -501,13 +694,22 @@ class WatchedRows(PlayerRows):
         """See ``Acting``."""
         super().record(reward, alive, other)
         assert self.now is not None
-        self.kept.append(
-            (*self.now, torch.where(alive[self.rows], self.reward, 0.0), alive[self.rows].to(reward.dtype))
-        )
+        self.kept.append((*self.now, self.reward, alive[self.rows]))
+
+    def keep(self, mine: Tensor, rows: Where) -> None:
+        """See ``Leaving``."""
+        self._close()
+        self.past.keep(mine)
+        super().keep(mine, rows)
+
+    def _close(self) -> None:
+        """Record the steps since rows were dropped last."""
+        self.past.add([torch.stack(part) for part in zip(*self.kept, strict=True)])
+        self.kept = []
 
     def result(self) -> Trajectories:
         """See ``Acting``."""
-        observation, action, reward, alive = (
-            torch.stack([one.view(*self.shape, *one.shape[1:]) for one in part], 1) for part in zip(*self.kept)
-        )
-        return Trajectories(observation, action, reward, alive)
+        if self.kept:
+            self._close()
+        observation, action, reward, alive = _trajectories(self.past.whole(), self.shape)
+        return Trajectories(observation, action, reward, alive.to(reward.dtype))

@@ -78,12 +78,10 @@ def test_a_rollout_records_what_the_memory_was_given(game, unit, statistics):
     seen, extra = data.observation.split([policy.observation_size, policy.action_size + 1], -1)
     assert seen.shape[:3] == data.reward.shape
     assert (extra[:, 0] == 0).all()
-    played = data.alive[:, 1:]  # what is given after the end does not matter
-    torch.testing.assert_close(extra[:, 1:, :, -1] * played, data.reward[:, :-1] * played)
-    if policy.discrete:
-        torch.testing.assert_close(extra[:, 1:, :, :-1].argmax(-1), data.action[:, :-1])
-    else:
-        torch.testing.assert_close(extra[:, 1:, :, :-1], policy.clip(data.action[:, :-1]))
+    played = data.alive[:, 1:].bool()  # after the end there are zeros
+    given, before, reward = (part[played] for part in (extra[:, 1:], data.action[:, :-1], data.reward[:, :-1]))
+    torch.testing.assert_close(given[:, -1], reward)
+    torch.testing.assert_close(given[:, :-1].argmax(-1) if policy.discrete else given[:, :-1], policy.clip(before))
     # Played step by step and replayed at once, the memory is the same: actions equal means plus the noise that was drawn.
     mode = rollout(
         duel,

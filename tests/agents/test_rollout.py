@@ -8,17 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
+from metaduel.agents import rollout as rollouts
 from metaduel.agents.episodes import Step, pad_episodes
 from metaduel.agents.policies.memory import MemoryPolicy
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.recurrent import GRUPolicy
 from metaduel.agents.rollout import Learner, Seated, Sitting, Taught, rollout
-from metaduel.agents.trajectories import Carry
+from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.core import noise
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import View, make_game
-from metaduel.envs.core.registry import find
+from metaduel.envs.core.registry import find, specs
 from metaduel.envs.core.tasks import sample_tasks
 from metaduel.envs.players.names import load_player
 from metaduel.envs.players.scripted import Impaired, scripted
@@ -379,6 +380,137 @@ def test_a_task_that_is_played_twice_or_not_at_all_is_refused(tasks):
         InvalidInputError, match="seats: the sittings of the adversary must cover each of the 4 tasks once"
     ):
         setup.play(seats=(own, [Sitting(tasks, setup.learner("adversary"))]))
+
+
+def near(one, two):
+    """Equal up to rounding in the networks' products; where nothing was played, zeros in both."""
+    for name, a, b in zip(one._fields, one, two, strict=True):
+        assert (a is None) == (b is None), name
+        if isinstance(a, tuple):
+            near(a, b)
+        elif a is not None:
+            assert a.shape == b.shape
+            assert a.is_contiguous()
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    if isinstance(one, Trajectories):
+        over = one.alive == 0
+        assert all(not part[over].any() for part in (*one[:3], *([] if one.other is None else [one.other])))
+
+
+def dropped_and_padded(setup, seats, monkeypatch):
+    """Rollouts that drop rows as soon as one is over, that drop them as usual, and that never do."""
+    results, sizes, step = [], [], type(setup.duel).step
+
+    def counted(duel, episode, *rest):
+        sizes[-1].append(len(episode.key))
+        return step(duel, episode, *rest)
+
+    for share in (1e-9, rollouts.DROP, 2.0):
+        with monkeypatch.context() as patch:
+            patch.setattr(rollouts, "DROP", share)
+            patch.setattr(type(setup.duel), "step", counted)
+            sizes.append([])
+            results.append(setup.play(seats=seats))
+    return results, sizes
+
+
+class Ending(Duel):
+    """A game whose episodes have different lengths, whatever its rules say."""
+
+    def step(self, episode, actions, numbers=None, active=None):
+        after, transition = super().step(episode, actions, numbers, active)
+        over = after.step >= 2 + (episode.key & 15)
+        return after, transition._replace(terminated=transition.terminated | over)
+
+
+@pytest.mark.parametrize("game", sorted(specs()))
+def test_scripted_players_play_the_same_where_rows_that_are_over_are_dropped(game, monkeypatch):
+    """Bit for bit: every scripted player of the family, two of them in each seat, in the order of the batch or not."""
+    setup = Setup(game)
+    setup.duel = Ending(make_game(setup.spec), 20)
+    players = [list(scripted(setup.spec, role).values()) for role in ROLES]
+    orders = [[[0, 1], [2, 3], [0, 3], [1, 2]], [[0, 2], [3, 1], [2, 1], [0, 3]]]
+    for number in range(0, max(map(len, players)), 2):
+        first, second = ([one[(number + i) % len(one)] for i in range(2)] for one in players)
+        second[1] = Impaired(second[1], setup.duel.action_space("adversary"), noise=0.2, delay=0)
+        parts = [torch.tensor(one) for one in orders[number // 2 % 2]]
+        seats = (
+            [Sitting(parts[0], Seated(first[0], True)), Sitting(parts[1], Seated(first[1]))],
+            [Sitting(parts[2], Seated(second[0])), Sitting(parts[3], Seated(second[1], True))],
+        )
+        results, sizes = dropped_and_padded(setup, seats, monkeypatch)
+        for result in results[:2]:
+            for one, two in zip(result, results[2], strict=True):
+                assert_equal(one, two)
+        assert min(sizes[0]) <= min(sizes[1]) < TASKS * EPISODES
+        assert set(sizes[2]) == {TASKS * EPISODES}
+
+
+ACTORS = ("one set", "two sets", "a set for each", "mode", "taught", "recurrent", "lasting", "lasting, one set")
+
+
+def actor_of(kind, setup):
+    """A learner in the protagonist's seat."""
+    space, seen = setup.duel.action_space("protagonist"), setup.duel.observation_space("protagonist").shape[0]
+    sets = {"one set": [0], "two sets": [0, 2], "lasting, one set": [0]}.get(kind, list(range(TASKS)))
+    learner = setup.learner("protagonist", sets)
+    if kind == "mode":
+        return replace(learner, deterministic=True)
+    if kind == "taught":
+        return Taught(learner, next(iter(scripted(setup.spec, "protagonist").values())))
+    if kind in ("recurrent", "lasting", "lasting, one set"):
+        policy = (GRUPolicy if kind == "recurrent" else MemoryPolicy)(seen, space, 6)
+        generator = torch.Generator().manual_seed(0)
+        weights = {k: torch.randn(len(sets), *w.shape, generator=generator) for k, w in policy.init(0).items()}
+        carry = None
+        if kind == "lasting":
+            carry = Carry(*(torch.randn(len(sets), 1, size, generator=generator) for size in policy.carried))
+        return Learner(policy, weights, carry=carry)
+    return learner
+
+
+@pytest.mark.parametrize("game", ["Pursuit", "Sumo", "KuhnPoker"])
+@pytest.mark.parametrize("kind", ACTORS)
+def test_learners_play_the_same_where_rows_that_are_over_are_dropped(game, kind, monkeypatch):
+    setup = Setup(game, horizon=min(find(game).horizon, 60))
+    actor, other = actor_of(kind, setup), setup.learner("adversary", [1, 3])
+    player = next(iter(scripted(setup.spec, "adversary").values()))
+    for order in ([0, 1, 2, 3], [2, 1, 3, 0]):
+        seats = (
+            [Sitting(torch.tensor(order), actor)],
+            [Sitting(torch.tensor([0, 2]), Seated(player)), Sitting(torch.tensor([1, 3]), other)],
+        )
+        results, sizes = dropped_and_padded(setup, seats, monkeypatch)
+        assert min(sizes[0]) <= min(sizes[1]) < TASKS * EPISODES  # or nothing was dropped
+        for result in results[:2]:
+            for one, two in zip(result, results[2], strict=True):
+                near(one, two)
+
+
+def test_actors_that_cannot_drop_rows_play_all_to_the_end(monkeypatch):
+    """An actor that was written for a fixed number of rows, as those that speak NumPy are."""
+    setup = Setup("Pursuit", horizon=60)
+
+    class Fixed:
+        noise = 0
+
+        def sit(self, place):
+            self.rows = place.rows
+            return self
+
+        def act(self, step, rows, observation):
+            return observation[self.rows][:, :2]
+
+        def record(self, reward, alive, other):
+            assert len(reward) == TASKS * EPISODES
+
+        def result(self):
+            return None
+
+    seats = [Sitting(slice(0, TASKS), setup.learner("protagonist"))], [Sitting(slice(0, TASKS), Fixed())]
+    results, sizes = dropped_and_padded(setup, seats, monkeypatch)
+    assert {size for one in sizes for size in one} == {TASKS * EPISODES}
+    assert results[0][0].alive.min() == 0
 
 
 @pytest.mark.parametrize("game", GAMES)
