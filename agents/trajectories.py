@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,3 +47,19 @@ class Trajectories(NamedTuple):
         """The result of a function of each of the four fields that all players have, without ``other`` and ``carry``."""
         f = function
         return Trajectories(f(self.observation), f(self.action), f(self.reward), f(self.alive))
+
+    def rows(self, where: slice) -> Trajectories:
+        """Those of some tasks."""
+        return Trajectories(*(_each(field, lambda part: part[where]) for field in self))
+
+    def until(self, steps: int) -> Trajectories:
+        """The first steps of every episode."""
+        if steps == self.reward.shape[1]:
+            return self
+        return Trajectories(*(_each(field, lambda part: part[:, :steps]) for field in self[:5]), self.carry)
+
+
+def _each(field: Tensor | Carry | None, function: Callable[[Tensor], Tensor]) -> Any:
+    if field is None or isinstance(field, Tensor):
+        return None if field is None else function(field)
+    return Carry(*(function(part) for part in field))

@@ -32,14 +32,19 @@ from metaduel.envs.players.names import load_player
 class GameArena:
     """Rows of opponents and tasks, see ``protocol.Arena``: row ``i * M + j`` is opponent i on task j.
 
+    With ``copies`` = A, several players meet the same opponents, tasks and noise in one batch: row ``(i * A + a) * M + j`` is
+    player a's. An opponent's rows lie together, so that it is asked once for all players.
+
     Attributes:
         simulator: the game or environment; it chooses what ``role`` observes.
         role: the seat of the player that adapts.
         tasks: [M, C] as ``Simulator.params`` takes them: a game's context values, float64.
         opponents: the players in the other seat, as ``load_player`` takes them.
         episodes: E, per row and shot.
-        seed: seed of all noise; episode e of row n has the seed ``seed + n * E + e``, and shot k its k-th episode.
+        seed: seed of all noise; episode e of opponent i on task j has the seed ``seed + (i * M + j) * E + e``, and shot k its
+            k-th episode.
         deterministic: the player takes the most probable actions.
+        copies: A, the number of players.
     """
 
     simulator: Simulator
@@ -49,6 +54,7 @@ class GameArena:
     episodes: int
     seed: int
     deterministic: bool = False
+    copies: int = 1
     params: Any = field(init=False)
     seeds: Tensor = field(init=False)
     _apart: dict[int, Simulator] = field(init=False, default_factory=dict)  # simulators of rows that are played alone
@@ -56,16 +62,17 @@ class GameArena:
     def __post_init__(self) -> None:
         seated = [load_player(self.simulator, other(self.role), one) for one in self.opponents]
         object.__setattr__(self, "opponents", seated)
-        values = self.tasks.repeat(len(self.opponents), 1).repeat_interleave(self.episodes, 0)
+        values = self.tasks.repeat(len(self.opponents) * self.copies, 1).repeat_interleave(self.episodes, 0)
         object.__setattr__(self, "params", self.simulator.params(values))
         # Row seeds wrap around like all arithmetic on keys.
-        rows = torch.arange(len(values), dtype=torch.int64, device="cpu")
-        object.__setattr__(self, "seeds", rows + self.seed)
+        rows = torch.arange(len(values) // self.copies, dtype=torch.int64, device="cpu")
+        every = rows.view(len(self.opponents), 1, -1).expand(-1, self.copies, -1).reshape(-1)
+        object.__setattr__(self, "seeds", every + self.seed)
 
     @property
     def rows(self) -> int:
         """See ``Arena``."""
-        return len(self.opponents) * len(self.tasks)
+        return len(self.opponents) * self.copies * len(self.tasks)
 
     @property
     def seat(self) -> SeatInfo:
@@ -87,7 +94,7 @@ class GameArena:
         """A player's trajectories in episodes of the given rows."""
         own_space, other_space = self.simulator.action_space(self.role), self.simulator.action_space(other(self.role))
         mine = [Sitting(slice(0, self.rows), checked(player, own_space, BadPlayer, "its"), self.deterministic)]
-        size, theirs = len(self.tasks), enumerate(self.opponents)
+        size, theirs = self.copies * len(self.tasks), enumerate(self.opponents)
         others = [
             Sitting(slice(i * size, (i + 1) * size), checked(Seated(one), other_space, _of_opponent, _name(one)))
             for i, one in theirs
@@ -105,7 +112,7 @@ class GameArena:
             self._apart[row] = self.simulator.apart()
         first = row * self.episodes
         params = take_rows(self.params, slice(first, first + 1))
-        opponent = self.opponents[row // len(self.tasks)]
+        opponent = self.opponents[row // (self.copies * len(self.tasks))]
         seeds = self.seeds[first : first + self.episodes]
         return CountedEpisodes(self._apart[row], self.role, params, opponent, seeds, episode)
 

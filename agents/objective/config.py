@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -77,24 +79,39 @@ class LossConfig:
         advantage = self._scaled(advantage, data.alive, self.inner_discount)
         return advantage.clamp(-self.inner_clip, self.inner_clip) if self.inner_clip else advantage
 
-    def query_advantages(self, data: Trajectories) -> Tensor:
-        """Advantages for the outer objective: [N, T, E]."""
-        advantage = self._advantages(data, self.discount, shared=self._shared)
-        return self._scaled(advantage, data.alive, self.discount, self._shared)
+    def query_advantages(self, data: Trajectories, runs: Sequence[int] | None = None) -> Tensor:
+        """Advantages for the outer objective: [N, T, E].
+
+        Args:
+            data: the trajectories.
+            runs: number of tasks of each run, run after run: what is for the whole batch of tasks is for each run's. None: one.
+        """
+        shared = [len(data.reward)] if runs is None else list(runs)
+        advantage = self._advantages(data, self.discount, shared=shared if self._shared else ())
+        return self._scaled(advantage, data.alive, self.discount, shared if self._shared else ())
 
     @property
     def _shared(self) -> bool:
         return self.baseline == "batch"
 
-    def _advantages(self, data: Trajectories, discount: float, fit: bool = True, shared: bool = False) -> Tensor:
+    def _advantages(self, data: Trajectories, discount: float, fit: bool = True, shared: Sequence[int] = ()) -> Tensor:
+        """``shared``: numbers of tasks that have one baseline; none: each has its own."""
         returns = discounted_returns(data.reward, discount)
         if not fit:
             return returns
-        value = fit_linear(data.observation, returns, data.alive, shared)
+        if shared:
+            parts = (x.split(list(shared)) for x in (data.observation, returns, data.alive))
+            value = torch.cat([fit_linear(*own, shared=True) for own in zip(*parts, strict=True)])
+        else:
+            value = fit_linear(data.observation, returns, data.alive)
         return gae(data.reward, value, data.alive, discount, self.gae_lambda)
 
-    def _scaled(self, advantage: Tensor, alive: Tensor, discount: float, shared: bool = False) -> Tensor:
-        advantage = normalise(advantage, alive, shared) if self.normalise else advantage
+    def _scaled(self, advantage: Tensor, alive: Tensor, discount: float, shared: Sequence[int] = ()) -> Tensor:
+        if self.normalise and shared:
+            parts = zip(advantage.split(list(shared)), alive.split(list(shared)), strict=True)
+            advantage = torch.cat([normalise(*own, shared=True) for own in parts])
+        elif self.normalise:
+            advantage = normalise(advantage, alive)
         if self.exact_discount:
             time = torch.arange(advantage.shape[1], dtype=advantage.dtype, device=advantage.device)
             advantage = advantage * (discount**time).view(1, -1, 1)
@@ -104,13 +121,16 @@ class LossConfig:
         """See ``Sampled.costs``: [N]. The baseline is the other tasks' mean; a single task has none."""
         cost = -discounted_returns(data.reward, self.discount)[:, 0].mean(1) / data.reward.shape[1]
         if self.normalise:
-            cost = cost / spread(self._advantages(data, self.discount, shared=self._shared), data.alive, self._shared)
+            own = self._advantages(data, self.discount, shared=[len(cost)] if self._shared else ())
+            cost = cost / spread(own, data.alive, self._shared)
         return (cost - cost.mean()) * len(cost) / (len(cost) - 1) if len(cost) > 1 else cost
 
-    def advantages(self, data: Trajectories) -> tuple[Tensor, Tensor]:
-        """Advantages of support and query, [N, T, E] each; the same tensor where they are the same function."""
+    def advantages(self, data: Trajectories, runs: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Advantages of support and query, [N, T, E] each; the same tensor where they are the same function. ``runs``: see
+        ``query_advantages``.
+        """
         support = self.support_advantages(data)
-        return support, support if self._one_loss else self.query_advantages(data)
+        return support, support if self._one_loss else self.query_advantages(data, runs)
 
     def evaluate(self, policy: Policy, weights: Weights, data: Trajectories) -> tuple[Tensor, Tensor]:
         """The support and query losses [N] of stacked weights on their own trajectories."""
@@ -130,6 +150,23 @@ class LossConfig:
         """Whether support and query are the same function of the trajectories."""
         same_fit = self.inner_baseline and self.baseline == "task"
         return same_fit and self.inner_discount == self.discount and not self.inner_clip
+
+
+def advantages_of(losses: Sequence[LossConfig], data: Trajectories, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Advantages of support and query of several runs, see ``LossConfig.advantages``.
+
+    Args:
+        losses: of each run.
+        data: of all runs, whose tasks are run after run.
+        counts: number of tasks of each run.
+    """
+    if all(loss == losses[0] for loss in losses):
+        return losses[0].advantages(data, counts)
+    ends = itertools.accumulate(counts)
+    own = [loss.advantages(data.rows(slice(end - n, end))) for loss, end, n in zip(losses, ends, counts, strict=True)]
+    support = torch.cat([pair[0] for pair in own])
+    same = all(pair[1] is pair[0] for pair in own)
+    return support, support if same else torch.cat([pair[1] for pair in own])
 
 
 def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:

@@ -7,7 +7,7 @@ that were not meta-learned are tuned on validation first. Informed players don't
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,8 @@ from metaduel.agents.rollout import Learner
 from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core import few_shot
 from metaduel.benchmarks.core.entries import Entries, Entry, entries_of, opponents_of, path_kept
-from metaduel.benchmarks.core.few_shot import RATES, Contender, Protocol, Result
-from metaduel.benchmarks.core.progress import progress
+from metaduel.benchmarks.core.few_shot import Contender, Protocol, Result
+from metaduel.benchmarks.core.progress import Show, progress
 from metaduel.benchmarks.core.scratch import Scratch, from_scratch
 from metaduel.benchmarks.core.summary import AT_ADAPTED, AT_START, LEARNED, LEARNING, SCRATCH, key_shots, write_report
 from metaduel.benchmarks.core.table import COLUMNS, UNTRAINED, Array, Table, concatenate, from_returns
@@ -58,14 +58,48 @@ class Tuned(NamedTuple):
 
     def __str__(self) -> str:
         """One line of a list."""
-        edge = " (an end of the grid)" if self.rate in (RATES[0], RATES[-1]) else ""
+        edge = " (an end of the grid)" if self.rate in (few_shot.RATES[0], few_shot.RATES[-1]) else ""
         return f"{self.method}, {self.role}, seed {self.seed}: {self.rate:g}{edge}"
 
 
 @dataclass(frozen=True)
 class _Job:
+    """A part of the table.
+
+    Attributes:
+        label: its name.
+        work: makes the rows.
+    """
+
     label: str
     work: Callable[[], list[Table]]
+
+
+@dataclass(frozen=True)
+class _Seat:
+    """A contender's part of the table.
+
+    Attributes:
+        label: its name.
+        player: the contender.
+        adapts: whether its rows have every shot. It has a tuned rate then, if it has none.
+        panels: the headline panel, and others, of which the rows have the reported shots.
+    """
+
+    label: str
+    player: Contender
+    adapts: bool
+    panels: Sequence[Protocol]
+
+    @property
+    def untuned(self) -> bool:
+        """Whether it needs a rate."""
+        return self.adapts and not self.player.adapter.adapts
+
+    @property
+    def plays(self) -> int:
+        """The number of its panels, and of the rates that it tries."""
+        return len(self.panels) + len(few_shot.RATES) * self.untuned
 
 
 class EvaluationFailed(InvalidInputError):
@@ -325,19 +359,24 @@ class _Plan:
             return self._play(out, quiet)
 
     def _play(self, out: Path | None, quiet: bool) -> Table:
-        jobs, tables = self.jobs(), list[Table]()
-        with progress("contender", len(jobs), quiet) as show:
-            for job in jobs:
-                show(job.label)
+        jobs = self.jobs()
+        seats = {i: job for i, job in enumerate(jobs) if isinstance(job, _Seat)}
+        others = {i: job for i, job in enumerate(jobs) if isinstance(job, _Job)}
+        total = sum(seat.plays for seat in seats.values()) + len(others)
+        with progress("play", total, quiet) as show:
+            show(next(iter(jobs)).label)
+            found = dict(zip(seats, self._contenders(list(seats.values()), show), strict=True))
+            self._finished(jobs, found, out)
+            for i, job in others.items():
+                show(job.label, 0)
                 try:
-                    tables += job.work()
+                    found[i] = job.work()
                 except Failed as error:
-                    finished = concatenate(tables) if tables else None
-                    if out is not None and finished is not None:
-                        finished.write(out / "results.csv.gz")
-                    raise EvaluationFailed(self._where(job, error), finished) from error
-            show(None)
-        table = concatenate(tables)
+                    found[i] = error
+                self._finished(jobs, found, out)
+                show(job.label)
+            show(None, 0)
+        table = concatenate(self._finished(jobs, found, out))
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             table.write(out / "results.csv.gz")
@@ -348,7 +387,73 @@ class _Plan:
             write_report(table, out, described, [str(one) for one in self.tuned])
         return table
 
-    def _where(self, job: _Job, error: Failed) -> str:
+    def _contenders(self, seats: Sequence[_Seat], show: Show) -> list[list[Table] | Failed]:
+        """The rows of all contenders, or their errors: each panel is played by all of them at once."""
+        players = self._tuned_players(seats, show)
+        rows: list[list[Table] | Failed] = [one if isinstance(one, Failed) else [] for one in players]
+        panels: list[Protocol] = []
+        for panel in (panel for seat in seats for panel in seat.panels):
+            panels += [] if panel in panels else [panel]
+        for panel in panels:
+            going = {
+                i: one for i, one in enumerate(players) if panel in seats[i].panels and not isinstance(one, Failed)
+            }
+            label = f"{len(going)} contenders, {panel.tasks} tasks, {panel.opponents} opponents"
+            show(label, 0)
+            results = few_shot.evaluate_all(list(going.values()), panel, lambda count, label=label: show(label, count))
+            for i, result in zip(going, results, strict=True):
+                before = rows[i]
+                if isinstance(result, Failed) or isinstance(before, Failed):
+                    rows[i] = before if isinstance(before, Failed) else result
+                else:
+                    before.append(self._block(seats[i], result))
+        return rows
+
+    def _tuned_players(self, seats: Sequence[_Seat], show: Show) -> list[Contender | Failed]:
+        """The contenders with rates; those that were tuned are recorded."""
+        players: list[Contender | Failed] = [seat.player for seat in seats]
+        untuned = [i for i, seat in enumerate(seats) if seat.untuned]
+        label = f"{len(untuned)} contenders, {len(few_shot.RATES)} rates"
+        tuned = few_shot.tune_rates(
+            [seats[i].player for i in untuned], self.protocol, tasks=self.tuning_tasks,
+            after_batch=lambda count: show(label, count),
+        )  # fmt: skip
+        for i, one in zip(untuned, tuned, strict=True):
+            players[i] = one
+            if not isinstance(one, Failed):
+                self.tuned.append(Tuned(one.method, one.role, one.seed, round(few_shot.rate_of(one), 6)))
+        return players
+
+    def _block(self, seat: _Seat, result: Result) -> Table:
+        """A contender's rows of one panel."""
+        shots = self.protocol.shots + 1 if seat.adapts else 1
+        rows = _rows(result, seat.player.duel.spec, shots)
+        return rows if result.protocol is seat.panels[0] else rows.filter(shot=(0, *key_shots(self.protocol.shots)))
+
+    def _finished(
+        self, jobs: Sequence[_Job | _Seat], found: Mapping[int, list[Table] | Failed], out: Path | None
+    ) -> list[Table]:
+        """The rows that there are, in order.
+
+        Raises:
+            EvaluationFailed: of the first job that failed; the rows of all others are written.
+        """
+        tables: list[Table] = []
+        errors: list[tuple[_Job | _Seat, Failed]] = []
+        for i in sorted(found):
+            one = found[i]
+            if isinstance(one, Failed):
+                errors.append((jobs[i], one))
+            else:
+                tables += one
+        if not errors:
+            return tables
+        finished = concatenate(tables) if tables else None
+        if out is not None and finished is not None:
+            finished.write(out / "results.csv.gz")
+        raise EvaluationFailed(self._where(*errors[0]), finished) from errors[0][1]
+
+    def _where(self, job: _Job | _Seat, error: Failed) -> str:
         """One line that names the failed entry, the task, the opponent and the shot."""
         place = ""
         if error.row is not None:
@@ -359,23 +464,23 @@ class _Plan:
             place = f", task {task}, opponent {names[error.row // size % len(names)]}"
         return f"entry {job.label}{place}, shot {error.shot}: {error}"
 
-    def jobs(self) -> list[_Job]:
-        """The jobs in the order of the table's rows; tuned rates are recorded."""
-        jobs: list[_Job] = []
+    def jobs(self) -> list[_Job | _Seat]:
+        """The parts of the table in order."""
+        jobs: list[_Job | _Seat] = []
         for role in self.roles:
             own = [entry for entry in self.entries if entry.run is None or role in entry.run.agents]
             learned, joint, informed = ([e for e in own if e.run is not None and _rank(e.run) == n] for n in range(3))
             others = [entry for entry in own if entry.run is None]
             for some in (learned, joint, informed):  # runs of one method lie together, so that methods come in order
                 some.sort(key=lambda entry: (entry.name, entry.seed))
-            jobs += [self._job(entry, role, self._panels) for entry in learned]
+            jobs += [self._seat(entry, role, self._panels) for entry in learned]
             if self.baselines:
-                jobs += [self._contender(one, True, ()) for one in _random_starts(learned, role)]
-            jobs += [self._job(entry, role, self._panels) for entry in joint]
-            jobs += [self._job(entry, role, (), adapts=False) for entry in informed]
+                jobs += [self._seat_of(one, True, ()) for one in _random_starts(learned, role)]
+            jobs += [self._seat(entry, role, self._panels) for entry in joint]
+            jobs += [self._seat(entry, role, (), adapts=False) for entry in informed]
             for entry in others:
                 informed_agent = entry.config is not None and entry.config.informed
-                jobs.append(self._job(entry, role, (), adapts=not informed_agent))
+                jobs.append(self._seat(entry, role, (), adapts=not informed_agent))
             if self.ppo is not None:
                 for seed in dict.fromkeys(entry.seed for entry in learned or joint):
                     work = partial(self._from_scratch, role, self.ppo, seed)
@@ -405,15 +510,15 @@ class _Plan:
             if self.crossed and (tasks, opponents) != (self.protocol.tasks, self.protocol.opponents)
         ]
 
-    def _job(self, entry: Entry, role: Role, panels: Sequence[Protocol], adapts: bool = True) -> _Job:
+    def _seat(self, entry: Entry, role: Role, panels: Sequence[Protocol], adapts: bool = True) -> _Seat:
         player = entry.make(self.duel, role)._replace(seed=entry.seed)
         gradient = isinstance(player.adapter, GradientAdapter)
-        return self._contender(player, adapts and (player.adapter.adapts or gradient), panels)
+        return self._seat_of(player, adapts and (player.adapter.adapts or gradient), panels)
 
-    def _contender(self, player: Contender, adapts: bool, panels: Sequence[Protocol]) -> _Job:
+    def _seat_of(self, player: Contender, adapts: bool, panels: Sequence[Protocol]) -> _Seat:
         seed = "" if player.seed == UNTRAINED else f", seed {player.seed}"
-        work = partial(_play, player, adapts, self.protocol, panels, self.tuning_tasks, self.tuned)
-        return _Job(f"{player.method}, {player.role}{seed}", work)
+        label = f"{player.method}, {player.role}{seed}"
+        return _Seat(label, player, adapts and self.protocol.shots > 0, [self.protocol, *panels])
 
     def _scripted(self, role: Role, taken: set[str]) -> list[Table]:
         found = few_shot.evaluate_scripted(self.duel.spec, role, self.protocol, horizon=self.duel.horizon)
@@ -429,27 +534,6 @@ class _Plan:
             actions=protocol.actions,
         )  # fmt: skip
         return [table]
-
-
-def _play(
-    player: Contender,
-    adapts: bool,
-    protocol: Protocol,
-    others: Sequence[Protocol],
-    tuning_tasks: int,
-    tuned: list[Tuned],
-) -> list[Table]:
-    """One contender on the headline panel, and on the other panels at their reported shots."""
-    adapts = adapts and protocol.shots > 0
-    if adapts and not player.adapter.adapts:
-        player = few_shot.tune_rate(player, protocol, tasks=tuning_tasks)
-        tuned.append(Tuned(player.method, player.role, player.seed, round(few_shot.rate_of(player), 6)))
-    spec, shots = player.duel.spec, protocol.shots + 1 if adapts else 1
-    tables = [_rows(few_shot.evaluate(player, protocol), spec, shots)]
-    for panel in others:
-        rows = _rows(few_shot.evaluate(player, panel), spec, shots)
-        tables.append(rows.filter(shot=(0, *key_shots(protocol.shots))))
-    return tables
 
 
 def _rows(result: Result, spec: GameSpec, shots: int) -> Table:

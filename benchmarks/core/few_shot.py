@@ -7,12 +7,13 @@ results. A contender sees hidden contexts only if it was trained as the informed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from metaduel.agents.adapters.protocol import Adapter, FixedPlayer
 from metaduel.envs.core.duel import Duel
@@ -25,8 +26,10 @@ from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
 from metaduel.envs.players.names import load_player, names
 from metaduel.envs.players.scripted import scripted
 from metaduel.meta.adaptation.adapters import GradientAdapter
-from metaduel.meta.adaptation.few_shot import adapt_and_test
+from metaduel.meta.adaptation.few_shot import Failed, Settings, outcomes
 from metaduel.meta.runs.load import Run
+
+Found = TypeVar("Found")
 
 # Seeds of the protocol, apart from those of training (which start from the run's own seed).
 RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -73,6 +76,12 @@ class Protocol:
             tasks = frozen_tasks(spec, self.tasks)[: self.task_count]
         return [{**task, **dict(self.fixed)} for task in tasks]
 
+    def opponent_names(self, spec: GameSpec, role: Role) -> tuple[str, ...]:
+        """The names of the opponents that ``role`` meets, in the order of ``panel``."""
+        if self.opponents == "listed":
+            return tuple(name for name, _ in self.listed)
+        return tuple(names(spec, other(role), self.opponents))
+
     def panel(self, duel: Duel, role: Role) -> dict[str, Player]:
         """The opponents that ``role`` meets, by name.
 
@@ -82,7 +91,7 @@ class Protocol:
         seat = other(role)
         if self.opponents == "listed":
             return {name: load_player(duel, seat, one) for name, one in self.listed}
-        return {name: load_player(duel, seat, name) for name in names(duel.spec, seat, self.opponents)}
+        return {name: load_player(duel, seat, name) for name in self.opponent_names(duel.spec, role)}
 
 
 class Contender(NamedTuple):
@@ -123,50 +132,133 @@ def random_start(run: Run, role: Role) -> Contender:
 
 
 def evaluate(player: Contender, protocol: Protocol) -> Result:
-    """Adapt and test one contender on every (task, opponent) of the protocol."""
-    opponents = protocol.panel(player.duel, player.role)
-    returns = _run(
-        player, protocol, list(opponents.values()), derive_seed(0, Purpose.ADAPT), derive_seed(0, Purpose.TEST)
-    )
-    return Result(player.method, player.seed, player.role, protocol, tuple(opponents), returns)
+    """Adapt and test one contender on every (task, opponent) of the protocol.
+
+    Raises:
+        Failed: it cannot continue.
+    """
+    return _of(evaluate_all([player], protocol)[0])
+
+
+def evaluate_all(
+    players: Sequence[Contender], protocol: Protocol, after_batch: Callable[[int], None] = lambda count: None
+) -> list[Result | Failed]:
+    """As ``evaluate`` for each of several contenders, in as few batches as memory allows; a contender that fails has its error
+    in the place of its result.
+
+    Args:
+        players: the contenders, of any roles and games.
+        protocol: the panel.
+        after_batch: called after every batch with its number of contenders.
+    """
+    found = _run(players, protocol, Purpose.ADAPT, Purpose.TEST, after_batch=after_batch)
+    return [
+        returns
+        if isinstance(returns, Failed)
+        else Result(one.method, one.seed, one.role, protocol, protocol.opponent_names(one.duel.spec, one.role), returns)
+        for one, returns in zip(players, found, strict=True)
+    ]
 
 
 def against(player: Contender, protocol: Protocol, opponents: Sequence[Any]) -> npt.NDArray[np.float64]:
     """As ``evaluate``, against whatever ``load_player`` takes: returns [shots + 1, opponents, tasks, test episodes]."""
     loaded = [load_player(player.duel, other(player.role), name) for name in opponents]
-    return _run(player, protocol, loaded, derive_seed(0, Purpose.ADAPT), derive_seed(0, Purpose.TEST))
+    return _of(_run([player], protocol, Purpose.ADAPT, Purpose.TEST, loaded)[0])
+
+
+def _of(found: Found | Failed) -> Found:
+    """A result; raises the error in its place."""
+    if isinstance(found, Failed):
+        raise found
+    return found
 
 
 def _run(
-    player: Contender, protocol: Protocol, opponents: Sequence[Player], adapt_seed: int, test_seed: int
-) -> npt.NDArray[np.float64]:
-    shots = protocol.shots if player.adapter.adapts else 0
-    result = adapt_and_test(
-        player.duel, player.adapter, player.role, task_rows(player.duel.spec, protocol.task_list(player.duel.spec), {}),
-        opponents, shots=shots, episodes=protocol.episodes, test_episodes=protocol.test_episodes,
-        adapt_seed=adapt_seed, test_seed=test_seed, deterministic=protocol.actions == "mode",
-        seed=derive_seed(adapt_seed, player.seed) if player.seed > 0 else adapt_seed,
-    ).returns.double().numpy()  # fmt: skip
-    return result if shots else np.repeat(result, protocol.shots + 1, 0)
+    players: Sequence[Contender],
+    protocol: Protocol,
+    adapt: Purpose,
+    test: Purpose,
+    opponents: Sequence[Player] | None = None,
+    after_batch: Callable[[int], None] = lambda count: None,
+) -> list[npt.NDArray[np.float64] | Failed]:
+    """Returns [shots + 1, opponents, tasks, test episodes] of each contender, or its error; of one that does not adapt, the same
+    at every shot.
+    """
+    adapt_seed, groups = derive_seed(0, adapt), dict[Any, list[int]]()
+    for i, one in enumerate(players):
+        groups.setdefault((one.role, _world(one.duel), one.adapter.adapts), []).append(i)
+    found: dict[int, npt.NDArray[np.float64] | Failed] = {}
+    for group in groups.values():
+        first, shots = players[group[0]], protocol.shots if players[group[0]].adapter.adapts else 0
+        panel = list(protocol.panel(first.duel, first.role).values()) if opponents is None else opponents
+        settings = Settings(
+            first.duel, first.role, task_rows(first.duel.spec, protocol.task_list(first.duel.spec), {}), panel, shots,
+            protocol.episodes, protocol.test_episodes, adapt_seed, derive_seed(0, test), protocol.actions == "mode",
+        )  # fmt: skip
+        seeds = [derive_seed(adapt_seed, players[i].seed) if players[i].seed > 0 else adapt_seed for i in group]
+        results = outcomes(settings, [players[i].adapter for i in group], seeds, after_batch)
+        for i, returns in zip(group, results, strict=True):
+            found[i] = returns if isinstance(returns, Failed) else _every_shot(returns, protocol.shots)
+    return [found[i] for i in range(len(players))]
 
 
-def tune_rate(player: Contender, protocol: Protocol, rates: Sequence[float] = RATES, tasks: int = 40) -> Contender:
-    """Give a contender the constant rate with the best mean return over all shots, on the validation split against
-    training opponents.
+def _world(duel: Duel) -> Any:
+    """Equal for duels in which the same players meet the same tasks."""
+    if type(duel) is not Duel:
+        return id(duel)
+    return duel.spec.id, type(duel.game), duel.horizon, duel.informed, duel.dtype
+
+
+def _every_shot(returns: Tensor, shots: int) -> npt.NDArray[np.float64]:
+    """Returns at every shot; those of a player that does not adapt are known at shot 0 alone."""
+    known: npt.NDArray[np.float64] = returns.double().numpy()
+    return known if len(known) > shots else np.repeat(known, shots + 1, 0)
+
+
+def tune_rate(
+    player: Contender, protocol: Protocol, rates: Sequence[float] | None = None, tasks: int = 40
+) -> Contender:
+    """As ``tune_rates``, for one contender.
 
     Raises:
         InvalidInputError: it does not adapt by gradient steps.
+        Failed: it cannot continue.
+    """
+    return _of(tune_rates([player], protocol, rates, tasks)[0])
+
+
+def tune_rates(
+    players: Sequence[Contender],
+    protocol: Protocol,
+    rates: Sequence[float] | None = None,
+    tasks: int = 40,
+    after_batch: Callable[[int], None] = lambda count: None,
+) -> list[Contender | Failed]:
+    """Give each contender the constant rate with the best mean return over all shots, on the validation split against training
+    opponents. All contenders try all rates in as few batches as memory allows.
+
+    Args:
+        players: the contenders.
+        protocol: shots and episodes.
+        rates: the grid; None: ``RATES``.
+        tasks: number of validation tasks, at most.
+        after_batch: called after every batch with its number of trials.
+
+    Raises:
+        InvalidInputError: a contender that does not adapt by gradient steps.
     """
     on = replace(protocol, tasks="validation", opponents="train", task_count=min(tasks, protocol.task_count))
-    opponents = list(on.panel(player.duel, player.role).values())
-    trials = [with_rate(player, rate) for rate in rates]
-    found = [
-        _run(one, on, opponents, derive_seed(0, Purpose.TUNE_ADAPT), derive_seed(0, Purpose.TUNE_TEST))
-        for one in trials
-    ]
-    # A rate that diverges gets the lowest score.
-    scores = [float(np.nan_to_num(returns[1:].mean(), nan=-np.inf)) for returns in found]
-    return trials[int(np.argmax(scores))]
+    grid = RATES if rates is None else rates
+    trials = [with_rate(player, rate) for player in players for rate in grid]
+    found = _run(trials, on, Purpose.TUNE_ADAPT, Purpose.TUNE_TEST, after_batch=after_batch)
+    result: list[Contender | Failed] = []
+    for first in range(0, len(trials), len(grid)):
+        own = found[first : first + len(grid)]
+        failed = next((one for one in own if isinstance(one, Failed)), None)
+        # A rate that diverges gets the lowest score.
+        scores = [np.nan_to_num(one[1:].mean(), nan=-np.inf) for one in own if not isinstance(one, Failed)]
+        result.append(trials[first + int(np.argmax(scores))] if failed is None else failed)
+    return result
 
 
 def with_rate(player: Contender, rate: float) -> Contender:
@@ -197,11 +289,13 @@ def evaluate_scripted(
     """Returns of every scripted player of a role, on the same test episodes; players that read hidden contexts are left out
     unless ``blind_only`` is False. ``horizon``: steps per episode, if it is not the family's own.
     """
-    return [
-        evaluate_player(spec, role, protocol, f"scripted: {name}", player, horizon)
+    duel = Duel(make_game(spec), horizon)
+    players = [
+        Contender(f"scripted: {name}", -1, role, duel, FixedPlayer(player))
         for name, player in scripted(spec, role).items()
         if not (blind_only and player.informed)
     ]
+    return [_of(one) for one in evaluate_all(players, protocol)]
 
 
 def evaluate_player(

@@ -48,6 +48,7 @@ from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
 from metaduel.envs.repeated_matrix_game.values import one_shot_exploitability
 from metaduel.meta.adaptation.inner import adapt
 from metaduel.meta.adaptation.outer import OuterOptimiser
+from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.learner import Learner, Optimiser, Starts, Update, adam
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.problems.duels import DuelProblem, Matchups
@@ -150,9 +151,9 @@ class Plain(Learner):
         assert self.maml.inner is not None
         return self.maml.inner.log_rates
 
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
-        """See ``Learner.update``."""
-        return self.maml.update(problem, lr_scale)
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
+        """See ``Learner.updating``."""
+        return (yield from self.maml.updating(problem, lr_scale))
 
     def judged(self) -> tuple[Players, dict[Role, Tensor]]:
         """The starts and log step sizes that are tested."""
@@ -169,10 +170,10 @@ class Optimistic(Plain):
 class Extragradient(Plain):
     """Both look ahead, and step from their present weights along the gradients there."""
 
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
-        """See ``Learner.update``."""
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
+        """See ``Learner.updating``."""
         before = _copy(self.start, self.log_rates)
-        update = super().update(problem, lr_scale)
+        update = yield from super().updating(problem, lr_scale)
         ahead = self.maml.gradients(problem)
         with torch.no_grad():
             for leaf, value in zip(_leaves(self.start, self.log_rates), _leaves(*before), strict=True):
@@ -187,9 +188,9 @@ class Averaged(Plain):
         super().__init__(start, config)
         self._mean, self._steps = _copy(self.start, self.log_rates), 0
 
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
-        """See ``Learner.update``."""
-        update = super().update(problem, lr_scale)
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
+        """See ``Learner.updating``."""
+        update = yield from super().updating(problem, lr_scale)
         self._steps += 1
         with torch.no_grad():
             for mean, value in zip(_leaves(*self._mean), _leaves(self.start, self.log_rates), strict=True):

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.adapters.protocol import Adapter, Experience, SeatInfo
-from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.objective.config import LossConfig, log_probs
+from metaduel.agents.objective.losses import policy_gradient_loss
 from metaduel.agents.policies.base import Policy, Weights, stack
 from metaduel.agents.rollout import Learner
-from metaduel.agents.trajectories import Carry
+from metaduel.agents.trajectories import Carry, Trajectories
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
 from metaduel.meta.adaptation.inner import adapt_step, constants, leaves, rate_at
@@ -62,12 +63,7 @@ class GradientAdapter:
 
     def update(self, player: GradientPlayer, experience: Experience) -> GradientPlayer:
         """See ``Adapter``."""
-        data = experience.play(player)
-        players = leaves({self.role: player.weights})
-        loss, _ = self.loss.of(self.role).evaluate(self.policy, players[self.role], data)
-        rates = {self.role: rate_at(self.rates, player.shot)}
-        after = constants(adapt_step(players, {self.role: loss}, rates, create_graph=False))
-        return replace(player, weights=after[self.role], shot=player.shot + 1)
+        return gradient_step(self.role, self.loss, player, experience.play(player), rate_at(self.rates, player.shot))
 
 
 @dataclass(frozen=True)
@@ -112,6 +108,35 @@ def adapter_of(role: Role, policy: Policy, weights: Weights, rates: Tensor, loss
     if policy.lasting:
         return MemoryAdapter(policy, constants({role: weights})[role])
     return GradientAdapter(role, policy, constants({role: weights})[role], rates.detach(), loss)
+
+
+def gradient_step(
+    role: Role, loss: LossConfig, player: GradientPlayer, data: Trajectories, rates: Tensor, scale: Tensor | None = None
+) -> GradientPlayer:
+    """The player after one update on its own trajectories.
+
+    Args:
+        role: its seat.
+        loss: the loss of an update.
+        player: its weights are [N, ...] each.
+        data: [N, T, E, ...].
+        rates: see ``inner.step_sizes``.
+        scale: [N] factors of the rows' losses; None: 1.
+    """
+    own, players = loss.of(role), leaves({role: player.weights})
+    log_prob = log_probs(player.policy, players[role], data)
+    support = policy_gradient_loss(log_prob, own.support_advantages(data), data.alive, own.kind)
+    losses = {role: support if scale is None else support * scale}
+    after = constants(adapt_step(players, losses, {role: rates}, create_graph=False))
+    return replace(player, weights=after[role], shot=player.shot + 1)
+
+
+def support_only(loss: LossConfig) -> LossConfig:
+    """The settings of one role's updates, with the defaults in place of those that updates do not read."""
+    default = LossConfig()
+    return replace(
+        loss, surrogate=loss.kind, discount=default.discount, baseline=default.baseline, adversary_inner_discount=None
+    )
 
 
 def check_size(policy: Policy, seat: SeatInfo) -> None:

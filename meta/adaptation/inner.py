@@ -5,7 +5,7 @@ Tasks are independent rows of stacked weights, so the gradient of the summed los
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -83,18 +83,25 @@ class Diverged(FloatingPointError):
     Attributes:
         role: the player.
         tasks: the tasks, by row.
+        step: number of the update.
         part: in a mixture, the number of the problem.
-        environment_steps: environment steps of the abandoned batches.
+        batches: the abandoned batches of that problem.
+        environment_steps: environment steps of all abandoned batches.
     """
 
     part = 0
+    batches: Sequence[Batch] = ()
     environment_steps = 0
 
     def __init__(self, role: Role, tasks: list[int], step: int) -> None:
         super().__init__(
             f"the {role}'s weights are not finite after update {step}, in task {', '.join(map(str, tasks))}"
         )
-        self.role, self.tasks = role, tasks
+        self.role, self.tasks, self.step = role, tasks, step
+
+    def of(self, batches: Sequence[Batch]) -> None:
+        """Note the abandoned batches."""
+        self.batches, self.environment_steps = batches, sum(one.environment_steps for one in batches)
 
 
 def check_weights(players: Players, step: int) -> None:
@@ -129,21 +136,30 @@ def step_sizes(rates: Tensor, weights: Weights) -> list[Tensor]:
 
     Args:
         rates: one for all (a scalar or [1]), one for each of the P weight tensors [P], or one for each of all D numbers in
-            them [D], in the order of ``weights``.
+            them [D], in the order of ``weights``. With a leading dimension N: each row's own.
         weights: stacked, those that adapt.
 
     Raises:
         InvalidInputError: any other number of step sizes.
     """
     sizes = [value[0].numel() for value in weights.values()]
-    if rates.dim() == 0 or rates.shape[0] in (1, len(sizes)):
-        return list(rates.expand(len(sizes)).unbind(0))
-    if rates.shape[0] != sum(sizes):
+    rates = rates.view(1) if rates.dim() == 0 else rates
+    count, rows = rates.shape[-1], rates.shape[:-1]
+    if count in (1, len(sizes)):
+        found = rates.expand(*rows, len(sizes)).unbind(-1)
+        return [
+            one.view(*rows, *(1 for _ in value.shape[1:])) if rows else one for one, value in _pairs(found, weights)
+        ]
+    if count != sum(sizes):
         raise InvalidInputError(
-            f"{rates.shape[0]} step sizes: must be 1, {len(sizes)} (weight tensors) or {sum(sizes)} (numbers in them)"
+            f"{count} step sizes: must be 1, {len(sizes)} (weight tensors) or {sum(sizes)} (numbers in them)"
         )
-    parts: list[Tensor] = list(torch.split(rates, sizes))
-    return [part.view(value.shape[1:]) for part, value in zip(parts, weights.values(), strict=True)]
+    parts: tuple[Tensor, ...] = torch.split(rates, sizes, -1)
+    return [part.reshape(*rows, *value.shape[1:]) for part, value in _pairs(parts, weights)]
+
+
+def _pairs(parts: tuple[Tensor, ...], weights: Weights) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(parts, weights.values(), strict=True)
 
 
 def _gradients(loss: Tensor, players: Players, roles: tuple[Role, ...], create_graph: bool) -> Players:
@@ -166,7 +182,9 @@ class Adapted(NamedTuple):
     losses: Losses | None  # the players' losses on these data
 
 
-def adapt(problem: Problem, players: Players, rates: Mapping[Role, Tensor], shots: int) -> Iterator[Adapted]:
+def adapt(
+    problem: Problem, players: Players, rates: Mapping[Role, Tensor], shots: int, check: bool = False
+) -> Iterator[Adapted]:
     """Adapt every player at once, without a graph from one update to the next.
 
     Args:
@@ -174,9 +192,13 @@ def adapt(problem: Problem, players: Players, rates: Mapping[Role, Tensor], shot
         players: stacked weights to start from.
         rates: per player [K, ...], see ``step_sizes``; updates after K use the last.
         shots: number of updates.
+        check: look at the weights after every update.
 
     Yields:
         The players at shots 0, 1, .. ``shots``.
+
+    Raises:
+        Diverged: weights that are not finite, if they are looked at.
     """
     for shot in range(shots):
         players = leaves(players)
@@ -185,6 +207,8 @@ def adapt(problem: Problem, players: Players, rates: Mapping[Role, Tensor], shot
         yield Adapted(players, batch, losses)
         sizes = {role: rate_at(rates[role], shot) for role in players}
         players = adapt_step(players, losses.support, sizes, create_graph=False)
+        if check:
+            check_weights(players, shot + 1)
     yield Adapted(leaves(players), None, None)
 
 
@@ -232,7 +256,7 @@ def unroll(
         try:
             check_weights(players, shot + 1)
         except Diverged as error:
-            error.environment_steps = sum(one.environment_steps for one in batches)
+            error.of(batches)
             raise
         history.append(losses)
     return history, batches

@@ -23,6 +23,7 @@ from torch import Tensor
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
+from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.maml import MAML, MAMLConfig, Unrolled
 from metaduel.meta.problems.problem import Tasks
 
@@ -43,9 +44,9 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     return config
 
 
-def explored(learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequence[Unrolled]]:
+def explored(learner: MAML, problem: Tasks) -> Work[tuple[dict[Role, Tensor], Sequence[Unrolled]]]:
     """E-MAML's objective: MAML's, and the term whose gradient is that of the adaptation data's probability."""
-    unrolled = learner.unrolled(problem)
+    unrolled = yield from learner.unrolling(problem)
     history = unrolled.losses
     first = learner.config.steps if learner.config.outer_shots == "last" else 1
     result = {}

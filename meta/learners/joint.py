@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from torch import Tensor
-
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.inner import FIRST_ORDER, Diverged, unroll
+from metaduel.meta.adaptation.inner import FIRST_ORDER, Diverged
+from metaduel.meta.adaptation.pieces import Unrolling
+from metaduel.meta.adaptation.work import Work, alone
 from metaduel.meta.learners.learner import Gradients, Learner, Skipped, Starts, Update, adam, as_learners_saw
 from metaduel.meta.learners.maml import MAMLConfig, Unrolled
 from metaduel.meta.problems.problem import Players, Tasks, join, parts_of
@@ -50,20 +50,21 @@ class Joint(Learner):
 
     def gradients(self, problem: Tasks) -> Gradients:
         """Each player's gradient of its mean loss; there are no step sizes."""
-        gradients, _ = self._gradients(problem)
+        gradients, _ = alone(self._gradients(problem))
         return {role: (gradient, self.rates(role)) for role, gradient in gradients.items()}
 
-    def drawn_gradients(self, problem: Tasks) -> tuple[Players, Unrolled]:
+    def drawn_gradients(self, problem: Tasks) -> Work[tuple[Players, Unrolled]]:
         """``gradients``, and the batches that they come from; tasks with weights that are not finite are left out.
 
         Raises:
             FloatingPointError: a gradient that is not finite.
         """
-        return self.skipped.run(problem, self._gradients)
+        return (yield from self.skipped.run(problem, self._gradients))
 
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
         """See ``Learner``."""
-        return self.step(*self.drawn_gradients(problem), lr_scale)
+        gradients, unrolled = yield from self.drawn_gradients(problem)
+        return self.step(gradients, unrolled, lr_scale)
 
     def step(self, gradients: Players, unrolled: Unrolled, lr_scale: float) -> Update:
         """Move the players along given gradients."""
@@ -74,13 +75,13 @@ class Joint(Learner):
         shots = as_learners_saw(unrolled.parts, unrolled.batches)
         return Update(metrics, shots, unrolled.losses, abandoned_steps=self.skipped.abandoned_steps)
 
-    def _gradients(self, problem: Tasks) -> tuple[Players, Unrolled]:
+    def _gradients(self, problem: Tasks) -> Work[tuple[Players, Unrolled]]:
         histories, batches = [], []
         for number, part in enumerate(parts_of(problem)):
             players = {role: self.starts.stacked(role, part.problem.tasks[role]) for role in part.learners}
             players |= {role: persona.weights for role, persona in part.given.items()}
             try:
-                history, drawn = unroll(part.problem, players, {}, 0, FIRST_ORDER)
+                history, drawn = yield Unrolling(part.problem, players, {}, 0, FIRST_ORDER)
             except Diverged as error:
                 error.part = number
                 raise
@@ -88,9 +89,5 @@ class Joint(Learner):
             batches.append(drawn)
         unrolled = Unrolled(join(histories), parts_of(problem), batches)
         query = unrolled.losses[0].query
-        losses: dict[Role, Tensor] = {role: query[role].mean() for role in query}
-        gradients = {
-            role: self.starts.gradient(role, loss, keep=i + 1 < len(losses))
-            for i, (role, loss) in enumerate(losses.items())
-        }
-        return gradients, unrolled
+        losses = {role: query[role].mean() for role in query}
+        return (yield from self.starts.gradients(losses)), unrolled

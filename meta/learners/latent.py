@@ -23,6 +23,7 @@ from metaduel.agents.policies.latent import PREDICTING
 from metaduel.envs.core.spec import Role
 from metaduel.meta.adaptation.outer import OuterOptimiser
 from metaduel.meta.adaptation.rates import below
+from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.learner import Learner, Starts, Update, check_finite
 from metaduel.meta.learners.rl2 import RL2, RL2Config
 from metaduel.meta.problems.chains import Chain
@@ -50,9 +51,9 @@ class Latent(Learner):
         self._beliefs = Beliefs(self.starts, config)
         self.parts = (self.starts, self._beliefs)
 
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
-        """The policy's steps on one batch of chains, then the memory's; see ``Learner.update``."""
-        chain = self._policy.chain(problem)
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
+        """The policy's steps on one batch of chains, then the memory's; see ``Learner.updating``."""
+        chain = yield from self._policy.chain(problem)
         metrics = self._policy.learn(chain, lr_scale)
         for step in range(self.config.outer_steps):
             metrics |= self._beliefs.step(chain, step, lr_scale)

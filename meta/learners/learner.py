@@ -18,7 +18,9 @@ from metaduel.agents.policies.base import FIXED, Weights, adapting, stack
 from metaduel.envs.core.spec import Role
 from metaduel.meta.adaptation.inner import Diverged
 from metaduel.meta.adaptation.outer import OuterOptimiser
+from metaduel.meta.adaptation.pieces import Differentiating
 from metaduel.meta.adaptation.rates import Rates, below
+from metaduel.meta.adaptation.work import Work, alone
 from metaduel.meta.problems.chains import Chain
 from metaduel.meta.problems.problem import Batch, Losses, Part, Players, Tasks, without
 
@@ -70,8 +72,8 @@ class Learner(ABC):
     inner: Rates | None = None
 
     @abstractmethod
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
-        """One outer step on a set of tasks.
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
+        """One outer step on a set of tasks, in pieces, see ``adaptation.work``.
 
         Args:
             problem: the tasks.
@@ -80,6 +82,10 @@ class Learner(ABC):
         Raises:
             FloatingPointError: a gradient that is not finite; nothing was changed.
         """
+
+    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+        """``updating``, all of it now."""
+        return alone(self.updating(problem, lr_scale))
 
     @property
     def start(self) -> Players:
@@ -166,22 +172,18 @@ class Starts:
         """Every player's weights as one set for all tasks: [1, ...] each."""
         return {role: {n: value.unsqueeze(0) for n, value in w.items()} for role, w in self.weights.items()}
 
-    def gradient(self, role: Role, loss: Tensor, keep: bool = False) -> Weights:
-        """Gradient of a loss with respect to the weights that the player's optimiser moves.
-
-        Args:
-            role: the player.
-            loss: its scalar loss.
-            keep: keep the graph for another use.
+    def gradients(self, losses: Mapping[Role, Tensor]) -> Work[Players]:
+        """Gradients of scalar losses of the players with respect to the weights that their optimisers move.
 
         Raises:
-            FloatingPointError: the gradient is not finite.
+            FloatingPointError: a gradient is not finite.
         """
-        leaves = self.optimisers[role].params
-        flat = torch.autograd.grad(loss, list(leaves.values()), retain_graph=keep, materialize_grads=True)
-        gradient = dict(zip(leaves, flat, strict=True))
-        check_finite(role, gradient)
-        return gradient
+        leaves = {role: self.optimisers[role].params for role in losses}
+        flat = yield Differentiating(list(losses.values()), [list(own.values()) for own in leaves.values()])
+        result = {r: dict(zip(own, values, strict=True)) for (r, own), values in zip(leaves.items(), flat, strict=True)}
+        for role, gradient in result.items():
+            check_finite(role, gradient)
+        return result
 
     def step(self, role: Role, gradient: Weights, lr_scale: float) -> dict[str, float]:
         """Move a player's start along its outer gradient; returns metrics."""
@@ -226,7 +228,7 @@ class Skipped:
         default=0, init=False
     )  # environment steps of the present outer step's abandoned batches
 
-    def run(self, problem: Tasks, work: Callable[[Tasks], Result]) -> Result:
+    def run(self, problem: Tasks, work: Callable[[Tasks], Work[Result]]) -> Work[Result]:
         """Do ``work`` on a problem, without the tasks in which an update diverged.
 
         Raises:
@@ -235,7 +237,7 @@ class Skipped:
         self.abandoned_steps = 0
         while True:
             try:
-                return work(problem)
+                return (yield from work(problem))
             except Diverged as error:
                 self.count += len(error.tasks)
                 self.abandoned_steps += error.environment_steps

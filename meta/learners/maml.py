@@ -24,8 +24,10 @@ from torch import Tensor
 from metaduel.agents.policies.base import Weights, adapting
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.inner import Diverged, Through, unroll
+from metaduel.meta.adaptation.inner import Diverged, Through
+from metaduel.meta.adaptation.pieces import Differentiating, Unrolling
 from metaduel.meta.adaptation.rates import Rates
+from metaduel.meta.adaptation.work import Work, alone
 from metaduel.meta.learners.learner import (
     Gradients,
     Learner,
@@ -36,7 +38,8 @@ from metaduel.meta.learners.learner import (
     as_learners_saw,
     check_finite,
 )
-from metaduel.meta.problems.problem import Batch, Losses, Mixture, Part, Players, Replay, Tasks, join, parts_of, played
+from metaduel.meta.problems.played import Replay
+from metaduel.meta.problems.problem import Batch, Losses, Mixture, Part, Players, Tasks, join, parts_of, played
 
 Shot = TypeVar("Shot")
 
@@ -124,7 +127,7 @@ class Unrolled:
         return parts[0].problem if len(parts) == 1 and not parts[0].given else Mixture(parts)
 
 
-Objective = Callable[["MAML", Tasks], tuple[dict[Role, Tensor], Sequence[Unrolled]]]
+Objective = Callable[["MAML", Tasks], Work[tuple[dict[Role, Tensor], Sequence[Unrolled]]]]
 
 
 class MAML(Learner):
@@ -182,9 +185,9 @@ class MAML(Learner):
 
     def outer_losses(self, problem: Tasks) -> dict[Role, Tensor]:
         """Each player's scalar outer loss on a set of tasks, with its graph to the starts and step sizes."""
-        return self._objective(self, problem)[0]
+        return alone(self._objective(self, problem))[0]
 
-    def unrolled(self, problem: Tasks, moving: Collection[Role] | None = None, first: int = 0) -> Unrolled:
+    def unrolling(self, problem: Tasks, moving: Collection[Role] | None = None, first: int = 0) -> Work[Unrolled]:
         """Adapt to a problem.
 
         Args:
@@ -202,7 +205,7 @@ class MAML(Learner):
                 players[role] = {n: v.detach().requires_grad_() for n, v in persona.weights.items()}
                 rates[role] = next(iter(persona.weights.values())).new_full((steps, 1), persona.rate)
             try:
-                history, drawn = unroll(part.problem, players, rates, steps, self.through, moving, first)
+                history, drawn = yield Unrolling(part.problem, players, rates, steps, self.through, moving, first)
             except Diverged as error:
                 error.part = number
                 error.environment_steps += sum(batch.environment_steps for one in batches for batch in one)
@@ -211,25 +214,29 @@ class MAML(Learner):
             batches.append(drawn)
         return Unrolled(join(histories), parts_of(problem), batches)
 
+    def unrolled(self, problem: Tasks) -> Unrolled:
+        """``unrolling``, all of it now."""
+        return alone(self.unrolling(problem))
+
     def gradients(self, problem: Tasks) -> Gradients:
         """Each player's outer gradient: with respect to its start and to its log step sizes."""
-        return self._gradients(problem)[0]
+        return alone(self._gradients(problem))[0]
 
-    def outer_gradients(self, problem: Tasks) -> tuple[Gradients, Sequence[Unrolled]]:
+    def outer_gradients(self, problem: Tasks) -> Work[tuple[Gradients, Sequence[Unrolled]]]:
         """``gradients``, without the tasks in which an update diverged, and the adaptations that they come from.
 
         Raises:
-            FloatingPointError: see ``update``.
+            FloatingPointError: see ``updating``.
         """
-        return self.skipped.run(problem, self._finite_gradients)
+        return (yield from self.skipped.run(problem, self._finite_gradients))
 
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
         """One outer step on a set of tasks.
 
         Raises:
             FloatingPointError: a gradient is not finite, or updates diverged in too many tasks; nothing was changed.
         """
-        gradients, unrolled = self.outer_gradients(problem)
+        gradients, unrolled = yield from self.outer_gradients(problem)
         return self.outcome(self.step(gradients, lr_scale), unrolled)
 
     def step(self, gradients: Gradients, lr_scale: float = 1.0) -> dict[str, float]:
@@ -250,26 +257,26 @@ class MAML(Learner):
         skipped = {"skipped_tasks": float(self.skipped.count)}
         return Update(metrics | skipped, shots, losses, abandoned_steps=self.skipped.abandoned_steps)
 
-    def _gradients(self, problem: Tasks) -> tuple[Gradients, Sequence[Unrolled]]:
-        losses, unrolled = self._objective(self, problem)
-        result: Gradients = {}
-        for i, (role, loss) in enumerate(losses.items()):
-            own = adapting(self.start[role])
-            inputs = [*own.values(), self._rates.log_rates[role]]
-            keep = i + 1 < len(losses)
-            flat = torch.autograd.grad(loss, inputs, retain_graph=keep, materialize_grads=True)
-            result[role] = (dict(zip(own, flat[:-1], strict=True)), flat[-1])
+    def _gradients(self, problem: Tasks) -> Work[tuple[Gradients, Sequence[Unrolled]]]:
+        losses, unrolled = yield from self._objective(self, problem)
+        leaves = {role: adapting(self.start[role]) for role in losses}
+        inputs = [[*own.values(), self._rates.log_rates[role]] for role, own in leaves.items()]
+        flat = yield Differentiating(list(losses.values()), inputs)
+        result: Gradients = {
+            role: (dict(zip(own, found[:-1], strict=True)), found[-1])
+            for (role, own), found in zip(leaves.items(), flat, strict=True)
+        }
         return result, unrolled
 
-    def _finite_gradients(self, problem: Tasks) -> tuple[Gradients, Sequence[Unrolled]]:
-        gradients, unrolled = self._gradients(problem)
+    def _finite_gradients(self, problem: Tasks) -> Work[tuple[Gradients, Sequence[Unrolled]]]:
+        gradients, unrolled = yield from self._gradients(problem)
         for role, (gradient, rate_gradient) in gradients.items():
             check_finite(role, {**gradient, "the log inner rates": rate_gradient})
         return gradients, unrolled
 
 
-def after_adaptation(learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequence[Unrolled]]:
+def after_adaptation(learner: MAML, problem: Tasks) -> Work[tuple[dict[Role, Tensor], Sequence[Unrolled]]]:
     """The objective of MAML: the mean loss over the shots that count."""
-    unrolled = learner.unrolled(problem)
+    unrolled = yield from learner.unrolling(problem)
     losses = {role: learner.outer_loss(role, unrolled.losses) for role in unrolled.losses[0].query}
     return losses, [unrolled]

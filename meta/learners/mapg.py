@@ -50,6 +50,7 @@ from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.meta.adaptation.inner import Diverged
+from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.maml import MAML, MAMLConfig, Unrolled, after_adaptation
 from metaduel.meta.problems.problem import Mixture, Tasks, parts_of
 
@@ -107,7 +108,7 @@ def _configure(name: str, config: MAMLConfig) -> MAPGConfig:
     return MAPGConfig(**(own | {"terms": terms, "peer": "peer" in terms, "recompute": recompute}))
 
 
-def look_ahead(learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequence[Unrolled]]:
+def look_ahead(learner: MAML, problem: Tasks) -> Work[tuple[dict[Role, Tensor], Sequence[Unrolled]]]:
     """LOLA's objective: each player's loss after the other's imagined updates alone; see the module."""
     result: dict[Role, Tensor] = {}
     unrolled: list[Unrolled] = []
@@ -117,7 +118,7 @@ def look_ahead(learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Seque
         if met:
             moving = [other for other in ROLES if other != role]
             try:
-                unrolled.append(learner.unrolled(Mixture(tuple(met.values())), moving, first))
+                unrolled.append((yield from learner.unrolling(Mixture(tuple(met.values())), moving, first)))
             except Diverged as error:
                 error.part = list(met)[error.part]
                 drawn = [batch for one in unrolled for batches in one.batches for batch in batches]

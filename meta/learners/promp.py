@@ -23,6 +23,7 @@ from torch import Tensor
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.spec import Role
+from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.learner import Gradients, Learner, Update
 from metaduel.meta.learners.maml import MAML, MAMLConfig, Unrolled, after_adaptation
 from metaduel.meta.problems.problem import Tasks
@@ -82,21 +83,22 @@ class ProMP(Learner):
         """See ``MAML.gradients``."""
         return self.maml.gradients(problem)
 
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
         """``outer_steps`` outer steps on a set of tasks; the metrics are the last one's."""
-        gradients, (unrolled,) = self.maml.outer_gradients(problem)
+        gradients, (unrolled,) = yield from self.maml.outer_gradients(problem)
         update = self.maml.outcome(self.maml.step(gradients, lr_scale), [unrolled])
         metrics = update.metrics
         if self.config.outer_steps > 1:
             replay = unrolled.replay(self.config.clip)
             for _ in range(self.config.outer_steps - 1):
-                metrics = metrics | self.maml.step(self.maml.outer_gradients(replay)[0], lr_scale)
+                gradients, _ = yield from self.maml.outer_gradients(replay)
+                metrics = metrics | self.maml.step(gradients, lr_scale)
         return update._replace(metrics=metrics)
 
 
-def proximal(penalty: float, learner: MAML, problem: Tasks) -> tuple[dict[Role, Tensor], Sequence[Unrolled]]:
+def proximal(penalty: float, learner: MAML, problem: Tasks) -> Work[tuple[dict[Role, Tensor], Sequence[Unrolled]]]:
     """ProMP's objective: MAML's, and in a replay the divergence at every shot that was adapted from."""
-    result, (unrolled,) = after_adaptation(learner, problem)
+    result, (unrolled,) = yield from after_adaptation(learner, problem)
     for role in result:
         before = unrolled.losses[: learner.config.steps]
         apart = [losses.divergence[role].mean() for losses in before if role in losses.divergence]

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.spec import ROLES, Role
+from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.joint import Joint
 from metaduel.meta.learners.learner import Counter, Learner, Update
 from metaduel.meta.learners.maml import MAMLConfig
@@ -84,9 +85,9 @@ class RARL(Learner):
         own, other = self.config.protagonist_turns, self.config.adversary_turns
         return ROLES[0] if self._turns.count % (own + other) < own else ROLES[1]
 
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
-        """One step of the player in turn; see ``Learner.update``."""
-        gradients, unrolled = self._joint.drawn_gradients(problem)
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
+        """One step of the player in turn; see ``Learner.updating``."""
+        gradients, unrolled = yield from self._joint.drawn_gradients(problem)
         update = self._joint.step({self.turn: gradients[self.turn]}, unrolled, lr_scale)
         self._turns.count += 1
         return update

@@ -20,8 +20,10 @@ from torch import Tensor
 from metaduel.agents.policies.base import Weights, adapting
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
-from metaduel.meta.adaptation.inner import Diverged, adapt_step, check_weights, leaves, rate_at
+from metaduel.meta.adaptation.inner import Diverged
+from metaduel.meta.adaptation.pieces import Adapting
 from metaduel.meta.adaptation.rates import Rates
+from metaduel.meta.adaptation.work import Work, alone
 from metaduel.meta.learners.learner import (
     Gradients,
     Learner,
@@ -83,15 +85,16 @@ class Reptile(Learner):
 
     def gradients(self, problem: Tasks) -> Gradients:
         """Reptile's substitute for each player's outer gradient: the mean over tasks of start - adapted; 0 for the step sizes."""
-        return {r: (g, torch.zeros_like(self._rates.log_rates[r])) for r, g in self._gradients(problem)[0].items()}
+        found, _ = alone(self._gradients(problem))
+        return {role: (own, torch.zeros_like(self._rates.log_rates[role])) for role, own in found.items()}
 
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
         """See ``Learner``.
 
         Raises:
             FloatingPointError: updates diverged in too many tasks; nothing was changed.
         """
-        gradients, ends = self.skipped.run(problem, self._gradients)
+        gradients, ends = yield from self.skipped.run(problem, self._gradients)
         metrics: dict[str, float] = {}
         for role, gradient in gradients.items():
             unmoved = torch.zeros_like(self._rates.log_rates[role])
@@ -100,11 +103,11 @@ class Reptile(Learner):
         shots = as_learners_saw([end.part for end in ends], [end.batches for end in ends])
         return Update(metrics, shots, join([end.losses for end in ends]), abandoned_steps=self.skipped.abandoned_steps)
 
-    def _gradients(self, problem: Tasks) -> tuple[Players, list[_End]]:
+    def _gradients(self, problem: Tasks) -> Work[tuple[Players, list[_End]]]:
         ends: list[_End] = []
         for number, part in enumerate(parts_of(problem)):
             try:
-                ends.append(self._adapted(part))
+                ends.append((yield from self._adapted(part)))
             except Diverged as error:
                 error.part = number
                 error.environment_steps += sum(batch.environment_steps for end in ends for batch in end.batches)
@@ -119,26 +122,15 @@ class Reptile(Learner):
             check_finite(role, result[role])
         return result, ends
 
-    def _adapted(self, part: Part) -> _End:
+    def _adapted(self, part: Part) -> Work[_End]:
         """The meta-learned players after the last update, and their batches."""
         players: Players = {role: self.starts.stacked(role, part.problem.tasks[role]) for role in part.learners}
         players |= {role: persona.weights for role, persona in part.given.items()}
         rates = {role: self.rates(role) for role in part.learners}
         rates |= {role: persona.step_size for role, persona in part.given.items()}
-        batches: list[Batch] = []
-        losses: list[Losses] = []
-        for shot in range(self.config.steps):
-            players = leaves(players)
-            batches.append(part.problem.draw(players, shot))
-            losses.append(batches[-1].losses(players))
-            sizes = {role: rate_at(rates[role], shot) for role in players}
-            players = adapt_step(players, losses[-1].support, sizes, create_graph=False)
-            try:
-                check_weights(players, shot + 1)
-            except Diverged as error:
-                error.environment_steps = sum(one.environment_steps for one in batches)
-                raise
-        return _End(part, {role: players[role] for role in part.learners}, batches, losses)
+        *before, last = yield Adapting(part.problem, players, rates, self.config.steps)
+        ends = {role: last.players[role] for role in part.learners}
+        return _End(part, ends, [now.batch for now in before], [now.losses for now in before])
 
 
 class _End(NamedTuple):

@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.spec import Role
+from metaduel.meta.adaptation.pieces import Chaining
+from metaduel.meta.adaptation.work import Work, alone
 from metaduel.meta.learners.learner import Learner, Starts, Update, adam
 from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.problems.chains import Chain, ChainProblem
@@ -88,12 +90,12 @@ class RL2(Learner):
         self.starts = Starts(start, config.outer_lr, adam(len(start), config.momentum, config.max_norm), moves)
         self.parts = (self.starts,)
 
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
-        """``outer_steps`` steps on one batch of chains; see ``Learner.update``."""
-        chain = self.chain(problem)
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
+        """``outer_steps`` steps on one batch of chains; see ``Learner.updating``."""
+        chain = yield from self.chain(problem)
         return Update(self.learn(chain, lr_scale), chain=chain)
 
-    def chain(self, problem: Tasks) -> Chain:
+    def chain(self, problem: Tasks) -> Work[Chain]:
         """The chain of (K + 1) times ``episodes`` episodes of each task, one after another.
 
         Raises:
@@ -103,13 +105,15 @@ class RL2(Learner):
             raise InvalidInputError(
                 f"{type(problem).__name__}: a memory that lasts over episodes is not supported here"
             )
-        return problem.chain(self.starts.once(), self.config.steps + 1)
+        chain: Chain = yield Chaining(problem, self.starts.once(), self.config.steps + 1)
+        return chain
 
     def learn(self, chain: Chain, lr_scale: float) -> dict[str, float]:
         """Take the steps; returns metrics by name."""
         metrics: dict[str, float] = {}
         before = chain.log_probs(self.starts.once())
         for _ in range(self.config.outer_steps):
-            for role, loss in chain.losses(self.starts.once(), before, self.config.clip).items():
-                metrics |= self.starts.step(role, self.starts.gradient(role, loss), lr_scale)
+            losses = chain.losses(self.starts.once(), before, self.config.clip)
+            for role, gradient in alone(self.starts.gradients(losses)).items():
+                metrics |= self.starts.step(role, gradient, lr_scale)
         return metrics

@@ -26,7 +26,10 @@ from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.spec import ROLES, Role
+from metaduel.meta.adaptation.inner import FIRST_ORDER
+from metaduel.meta.adaptation.pieces import Unrolling
 from metaduel.meta.adaptation.rates import below
+from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.joint import Joint
 from metaduel.meta.learners.learner import Counter, Learner, Starts, Update
 from metaduel.meta.learners.maml import MAMLConfig
@@ -123,10 +126,10 @@ class SelfPlay(Learner):
         """See the class."""
         return self.pools.win_rates
 
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
-        """One step of both players, each against past selves of the other; see ``Learner.update``."""
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
+        """One step of both players, each against past selves of the other; see ``Learner.updating``."""
         if self.config.opponents == "latest":
-            return self._joint.update(problem, lr_scale)
+            return (yield from self._joint.updating(problem, lr_scale))
         if not isinstance(problem, Meeting) or not problem.duels:
             raise InvalidInputError(
                 "self-play needs tasks on which the learners meet alone: learned_share > 0, no personas"
@@ -134,8 +137,8 @@ class SelfPlay(Learner):
         gradients: Players = {}
         batches: list[Batch] = []
         for seat, role in enumerate(ROLES):
-            loss, batch = self._loss(problem, role, seat)
-            gradients[role] = self.starts.gradient(role, loss)
+            loss, batch = yield from self._loss(problem, role, seat)
+            gradients |= yield from self.starts.gradients({role: loss})
             batches.append(batch.only([role]))  # metrics are of the learners, not of their past selves
         metrics: dict[str, float] = {}
         for role, gradient in gradients.items():
@@ -154,7 +157,7 @@ class SelfPlay(Learner):
             weights = (1 - self.win_rates[role]) ** 2
         return weights / weights.sum() if weights.sum() > 0 else torch.full_like(weights, 1 / len(weights))
 
-    def _loss(self, problem: Meeting, role: Role, shot: int) -> tuple[Tensor, Played]:
+    def _loss(self, problem: Meeting, role: Role, shot: int) -> Work[tuple[Tensor, Played]]:
         """A player's loss against selves of the opponent, which are drawn anew for every task."""
         met, n = ROLES[1 - ROLES.index(role)], problem.duels
         generator = torch.Generator().manual_seed(derive_seed(problem.seed, shot))
@@ -162,8 +165,8 @@ class SelfPlay(Learner):
         selves = [*self.pool[met], {name: value.detach() for name, value in self.start[met].items()}]
         theirs = {name: torch.stack([one[name] for one in selves])[picks] for name in self.start[met]}
         players: Players = {role: self.starts.stacked(role, problem.tasks[role]), met: theirs}
-        batch = played(problem.draw(players, shot))
-        loss = batch.losses(players).query[role].mean()
+        (losses,), (drawn,) = yield Unrolling(problem, players, {}, 0, FIRST_ORDER, first=shot)
+        loss, batch = losses.query[role].mean(), played(drawn)
         own, other = batch.returns["protagonist"][-n:], batch.returns["adversary"][:n]
         own, other = (own, other) if role == "protagonist" else (other, own)
         picks = picks[:n] if met == "adversary" else picks[-n:]

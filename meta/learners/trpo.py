@@ -33,6 +33,7 @@ from metaduel.agents.policies.base import Weights, adapting, stack
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.spec import Role
 from metaduel.meta.adaptation.inner import FIRST_ORDER, Diverged, Through, leaves, unroll
+from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.learner import Gradients, Learner, Update
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.problems.problem import Losses, Mixture, Problem, Tasks
@@ -105,7 +106,7 @@ class TRPO(Learner):
         """See ``MAML.gradients``."""
         return self.maml.gradients(problem)
 
-    def update(self, problem: Tasks, lr_scale: float = 1.0) -> Update:
+    def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
         """One outer step of every player within its trust region; ``lr_scale`` is that of the step sizes' Adam alone.
 
         Returns:
@@ -117,7 +118,7 @@ class TRPO(Learner):
         """
         if isinstance(problem, Mixture):
             raise InvalidInputError("persona_share: personas are not supported by TRPO's search; use method maml")
-        gradients, (unrolled,) = self.maml.outer_gradients(problem)
+        gradients, (unrolled,) = yield from self.maml.outer_gradients(problem)
         replay = cast(Problem, unrolled.replay(None))
         part = cast(Problem, unrolled.replay(None, self.config.curvature_share))
         flat = {role: _flat(list(gradient.values())) for role, (gradient, _) in gradients.items()}

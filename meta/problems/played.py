@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from metaduel.agents.objective.config import LossConfig, log_probs
+from metaduel.agents.objective.config import LossConfig, advantages_of, log_probs
 from metaduel.agents.objective.losses import clipped_loss, policy_gradient_loss
 from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.policies.distributions import Distribution
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
-from metaduel.meta.problems.problem import Losses, Players
+from metaduel.meta.problems.problem import Batch, Losses, Players, Problem
+from metaduel.meta.problems.together import counts_of
 
 OpponentLogProbs = Callable[[dict[Role, Tensor]], dict[Role, Tensor]]
+Advantages = tuple[Tensor, Tensor]  # of support and query, [N, T, E] each
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Drawn:
         environment_steps: steps played, both seats of a game counted once.
         opponent_log_probs: turns the learners' log-probabilities into their opponents', which ``joint`` losses add:
             [N, T, E] on a learner's own tasks, or no entry; None: the learners don't meet.
+        advantages: per learner its advantages, if they are known.
     """
 
     policies: Mapping[Role, Policy]
@@ -43,6 +46,7 @@ class Drawn:
     data: Mapping[Role, Trajectories]
     environment_steps: int
     opponent_log_probs: OpponentLogProbs | None = None
+    advantages: Mapping[Role, Advantages] | None = None
 
     @cached_property
     def returns(self) -> dict[Role, Tensor]:
@@ -50,22 +54,15 @@ class Drawn:
         return {role: data.returns.mean(1) for role, data in self.data.items()}
 
     @cached_property
-    def _advantages(self) -> dict[Role, tuple[Tensor, Tensor]]:
+    def _advantages(self) -> Mapping[Role, Advantages]:
+        if self.advantages is not None:
+            return self.advantages
         return {role: self.objectives[role].advantages(data) for role, data in self.data.items()}
 
     def losses(self, players: Players, joint: bool = False) -> Losses:
         """See ``problem.Batch``."""
-        own = {role: log_probs(self.policies[role], players[role], data) for role, data in self.data.items()}
-        others = self.opponent_log_probs(own) if joint and self.opponent_log_probs is not None else {}
-        pairs = {
-            role: self.objectives[role].losses(
-                own[role] + others[role] if role in others else own[role], self._advantages[role], data.alive
-            )
-            for role, data in self.data.items()
-        }
-        support, query = ({role: pair[i] for role, pair in pairs.items()} for i in (0, 1))
-        log_prob = {role: (own[role] * data.alive).sum((1, 2)) for role, data in self.data.items()}
-        return Losses(support, query, log_prob=log_prob)
+        opponents = self.opponent_log_probs if joint else None
+        return _losses(self.policies, self.objectives, players, self.data, self._advantages, opponents)
 
     def costs(self) -> dict[Role, Tensor]:
         """See ``problem.Played``."""
@@ -91,7 +88,7 @@ class Drawn:
         if not 0 < share <= 1:
             raise InvalidInputError(f"share={share!r} must be above 0 and at most 1")
         kept = self._kept if share == 1 else {role: self._part(role, share) for role in self.data}
-        return Replayed(self.policies, kept, clip)
+        return Replayed(self.policies, kept, clip, self if share == 1 else None)
 
     @cached_property
     def _kept(self) -> dict[Role, _Kept]:
@@ -108,6 +105,82 @@ class Drawn:
 
     def _of(self, role: Role, data: Trajectories, support: Tensor, query: Tensor) -> _Kept:
         return _Kept(data, _distribution(self.policies[role], self.players[role], data), support, query)
+
+
+class DrawnTogether:
+    """Trajectories of one shot of several runs, whose tasks are run after run.
+
+    Args:
+        parts: of the runs; their trajectories end with the run's own longest episode.
+        data: per learner its trajectories, of all runs.
+        opponent_log_probs: see ``Drawn``, of all runs.
+
+    Attributes:
+        parts: of the runs, with their advantages.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Drawn],
+        data: Mapping[Role, Trajectories],
+        opponent_log_probs: OpponentLogProbs | None,
+    ) -> None:
+        self.data, self._opponents = data, opponent_log_probs
+        counts = {role: [len(part.data[role].reward) for part in parts] for role in data}
+        self._advantages = {
+            role: advantages_of([part.objectives[role] for part in parts], one, counts[role])
+            for role, one in data.items()
+        }
+        split = {role: _split(pair, counts[role]) for role, pair in self._advantages.items()}
+        self.parts: Sequence[Drawn] = [
+            replace(part, advantages={role: _until(pairs[i], part.data[role]) for role, pairs in split.items()})
+            for i, part in enumerate(parts)
+        ]
+
+    @property
+    def environment_steps(self) -> int:
+        """See ``problem.Batch``, of all runs."""
+        return sum(part.environment_steps for part in self.parts)
+
+    def losses(self, players: Players, joint: bool = False) -> Losses:
+        """See ``problem.Batch``; each run's are per step of its own longest episode."""
+        first, opponents = self.parts[0], self._opponents if joint else None
+        found = _losses(first.policies, first.objectives, players, self.data, self._advantages, opponents)
+        return _per_own_step(found, self.parts)
+
+
+def _split(pair: Advantages, counts: Sequence[int]) -> list[Advantages]:
+    """Advantages of all runs as those of each; support and query stay the same tensor where they are."""
+    support = pair[0].split(list(counts))
+    query = support if pair[1] is pair[0] else pair[1].split(list(counts))
+    return list(zip(support, query, strict=True))
+
+
+def _until(pair: Advantages, data: Trajectories) -> Advantages:
+    steps = data.reward.shape[1]
+    support = pair[0][:, :steps]
+    return support, support if pair[1] is pair[0] else pair[1][:, :steps]
+
+
+def _losses(
+    policies: Mapping[Role, Policy],
+    objectives: Mapping[Role, LossConfig],
+    players: Players,
+    data: Mapping[Role, Trajectories],
+    advantages: Mapping[Role, Advantages],
+    opponent_log_probs: OpponentLogProbs | None,
+) -> Losses:
+    own = {role: log_probs(policies[role], players[role], one) for role, one in data.items()}
+    others = {} if opponent_log_probs is None else opponent_log_probs(own)
+    pairs = {
+        role: objectives[role].losses(
+            own[role] + others[role] if role in others else own[role], advantages[role], one.alive
+        )
+        for role, one in data.items()
+    }
+    support, query = ({role: pair[i] for role, pair in pairs.items()} for i in (0, 1))
+    log_prob = {role: (own[role] * one.alive).sum((1, 2)) for role, one in data.items()}
+    return Losses(support, query, log_prob=log_prob)
 
 
 class _Kept(NamedTuple):
@@ -127,11 +200,13 @@ class Replayed:
         policies: per role.
         kept: per role.
         clip: bound on the distance of the query's ratio from 1; None: not clipped.
+        drawn: the whole of the batch, if all of it is used.
     """
 
     policies: Mapping[Role, Policy]
     kept: Mapping[Role, _Kept]
     clip: float | None
+    drawn: Drawn | None = None
     environment_steps: int = 0
 
     def losses(self, players: Players, joint: bool = False) -> Losses:
@@ -157,6 +232,138 @@ class Replayed:
             parts = now.coordinates(then.before)  # type: ignore[arg-type]
             result.coordinates[role] = (parts * weight.sqrt().flatten(1).unsqueeze(-1)).flatten(1)
         return result
+
+
+class Replay:
+    """A problem on batches that were drawn before, one per shot.
+
+    Args:
+        batches: of the shots, as ``Played.replay`` gives them.
+        tasks: number of tasks per learner.
+    """
+
+    def __init__(self, batches: Sequence[Batch], tasks: dict[Role, int]) -> None:
+        self.batches, self.tasks = batches, tasks
+        self._together: tuple[Sequence[Replay], ReplaysTogether] | None = None
+
+    @property
+    def kind(self) -> Hashable | None:
+        """See ``together``."""
+        batch = self.batches[0]
+        if not isinstance(batch, Replayed) or batch.drawn is None:
+            return None
+        return (Replay, batch.clip, tuple((role, id(policy)) for role, policy in batch.policies.items()))
+
+    def merge(self, problems: Sequence[Replay]) -> ReplaysTogether:
+        """Several problems of its kind as one; the same one for the same problems."""
+        if self._together is None or any(own is not one for own, one in zip(self._together[0], problems, strict=True)):
+            self._together = (problems, ReplaysTogether(problems))
+        return self._together[1]
+
+    def draw(self, players: Players, shot: int) -> Batch:
+        """See ``Problem.draw``; nothing is drawn."""
+        return self.batches[shot]
+
+    def without(self, role: Role, tasks: Collection[int]) -> Problem:
+        """Not supported: an update diverged that did not diverge when the data were drawn.
+
+        Raises:
+            FloatingPointError: always.
+        """
+        raise FloatingPointError(
+            f"the {role}'s updates in task {', '.join(map(str, tasks))} diverged on data that are used again"
+        )
+
+
+class ReplaysTogether:
+    """Several runs' replays as one, see ``together``.
+
+    Args:
+        problems: of equal ``kind``.
+    """
+
+    def __init__(self, problems: Sequence[Replay]) -> None:
+        self.problems, self.counts = problems, counts_of(problems)
+        self._again: dict[int, ReplayedTogether] = {}
+
+    @property
+    def tasks(self) -> dict[Role, int]:
+        """Number of tasks per learner, of all runs."""
+        return {role: sum(counts) for role, counts in self.counts.items()}
+
+    def draw(self, players: Players, shot: int) -> ReplayedTogether:
+        """See ``Problem.draw``; nothing is drawn."""
+        if shot not in self._again:
+            self._again[shot] = ReplayedTogether([cast(Replayed, one.batches[shot]) for one in self.problems])
+        return self._again[shot]
+
+    def without(self, role: Role, tasks: Collection[int]) -> Problem:
+        """Not supported: each run's own problem says why.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("replays of several runs leave no tasks out")
+
+
+class ReplayedTogether:
+    """Losses of several runs on data that were drawn before.
+
+    Args:
+        parts: of each run.
+    """
+
+    environment_steps = 0
+
+    def __init__(self, parts: Sequence[Replayed]) -> None:
+        self.parts, first = parts, parts[0]
+        steps = max(one.data.reward.shape[1] for part in parts for one in part.kept.values())
+        kept = {role: _joined([part.kept[role] for part in parts], steps) for role in first.kept}
+        self._all = Replayed(first.policies, kept, first.clip)
+
+    def losses(self, players: Players, joint: bool = False) -> Losses:
+        """See ``problem.Batch``; each run's are per step of its own longest episode."""
+        return _per_own_step(self._all.losses(players, joint), [part.drawn for part in self.parts if part.drawn])
+
+
+def _joined(parts: Sequence[_Kept], steps: int) -> _Kept:
+    """What several runs keep, with ``steps`` steps each."""
+
+    def join(fields: Iterable[Tensor]) -> Tensor:
+        return torch.cat([_lengthened(one, steps) for one in fields])
+
+    data = Trajectories(*(join(fields) for fields in zip(*(part.data[:4] for part in parts), strict=True)))
+    before = []
+    for fields in zip(*(part.before for part in parts), strict=True):
+        shapes = [part.data.reward.shape for part in parts]  # outputs are [N, T E, ...], a log deviation [N, 1, ...]
+        apart = [
+            one.unflatten(1, shape[1:]) if one.shape[1] > 1 else one for one, shape in zip(fields, shapes, strict=True)
+        ]
+        before.append(join(apart).flatten(1, 2) if apart[0].dim() > fields[0].dim() else torch.cat(list(fields)))
+    return _Kept(
+        data,
+        type(parts[0].before)(*before),
+        join(part.support for part in parts),
+        join(part.query for part in parts),
+    )
+
+
+def _lengthened(field: Tensor, steps: int) -> Tensor:
+    """The same with ``steps`` steps, 0 after the end."""
+    missing = steps - field.shape[1]
+    return field if not missing else torch.cat([field, field.new_zeros(len(field), missing, *field.shape[2:])], 1)
+
+
+def _per_own_step(losses: Losses, parts: Sequence[Drawn]) -> Losses:
+    """Losses per step of the longest episode of all runs as losses per step of each run's own longest episode."""
+    lengths = [next(iter(part.data.values())).reward.shape[1] for part in parts]
+    if len(set(lengths)) == 1:
+        return losses
+    for kind in (losses.support, losses.query):
+        for role, loss in kind.items():
+            counts = loss.new_tensor([len(part.data[role].reward) for part in parts], dtype=torch.int64)
+            kind[role] = loss * loss.new_tensor([max(lengths) / one for one in lengths]).repeat_interleave(counts)
+    return losses
 
 
 def copies(players: Players) -> Players:

@@ -150,33 +150,6 @@ def played(batch: Batch) -> Played:
     return cast(Played, batch)
 
 
-@dataclass(frozen=True)
-class Replay:
-    """A problem on batches that were drawn before, one per shot.
-
-    Attributes:
-        batches: of the shots, as ``Played.replay`` gives them.
-        tasks: number of tasks per learner.
-    """
-
-    batches: Sequence[Batch]
-    tasks: dict[Role, int]
-
-    def draw(self, players: Players, shot: int) -> Batch:
-        """See ``Problem.draw``; nothing is drawn."""
-        return self.batches[shot]
-
-    def without(self, role: Role, tasks: Collection[int]) -> Problem:
-        """Not supported: an update diverged that did not diverge when the data were drawn.
-
-        Raises:
-            FloatingPointError: always.
-        """
-        raise FloatingPointError(
-            f"the {role}'s updates in task {', '.join(map(str, tasks))} diverged on data that are used again"
-        )
-
-
 class Given(NamedTuple):
     """A persona: a player that learns during a meeting but has no meta-learned start."""
 

@@ -303,6 +303,21 @@ class TrainConfig(RunConfig):
         return self.spec.id
 
     @property
+    def world(self) -> dict[str, Any]:
+        """What names the game, the networks and the opponents: runs in which all of it is equal share them, and can be trained
+        together.
+        """
+        names = (
+            *("game", "version", "horizon", "fixed", "informed", "roles", "against_protagonist", "against_adversary"),
+            *("network", "hidden", "initial_log_std", "context", "threads"),
+        )
+        own = {name: getattr(self, name) for name in names}
+        return own | {
+            "method": self.method if find_method(self.method).memory is not None else "any without a memory",
+            "persona_share": "above 0" if self.persona_share else 0,
+        }
+
+    @property
     def met(self) -> dict[str, int]:
         """Number of a player's tasks against each kind of peer: ``learned``, ``persona``, ``scripted``."""
         learned = round(self.learned_share * self.tasks) if len(self.roles) == 2 else 0

@@ -20,8 +20,10 @@ from metaduel.envs.core.spec import ROLES, Role, Split, Task, other
 from metaduel.envs.core.tasks import frozen_tasks, sample_tasks, task_rows
 from metaduel.envs.players.names import load_player
 from metaduel.meta.adaptation.adapters import adapter_of
-from metaduel.meta.adaptation.few_shot import adapt_and_test
-from metaduel.meta.adaptation.inner import adapt
+from metaduel.meta.adaptation.few_shot import Settings, Testing
+from metaduel.meta.adaptation.inner import FIRST_ORDER
+from metaduel.meta.adaptation.pieces import Adapting, Unrolling
+from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.learner import Learner, Update
 from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.personas import Personas, problem_sizes
@@ -38,6 +40,7 @@ class PlayedSource(ABC):
         simulator: what is played.
         network: makes the policies' modules, where ``config.network`` is ``own``.
         opponents: per learner, the scripted players that it meets.
+        policies: per learner, if they are made already.
 
     Attributes:
         policies: per learner.
@@ -50,8 +53,9 @@ class PlayedSource(ABC):
         simulator: Simulator,
         network: Network | None,
         opponents: Mapping[Role, Sequence[Player]],
+        policies: Mapping[Role, Policy] | None = None,
     ) -> None:
-        self.policies: Mapping[Role, Policy] = {
+        self.policies: Mapping[Role, Policy] = policies or {
             role: make_policy(config, simulator, role, network) for role in config.roles
         }
         self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
@@ -99,29 +103,31 @@ class PlayedSource(ABC):
             return [(first, self._scripted)]
         return [(first, self._scripted - half), (second, half)]
 
-    def validate(self, learner: Learner) -> dict[str, float]:
+    def validate(self, learner: Learner) -> Work[dict[str, float]]:
         """Few-shot returns of each role on its validation panel, and its score."""
         metrics: dict[str, float] = {}
         for role, policy in self.policies.items():
             rates, shots = learner.rates(role).detach(), self._run.configured.steps
             adapter = adapter_of(role, policy, learner.start[role], rates, self._run.objective)
             simulator, tasks, opponents = self._panel(role)
-            returns = adapt_and_test(
-                simulator, adapter, role, tasks, opponents,
+            found: Tensor = yield Testing(adapter, Settings(
+                simulator, role, tasks, opponents,
                 shots=shots, episodes=self._run.episodes, test_episodes=self._run.episodes,
                 adapt_seed=derive_seed(0, Purpose.VALIDATION_ADAPT), test_seed=derive_seed(0, Purpose.VALIDATION_TEST),
-            ).returns.mean((1, 2, 3)).tolist()  # fmt: skip
+            ))  # fmt: skip
+            returns = found.mean((1, 2, 3)).tolist()
             metrics |= {f"{role}/validation_return_{shot}": value for shot, value in enumerate(returns)}
             adapted = returns[1:] or returns
             score = sum(adapted) / len(adapted)
-            more, metrics[f"{role}/score"] = self._beside(role, learner.start[role], rates, shots, score)
+            more, metrics[f"{role}/score"] = yield from self._beside(role, learner.start[role], rates, shots, score)
             metrics |= more
         return metrics
 
     def _beside(
         self, role: Role, start: Weights, rates: Tensor, shots: int, score: float
-    ) -> tuple[dict[str, float], float]:
+    ) -> Work[tuple[dict[str, float], float]]:
         """A role's other validation metrics, and its score with them."""
+        yield from ()
         return {}, score
 
     def record(self, update: Update) -> dict[str, float]:
@@ -182,21 +188,30 @@ class DuelSource(PlayedSource):
         config: the run's settings.
         tasks: the training tasks; sampled from the training split if None.
         network: makes the policies' modules, where ``config.network`` is ``own``.
+        beside: the source of a run of the same game, networks and opponents (``config.world``), which it shares.
 
     Raises:
         InvalidInputError: an opponent that doesn't exist, or a bad task.
     """
 
     def __init__(
-        self, config: TrainConfig, tasks: Sequence[Task] | None = None, network: Network | None = None
+        self,
+        config: TrainConfig,
+        tasks: Sequence[Task] | None = None,
+        network: Network | None = None,
+        beside: DuelSource | None = None,
     ) -> None:
         self.config, self.spec = config, config.spec
-        self.duel = make_duel(config)
-        opponents = {
-            role: [load_player(self.duel, other(role), name) for name in config.opponents(role)]
-            for role in config.roles
-        }
-        super().__init__(config, self.duel, network, opponents)
+        self.duel = make_duel(config) if beside is None else beside.duel
+        opponents = (
+            {
+                role: [load_player(self.duel, other(role), name) for name in config.opponents(role)]
+                for role in config.roles
+            }
+            if beside is None
+            else beside._opponents
+        )
+        super().__init__(config, self.duel, network, opponents, None if beside is None else beside.policies)
         if tasks is not None and not tasks:
             raise InvalidInputError("tasks=[] must hold at least one task")
         self._tasks = None if tasks is None else task_rows(self.spec, tasks, config.fixed)
@@ -214,6 +229,8 @@ class DuelSource(PlayedSource):
             )
             for role in (config.roles if config.persona_share else ())
         }
+        for role, personas in self._personas.items() if beside is not None else ():
+            personas.policy = beside._personas[role].policy
 
     def problem(self, iteration: int) -> Tasks:
         """See ``PlayedSource``."""
@@ -270,16 +287,16 @@ class DuelSource(PlayedSource):
 
     def _beside(
         self, role: Role, start: Weights, rates: Tensor, shots: int, score: float
-    ) -> tuple[dict[str, float], float]:
+    ) -> Work[tuple[dict[str, float], float]]:
         """Learning personas, if they are met in training; the score weighs both kinds of opponents by their shares."""
         if not self._personas:
             return {}, score
-        met = self._validate_on_personas(role, start, rates, shots)
+        met = yield from self._validate_on_personas(role, start, rates, shots)
         share, adapted = self.config.persona_share, met[1:] or met
         score = (1 - share) * score + share * sum(adapted) / len(adapted)
         return {f"{role}/validation_persona_return_{shot}": value for shot, value in enumerate(met)}, score
 
-    def _validate_on_personas(self, role: Role, start: Weights, rates: Tensor, shots: int) -> list[float]:
+    def _validate_on_personas(self, role: Role, start: Weights, rates: Tensor, shots: int) -> Work[list[float]]:
         """Mean returns at every shot against personas of the validation split, both learning."""
         problem, given = self._against_personas(
             role, self._validation, self.config.episodes, (Purpose.VALIDATION_ADAPT, ROLES.index(role)), "validation"
@@ -287,8 +304,6 @@ class DuelSource(PlayedSource):
         persona = given[other(role)]
         players: Players = {role: stack(start, len(self._validation)), other(role): persona.weights}
         sizes = {role: rates, other(role): persona.step_size}
-        returns = []
-        for now in adapt(problem, players, sizes, shots):
-            batch = played(now.batch or problem.draw(now.players, shots))
-            returns.append(float(batch.returns[role].mean()))
-        return returns
+        *before, last = yield Adapting(problem, players, sizes, shots)
+        (_,), (end,) = yield Unrolling(problem, last.players, {}, 0, FIRST_ORDER, first=shots)
+        return [float(played(batch).returns[role].mean()) for batch in (*(now.batch for now in before), end)]

@@ -17,6 +17,7 @@ from metaduel.envs.core.noise import derive_seed
 from metaduel.envs.core.purposes import DataPurpose
 from metaduel.envs.core.spec import Role
 from metaduel.meta.adaptation.supervised import adapt
+from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.learner import Learner, Update
 from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.learners.methods import METHODS, find_method
@@ -102,10 +103,11 @@ class DataSource:
         """Nothing."""
         return {}
 
-    def validate(self, learner: Learner) -> dict[str, float]:
+    def validate(self, learner: Learner) -> Work[dict[str, float]]:
         """Scores on the validation split after every update; their mean over the updates that the outer loss counts picks the
         best start.
         """
+        yield from ()
         metrics: dict[str, float] = {}
         trained = self.config.configured.steps
         rates = {role: learner.rates(role).detach() for role in learner.start}

@@ -23,7 +23,8 @@ from metaduel.meta.runs.foreign import ForeignSource
 from metaduel.meta.runs.load import LISTS, ForeignRun, Run, load
 from metaduel.meta.runs.players import Network, initial_weights
 from metaduel.meta.runs.source import DuelSource, PlayedSource
-from metaduel.meta.runs.trainer import Trainer
+from metaduel.meta.runs.stack import stacks
+from metaduel.meta.runs.trainer import Trainer, TrainingStopped, check_folder, run_together
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,87 @@ def train(
     tasks = None if tasks is None else several(tasks)
     with configured(config.threads):
         source = DuelSource(config, tasks, network)
-        settings = config.to_dict()
-        if tasks is not None:
-            settings[LISTS[0]] = [dict(task) for task in tasks]
-        run_trainer(make_learner(config, source), source, target, settings, config, resume, quiet)
+        learner = make_learner(config, source)
+        make_trainer(learner, source, target, _written(config, tasks), config, resume, quiet).run()
         return load(target, network=network)
+
+
+def train_all(
+    configs: Sequence[TrainConfig],
+    folders: Sequence[AnyPath],
+    tasks: Sequence[Any] | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    network: Network | None = None,
+) -> list[Run]:
+    """Train several runs in one process: their tasks are the tasks of one batch, in stacks that fit ``stack.STACK_BYTES``. Each
+    run keeps its own folder, and is what it is when it is trained alone, up to the rounding of larger products.
+
+    Args:
+        configs: settings of each run, of one game with the same networks and opponents (``TrainConfig.world``): seeds, methods,
+            rates, discounts, numbers of tasks may differ.
+        folders: a folder for each.
+        tasks: see ``train``, for all.
+        resume: continue the runs that have begun; begin the others.
+        quiet: no live display.
+        network: see ``train_meta_adversarial``, for all.
+
+    Returns:
+        The trained runs.
+
+    Raises:
+        InvalidInputError: runs that cannot be trained together, with the setting in which they differ, or any that cannot be
+            trained; nothing was written.
+        TrainingStopped: a number that is not finite, in any of them; the others were trained to their end.
+    """
+    targets = [as_path(folder, "folders") for folder in folders]
+    _check_together(configs, targets)
+    tasks = None if tasks is None else several(tasks)
+    with configured(configs[0].threads):
+        sources = [DuelSource(configs[0], tasks, network)]
+        sources += [DuelSource(config, tasks, network, beside=sources[0]) for config in configs[1:]]
+        settings = [_written(config, tasks) for config in configs]
+        learners = [make_learner(config, source) for config, source in zip(configs, sources, strict=True)]
+        for target, own in zip(targets, settings, strict=True):
+            check_folder(target, own, resume)
+        stopped: list[TrainingStopped] = []
+        for stack in stacks(configs, sources[0], quiet):
+            trainers = [
+                make_trainer(learners[i], sources[i], targets[i], settings[i], configs[i], resume, quiet) for i in stack
+            ]
+            stopped += [end for end in run_together(trainers, quiet) if end is not None]
+    if stopped:
+        raise (
+            stopped[0]
+            if len(configs) == 1
+            else TrainingStopped(f"{len(stopped)} of {len(configs)} runs stopped: {'; '.join(map(str, stopped))}")
+        )
+    return [load(target, network=network) for target in targets]
+
+
+def _check_together(configs: Sequence[TrainConfig], folders: Sequence[Path]) -> None:
+    """Refuse runs that cannot be trained together."""
+    if not configs or len(folders) != len(configs):
+        raise InvalidInputError(
+            f"folders: {len(folders)} for {len(configs)} runs: give at least one run, and a folder for each"
+        )
+    if len({folder.absolute() for folder in folders}) < len(folders):
+        raise InvalidInputError(f"folders: {', '.join(map(str, folders))} must be different ones")
+    first = configs[0].world
+    for config in configs[1:]:
+        for name, value in config.world.items():
+            if value != first[name]:
+                raise InvalidInputError(
+                    f"{name}={value!r} and {first[name]!r}: runs that are trained together have the same {name}; train them apart"
+                )
+
+
+def _written(config: TrainConfig, tasks: Sequence[Any] | None) -> dict[str, Any]:
+    """The settings as ``config.yaml`` holds them."""
+    settings = config.to_dict()
+    if tasks is not None:
+        settings[LISTS[0]] = [dict(task) for task in tasks]
+    return settings
 
 
 def train_foreign(
@@ -165,7 +242,7 @@ def train_foreign(
         for name, tasks in zip(LISTS, (task_set.tasks, task_set.validation), strict=True):
             if tasks is not None:
                 written[name] = _recorded(tasks)
-        run_trainer(make_learner(config, source), source, target, written, config, resume, quiet)
+        make_trainer(make_learner(config, source), source, target, written, config, resume, quiet).run()
         return load(target, factory, own)
 
 
@@ -185,7 +262,7 @@ def make_learner(config: RunConfig, source: PlayedSource) -> Learner:
     return learner(start, config.configured, heads)
 
 
-def run_trainer(
+def make_trainer(
     learner: Learner,
     source: PlayedSource,
     folder: Path,
@@ -193,9 +270,9 @@ def run_trainer(
     config: RunConfig,
     resume: bool,
     quiet: bool,
-) -> None:
-    """Run the trainer with a config's numbers."""
-    Trainer(
+) -> Trainer:
+    """The trainer with a config's numbers."""
+    return Trainer(
         learner,
         source,
         folder,
@@ -205,7 +282,7 @@ def run_trainer(
         resume,
         quiet,
         config.environment_steps,
-    ).run()
+    )
 
 
 def default_folder(config: RunConfig, name: str) -> Path:

@@ -14,8 +14,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.spec import Role
+from metaduel.meta.adaptation.work import Work, together
 from metaduel.meta.learners.learner import Learner, Update
 from metaduel.meta.problems.problem import Tasks
 from metaduel.meta.runs.checkpoint import AGENT, load_checkpoint, read_config, save_checkpoint, write_config
@@ -57,8 +58,10 @@ class Source(Protocol):
         """A player's weights that never adapt, after all recorded steps; empty: they do not change."""
         ...
 
-    def validate(self, learner: Learner) -> dict[str, float]:
-        """Metrics on the validation split; ``<role>/score`` picks that role's best checkpoint (higher is better)."""
+    def validate(self, learner: Learner) -> Work[dict[str, float]]:
+        """Metrics on the validation split, in pieces of work; ``<role>/score`` picks that role's best checkpoint (higher is
+        better).
+        """
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -107,27 +110,11 @@ class Trainer:
         self._best: dict[str, float] = {}
         self._best_tensors: dict[str, Tensor] = {}
         self._rows: list[dict[str, float]] = []
-        self._interrupted = False
-        if (folder / AGENT).exists():
-            raise InvalidInputError(f"{folder} holds a saved agent: name another folder")
-        if (folder / LAST).exists() or (folder / "config.yaml").exists():
-            if not resume:
-                raise InvalidInputError(f"{folder} holds a run already: resume it (--resume) or name another folder")
-            self._check_same(config)
+        check_folder(folder, config, resume)
+        if _holds_run(folder):
             self._load()
         else:
             write_config(folder, config)
-
-    def _check_same(self, config: Mapping[str, Any]) -> None:
-        old = read_config(self.folder)
-        for name in sorted(set(old) | set(config)):
-            if name not in old and not config[name]:
-                continue  # a setting that is newer than the run, and off
-            if old.get(name) != config.get(name):
-                raise InvalidInputError(
-                    f"{self.folder} was started with {name}={old.get(name)!r}, not {config.get(name)!r}: "
-                    "resume with the same settings or name another folder"
-                )
 
     def run(self) -> None:
         """Train to the end, or until Ctrl-C, which saves first.
@@ -136,18 +123,31 @@ class Trainer:
             TrainingStopped: a number that is not finite; the message names it and the iteration.
             KeyboardInterrupt: after saving.
         """
+        (stopped,) = run_together([self], self.quiet)
+        if stopped is not None:
+            raise stopped
+
+    def training(self, watch: Watch) -> Work[None]:
+        """The training in pieces, see ``adaptation.work``.
+
+        Args:
+            watch: says whether to stop, and shows the progress.
+
+        Raises:
+            TrainingStopped: see ``run``.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         start, before = time.perf_counter(), self.seconds
         events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.iteration + 1)  # type: ignore[no-untyped-call]
-        with events as writer, self._interrupts(), self._display() as show:
-            while self._done < 1 and not self._interrupted:
+        with events as writer:
+            while self.done < 1 and not watch.interrupted:
                 number = self.iteration + 1
                 try:
-                    metrics = self._iterate()
+                    metrics = yield from self._iterate()
                     validated = number % self.validate_every == 0 or self._done_after(number) >= 1
                     if validated:
-                        metrics |= self.source.validate(self.learner)
+                        metrics |= yield from self.source.validate(self.learner)
                 except FloatingPointError as error:
                     raise self._stopped(str(error)) from None
                 self._check_finite(metrics)
@@ -158,14 +158,12 @@ class Trainer:
                 self._rows.append({"iteration": float(number), **metrics})
                 for name, value in metrics.items():
                     writer.add_scalar(name, value, number)  # type: ignore[no-untyped-call]
-                show(metrics)
-                if validated or self._interrupted:
+                watch.show(self, metrics, validated)
+                if validated or watch.interrupted:
                     self._save()
-        if self._interrupted:
-            raise KeyboardInterrupt
 
     @property
-    def _done(self) -> float:
+    def done(self) -> float:
         """Share of the training that is done, 0 to 1."""
         return self._done_after(self.iteration)
 
@@ -176,13 +174,13 @@ class Trainer:
         return max(of * iterations / self.iterations, of * self.steps / (self.environment_steps or math.inf))
 
     @property
-    def _expected(self) -> int:
+    def expected(self) -> int:
         """Iterations of the whole training, estimated if steps are limited."""
-        return max(self.iteration, round(self.iteration / self._done)) if self.iteration else self.iterations
+        return max(self.iteration, round(self.iteration / self.done)) if self.iteration else self.iterations
 
-    def _iterate(self) -> dict[str, float]:
+    def _iterate(self) -> Work[dict[str, float]]:
         problem = self.source.problem(self.iteration)
-        update = self.learner.update(problem, 1.0 - self._done_after(self.iteration, 0.9))
+        update = yield from self.learner.updating(problem, 1.0 - self._done_after(self.iteration, 0.9))
         metrics = update.metrics | self.source.record(update)
         self._normalise()
         if "environment_steps" in metrics:
@@ -245,14 +243,140 @@ class Trainer:
             # Rows that the checkpoint does not cover will be computed again.
             self._rows = [row for row in rows if row["iteration"] <= self.iteration]
 
+    def note(self, metrics: Mapping[str, float]) -> str:
+        """Returns or losses at the shots of an iteration, for people."""
+        parts = []
+        for role in self.learner.start:
+            found = ([metrics[n] for k in range(100) if (n := f"{role}/{kind}_{k}") in metrics] for kind in _SHOWN)
+            shots = next((values for values in found if values), [])
+            parts.append(f"{role}: " + " > ".join(f"{value:.2f}" for value in shots))
+        return "  ".join(parts)
+
+
+def check_folder(folder: Path, config: Mapping[str, Any], resume: bool) -> None:
+    """Refuse a folder that a run with these settings cannot have.
+
+    Raises:
+        InvalidInputError: it holds a saved agent, a run (without ``resume``), or a run with other settings.
+    """
+    if (folder / AGENT).exists():
+        raise InvalidInputError(f"{folder} holds a saved agent: name another folder")
+    if not _holds_run(folder):
+        return
+    if not resume:
+        raise InvalidInputError(f"{folder} holds a run already: resume it (--resume) or name another folder")
+    old = read_config(folder)
+    for name in sorted(set(old) | set(config)):
+        if name not in old and not config[name]:
+            continue  # a setting that is newer than the run, and off
+        if old.get(name) != config.get(name):
+            raise InvalidInputError(
+                f"{folder} was started with {name}={old.get(name)!r}, not {config.get(name)!r}: "
+                "resume with the same settings or name another folder"
+            )
+
+
+def _holds_run(folder: Path) -> bool:
+    return (folder / LAST).exists() or (folder / "config.yaml").exists()
+
+
+def run_together(trainers: Sequence[Trainer], quiet: bool = False) -> list[TrainingStopped | None]:
+    """Train to the end, or until Ctrl-C, which saves every run first. Runs advance in step, and what they have in common is done
+    at once, see ``adaptation.work``.
+
+    Args:
+        trainers: of one or more runs.
+        quiet: no live display.
+
+    Returns:
+        For every run that stopped early its error; the others go on.
+
+    Raises:
+        KeyboardInterrupt: after saving.
+    """
+    with _Watch(trainers, quiet) as watch:
+        ends = together([one.training(watch) for one in trainers])
+    for end in ends:
+        if end is not None and not isinstance(end, TrainingStopped):
+            raise end
+    if watch.interrupted:
+        raise KeyboardInterrupt
+    return ends
+
+
+class Watch(Protocol):
+    """What a training asks and tells while it runs."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether to save and stop."""
+        ...
+
+    def show(self, trainer: Trainer, metrics: Mapping[str, float], validated: bool) -> None:
+        """Show an iteration."""
+        ...
+
+
+class _Watch:
+    """Shows the progress of runs that advance in step: that of the one which has most left."""
+
+    def __init__(self, trainers: Sequence[Trainer], quiet: bool) -> None:
+        self.trainers, self.interrupted = trainers, False
+        self._stack = ExitStack()
+        console = Console(file=sys.stderr)
+        self._progress: Progress | None = None
+        self._lines = not quiet and not console.is_terminal
+        first = trainers[0]
+        if not quiet and console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+            )  # fmt: skip
+            self._progress = Progress(*columns, console=console)
+            self._bar = self._progress.add_task(self._name, total=first.expected, completed=first.iteration, note="")
+
+    @property
+    def _name(self) -> str:
+        more = len(self.trainers) - 1
+        return self.trainers[0].folder.name + (f" and {more} more" if more else "")
+
+    def __enter__(self) -> _Watch:
+        self._stack.enter_context(self._interrupts())
+        if self._progress is not None:
+            self._stack.enter_context(self._progress)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def show(self, trainer: Trainer, metrics: Mapping[str, float], validated: bool) -> None:
+        """See ``Watch``."""
+        if trainer is not self._slowest:
+            return
+        if self._progress is not None:
+            self._progress.update(
+                self._bar, completed=trainer.iteration, total=trainer.expected, note=trainer.note(metrics)
+            )
+        elif self._lines and validated:
+            left = max(0.0, trainer.seconds / trainer.done - trainer.seconds)
+            seconds = f"{trainer.seconds:.0f} s, {left:.0f} s left"
+            name = f"{len(self.trainers)} runs: " if len(self.trainers) > 1 else ""
+            text = f"{name}{trainer.iteration}/{trainer.expected}  {seconds}  {trainer.note(metrics)}"
+            print(text, file=sys.stderr, flush=True)
+
+    @property
+    def _slowest(self) -> Trainer:
+        """The last of the runs with most left: it is the last to finish an iteration."""
+        return min(reversed(self.trainers), key=lambda one: one.done)
+
     @contextmanager
     def _interrupts(self) -> Iterator[None]:
         """Turn the first Ctrl-C into a flag that is read between iterations; a second one is immediate."""
 
         def note(signum: int, frame: FrameType | None) -> None:
-            if self._interrupted:
+            if self.interrupted:
                 raise KeyboardInterrupt
-            self._interrupted = True
+            self.interrupted = True
 
         old = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is not threading.main_thread() or old is None:
@@ -263,41 +387,6 @@ class Trainer:
             yield
         finally:
             signal.signal(signal.SIGINT, old)
-
-    @contextmanager
-    def _display(self) -> Iterator[Any]:
-        if self.quiet:
-            yield lambda metrics: None
-            return
-        console = Console(file=sys.stderr)
-        if not console.is_terminal:
-            yield self._line
-            return
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-        )  # fmt: skip
-        with Progress(*columns, console=console) as progress:
-            task = progress.add_task(self.folder.name, total=self._expected, completed=self.iteration, note="")
-
-            def show(metrics: Mapping[str, float]) -> None:
-                progress.update(task, completed=self.iteration, total=self._expected, note=self._note(metrics))
-
-            yield show
-
-    def _note(self, metrics: Mapping[str, float]) -> str:
-        parts = []
-        for role in self.learner.start:
-            found = ([metrics[n] for k in range(100) if (n := f"{role}/{kind}_{k}") in metrics] for kind in _SHOWN)
-            shots = next((values for values in found if values), [])
-            parts.append(f"{role}: " + " > ".join(f"{value:.2f}" for value in shots))
-        return "  ".join(parts)
-
-    def _line(self, metrics: Mapping[str, float]) -> None:
-        if self.iteration % self.validate_every == 0 or self._done >= 1:
-            left = max(0.0, self.seconds / self._done - self.seconds)
-            text = f"{self.iteration}/{self._expected}  {self.seconds:.0f} s, {left:.0f} s left  {self._note(metrics)}"
-            print(text, file=sys.stderr, flush=True)
 
 
 def _start(learner: Learner, role: Role) -> Weights:

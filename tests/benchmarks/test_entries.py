@@ -80,7 +80,7 @@ def model():
 
 
 def test_a_script_a_model_and_a_run_stand_in_one_table(folder, model, monkeypatch, tmp_path):
-    monkeypatch.setattr(few_shot.tune_rate, "__defaults__", ((0.1,), 2))
+    monkeypatch.setattr(few_shot, "RATES", (0.1,))
     entries = {"mine": EightDirections(), "ppo": model, "maml": folder}
     settings = {"shots": 2, "episodes": 5, "test_episodes": 5, "task_count": 4}
     table = evaluate(entries, roles="protagonist", out=tmp_path, **settings)

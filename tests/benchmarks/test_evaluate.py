@@ -37,7 +37,7 @@ RUNS = {
 @pytest.fixture(autouse=True, scope="module")
 def few_rates():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(few_shot.tune_rate, "__defaults__", ((0.1, 1.0), 40))
+        patch.setattr(few_shot, "RATES", (0.1, 1.0))
         yield
 
 

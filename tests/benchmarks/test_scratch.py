@@ -88,7 +88,7 @@ def test_less_than_one_is_refused(settings):
 
 
 def test_an_evaluation_has_it_beside_those_that_adapt(tmp_path, monkeypatch):
-    monkeypatch.setattr(few_shot.tune_rate, "__defaults__", ((0.1, 1.0), 40))
+    monkeypatch.setattr(few_shot, "RATES", (0.1, 1.0))
     config = TrainConfig(game="Pursuit").override(
         iterations=1, tasks=4, episodes=2, horizon=5, steps=1, hidden=(4,), validate_every=1, validation_tasks=2
     )

@@ -5,6 +5,7 @@ import torch
 
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.trajectories import Trajectories
+from metaduel.meta.adaptation.work import alone
 from metaduel.meta.problems.chains import Chain
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.source import DuelSource
@@ -56,7 +57,7 @@ def test_rl2_learns_to_remember():
     learner = make_learner(config, source)
     for i in range(25):
         learner.update(source.problem(i))
-    metrics = source.validate(learner)
+    metrics = alone(source.validate(learner))
     assert metrics["protagonist/validation_return_1"] > metrics["protagonist/validation_return_0"] + 0.2
 
 

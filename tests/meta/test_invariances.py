@@ -66,7 +66,7 @@ def same(ours, exact):
 def test_permuting_tasks_permutes_updates(case):
     order = torch.tensor([3, 0, 4, 1, 2])
     ours, permuted = problem(case), problem(case, TASKS[order])
-    permuted._seeds = ours._seeds.view(len(TASKS), EPISODES)[order].flatten()  # the noise goes with the task
+    permuted.seeds = ours.seeds.view(len(TASKS), EPISODES)[order].flatten()  # the noise goes with the task
     expected = everything(case, ours)
     same(everything(case, permuted), {role: rows[order] for role, rows in expected.items()})
     rows = expected["protagonist"]

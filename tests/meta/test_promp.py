@@ -7,6 +7,7 @@ from torch.distributions import Categorical, Normal, kl_divergence
 from metaduel.agents.objective.losses import clipped_loss, policy_gradient_loss
 from metaduel.agents.policies import distributions
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.adaptation.work import alone
 from metaduel.meta.learners.maml import MAML, MAMLConfig
 from metaduel.meta.learners.promp import ProMP, ProMPConfig
 from metaduel.meta.runs.config import TrainConfig
@@ -78,8 +79,8 @@ def flat(gradients):
 def test_a_replay_at_the_same_weights_is_the_first_pass():
     # Ratios are 1 and divergences 0 there, at the start and, since the updates are the same, after every update.
     learner, problem = made()
-    first, (unrolled,) = learner.maml.outer_gradients(problem)
-    again, (replayed,) = learner.maml.outer_gradients(unrolled.replay(0.3))
+    first, (unrolled,) = alone(learner.maml.outer_gradients(problem))
+    again, (replayed,) = alone(learner.maml.outer_gradients(unrolled.replay(0.3)))
     assert torch.allclose(flat(first), flat(again), rtol=1e-9, atol=1e-12)
     assert all(batch.environment_steps > 0 for batch in unrolled.batches[0])
     assert not any(batch.environment_steps for batch in replayed.batches[0])  # nothing was drawn

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.meta.adaptation.work import alone
 from metaduel.meta.learners.self_play import AVERAGE
 from metaduel.meta.runs.checkpoint import load_checkpoint
 from metaduel.meta.runs.config import TrainConfig
@@ -52,7 +53,7 @@ def test_win_rates_by_hand(role):
     learner, source = made(opponents="uniform")
     problem = source.problem(0)
     n, seat = problem.duels, ["protagonist", "adversary"].index(role)
-    _, batch = learner._loss(problem, role, seat)
+    _, batch = alone(learner._loss(problem, role, seat))
     met = "adversary" if role == "protagonist" else "protagonist"
     own, other = batch.returns["protagonist"][-n:], batch.returns["adversary"][:n]
     if role == "adversary":

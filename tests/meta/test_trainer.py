@@ -21,7 +21,9 @@ from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import frozen_tasks
 from metaduel.envs.players.names import load_player
+from metaduel.meta.adaptation.few_shot import Testing
 from metaduel.meta.adaptation.inner import adapt_step, rate_at
+from metaduel.meta.adaptation.work import alone
 from metaduel.meta.learners.maml import MAML
 from metaduel.meta.runs import source as source_module
 from metaduel.meta.runs.agent import EnvironmentExperience
@@ -150,8 +152,8 @@ def test_a_run_killed_before_its_first_checkpoint_resumes_from_the_start(finishe
 
 
 def test_environment_steps_end_a_run_and_its_decay(finished, tmp_path, capsys, monkeypatch):
-    scales, update = [], MAML.update
-    monkeypatch.setattr(MAML, "update", lambda *a: scales.append(a[2]) or update(*a))
+    scales, update = [], MAML.updating
+    monkeypatch.setattr(MAML, "updating", lambda *a: scales.append(a[2]) or update(*a))
     played = [float(row["environment_steps"]) for row in metrics(finished)]
     config = TINY.override(iterations=50, validate_every=50, environment_steps=round(1.3 * played[0]))
     train(config, tmp_path / "run")
@@ -270,7 +272,7 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     original = MAML._gradients
 
     def gradients(self, problem):
-        result = original(self, problem)
+        result = yield from original(self, problem)
         if len(rows) == 2:
             result[0]["adversary"][0]["layer1.bias"][0] = float("nan")
         rows.append(1)
@@ -431,19 +433,18 @@ def test_task_lists_are_trained_on_and_loaded(tmp_path):
 def test_validation_sees_the_validation_split_alone(monkeypatch):
     seen = []
 
-    def spy(duel, adapter, role, tasks, opponents, **rest):
-        seen.append((role, tasks, [player.name for player in opponents]))
-        return source_module_adapt(duel, adapter, role, tasks, opponents, **rest)
+    def spy(adapter, settings):
+        seen.append((settings.role, settings.tasks, [player.name for player in settings.opponents]))
+        return Testing(adapter, settings)
 
-    source_module_adapt = source_module.adapt_and_test
-    monkeypatch.setattr(source_module, "adapt_and_test", spy)
+    monkeypatch.setattr(source_module, "Testing", spy)
     asked = []
     monkeypatch.setattr(
         source_module, "frozen_tasks", lambda spec, split: asked.append(split) or frozen_tasks(spec, split)
     )
     source = DuelSource(TINY)
     learner = MAML({role: policy.init(0) for role, policy in source.policies.items()}, TINY.configured)
-    source.validate(learner)
+    alone(source.validate(learner))
     assert asked == ["validation"]
     spec = find("Navigation")
     allowed = [list(task.values()) for task in frozen_tasks(spec, "validation")]
@@ -462,6 +463,7 @@ class Scores:
         self.record, self.state, self.fixed = self.real.record, self.real.state, self.real.fixed
 
     def validate(self, learner):
+        yield from ()
         self.starts = [*getattr(self, "starts", []), {r: w["layer0.bias"].clone() for r, w in learner.start.items()}]
         return dict(zip(("protagonist/score", "adversary/score"), next(self.scores), strict=True))
 

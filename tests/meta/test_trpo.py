@@ -13,8 +13,7 @@ from metaduel.benchmarks.tools.enumerated import AllTrajectories
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.meta.adaptation.inner import Through, adapt_step, unroll
 from metaduel.meta.learners.trpo import TRPO, TRPOConfig, conjugate_gradients
-from metaduel.meta.problems.played import Drawn, copies
-from metaduel.meta.problems.problem import Replay
+from metaduel.meta.problems.played import Drawn, Replay, copies
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.players import initial_weights
 from metaduel.meta.runs.source import DuelSource
