@@ -94,9 +94,10 @@ class Compiled:
 
     def _begin(self, simulator: Simulator, params: Any, seats: Seats, episodes: int, key: Tensor) -> _Rollout | None:
         """The rollout before its first step; None: not learners and players of the core alone, in a game of ours."""
-        parts = [_split(seat) for seat in seats]
-        if not isinstance(simulator, Duel) or parts[0] is None or parts[1] is None:
+        first, second = _split(seats[0]), _split(seats[1])
+        if not isinstance(simulator, Duel) or first is None or second is None:
             return None
+        parts = first, second
         has = [key.new_zeros(len(key) // episodes, dtype=torch.bool) for _ in ROLES]
         for mask, (learner, _) in zip(has, parts, strict=True):
             if learner is not None:
@@ -106,8 +107,8 @@ class Compiled:
         # The protagonist's learner against scripted players, both learners, the adversary's against scripted players.
         order = torch.argsort(has[1].long() - has[0].long(), stable=True)
         sides = [
-            _side(*part, self.players[role], order, mask[order], episodes)
-            for role, mask, part in zip(ROLES, has, parts, strict=True)
+            _side(learner, seated, self.players[role], order, mask[order], episodes)
+            for role, mask, (learner, seated) in zip(ROLES, has, parts, strict=True)
         ]
         if not torch.equal(order, torch.sort(order).values):
             rows = _rows(order, episodes)
@@ -138,7 +139,7 @@ class Compiled:
 def _compile(plain: Step) -> Step:
     # A function of its own code: what was compiled for others is no longer looked through, and is freed with it.
     own = types.FunctionType(plain.__code__.replace(), plain.__globals__, plain.__name__, None, plain.__closure__)
-    options = {"cpp_wrapper": True, "compile_threads": 1}
+    options: dict[str, Any] = {"cpp_wrapper": True, "compile_threads": 1}
     return torch.compile(own, fullgraph=True, options=options)
 
 
@@ -164,8 +165,9 @@ def _environment() -> Iterator[None]:
 def _blamed(chairs: Sequence[Chair], error: Exception) -> str:
     """Why a step cannot be compiled, with the line of the player's or network's own code where it is one."""
     stack = list(getattr(error, "real_stack", None) or traceback.extract_tb(error.__traceback__))
-    ours = [frame for frame in stack if not Path(frame.filename).is_relative_to(Path(torch.__file__).parent)]
-    why = str(error).strip().partition("\n")[0]
+    library = Path(torch.__file__).parent
+    ours = [f for f in stack if not Path(f.filename).is_relative_to(library) and f.filename != __file__]
+    why = " ".join(str(error).split())[:200]
     if not ours:
         return f"a step cannot be compiled ({why})"
     last = ours[-1]
@@ -335,8 +337,10 @@ class _Rollout:
         carry, weights = now.carries[seat], self.world.weights[seat]
         if learner is None or carry is None or weights is None:
             return None
-        given, action, reward, alive, other = (
-            None if parts[0] is None else torch.stack(parts, 1) for parts in zip(*steps, strict=True)
+        given, action, reward, alive = (
+            torch.stack([getattr(one, name) for one in steps], 1) for name in Recorded._fields[:4]
         )
-        last = learner.policy.end_episode(weights, carry) if learner.policy.lasting else None
-        return Trajectories(given, action, reward, alive, other, last)
+        if not learner.policy.lasting:
+            return Trajectories(given, action, reward, alive)
+        other = torch.stack([one.other for one in steps if one is not None and one.other is not None], 1)
+        return Trajectories(given, action, reward, alive, other, learner.policy.end_episode(weights, carry))
