@@ -20,7 +20,7 @@ import time
 import traceback
 import types
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -89,7 +89,10 @@ class Compiled:
         with torch.no_grad(), one_thread():
             found = self._begin(simulator, params, seats, episodes, noise.episode_key(seed, episode))
             if found is not None and (step := self._step(found)) is not None:
-                return found.play(step)
+                try:
+                    return found.play(step)
+                except Changed as error:
+                    self._refuse(found, error)
         return rollout(simulator, params, seats, episodes, seed, episode)
 
     def _begin(self, simulator: Simulator, params: Any, seats: Seats, episodes: int, key: Tensor) -> _Rollout | None:
@@ -115,32 +118,49 @@ class Compiled:
             params, key = take_rows(params, rows), key[rows]
         return _Rollout(simulator, params, key, episodes, (sides[0], sides[1]))
 
+    def _refuse(self, found: _Rollout, error: Exception) -> None:
+        """Play such rollouts as they are from now on, and say why."""
+        self._of(found)[found.shapes()] = None
+        chairs = [side.chair for side in found.sides]
+        warnings.warn(f"compile: {_blamed(chairs, error)}; it is played without", stacklevel=2)
+
+    def _of(self, found: _Rollout) -> dict[str, Step | None]:
+        """The steps for what is played, by shapes."""
+        return self._steps.setdefault((id(found.duel), *(side.chair.key for side in found.sides)), {})
+
     def _step(self, found: _Rollout) -> Step | None:
         """The compiled step of a rollout; None: it is played as it is."""
         chairs = found.sides[0].chair, found.sides[1].chair
-        steps = self._steps.setdefault((id(found.duel), *(chair.key for chair in chairs)), {})
-        shapes = found.shapes()
+        steps, shapes = self._of(found), found.shapes()
         if shapes not in steps and len(steps) < SHAPES:
             began = time.perf_counter()
             plain = make_step(found.duel, chairs)
-            step = _compile(plain)
             try:
                 with _environment(), _static():
+                    step = _compile(plain, *found.first())
                     found.play(step, WARMING)
             except Exception as error:  # whatever a player's or a network's own code makes of tracing
-                warnings.warn(f"compile: {_blamed(chairs, error)}; it is played without", stacklevel=2)
-                steps[shapes] = None
+                self._refuse(found, error)
             else:
                 steps[shapes] = step
             self.seconds += time.perf_counter() - began
         return steps.get(shapes)
 
 
-def _compile(plain: Step) -> Step:
+class Changed(Exception):
+    """What a compiled function takes for granted in Python does not hold any more."""
+
+
+def _compile(plain: Step, *arguments: Any) -> Step:
     # A function of its own code: what was compiled for others is no longer looked through, and is freed with it.
     own = types.FunctionType(plain.__code__.replace(), plain.__globals__, plain.__name__, None, plain.__closure__)
     options: dict[str, Any] = {"cpp_wrapper": True, "compile_threads": 1}
-    return torch.compile(own, fullgraph=True, options=options)
+    compiled = torch.compile(own, fullgraph=True, options=options)
+    if not hasattr(compiled, "aot_compile"):  # an older torch, which checks everything at every call
+        return compiled
+    step: Any = compiled.aot_compile((arguments, {}))
+    step.disable_guard_check()  # ``_Rollout.play`` checks now and then
+    return step  # type: ignore[no-any-return]
 
 
 def _static() -> contextlib.AbstractContextManager[None]:
@@ -286,6 +306,10 @@ class _Rollout:
         straight = [side.straight for side in self.sides]
         return str((shapes, straight, len(self.key), self.dtype, self.key.device))
 
+    def first(self) -> tuple[World, Now, Numbers]:
+        """The arguments of the first step."""
+        return self.world, self.now, self._numbers(0)[0]
+
     def _numbers(self, first: int) -> list[Numbers]:
         """The random numbers of a block of steps from ``first`` on."""
         time = torch.arange(first, min(first + BLOCK, self.duel.horizon), dtype=torch.int64, device=self.key.device)
@@ -317,16 +341,17 @@ class _Rollout:
         """Play all episodes to their ends, or the first steps alone."""
         now, numbers, records = self.now, self._numbers(0), []
         looks = self.key.device.type == "cpu"
-        with contextlib.ExitStack() as stack:
-            for number in range(self.duel.horizon if steps is None else min(steps, self.duel.horizon)):
-                if number == WARMING:
-                    stack.enter_context(torch.compiler.set_stance("default", skip_guard_eval_unsafe=True))
-                if number and number % BLOCK == 0:
-                    numbers = self._numbers(number)
-                now, recorded = step(self.world, now, numbers[number % BLOCK])
-                records.append(recorded)
-                if looks and not now.alive.any():
-                    break
+        holds: Callable[..., bool] | None = getattr(step, "guard_check", None)
+        for number in range(self.duel.horizon if steps is None else min(steps, self.duel.horizon)):
+            if number and number % BLOCK == 0:
+                numbers = self._numbers(number)
+            given = numbers[number % BLOCK]
+            if number < WARMING and holds is not None and not holds(self.world, now, given):
+                raise Changed("a player or network changes in Python from step to step, or has changed since")
+            now, recorded = step(self.world, now, given)
+            records.append(recorded)
+            if looks and not now.alive.any():
+                break
         return self._result(0, now, records), self._result(1, now, records)
 
     def _result(

@@ -136,7 +136,8 @@ def _costs() -> dict[str, Any]:
     known: dict[str, Any] = {**EXPECTED, "compiled": []}
     with contextlib.suppress(OSError, ValueError):  # a cache: what cannot be read is measured again
         found = json.loads(_memory().read_text(encoding="utf-8"))
-        known |= {name: found[name] for name in known if isinstance(found.get(name), type(known[name]))}
+        if isinstance(found, dict):
+            known |= {name: found[name] for name in known if isinstance(found.get(name), type(known[name]))}
     return known
 
 

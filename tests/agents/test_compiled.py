@@ -89,7 +89,7 @@ class Matches:
 def plain(monkeypatch):
     """The step as a function, not compiled; counts the functions made."""
     made = []
-    monkeypatch.setattr(compiled, "_compile", lambda step: made.append(step) or step)
+    monkeypatch.setattr(compiled, "_compile", lambda step, *_: made.append(step) or step)
     return made
 
 
@@ -237,6 +237,31 @@ def test_a_player_that_cannot_be_compiled_is_played_and_its_line_is_named():
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="compile:")
         matches.play(play, matches.seats())  # says it once
+
+
+class Counting:
+    """A player that counts in Python, step by step."""
+
+    def __init__(self, inner):
+        self.inner, self.steps, self.memory, self.noise = inner, 0, inner.memory, inner.noise
+
+    def act(self, view, memory, noise):
+        self.steps += 1
+        action, memory = self.inner.act(view, memory, noise)
+        return action * (1.0 / (1 + self.steps % 3)), memory
+
+
+@needs_compiler
+def test_a_player_that_changes_in_python_is_never_taken_for_what_it_was():
+    matches = Matches("Navigation", horizon=4, few=1)
+    matches.players["adversary"] = [Counting(player) for player in matches.players["adversary"]]
+    play = Compiled(matches.players)
+    with pytest.warns(UserWarning, match="compile: .*it is played without"):
+        matches.play(play, matches.seats())
+    matches.players["adversary"][0].steps = 0
+    expected = matches.play(rollout, matches.seats())
+    matches.players["adversary"][0].steps = 0
+    assert_equal(expected, matches.play(play, matches.seats()))
 
 
 def test_without_a_compiler_the_reason_is_told(monkeypatch):
