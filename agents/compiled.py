@@ -29,7 +29,7 @@ from torch import Tensor
 
 from metaduel.agents.rollout import BLOCK, Learner, Place, Seated, Sitting, rollout
 from metaduel.agents.runtime import one_thread
-from metaduel.agents.step import Chair, Now, Numbers, Recorded, Step, World, make_step
+from metaduel.agents.step import Chair, Now, Numbers, Recorded, Step, World, make_step, own
 from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core import noise
 from metaduel.envs.core.duel import Duel
@@ -277,7 +277,7 @@ class _Rollout:
         weights, carries, picks, memories, mine, back = zip(*seated, strict=True)
         self.world = World(tree_map(torch.Tensor.contiguous, params), key, weights, picks, mine, back)
         alive, reward = torch.ones_like(key, dtype=torch.bool), torch.zeros_like(key, dtype=self.dtype)
-        state = tree_map(torch.Tensor.contiguous, start.state)
+        state = tree_map(own, start.state)
         self.now = Now(state, start.step, alive, torch.stack([reward, reward], 1), carries, memories)
 
     def _seated(self, side: _Side) -> tuple[Any, ...]:

@@ -116,13 +116,18 @@ def make_step(duel: Duel, chairs: tuple[Chair, Chair]) -> Step:
             carry, record = _record(seat, chair, world, now, turn, reward[:, seat], actions[1 - seat])
             carries.append(carry)
             records.append(record)
-        state = tree_map(torch.Tensor.contiguous, after.state)  # every step finds the same layout in memory
+        state = tree_map(own, after.state)
         alive = now.alive & ~transition.terminated
         memories = turns[0].memory, turns[1].memory
         then = Now(state, after.step, alive, reward.contiguous(), (carries[0], carries[1]), memories)
         return then, (records[0], records[1])
 
     return step
+
+
+def own(tensor: Tensor) -> Tensor:
+    """A copy in its own memory, row after row: every step finds the same layout, whatever a game shares between its tensors."""
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 class _Turn(NamedTuple):
