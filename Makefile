@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 REPRODUCTIONS := comparison lola navigation peers robustness
 
-.PHONY: demo examples test test-clients lint types links pages bench-speed bench-peers bench-gpu dist clean $(REPRODUCTIONS:%=reproduce-%)
+.PHONY: demo examples test test-clients test-compiled lint types links pages bench-speed bench-peers bench-gpu dist clean $(REPRODUCTIONS:%=reproduce-%)
 
 demo: $(STAMP)  ## train, evaluate and film a small run, in a few minutes
 	$(BIN)/metaduel demo
@@ -23,6 +23,9 @@ examples: $(STAMP)  ## the same learners on images and samples, with short setti
 
 test: $(STAMP)  ## one thread per worker: the workers share the cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4
+
+test-compiled: $(STAMP)  ## compiled steps against plain ones in every family, in some minutes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m compiling tests/agents/test_compiled.py
 
 test-clients: $(CLIENTS)  ## RLlib, TorchRL and Tianshou, which need an environment of their own: 2 GB to download, a few minutes to run
 	OMP_NUM_THREADS=1 $(<D)/bin/pytest tests/clients

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from metaduel.agents.compiled import Play
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.policies.memory import MemoryPolicy
@@ -80,6 +81,7 @@ class Rows(ABC):
         deterministic: act with the distributions' modes.
         params: of every row.
         seeds: of every row, [N E] int64.
+        play: plays the episodes.
     """
 
     duel: Simulator
@@ -88,6 +90,7 @@ class Rows(ABC):
     deterministic: bool
     params: Any
     seeds: Tensor
+    play: Play
 
     @abstractmethod
     def _seats(self, players: Players, carries: Mapping[Role, Carry]) -> tuple[list[Sitting], list[Sitting]]:
@@ -128,7 +131,7 @@ class Rows(ABC):
         self, players: Players, params: Any, episodes: int, seeds: Tensor, episode: int, carries: Mapping[Role, Carry]
     ) -> dict[Role, Trajectories]:
         seats = self._seats(players, carries)
-        results = rollout(self.duel, params, seats, episodes, seeds, torch.full_like(seeds, episode))
+        results = self.play(self.duel, params, seats, episodes, seeds, torch.full_like(seeds, episode))
         return {role: result for role, result in zip(ROLES, results, strict=True) if result is not None}
 
     def _learners(self, players: Players, carries: Mapping[Role, Carry]) -> dict[Role, Learner]:
@@ -149,6 +152,7 @@ class DuelProblem(Rows):
         seed: seed of all noise; shot k is episode k of row seeds ``seed + row``.
         loss: settings of the loss, for all or per role.
         deterministic: act with the distributions' modes.
+        play: plays the episodes: ``rollout``, or the same compiled.
     """
 
     def __init__(
@@ -160,9 +164,10 @@ class DuelProblem(Rows):
         seed: int,
         loss: LossConfig | Mapping[Role, LossConfig],
         deterministic: bool = False,
+        play: Play = rollout,
     ) -> None:
         self.duel, self.policies, self.matchups = duel, policies, matchups
-        self.episodes, self.deterministic = episodes, deterministic
+        self.episodes, self.deterministic, self.play = episodes, deterministic, play
         self.objectives = {role: loss.of(role) if isinstance(loss, LossConfig) else loss[role] for role in policies}
         self.params = duel.params(matchups.tasks.repeat_interleave(episodes, 0))
         self.seed = seed
@@ -177,7 +182,7 @@ class DuelProblem(Rows):
             return None
         surrogates = tuple(loss.kind for loss in self.objectives.values())
         policies = tuple((role, id(policy)) for role, policy in self.policies.items())
-        return (DuelProblem, id(self.duel), policies, self.episodes, self.deterministic, surrogates)
+        return (DuelProblem, id(self.duel), policies, self.episodes, self.deterministic, surrogates, id(self.play))
 
     def merge(self, problems: Sequence[DuelProblem]) -> DuelsTogether:
         """Several problems of its kind as one."""
@@ -263,7 +268,7 @@ class DuelsTogether(Rows):
         first = problems[0]
         self.problems, self.counts = problems, counts_of(problems)
         self.duel, self.policies = first.duel, first.policies
-        self.episodes, self.deterministic = first.episodes, first.deterministic
+        self.episodes, self.deterministic, self.play = first.episodes, first.deterministic, first.play
         self.params = tree_map(lambda *parts: torch.cat(parts), *(one.params for one in problems))
         self.seeds = torch.cat([one.seeds for one in problems])
 

@@ -52,6 +52,9 @@ class RunConfig:
         validate_every: iterations between validations, which also write checkpoints.
         validation_tasks: number of validation tasks.
         threads: number of torch's threads; part of the run, since sums over large tensors differ between thread counts.
+        compile: play episodes by compiled steps, which needs a C++ compiler. ``auto``: where there is one and the run is long
+            enough to save more time than compiling takes; ``config.yaml`` records what it became, since compiled steps differ in
+            the last digits. Families' own games only.
     """
 
     method: str = "maml"
@@ -71,6 +74,7 @@ class RunConfig:
     validate_every: int = 25
     validation_tasks: int = 20
     threads: int = 1
+    compile: Literal["auto", True, False] = "auto"
 
     def __post_init__(self) -> None:
         for own in fields(self):
@@ -353,6 +357,9 @@ class ForeignConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.compile is True:
+            raise without_effect("compile", True, "environments of your own are not made of tensors")
+        object.__setattr__(self, "compile", False)
         if not self.roles or len(set(self.roles)) != len(self.roles) or not set(self.roles) <= set(ROLES):
             raise InvalidInputError(f"roles={self.roles!r} must name protagonist, adversary, or both once")
         for role, names in self.scripted.items():

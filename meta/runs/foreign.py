@@ -91,7 +91,7 @@ class ForeignSource(PlayedSource):
 
     def problem(self, iteration: int) -> DuelProblem:
         """See ``PlayedSource``."""
-        matchups = self._matchups(iteration)
+        matchups = self.matchups(iteration)
         assert matchups is not None  # the settings make sure that every role has an opponent
         return matchups
 
@@ -105,15 +105,15 @@ class ForeignSource(PlayedSource):
         return found, found.task_rows
 
     def _panel(self, role: Role) -> tuple[Simulator, Tensor, Sequence[Player]]:
-        opponents = self._opponents.get(role) or [self._untrained[other(role)]]
+        opponents = self.opponents.get(role) or [self._untrained[other(role)]]
         return self._validation, self._validation.task_rows, opponents
 
     def shares(self) -> dict[str, float]:
         """See ``PlayedSource``."""
         shares: dict[str, float] = {}
         for role in self.policies:
-            scripted = self._scripted if role in self._opponents else 0
+            scripted = self._scripted if role in self.opponents else 0
             shares[f"{role}/share_learned"] = self._duels / (self._duels + scripted)
-            if self._opponents:
+            if self.opponents:
                 shares[f"{role}/share_scripted"] = scripted / (self._duels + scripted)
         return shares

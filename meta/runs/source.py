@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from metaduel.agents.compiled import Play
 from metaduel.agents.policies.base import Policy, Weights, normalisation, stack
 from metaduel.agents.policies.statistics import RunningStatistics
+from metaduel.agents.rollout import rollout
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.noise import derive_seed
@@ -44,6 +46,8 @@ class PlayedSource(ABC):
 
     Attributes:
         policies: per learner.
+        opponents: per learner, the scripted players that it meets.
+        play: plays the episodes of matchups: ``rollout``, or the same compiled.
         statistics: statistics of the learners' observations in training; empty: not normalised.
     """
 
@@ -59,7 +63,8 @@ class PlayedSource(ABC):
             role: make_policy(config, simulator, role, network) for role in config.roles
         }
         self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
-        self._run, self._opponents = config, opponents
+        self._run, self.opponents = config, opponents
+        self.play: Play = rollout
         self._duels, self._scripted = config.met["learned"], config.met["scripted"]
 
     @abstractmethod
@@ -78,7 +83,7 @@ class PlayedSource(ABC):
     def _panel(self, role: Role) -> tuple[Simulator, Tensor, Sequence[Player]]:
         """A role's validation panel: the tasks and the opponents."""
 
-    def _matchups(self, iteration: int) -> DuelProblem | None:
+    def matchups(self, iteration: int) -> DuelProblem | None:
         """The iteration's matchups of learners with each other and with scripted players; None: there are none."""
         config = self._run
         first, last = self._met("protagonist", iteration), self._met("adversary", iteration)
@@ -87,14 +92,14 @@ class PlayedSource(ABC):
             return None
         simulator, rows = self._drawn(total, iteration)
         matchups = Matchups(rows, first, self._duels, last)
-        seed = derive_seed(config.seed, Purpose.EPISODES, iteration)
-        return DuelProblem(simulator, self.policies, matchups, config.episodes_per_batch, seed, config.objective)
+        seed, loss = derive_seed(config.seed, Purpose.EPISODES, iteration), config.objective
+        return DuelProblem(simulator, self.policies, matchups, config.episodes_per_batch, seed, loss, play=self.play)
 
     def _met(self, role: Role, iteration: int) -> list[tuple[Player, int]]:
         """The scripted opponents of an iteration with the number of tasks of each: two of them in turn, since each opponent
         costs small operations of its own at every step.
         """
-        players = self._opponents.get(role, ())
+        players = self.opponents.get(role, ())
         if not players or not self._scripted:
             return []
         first, second = players[iteration % len(players)], players[(iteration + 1) % len(players)]
@@ -209,7 +214,7 @@ class DuelSource(PlayedSource):
                 for role in config.roles
             }
             if beside is None
-            else beside._opponents
+            else beside.opponents
         )
         super().__init__(config, self.duel, network, opponents, None if beside is None else beside.policies)
         if tasks is not None and not tasks:
@@ -234,7 +239,7 @@ class DuelSource(PlayedSource):
 
     def problem(self, iteration: int) -> Tasks:
         """See ``PlayedSource``."""
-        config, matchups = self.config, self._matchups(iteration)
+        config, matchups = self.config, self.matchups(iteration)
         duels: list[DuelProblem] = [] if matchups is None else [matchups]
         given: list[Mapping[Role, Given]] = [{} for _ in duels]
         for role in self._personas if config.met["persona"] else ():
@@ -283,7 +288,7 @@ class DuelSource(PlayedSource):
 
     def _panel(self, role: Role) -> tuple[Simulator, Tensor, Sequence[Player]]:
         """The validation split, against the scripted training opponents."""
-        return self.duel, self._validation, self._opponents[role]
+        return self.duel, self._validation, self.opponents[role]
 
     def _beside(
         self, role: Role, start: Weights, rates: Tensor, shots: int, score: float

@@ -18,6 +18,7 @@ from metaduel.envs.core.spec import GameSpec, Role
 from metaduel.envs.players.names import player_name
 from metaduel.meta.learners.learner import Learner
 from metaduel.meta.learners.methods import find_method
+from metaduel.meta.runs.compiling import compiled_steps, settled
 from metaduel.meta.runs.config import ForeignConfig, RunConfig, TrainConfig
 from metaduel.meta.runs.foreign import ForeignSource
 from metaduel.meta.runs.load import LISTS, ForeignRun, Run, load
@@ -121,8 +122,10 @@ def train(
     tasks = None if tasks is None else several(tasks)
     with configured(config.threads):
         source = DuelSource(config, tasks, network)
+        config = settled([config], source, [target], resume)[0]
         learner = make_learner(config, source)
-        make_trainer(learner, source, target, _written(config, tasks), config, resume, quiet).run()
+        with compiled_steps([config], [source]):
+            make_trainer(learner, source, target, _written(config, tasks), config, resume, quiet).run()
         return load(target, network=network)
 
 
@@ -160,16 +163,19 @@ def train_all(
     with configured(configs[0].threads):
         sources = [DuelSource(configs[0], tasks, network)]
         sources += [DuelSource(config, tasks, network, beside=sources[0]) for config in configs[1:]]
+        configs = settled(configs, sources[0], targets, resume)
         settings = [_written(config, tasks) for config in configs]
         learners = [make_learner(config, source) for config, source in zip(configs, sources, strict=True)]
         for target, own in zip(targets, settings, strict=True):
             check_folder(target, own, resume)
         stopped: list[TrainingStopped] = []
-        for stack in stacks(configs, sources[0], quiet):
-            trainers = [
-                make_trainer(learners[i], sources[i], targets[i], settings[i], configs[i], resume, quiet) for i in stack
-            ]
-            stopped += [end for end in run_together(trainers, quiet) if end is not None]
+        with compiled_steps(configs, sources):
+            for stack in stacks(configs, sources[0], quiet):
+                trainers = [
+                    make_trainer(learners[i], sources[i], targets[i], settings[i], configs[i], resume, quiet)
+                    for i in stack
+                ]
+                stopped += [end for end in run_together(trainers, quiet) if end is not None]
     if stopped:
         raise (
             stopped[0]

@@ -86,7 +86,8 @@ def test_a_seed_gives_the_same_numbers(finished, tmp_path):
 
 def test_the_folder_holds_whole_files_alone(finished):
     assert files(finished) == WHOLE
-    assert TrainConfig.from_dict(yaml.safe_load((finished / "config.yaml").read_text())) == TINY
+    settled = dataclasses.replace(TINY, compile=False)  # what auto becomes in a run as short as this
+    assert TrainConfig.from_dict(yaml.safe_load((finished / "config.yaml").read_text())) == settled
     rows = metrics(finished)
     assert [row["iteration"] for row in rows] == ["1.0", "2.0", "3.0"]
     for role in ROLES:
