@@ -136,6 +136,7 @@ class Compiled:
             began = time.perf_counter()
             plain = make_step(found.duel, chairs)
             try:
+                plain(*found.first())  # puts constants where they are needed: a change later on would be one too many
                 with _environment(), _static():
                     step = _compile(plain, *found.first())
                     found.play(step, WARMING)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -45,23 +45,30 @@ class _Wrestler:
         self.view, self.touch = view, known.touch
         self.step = view.step  # [B] int64
         self.strength, self.down, self.against = known.strength, known.down, known.against
+        # Found when they are first asked for; ``functools.cached_property`` has a lock, which cannot be compiled.
+        self._found: tuple[Tensor, Tensor] | None = None
+        self._towards: Tensor | None = None
 
-    @cached_property
+    @property
     def _gap(self) -> tuple[Tensor, Tensor]:
         """The way to the other [B, 2] m, and how long it is [B]."""
-        gap = self.view.observation[:, :2]
-        return gap, length(gap)
+        if self._found is None:
+            gap = self.view.observation[:, :2]
+            self._found = gap, length(gap)
+        return self._found
 
     @property
     def felt(self) -> Tensor:
         """[B, 1] bool."""
         return self.view.observation[:, 4:5] > 0
 
-    @cached_property
+    @property
     def ahead(self) -> Tensor:
         """[B, 2]: towards the other."""
-        gap, size = self._gap
-        return gap / size.clamp(min=1e-6).unsqueeze(1)
+        if self._towards is None:
+            gap, size = self._gap
+            self._towards = gap / size.clamp(min=1e-6).unsqueeze(1)
+        return self._towards
 
     @property
     def lag(self) -> Tensor:
