@@ -52,6 +52,18 @@ class Trajectories(NamedTuple):
         """Those of some tasks."""
         return Trajectories(*(_each(field, lambda part: part[where]) for field in self))
 
+    def split(self, episodes: int) -> Trajectories:
+        """Trajectories [n, T, k E, ...] of sets of weights with k tasks each as those of the tasks, [n k, T, E, ...]; without
+        ``carry``, where k is above 1.
+        """
+        if self.reward.shape[2] == episodes:
+            return self
+
+        def apart(part: Tensor) -> Tensor:
+            return part.unflatten(2, (-1, episodes)).transpose(1, 2).flatten(0, 1).contiguous()
+
+        return Trajectories(*(_each(field, apart) for field in self[:5]))
+
     def until(self, steps: int) -> Trajectories:
         """The first steps of every episode."""
         if steps == self.reward.shape[1]:

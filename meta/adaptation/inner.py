@@ -226,6 +226,7 @@ def unroll(
     through: Through,
     moving: Collection[Role] | None = None,
     first: int = 0,
+    start: Players | None = None,
 ) -> tuple[list[Losses], list[Batch]]:
     """Adapt ``steps`` times and return the losses at every shot 0..steps, with their graph, and the batches.
 
@@ -239,6 +240,8 @@ def unroll(
         through: settings of the derivative.
         moving: the roles that adapt; None: all.
         first: number of the first shot, for several chains of one problem that must not share data.
+        start: the same weights as fewer sets, one for several tasks each, for problems whose ``draw`` takes them: products are
+            larger, and fewer weights are read.
 
     Returns:
         K + 1 ``Losses``, per role [N], and K + 1 batches. Where graphs are recomputed, losses lack the supports of the shots that
@@ -251,12 +254,13 @@ def unroll(
     batches: list[Batch] = []
     for shot in range(steps + 1):
         now = {role: rates[role][shot] for role in players} if shot < steps else {}
-        batch = problem.draw(players, first + shot)
+        shared = start if shot == 0 and start is not None else players
+        batch = problem.draw(shared, first + shot)
         batches.append(batch)
         if through.recompute and shot < steps:
             losses, players = _recomputed_step(batch, players, now, through.joint, moving)
         else:
-            losses = batch.losses(players, through.joint)
+            losses = batch.losses(players if shot < steps else shared, through.joint)
             if shot < steps:
                 players = adapt_step(players, losses.support, now, through.second_order, through.joint, moving)
         try:

@@ -34,6 +34,7 @@ class Unrolling:
     through: Through
     moving: Collection[Role] | None = None
     first: int = 0
+    start: Players | None = None
 
     @property
     def kind(self) -> Hashable | None:
@@ -43,14 +44,16 @@ class Unrolling:
 
     def do(self) -> Adaptation:
         """The losses at every shot, and the batches."""
-        return unroll(self.problem, self.players, self.rates, self.steps, self.through, self.moving, self.first)
+        start = None if self.kind is None else self.start
+        return unroll(self.problem, self.players, self.rates, self.steps, self.through, self.moving, self.first, start)
 
     def do_all(self, pieces: Sequence[Unrolling]) -> list[Adaptation | Exception]:
         """See ``Piece``."""
         whole = merged([one.problem for one in pieces])
         players, rates = _stacked(pieces)
         try:
-            losses, batches = unroll(whole, players, rates, self.steps, self.through, self.moving, self.first)
+            start = _shared(pieces, whole)
+            losses, batches = unroll(whole, players, rates, self.steps, self.through, self.moving, self.first, start)
         except Diverged as error:
             return _whose(error, whole)
         histories = zip(*(_split(one, whole) for one in losses), strict=True)
@@ -189,6 +192,14 @@ def _kind(piece: Unrolling | Adapting, *more: Hashable) -> Hashable | None:
 def _concatenated(players: Sequence[Players]) -> Players:
     first = players[0]
     return {role: {name: torch.cat([one[role][name] for one in players]) for name in first[role]} for role in first}
+
+
+def _shared(pieces: Sequence[Unrolling], whole: Merged) -> Players | None:
+    """The starts as one set of weights for each run; None: numbers of tasks differ, or there are no such sets."""
+    starts = [one.start for one in pieces if one.start is not None]
+    if len(starts) < len(pieces) or any(len(set(counts)) > 1 for counts in whole.counts.values()):
+        return None
+    return _concatenated(starts)
 
 
 def _stacked(pieces: Sequence[Unrolling] | Sequence[Adapting]) -> tuple[Players, dict[Role, Tensor]]:

@@ -81,7 +81,8 @@ class Joint(Learner):
             players = {role: self.starts.stacked(role, part.problem.tasks[role]) for role in part.learners}
             players |= {role: persona.weights for role, persona in part.given.items()}
             try:
-                history, drawn = yield Unrolling(part.problem, players, {}, 0, FIRST_ORDER)
+                start = self.starts.shared(players, part)
+                history, drawn = yield Unrolling(part.problem, players, {}, 0, FIRST_ORDER, start=start)
             except Diverged as error:
                 error.part = number
                 raise

@@ -168,6 +168,11 @@ class Starts:
         """The weights, [tasks, ...] each, that a player begins its tasks with: its start in every one."""
         return stack(self.weights[role], tasks)
 
+    def shared(self, players: Players, part: Part) -> Players:
+        """The players of a part at shot 0, with one set of weights for all tasks of each learner."""
+        once = self.once()
+        return {role: once[role] if role in part.learners else weights for role, weights in players.items()}
+
     def once(self) -> Players:
         """Every player's weights as one set for all tasks: [1, ...] each."""
         return {role: {n: value.unsqueeze(0) for n, value in w.items()} for role, w in self.weights.items()}

@@ -205,7 +205,10 @@ class MAML(Learner):
                 players[role] = {n: v.detach().requires_grad_() for n, v in persona.weights.items()}
                 rates[role] = next(iter(persona.weights.values())).new_full((steps, 1), persona.rate)
             try:
-                history, drawn = yield Unrolling(part.problem, players, rates, steps, self.through, moving, first)
+                start = self.starts.shared(players, part)
+                history, drawn = yield Unrolling(
+                    part.problem, players, rates, steps, self.through, moving, first, start
+                )
             except Diverged as error:
                 error.part = number
                 error.environment_steps += sum(batch.environment_steps for one in batches for batch in one)

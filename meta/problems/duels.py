@@ -23,7 +23,7 @@ from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import ROLES, Role, other
 from metaduel.envs.core.trees import take_rows, tree_map
 from metaduel.meta.problems.chains import Chain
-from metaduel.meta.problems.played import Drawn, DrawnTogether, copies
+from metaduel.meta.problems.played import Drawn, DrawnTogether, copies, spread
 from metaduel.meta.problems.problem import Players, Problem
 from metaduel.meta.problems.together import counts_of
 
@@ -127,6 +127,10 @@ class Rows(ABC):
         """Play ``episodes`` episodes per task with the players' present weights; each starts with a copy of the task's carry."""
         return self._play(players, self.params, self.episodes, self.seeds, shot, carries or {})
 
+    def _collected(self, players: Players, shot: int) -> dict[Role, Trajectories]:
+        """The same, [N, T, E, ...] of every player, however many sets of weights it has."""
+        return {role: one.split(self.episodes) for role, one in self.collect(players, shot).items()}
+
     def _play(
         self, players: Players, params: Any, episodes: int, seeds: Tensor, episode: int, carries: Mapping[Role, Carry]
     ) -> dict[Role, Trajectories]:
@@ -201,9 +205,8 @@ class DuelProblem(Rows):
         return {role: n for role, n in counts.items() if n}
 
     def draw(self, players: Players, shot: int) -> Drawn:
-        """See ``Problem.draw``."""
-        data = self.collect(players, shot)
-        return self.drawn(copies(players), data)
+        """See ``Problem.draw``; a player may have fewer sets of weights than tasks, one for as many consecutive tasks each."""
+        return self.drawn(spread(copies(players), self.tasks), self._collected(players, shot))
 
     def drawn(self, players: Players, data: Mapping[Role, Trajectories]) -> Drawn:
         """The batch of a shot that was played: the weights that played, and per learner its trajectories."""
@@ -279,7 +282,7 @@ class DuelsTogether(Rows):
 
     def draw(self, players: Players, shot: int) -> DrawnTogether:
         """See ``Problem.draw``."""
-        data, weights = self.collect(players, shot), copies(players)
+        data, weights = self._collected(players, shot), spread(copies(players), self.tasks)
         parts = [
             problem.drawn({role: _rows(w, where[role]) for role, w in weights.items()}, _trimmed(data, where))
             for problem, where in zip(self.problems, self._where(), strict=True)

@@ -370,6 +370,17 @@ def _per_own_step(losses: Losses, parts: Sequence[Drawn]) -> Losses:
     return losses
 
 
+def spread(players: Players, tasks: Mapping[Role, int]) -> Players:
+    """Sets of weights for several tasks each as one for each task; views."""
+    result: Players = {}
+    for role, weights in players.items():
+        result[role] = {
+            name: value.unsqueeze(1).expand(-1, tasks[role] // len(value), *value.shape[1:]).flatten(0, 1)
+            for name, value in weights.items()
+        }
+    return result
+
+
 def copies(players: Players) -> Players:
     """Detached copies of weights, since outer steps move a start in place."""
     return {r: {n: value.detach().clone() for n, value in weights.items()} for r, weights in players.items()}
