@@ -60,11 +60,11 @@ def fit_linear(observation: Tensor, returns: Tensor, alive: Tensor, shared: bool
     for group in steps.groups:
         played = group.of(steps.played.double())
         x = _features(group.of(seen), group.of(time).squeeze(-1)).mul_(played)
-        gram[group.tasks] = x.mT @ torch.cat([x, group.of(target).double()], -1)
+        group.put(gram, x.mT @ torch.cat([x, group.of(target).double()], -1))
         parts.append(x)
     if shared:
         gram = gram.sum(0, keepdim=True)
     unit = torch.eye(size, dtype=torch.float64, device=alive.device)
     coefficients = torch.linalg.solve(gram[..., :-1] + RIDGE * unit, gram[..., -1:]).expand(n, -1, -1)
-    predicted = [(x @ coefficients[group.tasks]).flatten() for x, group in zip(parts, steps.groups, strict=True)]
+    predicted = [(x @ coefficients[group.sets]).flatten() for x, group in zip(parts, steps.groups, strict=True)]
     return steps.unpack(torch.cat(predicted).to(returns.dtype))
