@@ -1,11 +1,14 @@
-"""The linear feature baseline (Duan et al., ICML 2016), fitted per task in one batched solve, or once for all tasks."""
+"""The linear feature baseline (Duan et al., ICML 2016), fitted per task or per run in one batched solve."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from metaduel.agents.objective.packing import Steps
+from metaduel.agents.objective.packing import Index
+from metaduel.agents.objective.returns import of_tasks, over_runs
 
 RIDGE = 1e-5
 
@@ -35,7 +38,9 @@ def _features(observation: Tensor, time: Tensor) -> Tensor:
     return x
 
 
-def fit_linear(observation: Tensor, returns: Tensor, alive: Tensor, shared: bool = False) -> Tensor:
+def fit_linear(
+    observation: Tensor, returns: Tensor, alive: Tensor, runs: Sequence[int] = (), index: Index | None = None
+) -> Tensor:
     """Fit each task's returns by ridge regression on ``features`` and predict them.
 
     A fit to a few short episodes follows their outcomes and removes the signal from the advantages: with 20 features, use
@@ -45,16 +50,18 @@ def fit_linear(observation: Tensor, returns: Tensor, alive: Tensor, shared: bool
         observation: [N, T, E, d].
         returns: [N, T, E] discounted reward-to-go.
         alive: [N, T, E] 1 or 0; steps that were not played are ignored.
-        shared: one fit for all tasks.
+        runs: numbers of consecutive tasks that have one fit, N in all; none: each task has its own.
+        index: of the steps that were played, if it is known.
 
     Returns:
         [N, T, E] predictions, 0 where not alive.
     """
     if returns.shape != observation.shape[:3] or alive.shape != returns.shape:
         raise ValueError(f"returns {tuple(returns.shape)} and alive must match {tuple(observation.shape[:3])}")
-    steps = Steps.of(alive)
+    even = len(set(runs)) == 1  # then a run's steps are packed as one set
+    steps = Index.of(alive, index).steps(len(runs) if even else None)
     seen, time, target = steps.pack(observation), steps.time, steps.pack(returns)
-    n, size = len(alive), 2 * observation.shape[-1] + 4
+    n, size = steps.sets, 2 * observation.shape[-1] + 4
     gram = torch.zeros(n, size, size + 1, dtype=torch.float64, device=alive.device)  # x^T x, and x^T y
     parts = []
     for group in steps.groups:
@@ -62,9 +69,11 @@ def fit_linear(observation: Tensor, returns: Tensor, alive: Tensor, shared: bool
         x = _features(group.of(seen), group.of(time).squeeze(-1)).mul_(played)
         group.put(gram, x.mT @ torch.cat([x, group.of(target).double()], -1))
         parts.append(x)
-    if shared:
-        gram = gram.sum(0, keepdim=True)
+    if runs and not even:
+        gram = over_runs(gram, runs)
     unit = torch.eye(size, dtype=torch.float64, device=alive.device)
-    coefficients = torch.linalg.solve(gram[..., :-1] + RIDGE * unit, gram[..., -1:]).expand(n, -1, -1)
+    coefficients = torch.linalg.solve(gram[..., :-1] + RIDGE * unit, gram[..., -1:])
+    if runs and not even:
+        coefficients = of_tasks(coefficients, runs)
     predicted = [(x @ coefficients[group.sets]).flatten() for x, group in zip(parts, steps.groups, strict=True)]
     return steps.unpack(torch.cat(predicted).to(returns.dtype))

@@ -82,6 +82,36 @@ class Steps(NamedTuple):
         return whole.view(*self.shape, *rows.shape[1:])
 
 
+class Index:
+    """The played steps of trajectories, found once for every number of sets: losses and fits of the same data share it.
+
+    Args:
+        alive: [N, T, E] 1 or 0.
+    """
+
+    def __init__(self, alive: Tensor) -> None:
+        self.alive = alive
+        self._found: dict[int, Steps] = {}
+
+    def steps(self, sets: int | None = None) -> Steps:
+        """See ``Steps.of``."""
+        n = self.alive.shape[0] if sets is None else sets
+        if n not in self._found:
+            self._found[n] = Steps.of(self.alive, n)
+        return self._found[n]
+
+    @classmethod
+    def of(cls, alive: Tensor, index: Index | None) -> Index:
+        """The index, or a new one for None.
+
+        Raises:
+            ValueError: the index is that of other steps.
+        """
+        if index is not None and index.alive is not alive:
+            raise ValueError("index: of other trajectories")
+        return cls(alive) if index is None else index
+
+
 class _Unpack(torch.autograd.Function):
     """Rows at their places among ``size``, zeros elsewhere. Its derivative is a selection whose own derivative is this again:
     autograd's own adds row after row.
@@ -184,8 +214,9 @@ class Actions(NamedTuple):
     action: Tensor  # [R, 1, a], or [N, T E, a]; or without a, int64
 
     @classmethod
-    def of(cls, policy: Policy, data: Trajectories, sets: int | None = None) -> Actions:
+    def of(cls, policy: Policy, data: Trajectories, sets: int | None = None, index: Index | None = None) -> Actions:
         """Those of a policy's trajectories, for at most ``sets`` sets of weights, see ``distribution``; None: one for each task.
+        ``index``: of the data, if it is known.
 
         Raises:
             InvalidInputError: a number of sets that does not divide the number of tasks.
@@ -193,7 +224,7 @@ class Actions(NamedTuple):
         shape = data.reward.shape
         if not policy.by_row:
             return cls(policy, None, shape, data.observation, data.action.flatten(1, 2))
-        steps = Steps.of(data.alive, sets)
+        steps = Index.of(data.alive, index).steps(sets)
         return cls(policy, steps, shape, steps.pack(data.observation), steps.pack(data.action).unsqueeze(1))
 
     def distribution(self, weights: Weights) -> Distribution:
@@ -222,7 +253,7 @@ class Actions(NamedTuple):
         return self.whole(distribution.log_prob(self.action))
 
 
-def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
+def log_probs(policy: Policy, weights: Weights, data: Trajectories, index: Index | None = None) -> Tensor:
     """Log-probabilities [N, T, E] of the actions taken, with a graph to the weights; at steps that were not played, those of a
     policy that is ``by_row`` are 0.
 
@@ -231,6 +262,7 @@ def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
         weights: n stacked sets, of N / n consecutive tasks each: tasks that share their weights cost one large product instead
             of N / n small ones.
         data: its trajectories.
+        index: of the data, if it is known.
 
     Raises:
         InvalidInputError: n does not divide N.
@@ -238,5 +270,5 @@ def log_probs(policy: Policy, weights: Weights, data: Trajectories) -> Tensor:
     if not policy.by_row:
         prepared = policy.prepare(for_sets(weights, data.reward.shape[0]))
         return policy.log_prob(prepared, data.observation, data.action)
-    actions = Actions.of(policy, data, _count(weights))
+    actions = Actions.of(policy, data, _count(weights), index)
     return actions.log_prob(actions.distribution(weights))
