@@ -23,18 +23,18 @@ def features(observation: Tensor) -> Tensor:
         [N, T, E, 2 d + 4] float64.
     """
     time = torch.arange(observation.shape[1], dtype=torch.float64, device=observation.device)
-    return _features(observation, time.view(1, -1, 1).expand(observation.shape[:3]))
+    return _features(observation, time.view(1, -1, 1).expand(observation.shape[:3]))[..., :-1]
 
 
 def _features(observation: Tensor, time: Tensor) -> Tensor:
-    """``features`` [..., 2 d + 4] of observations [..., d] at steps [...]."""
+    """``features`` of observations [..., d] at steps [...], and room for one number more: [..., 2 d + 5]."""
     size = observation.shape[-1]
-    x = torch.ones(*time.shape, 2 * size + 4, dtype=torch.float64, device=time.device)
+    x = torch.empty(*time.shape, 2 * size + 5, dtype=torch.float64, device=time.device)
     x[..., :size].copy_(observation).clamp_(-10.0, 10.0)
     torch.mul(x[..., :size], x[..., :size], out=x[..., size : 2 * size])
     hundreds = time.double() / 100.0
-    for power in range(3):
-        x[..., 2 * size + power] = hundreds ** (power + 1)
+    for power in range(4):
+        x[..., 2 * size + power] = hundreds ** ((power + 1) % 4)
     return x
 
 
@@ -65,9 +65,10 @@ def fit_linear(
     gram = torch.zeros(n, size, size + 1, dtype=torch.float64, device=alive.device)  # x^T x, and x^T y
     parts = []
     for group in steps.groups:
-        played = group.of(steps.played.double())
-        x = _features(group.of(seen), group.of(time).squeeze(-1)).mul_(played)
-        group.put(gram, x.mT @ torch.cat([x, group.of(target).double()], -1))
+        xy = _features(group.of(seen), group.of(time).squeeze(-1))
+        xy[..., -1:] = group.of(target)
+        x = xy.mul_(group.of(steps.played))[..., :-1]
+        group.put(gram, x.mT @ xy)
         parts.append(x)
     if runs and not even:
         gram = over_runs(gram, runs)
