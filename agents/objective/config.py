@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metaduel.agents.objective.baselines import fit_linear
 from metaduel.agents.objective.losses import SURROGATES, Surrogate, policy_gradient_loss
-from metaduel.agents.objective.packing import log_probs
+from metaduel.agents.objective.packing import Index, log_probs
 from metaduel.agents.objective.returns import discounted_returns, gae, normalise, spread
 from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.trajectories import Trajectories
@@ -74,68 +74,72 @@ class LossConfig:
             return self
         return replace(self, inner_discount=self.adversary_inner_discount)
 
-    def support_advantages(self, data: Trajectories) -> Tensor:
-        """Advantages for the update within each task: [N, T, E]."""
-        advantage = self._advantages(data, self.inner_discount, fit=self.inner_baseline)
+    def support_advantages(self, data: Trajectories, index: Index | None = None) -> Tensor:
+        """Advantages for the update within each task: [N, T, E]. ``index``: of the data, if it is known."""
+        advantage = self._advantages(data, self.inner_discount, index, self.inner_baseline)
         advantage = self._scaled(advantage, data.alive, self.inner_discount)
         return advantage.clamp(-self.inner_clip, self.inner_clip) if self.inner_clip else advantage
 
-    def query_advantages(self, data: Trajectories, runs: Sequence[int] | None = None) -> Tensor:
+    def query_advantages(
+        self, data: Trajectories, runs: Sequence[int] | None = None, index: Index | None = None
+    ) -> Tensor:
         """Advantages for the outer objective: [N, T, E].
 
         Args:
             data: the trajectories.
             runs: number of tasks of each run, run after run: what is for the whole batch of tasks is for each run's. None: one.
+            index: of the data, if it is known.
         """
-        shared = [len(data.reward)] if runs is None else list(runs)
-        advantage = self._advantages(data, self.discount, shared=shared if self._shared else ())
-        return self._scaled(advantage, data.alive, self.discount, shared if self._shared else ())
+        shared = self._shared([data.reward.shape[0]] if runs is None else runs)
+        advantage = self._advantages(data, self.discount, index, shared=shared)
+        return self._scaled(advantage, data.alive, self.discount, shared)
 
-    @property
-    def _shared(self) -> bool:
-        return self.baseline == "batch"
+    def _shared(self, runs: Sequence[int]) -> Sequence[int]:
+        """Numbers of tasks that have one baseline; none: each has its own."""
+        return runs if self.baseline == "batch" else ()
 
-    def _advantages(self, data: Trajectories, discount: float, fit: bool = True, shared: Sequence[int] = ()) -> Tensor:
-        """``shared``: numbers of tasks that have one baseline; none: each has its own."""
+    def _advantages(
+        self, data: Trajectories, discount: float, index: Index | None, fit: bool = True, shared: Sequence[int] = ()
+    ) -> Tensor:
         returns = discounted_returns(data.reward, discount)
         if not fit:
             return returns
-        if shared:
-            parts = (x.split(list(shared)) for x in (data.observation, returns, data.alive))
-            value = torch.cat([fit_linear(*own, shared=True) for own in zip(*parts, strict=True)])
-        else:
-            value = fit_linear(data.observation, returns, data.alive)
+        value = fit_linear(data.observation, returns, data.alive, shared, index)
         return gae(data.reward, value, data.alive, discount, self.gae_lambda)
 
     def _scaled(self, advantage: Tensor, alive: Tensor, discount: float, shared: Sequence[int] = ()) -> Tensor:
-        if self.normalise and shared:
-            parts = zip(advantage.split(list(shared)), alive.split(list(shared)), strict=True)
-            advantage = torch.cat([normalise(*own, shared=True) for own in parts])
-        elif self.normalise:
-            advantage = normalise(advantage, alive)
+        if self.normalise:
+            advantage = normalise(advantage, alive, shared)
         if self.exact_discount:
             time = torch.arange(advantage.shape[1], dtype=advantage.dtype, device=advantage.device)
             advantage = advantage * (discount**time).view(1, -1, 1)
         return advantage
 
-    def cost(self, data: Trajectories) -> Tensor:
-        """See ``Sampled.costs``: [N]. The baseline is the other tasks' mean; a single task has none."""
+    def cost(self, data: Trajectories, index: Index | None = None) -> Tensor:
+        """See ``Sampled.costs``: [N]. The baseline is the other tasks' mean; a single task has none. ``index``: of the data, if
+        it is known.
+        """
         cost = -discounted_returns(data.reward, self.discount)[:, 0].mean(1) / data.reward.shape[1]
         if self.normalise:
-            own = self._advantages(data, self.discount, shared=[len(cost)] if self._shared else ())
-            cost = cost / spread(own, data.alive, self._shared)
+            shared = self._shared([len(cost)])
+            own = self._advantages(data, self.discount, index, shared=shared)
+            cost = cost / spread(own, data.alive, shared)
         return (cost - cost.mean()) * len(cost) / (len(cost) - 1) if len(cost) > 1 else cost
 
-    def advantages(self, data: Trajectories, runs: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-        """Advantages of support and query, [N, T, E] each; the same tensor where they are the same function. ``runs``: see
-        ``query_advantages``.
+    def advantages(
+        self, data: Trajectories, runs: Sequence[int] | None = None, index: Index | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Advantages of support and query, [N, T, E] each; the same tensor where they are the same function. ``runs`` and
+        ``index``: see ``query_advantages``.
         """
-        support = self.support_advantages(data)
-        return support, support if self._one_loss else self.query_advantages(data, runs)
+        support = self.support_advantages(data, index)
+        return support, support if self._one_loss else self.query_advantages(data, runs, index)
 
     def evaluate(self, policy: Policy, weights: Weights, data: Trajectories) -> tuple[Tensor, Tensor]:
         """The support and query losses [N] of stacked weights on their own trajectories."""
-        return self.losses(log_probs(policy, weights, data), self.advantages(data), data.alive)
+        index = Index(data.alive)
+        advantages = self.advantages(data, index=index)
+        return self.losses(log_probs(policy, weights, data, index), advantages, data.alive)
 
     def losses(self, log_prob: Tensor, advantages: tuple[Tensor, Tensor], alive: Tensor) -> tuple[Tensor, Tensor]:
         """The support and query losses [N]; ``log_prob``: the player's own, [N, T, E], or the sum over both players where the
@@ -153,16 +157,19 @@ class LossConfig:
         return same_fit and self.inner_discount == self.discount and not self.inner_clip
 
 
-def advantages_of(losses: Sequence[LossConfig], data: Trajectories, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+def advantages_of(
+    losses: Sequence[LossConfig], data: Trajectories, counts: Sequence[int], index: Index | None = None
+) -> tuple[Tensor, Tensor]:
     """Advantages of support and query of several runs, see ``LossConfig.advantages``.
 
     Args:
         losses: of each run.
         data: of all runs, whose tasks are run after run.
         counts: number of tasks of each run.
+        index: of the data, if it is known.
     """
     if all(loss == losses[0] for loss in losses):
-        return losses[0].advantages(data, counts)
+        return losses[0].advantages(data, counts, index)
     ends = itertools.accumulate(counts)
     own = [loss.advantages(data.rows(slice(end - n, end))) for loss, end, n in zip(losses, ends, counts, strict=True)]
     support = torch.cat([pair[0] for pair in own])

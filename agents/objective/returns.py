@@ -7,6 +7,8 @@ is itself the objective, as for our meta-learners.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -53,22 +55,36 @@ def _to_go(x: Tensor, factor: float) -> Tensor:
     return x
 
 
-def normalise(advantage: Tensor, alive: Tensor, shared: bool = False) -> Tensor:
-    """Shift and scale advantages [N, T, E] to mean 0 and standard deviation 1 over the steps that were played, per task
-    or (``shared``) over all tasks at once.
+def normalise(advantage: Tensor, alive: Tensor, runs: Sequence[int] = ()) -> Tensor:
+    """Shift and scale advantages [N, T, E] to mean 0 and standard deviation 1 over the steps that were played: per task, or
+    over all tasks of a run. ``runs``: numbers of consecutive tasks of each, N in all.
     """
-    centred, std = _centred(advantage, alive, shared)
+    centred, std = _centred(advantage, alive, runs)
     return centred / (std + 1e-8)
 
 
-def spread(advantage: Tensor, alive: Tensor, shared: bool = False) -> Tensor:
+def spread(advantage: Tensor, alive: Tensor, runs: Sequence[int] = ()) -> Tensor:
     """The divisor of ``normalise``, [N]."""
-    return _centred(advantage, alive, shared)[1].flatten().expand(advantage.shape[0]) + 1e-8
+    return _centred(advantage, alive, runs)[1].flatten() + 1e-8
 
 
-def _centred(advantage: Tensor, alive: Tensor, shared: bool) -> tuple[Tensor, Tensor]:
-    over = (0, 1, 2) if shared else (1, 2)
-    count = alive.sum(over, keepdim=True).clamp(min=1.0)
-    mean = (advantage * alive).sum(over, keepdim=True) / count
-    centred = (advantage - mean) * alive
-    return centred, torch.sqrt((centred * centred).sum(over, keepdim=True) / count)
+def over_runs(values: Tensor, runs: Sequence[int]) -> Tensor:
+    """Sums [M, ...] of tasks' values [N, ...] over the tasks of each run; ``runs``: numbers of consecutive tasks, N in all."""
+    counts = torch.tensor(runs, dtype=torch.int64, device=values.device)
+    return torch.segment_reduce(values, "sum", lengths=counts, axis=0)
+
+
+def of_tasks(values: Tensor, runs: Sequence[int]) -> Tensor:
+    """Runs' values [M, ...] for each of their tasks [N, ...]."""
+    counts = torch.tensor(runs, dtype=torch.int64, device=values.device)
+    return values.repeat_interleave(counts, 0, output_size=sum(runs))
+
+
+def _centred(advantage: Tensor, alive: Tensor, runs: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def total(x: Tensor) -> Tensor:
+        sums = x.sum((1, 2))
+        return (of_tasks(over_runs(sums, runs), runs) if runs else sums).view(-1, 1, 1)
+
+    count = total(alive).clamp(min=1.0)
+    centred = (advantage - total(advantage * alive) / count) * alive
+    return centred, torch.sqrt(total(centred * centred) / count)

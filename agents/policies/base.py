@@ -179,7 +179,8 @@ class Policy(ABC):
         return distribution.log_prob(action.flatten(1, 2)).view(observation.shape[:3])
 
     def at_rows(self, prepared: Weights, given: Tensor, groups: tuple[Group, ...]) -> Distribution:
-        """The distributions [R, 1] at rows of inputs [R, input_size], in groups of tasks; of policies with ``by_row``.
+        """The distributions [R, 1] at rows of inputs [R, input_size], in groups, whose sets are those
+        of the weights; of policies with ``by_row``.
 
         Raises:
             NotImplementedError: the policy has no such outputs.

@@ -117,10 +117,10 @@ class Chain:
         observation = rows.observation.gather(1, order.unsqueeze(-1).expand_as(rows.observation))
         reward, alive = rows.reward.gather(1, order), rows.alive.gather(1, order)
         # One fit for all tasks, whatever the loss's settings: a fit to a task's only chain would remove the chain's return.
-        value = fit_linear(observation, discounted_returns(reward, loss.discount), alive, shared=True)
+        value = fit_linear(observation, discounted_returns(reward, loss.discount), alive, [len(alive)])
         advantage = gae(reward, value, alive, loss.discount, loss.gae_lambda)
         if loss.normalise:
-            advantage = normalise(advantage, alive, shared=True)
+            advantage = normalise(advantage, alive, [len(alive)])
         return torch.zeros_like(advantage).scatter(1, order, advantage).squeeze(2).mT.unsqueeze(0)
 
 

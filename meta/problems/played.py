@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metaduel.agents.objective.config import LossConfig, advantages_of
 from metaduel.agents.objective.losses import clipped_loss, policy_gradient_loss
-from metaduel.agents.objective.packing import Actions, log_probs
+from metaduel.agents.objective.packing import Actions, Index, log_probs
 from metaduel.agents.policies.base import Policy, Weights
 from metaduel.agents.policies.distributions import Distribution
 from metaduel.agents.trajectories import Trajectories
@@ -55,19 +55,25 @@ class Drawn:
         return {role: data.returns.mean(1) for role, data in self.data.items()}
 
     @cached_property
+    def _index(self) -> dict[Role, Index]:
+        return {role: Index(data.alive) for role, data in self.data.items()}
+
+    @cached_property
     def _advantages(self) -> Mapping[Role, Advantages]:
         if self.advantages is not None:
             return self.advantages
-        return {role: self.objectives[role].advantages(data) for role, data in self.data.items()}
+        return {
+            role: self.objectives[role].advantages(data, index=self._index[role]) for role, data in self.data.items()
+        }
 
     def losses(self, players: Players, joint: bool = False) -> Losses:
         """See ``problem.Batch``."""
         opponents = self.opponent_log_probs if joint else None
-        return _losses(self.policies, self.objectives, players, self.data, self._advantages, opponents)
+        return _losses(self.policies, self.objectives, players, self.data, self._index, self._advantages, opponents)
 
     def costs(self) -> dict[Role, Tensor]:
         """See ``problem.Played``."""
-        return {role: self.objectives[role].cost(data) for role, data in self.data.items()}
+        return {role: self.objectives[role].cost(data, self._index[role]) for role, data in self.data.items()}
 
     def only(self, roles: Collection[Role]) -> Drawn:
         """See ``problem.Played``."""
@@ -96,7 +102,9 @@ class Drawn:
         for role in self.data:
             if (kind := self.objectives[role].kind) != "lvc":
                 raise InvalidInputError(f"surrogate={kind!r} must be 'lvc' where data are used more than once")
-        return {role: self._of(role, data, *self._advantages[role]) for role, data in self.data.items()}
+        return {
+            role: self._of(role, data, *self._advantages[role], self._index[role]) for role, data in self.data.items()
+        }
 
     def _part(self, role: Role, share: float) -> _Kept:
         kept = self._kept[role]
@@ -104,8 +112,8 @@ class Drawn:
         data = kept.data.map(lambda field: field[:, :, :n].contiguous())
         return self._of(role, data, kept.support[:, :, :n], kept.query[:, :, :n])
 
-    def _of(self, role: Role, data: Trajectories, support: Tensor, query: Tensor) -> _Kept:
-        return _kept(self.policies[role], self.players[role], data, support, query)
+    def _of(self, role: Role, data: Trajectories, support: Tensor, query: Tensor, index: Index | None = None) -> _Kept:
+        return _kept(self.policies[role], self.players[role], data, support, query, index)
 
 
 class DrawnTogether:
@@ -128,8 +136,9 @@ class DrawnTogether:
     ) -> None:
         self.data, self._opponents = data, opponent_log_probs
         counts = {role: [len(part.data[role].reward) for part in parts] for role in data}
+        self._index = {role: Index(one.alive) for role, one in data.items()}
         self._advantages = {
-            role: advantages_of([part.objectives[role] for part in parts], one, counts[role])
+            role: advantages_of([part.objectives[role] for part in parts], one, counts[role], self._index[role])
             for role, one in data.items()
         }
         split = {role: _split(pair, counts[role]) for role, pair in self._advantages.items()}
@@ -146,7 +155,7 @@ class DrawnTogether:
     def losses(self, players: Players, joint: bool = False) -> Losses:
         """See ``problem.Batch``; each run's are per step of its own longest episode."""
         first, opponents = self.parts[0], self._opponents if joint else None
-        found = _losses(first.policies, first.objectives, players, self.data, self._advantages, opponents)
+        found = _losses(first.policies, first.objectives, players, self.data, self._index, self._advantages, opponents)
         return _per_own_step(found, self.parts)
 
 
@@ -168,10 +177,11 @@ def _losses(
     objectives: Mapping[Role, LossConfig],
     players: Players,
     data: Mapping[Role, Trajectories],
+    index: Mapping[Role, Index],
     advantages: Mapping[Role, Advantages],
     opponent_log_probs: OpponentLogProbs | None,
 ) -> Losses:
-    own = {role: log_probs(policies[role], players[role], one) for role, one in data.items()}
+    own = {role: log_probs(policies[role], players[role], one, index[role]) for role, one in data.items()}
     others = {} if opponent_log_probs is None else opponent_log_probs(own)
     pairs = {
         role: objectives[role].losses(
@@ -196,9 +206,11 @@ class _Kept(NamedTuple):
 
 
 @torch.no_grad()
-def _kept(policy: Policy, weights: Weights, data: Trajectories, support: Tensor, query: Tensor) -> _Kept:
+def _kept(
+    policy: Policy, weights: Weights, data: Trajectories, support: Tensor, query: Tensor, index: Index | None = None
+) -> _Kept:
     """What is kept of data that the weights played."""
-    actions = Actions.of(policy, data)
+    actions = Actions.of(policy, data, index=index)
     before = actions.distribution(weights)
     return _Kept(data, actions, before, actions.log_prob(before), support, query)
 

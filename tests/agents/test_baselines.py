@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from metaduel.agents.objective import packing
 from metaduel.agents.objective.baselines import RIDGE, features, fit_linear
+from metaduel.agents.objective.packing import Index
+from metaduel.agents.policies import groups
 
 
 def batch(n=3, t=7, e=5, d=2, seed=0):
@@ -52,6 +55,24 @@ def test_tasks_do_not_affect_each_other():
         alone = fit_linear(observation[n : n + 1], returns[n : n + 1], alive[n : n + 1])
         assert torch.allclose(alone[0], together[n], atol=1e-9)
     assert not torch.allclose(again[1], together[1], atol=0.1)
+
+
+@pytest.mark.parametrize("runs", [[6], [2, 2, 2], [1, 4, 1], [1] * 6])
+@pytest.mark.parametrize("rows", [5, 4096])
+def test_tasks_of_a_run_have_one_fit(monkeypatch, runs, rows):
+    """That of all their steps together: the same as a fit to a task with the episodes of them all."""
+    monkeypatch.setattr(groups, "ROWS", rows)
+    monkeypatch.setattr(packing, "ROWS", rows)
+    observation, returns, alive = batch(n=6)
+    index = Index(alive)
+    found = fit_linear(observation, returns, alive, runs, index).split(runs)
+    assert torch.equal(torch.cat(found), fit_linear(observation, returns, alive, runs, index))
+    for ours, *own in zip(found, *(x.split(runs) for x in (observation, returns, alive)), strict=True):
+        as_one = (x.movedim(0, 1).flatten(1, 2).unsqueeze(0) for x in own)
+        theirs = fit_linear(*as_one)[0].unflatten(1, ours.shape[::2]).movedim(1, 0)
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match="index: of other trajectories"):
+        fit_linear(observation, returns, alive.clone(), runs, index)
 
 
 def test_steps_that_were_not_played_do_not_count():

@@ -5,10 +5,12 @@ from gymnasium import spaces
 from metaduel.agents.objective import packing
 from metaduel.agents.objective.losses import SURROGATES, policy_gradient_loss
 from metaduel.agents.objective.packing import Actions, Steps, log_probs
+from metaduel.agents.policies import groups
 from metaduel.agents.policies.base import normalisation, stack
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.recurrent import GRUPolicy
 from metaduel.agents.trajectories import Trajectories
+from metaduel.envs.core.errors import InvalidInputError
 
 BOX, DISCRETE = spaces.Box(-1, 1, (2,)), spaces.Discrete(3)
 POLICIES = {
@@ -102,7 +104,52 @@ def test_every_step_that_was_played_has_a_row_and_goes_back_to_its_place(monkeyp
     assert torch.equal(steps.time, steps.pack(time))
     for group in steps.groups:
         task = torch.arange(5).view(-1, 1, 1).expand(data.alive.shape)
-        assert torch.equal(group.of(steps.pack(task)).squeeze(-1), group.tasks.unsqueeze(1).expand(-1, group.length))
+        assert torch.equal(group.of(steps.pack(task)).squeeze(-1), group.sets.unsqueeze(1).expand(-1, group.length))
+
+
+@pytest.mark.parametrize("rows", [4, 4096])
+@pytest.mark.parametrize("name", ["gaussian", "with context", "masked"])
+@pytest.mark.parametrize(("sets", "every"), [(1, False), (2, False), (3, True), (6, False)])
+def test_tasks_that_share_weights_equal_tasks_with_copies_of_them(monkeypatch, name, sets, every, rows):
+    """The values, the gradient of a set, which is the sum of its tasks', and those after an update."""
+    monkeypatch.setattr(groups, "ROWS", rows)
+    monkeypatch.setattr(packing, "ROWS", rows)
+    policy = POLICIES[name]()
+    data, weights = drawn(policy, tasks=6, every=every), weights_of(policy, tasks=sets, normalised=name != "masked")
+
+    def copied(own):
+        return log_probs(policy, {n: v.repeat_interleave(6 // sets, 0) for n, v in own.items()}, data)
+
+    ours = derivatives(lambda w: log_probs(policy, w, data), weights, data, "lvc")
+    theirs = derivatives(copied, weights, data, "lvc")
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+    steps = Steps.of(data.alive, sets)
+    assert steps.sets == sets
+    assert max(group.n * group.length for group in steps.groups) <= max(rows, 4)
+    assert torch.equal(steps.unpack(steps.pack(data.reward)), data.reward)
+    if rows == 4096:
+        assert sum(group.n * group.length for group in steps.groups) <= data.alive.sum() + packing.SPARE
+
+
+@pytest.mark.parametrize("policy", [MLPPolicy(5, BOX, (6,)), GRUPolicy(5, BOX, 4)])
+def test_numbers_of_sets(policy):
+    """Rows that are laid out for more sets take fewer, of any policy; numbers that do not fit are refused."""
+    data = drawn(POLICIES["gaussian"](), tasks=6)
+    if not policy.by_row:
+        given = torch.randn(6, 6, 4, policy.input_size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        data = data._replace(observation=given)
+    actions, weights = Actions.of(policy, data), weights_of(policy, tasks=2)
+    found = actions.log_prob(actions.distribution(weights))
+    expected = log_probs(policy, {n: v.repeat_interleave(3, 0) for n, v in weights.items()}, data)
+    torch.testing.assert_close(found * data.alive, expected * data.alive, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        log_probs(policy, weights, data) * data.alive, found * data.alive, rtol=1e-12, atol=1e-12
+    )
+    with pytest.raises(InvalidInputError, match="weights: 4 stacked sets for 6 tasks"):
+        log_probs(policy, weights_of(policy, tasks=4), data)
+    if policy.by_row:
+        with pytest.raises(InvalidInputError, match="weights: 6 stacked sets for 2"):
+            Actions.of(policy, data, 2).distribution(weights_of(policy, tasks=6))
 
 
 def test_unpacking_is_differentiable():

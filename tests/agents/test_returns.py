@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from metaduel.agents.objective.returns import discounted_returns, gae, normalise
+from metaduel.agents.objective.returns import discounted_returns, gae, normalise, spread
 
 
 def column(*values):
@@ -83,3 +83,17 @@ def test_normalise_by_hand():
     both = normalise(other, alive.expand(2, 3, 2))
     assert torch.allclose(both, expected.expand(2, 3, 2))  # per task: shifting and scaling one changes nothing
     assert torch.equal(normalise(alive, alive), torch.zeros_like(alive))  # all the same: nothing to learn, not NaN
+
+
+@pytest.mark.parametrize("runs", [[5], [1, 3, 1]])
+def test_tasks_of_a_run_have_one_scale(runs):
+    """That of all their steps together; shifts and scales of one run change nothing in the others."""
+    generator = torch.Generator().manual_seed(0)
+    advantage = torch.randn(5, 4, 3, generator=generator, dtype=torch.float64)
+    alive = (torch.rand(5, 4, 3, generator=generator) > 0.3).double()
+    ours, divisor = normalise(advantage, alive, runs).split(runs), spread(advantage, alive, runs).split(runs)
+    for own, scale, *given in zip(ours, divisor, advantage.split(runs), alive.split(runs), strict=True):
+        played = given[0][given[1] > 0]
+        expected = (given[0] - played.mean()) / (played.std(correction=0) + 1e-8) * given[1]
+        torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(scale, (played.std(correction=0) + 1e-8).expand(len(own)))

@@ -107,11 +107,27 @@ def test_even_groups_hold_every_task_once_and_few_rows(monkeypatch):
     groups = even_groups(7, 3)
     assert [group.n for group in groups] == [3, 3, 1]
     assert [group.first for group in groups] == [0, 9, 18]
-    assert [list(range(7))[group.tasks] for group in groups] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [group.n for group in even_groups(2, 100)] == [1, 1]
+    assert [list(range(7))[group.sets] for group in groups] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [group.start for group in even_groups(2, 25)] == [0, 9, 18, 0, 9, 18]
+    assert [group.first for group in even_groups(2, 25)] == [0, 9, 18, 25, 34, 43]
     x, weights = network((3, 4, 2), tasks=7, rows=21)
     one = (Group(slice(0, 7), 0, 7, 3),)
     torch.testing.assert_close(fused(x, groups)(*weights), plain(x, one)(*weights))
+
+
+# The second set alone, cut in two; then the third and the first.
+CUT = (Group(slice(1, 2), 0, 1, 2), Group(slice(1, 2), 2, 1, 2, 2), Group(torch.tensor([2, 0]), 4, 2, 2))
+
+
+def test_rows_of_one_set_in_several_groups():
+    x, weights = network((3, 4, 3, 2))
+    torch.testing.assert_close(fused(x, CUT)(*weights), plain(x, CUT)(*weights))
+    assert torch.autograd.gradcheck(fused(x, CUT), weights)
+    assert torch.autograd.gradgradcheck(fused(x, CUT), weights)
+    values = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    assert torch.equal(spread(values, CUT), values[[1, 1, 1, 1, 2, 2, 0, 0]])
+    assert torch.autograd.gradcheck(lambda v: spread(v, CUT), values)
+    assert torch.autograd.gradgradcheck(lambda v: spread(v, CUT) ** 2, values)
 
 
 def test_spreading_is_differentiable():
