@@ -60,6 +60,27 @@ def played(x: Tensor, matrices: Sequence[Tensor], biases: Sequence[Tensor]) -> T
     return torch.baddbmm(biases[-1].unsqueeze(1), x, matrices[-1])
 
 
+def folded(matrices: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights for ``acting``, for many steps. With s = sigmoid(-2 z), the tanh is 1 - 2 s, so that the next layer's z is
+    (b + the sum of W over its inputs) - 2 s W; the last matrix is transposed, [N, A, i].
+    """
+    steps: list[Tensor] = []
+    starts: list[Tensor] = []
+    for i, (matrix, bias) in enumerate(zip(matrices, biases, strict=True)):
+        start, step = (bias + matrix.sum(1), -2 * matrix) if i else (bias, matrix)
+        last = i == len(matrices) - 1
+        steps.append(step.mT.contiguous() if last else -2 * step)
+        starts.append(start if last else -2 * start)
+    return steps, starts
+
+
+def acting(x: Tensor, matrices: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    """As ``played``, with weights that are ``folded``."""
+    for matrix, bias in zip(matrices[:-1], biases[:-1], strict=True):
+        x = torch.baddbmm(bias.unsqueeze(1), x, matrix).sigmoid_()
+    return torch.baddbmm(biases[-1].unsqueeze(1), x, matrices[-1].mT)
+
+
 def _plain(x: Tensor, weights: Sequence[Tensor], groups: tuple[Group, ...]) -> Tensor:
     """``tanh_network`` in plain operations."""
     layers, parts = len(weights) // 2, []

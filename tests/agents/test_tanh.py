@@ -138,6 +138,17 @@ def test_spreading_is_differentiable():
     assert torch.autograd.gradgradcheck(lambda v: spread(v, GROUPS) ** 2, values)
 
 
+@pytest.mark.parametrize("sizes", SIZES)
+def test_folded_weights_act_the_same(sizes):
+    x, weights = network(sizes, rows=24)
+    matrices, biases = weights[: len(sizes) - 1], weights[len(sizes) - 1 :]
+    given = x.view(3, 8, -1)
+    with torch.no_grad():
+        ours = tanh.acting(given, *tanh.folded(matrices, biases))
+    torch.testing.assert_close(ours, tanh.played(given, matrices, biases), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours.flatten(0, 1), plain(x, even_groups(3, 8))(*weights), rtol=1e-12, atol=1e-12)
+
+
 def test_single_precision_is_as_good_as_promised():
     x = torch.linspace(-9, 9, 20_001).unsqueeze(1)
     one = [torch.ones(1, 1, 1), torch.ones(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1)]
@@ -145,5 +156,6 @@ def test_single_precision_is_as_good_as_promised():
     for out in (
         tanh_network(x, one[:2], one[2:], even_groups(1, len(x))),
         tanh.played(x.unsqueeze(0), one[:2], one[2:])[0],
+        tanh.acting(x.unsqueeze(0), *tanh.folded(one[:2], one[2:]))[0],
     ):
         assert (out.double() - exact).abs().max() <= 1.5 * 2**-23
