@@ -21,21 +21,57 @@ from torch import Tensor
 from metaduel.agents.policies.groups import Group
 
 
+class _Laid(NamedTuple):
+    """Sets of weights in the order of their groups: a group's own are a view."""
+
+    groups: tuple[Group, ...]  # of these
+    order: Tensor | None  # [n] int64: where each of these is among the sets as given; None: they are as given
+    weights: tuple[Tensor, ...]  # the matrices [n, i, o] of all layers, then the biases [n, o]
+
+    @classmethod
+    def out(cls, groups: tuple[Group, ...], weights: tuple[Tensor, ...]) -> _Laid:
+        """Weights that are given for groups of any sets."""
+        if all(isinstance(group.sets, slice) for group in groups):
+            return cls(groups, None, weights)
+        own, parts, end = list[Group](), list[Tensor](), 0
+        for group in groups:
+            if not group.start:  # otherwise its one set is that of the group before
+                numbers = group.sets
+                if isinstance(numbers, slice):
+                    numbers = torch.arange(numbers.start, numbers.stop, dtype=torch.int64, device=weights[0].device)
+                parts.append(numbers)
+                end += group.n
+            own.append(group._replace(sets=slice(end - group.n, end)))
+        order = torch.cat(parts)
+        return cls(tuple(own), order, tuple(weight.index_select(0, order) for weight in weights))
+
+    def like(self, weights: tuple[Tensor, ...]) -> _Laid:
+        """Other weights, of the same order."""
+        order = self.order
+        return self._replace(weights=weights if order is None else tuple(one.index_select(0, order) for one in weights))
+
+    def given(self, results: Sequence[Tensor]) -> list[Tensor]:
+        """Results in the order of these weights, in that of the sets as given."""
+        order = self.order
+        return list(results) if order is None else [torch.empty_like(one).index_copy_(0, order, one) for one in results]
+
+    def at(self, group: Group) -> tuple[list[Tensor], list[Tensor]]:
+        """Matrices [n, i, o] and biases [n, 1, o] of a group."""
+        own, layers = [weight[group.sets] for weight in self.weights], len(self.weights) // 2
+        return own[:layers], [bias.unsqueeze(1) for bias in own[layers:]]
+
+
 class _Point(NamedTuple):
     """The network at some weights and inputs."""
 
     groups: tuple[Group, ...]
     weights: tuple[Tensor, ...]  # the matrices [n, i, o] of all layers, then the biases [n, o]
     inputs: tuple[Tensor, ...]  # of each layer [R, i]
+    laid: _Laid  # the weights, without a graph
 
     @property
     def layers(self) -> int:
         return len(self.inputs)
-
-    def at(self, group: Group) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Matrices [n, i, o], biases [n, 1, o] and inputs [n, length, i] of a group."""
-        own = [weight[group.sets] for weight in self.weights]
-        return own[: self.layers], [bias.unsqueeze(1) for bias in own[self.layers :]], _of(group, self.inputs)
 
 
 def tanh_network(x: Tensor, matrices: Sequence[Tensor], biases: Sequence[Tensor], groups: tuple[Group, ...]) -> Tensor:
@@ -50,7 +86,7 @@ def tanh_network(x: Tensor, matrices: Sequence[Tensor], biases: Sequence[Tensor]
     if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
         result: Tensor = _Outputs.apply(groups, x, *weights)  # type: ignore[no-untyped-call]
         return result
-    return _forward(x, weights, groups)[0]
+    return _forward(x, _Laid.out(groups, weights))[0]
 
 
 def played(x: Tensor, matrices: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
@@ -94,13 +130,13 @@ def _plain(x: Tensor, weights: Sequence[Tensor], groups: tuple[Group, ...]) -> T
     return torch.cat(parts)
 
 
-def _forward(x: Tensor, weights: tuple[Tensor, ...], groups: tuple[Group, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _forward(x: Tensor, laid: _Laid) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The outputs, and the inputs of all layers."""
-    layers, minus = len(weights) // 2, x.new_full((), -1.0)
-    out = [x.new_empty(len(x), matrix.shape[-1]) for matrix in weights[:layers]]
+    layers, minus = len(laid.weights) // 2, x.new_full((), -1.0)
+    out = [x.new_empty(len(x), matrix.shape[-1]) for matrix in laid.weights[:layers]]
     inputs = (x, *out[:-1])
-    for group in groups:
-        matrices, biases, h = _Point(groups, weights, inputs).at(group)
+    for group in laid.groups:
+        (matrices, biases), h = laid.at(group), _of(group, inputs)
         for i in range(layers - 1):
             z = torch.baddbmm(biases[i], h[i], matrices[i], beta=2, alpha=2, out=h[i + 1])
             torch.add(minus, z.sigmoid_(), alpha=2, out=z)
@@ -108,20 +144,19 @@ def _forward(x: Tensor, weights: tuple[Tensor, ...], groups: tuple[Group, ...]) 
     return out[-1], inputs
 
 
-def _gradient(point: _Point, g: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-    """Gradients of all weights, and s [R, o] of all layers but the last."""
-    result = _like(point.weights)
-    slopes = tuple(torch.empty_like(h) for h in point.inputs[1:])
-    for group in point.groups:
-        matrices, _, h = point.at(group)
-        s = _of(group, (*slopes, g))
+def _gradient(point: _Point, g: Tensor, keep: bool) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    """Gradients of all weights, and s [R, o] of all layers but the last, if they are to be kept."""
+    result = _like(point.laid.weights)
+    slopes = tuple(torch.empty_like(h) for h in point.inputs[1:]) if keep else ()
+    for group in point.laid.groups:
+        (matrices, _), h = point.laid.at(group), _of(group, point.inputs)
+        kept, s = _of(group, slopes), group.of(g)
         for i in reversed(range(point.layers)):
-            group.put(result[i], _outer(h[i], s[i]))
-            group.put(result[point.layers + i], s[i].sum(1))
+            group.put(result[i], _outer(h[i], s))
+            group.put(result[point.layers + i], s.sum(1))
             if i:
-                torch.bmm(s[i], matrices[i].mT, out=s[i - 1])
-                _through(s[i - 1], h[i])
-    return result, slopes
+                s = _through(torch.bmm(s, matrices[i].mT, out=kept[i - 1] if keep else None), h[i])
+    return point.laid.given(result), slopes
 
 
 def _curvature(
@@ -146,10 +181,9 @@ def _curvature(
         The product's part for g [R, A], which is the derivative of the outputs along the directions, and those for the weights.
     """
     last, change = point.layers - 1, torch.empty_like(g)
-    result = [] if outputs_alone else _like(point.weights)
-    for group in point.groups:
-        matrices, _, h = point.at(group)
-        ways, shifts, _ = point._replace(weights=directions).at(group)
+    result, moves = [] if outputs_alone else _like(point.laid.weights), point.laid.like(directions)
+    for group in point.laid.groups:
+        (matrices, _), (ways, shifts), h = point.laid.at(group), moves.at(group), _of(group, point.inputs)
         s = _of(group, (*slopes, g))
         moved, bent = (
             [h[0]],
@@ -174,7 +208,7 @@ def _curvature(
                 below = torch.bmm(s[i], ways[i].mT)
                 below = torch.baddbmm(below, e, matrices[i].mT, out=below)
                 e = _through(below, h[i]).addcmul_(bent[i - 1], h[i], value=-2)
-    return change, result
+    return change, point.laid.given(result)
 
 
 def _of(group: Group, rows: Sequence[Tensor]) -> list[Tensor]:
@@ -206,15 +240,20 @@ class _Outputs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, groups: tuple[Group, ...], x: Tensor, *weights: Tensor) -> Tensor:
-        out, inputs = _forward(x, weights, groups)
-        ctx.groups, ctx.layers = groups, len(inputs)
-        ctx.save_for_backward(*inputs, *weights)
+        laid = _Laid.out(groups, weights)
+        out, inputs = _forward(x, laid)
+        ctx.groups, ctx.laid = groups, laid._replace(weights=())
+        ctx.save_for_backward(*inputs, *laid.weights, *weights)
         return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, weights = ctx.saved_tensors[: ctx.layers], ctx.saved_tensors[ctx.layers :]
-        gradients = _Gradient.apply(ctx.groups, inputs, g.contiguous(), *weights)  # type: ignore[no-untyped-call]
+        saved, n = ctx.saved_tensors, len(ctx.saved_tensors) // 5
+        weights = saved[3 * n :]
+        point = _Point(ctx.groups, weights, saved[:n], ctx.laid._replace(weights=saved[n : 3 * n]))
+        if not torch.is_grad_enabled():
+            return None, None, *_gradient(point, g.contiguous(), keep=False)[0]
+        gradients = _Gradient.apply(point, g.contiguous(), *weights)  # type: ignore[no-untyped-call]
         return None, None, *gradients
 
 
@@ -233,22 +272,28 @@ class _Gradient(torch.autograd.Function):
     """The gradient of <output, g> with respect to the weights, as a function of them and of g."""
 
     @staticmethod
-    def forward(ctx: Any, groups: tuple[Group, ...], inputs: tuple[Tensor, ...], g: Tensor, *weights: Tensor) -> Any:
-        result, slopes = _gradient(_Point(groups, weights, inputs), g)
-        ctx.groups, ctx.layers = groups, len(inputs)
-        ctx.save_for_backward(*inputs, *slopes, g, *weights)
+    def forward(ctx: Any, point: _Point, g: Tensor, *weights: Tensor) -> Any:
+        result, slopes = _gradient(point, g, keep=True)
+        ctx.groups, ctx.laid = point.groups, point.laid._replace(weights=())
+        ctx.save_for_backward(*point.inputs, *slopes, g, *point.laid.weights, *weights)
         return tuple(result)
 
     @staticmethod
     def backward(ctx: Any, *directions: Tensor) -> tuple[Tensor | None, ...]:
-        saved, n = ctx.saved_tensors, ctx.layers
-        inputs, slopes, g, weights = saved[:n], saved[n : 2 * n - 1], saved[2 * n - 1], saved[2 * n :]
-        point, v = _Point(ctx.groups, weights, inputs), torch.zeros_like(g)
+        saved, n = ctx.saved_tensors, len(ctx.saved_tensors) // 6
+        inputs, slopes, g, own, weights = (
+            saved[:n],
+            saved[n : 2 * n - 1],
+            saved[2 * n - 1],
+            saved[2 * n : 4 * n],
+            saved[4 * n :],
+        )
+        point, v = _Point(ctx.groups, weights, inputs, ctx.laid._replace(weights=own)), torch.zeros_like(g)
         if not torch.is_grad_enabled() and not any(map(_wanted, ctx.next_functions[1:])):
             change, _ = _curvature(point, slopes, g, v, directions, outputs_alone=True)
-            return None, None, change, *(None for _ in weights)
+            return None, change, *(None for _ in weights)
         change, *result = _bend(point, slopes, g, v, directions)
-        return None, None, change, *result
+        return None, change, *result
 
 
 def _bend(
