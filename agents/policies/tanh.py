@@ -159,56 +159,59 @@ def _gradient(point: _Point, g: Tensor, keep: bool) -> tuple[list[Tensor], tuple
     return point.laid.given(result), slopes
 
 
-def _curvature(
-    point: _Point,
-    slopes: tuple[Tensor, ...],
-    g: Tensor,
-    v: Tensor,
-    directions: tuple[Tensor, ...],
-    outputs_alone: bool = False,
-) -> tuple[Tensor, list[Tensor]]:
-    """The product of the Hessian of L(W, g) with a direction of (g, W).
-
-    Args:
-        point: the network.
-        slopes: s of all layers but the last.
-        g: s of the last [R, A].
-        v: the direction's part for g [R, A].
-        directions: its parts for the weights, U and u.
-        outputs_alone: compute the first result only, a third of the work; the others are empty.
-
-    Returns:
-        The product's part for g [R, A], which is the derivative of the outputs along the directions, and those for the weights.
+def _push(point: _Point, directions: tuple[Tensor, ...], keep: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The first half of ``_curvature``: its part for g, the derivative of the outputs along the directions, and those of z
+    [R, o] of all layers but the last, if they are to be kept.
     """
-    last, change = point.layers - 1, torch.empty_like(g)
-    result, moves = [] if outputs_alone else _like(point.laid.weights), point.laid.like(directions)
+    last, moves = point.layers - 1, point.laid.like(directions)
+    change = point.inputs[0].new_empty(len(point.inputs[0]), moves.weights[last].shape[-1])
+    kept = tuple(torch.empty_like(h) for h in point.inputs[1:]) if keep else ()
     for group in point.laid.groups:
         (matrices, _), (ways, shifts), h = point.laid.at(group), moves.at(group), _of(group, point.inputs)
-        s = _of(group, (*slopes, g))
-        moved, bent = (
-            [h[0]],
-            [],
-        )  # derivatives of the layers' inputs, the first of which does not move; parts of those of s
+        outs = [*(_of(group, kept) if keep else [None] * last), group.of(change)]
+        moved = h[0]  # derivative of a layer's input; the first does not move
         for i in range(last + 1):
-            out = group.of(change) if i == last else None
-            z = torch.baddbmm(shifts[i], h[i], _by_output(ways[i]) if i == last else ways[i], out=out)
+            z = torch.baddbmm(shifts[i], h[i], _by_output(ways[i]) if i == last else ways[i], out=outs[i])
             if i:
-                z = torch.baddbmm(z, moved[i], _by_output(matrices[i]) if i == last else matrices[i], out=z)
+                z = torch.baddbmm(z, moved, _by_output(matrices[i]) if i == last else matrices[i], out=z)
             if i < last:
-                bent.append(z * s[i] if result else z)
-                moved.append(_through(z, h[i + 1]))
-        if outputs_alone:
-            continue
+                moved = torch.ops.aten.tanh_backward(z, h[i + 1])
+    return change, kept
+
+
+class _Pushed(NamedTuple):
+    """What the second half of ``_curvature`` needs."""
+
+    slopes: tuple[Tensor, ...]  # s of all layers but the last
+    g: Tensor  # s of the last [R, A]
+    directions: tuple[Tensor, ...]  # of the weights, U and u
+    changes: tuple[Tensor, ...]  # the derivatives of z along them, of all layers but the last
+
+
+def _pull(point: _Point, pushed: _Pushed, v: Tensor) -> list[Tensor]:
+    """The second half of ``_curvature``: its parts for the weights; ``v``: the direction's part for g [R, A]."""
+    result, moves = _like(point.laid.weights), point.laid.like(pushed.directions)
+    for group in point.laid.groups:
+        (matrices, _), (ways, _), h = point.laid.at(group), moves.at(group), _of(group, point.inputs)
+        s, z = _of(group, (*pushed.slopes, pushed.g)), _of(group, pushed.changes)
         e = group.of(v)  # derivatives of s
-        for i in reversed(range(last + 1)):
+        for i in reversed(range(point.layers)):
             outer = _outer(h[i], e)
-            group.put(result[i], outer + _outer(moved[i], s[i]) if i else outer)
-            group.put(result[last + 1 + i], e.sum(1))
+            group.put(result[i], outer + _outer(torch.ops.aten.tanh_backward(z[i - 1], h[i]), s[i]) if i else outer)
+            group.put(result[point.layers + i], e.sum(1))
             if i:
                 below = torch.bmm(s[i], ways[i].mT)
                 below = torch.baddbmm(below, e, matrices[i].mT, out=below)
-                e = _through(below, h[i]).addcmul_(bent[i - 1], h[i], value=-2)
-    return change, point.laid.given(result)
+                e = _through(below, h[i]).addcmul_(z[i - 1] * s[i - 1], h[i], value=-2)
+    return point.laid.given(result)
+
+
+def _curvature(
+    point: _Point, slopes: tuple[Tensor, ...], g: Tensor, v: Tensor, directions: tuple[Tensor, ...]
+) -> tuple[Tensor, list[Tensor]]:
+    """The product of the Hessian of L(W, g) with a direction (v, (U, u)) of (g, W): its part for g, and those for the weights."""
+    change, changes = _push(point, directions, keep=True)
+    return change, _pull(point, _Pushed(slopes, g, directions, changes), v)
 
 
 def _of(group: Group, rows: Sequence[Tensor]) -> list[Tensor]:
@@ -243,18 +246,26 @@ class _Outputs(torch.autograd.Function):
         laid = _Laid.out(groups, weights)
         out, inputs = _forward(x, laid)
         ctx.groups, ctx.laid = groups, laid._replace(weights=())
-        ctx.save_for_backward(*inputs, *laid.weights, *weights)
+        ctx.pushed = {}  # by the pass that runs: halves of products, see ``_Gradient``
+        ctx.save_for_backward(*inputs, *laid.weights, *weights, out)
         return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        saved, n = ctx.saved_tensors, len(ctx.saved_tensors) // 5
-        weights = saved[3 * n :]
-        point = _Point(ctx.groups, weights, saved[:n], ctx.laid._replace(weights=saved[n : 3 * n]))
-        if not torch.is_grad_enabled():
+        *saved, out = ctx.saved_tensors
+        n = len(saved) // 5
+        weights = tuple(saved[3 * n :])
+        point = _Point(ctx.groups, weights, tuple(saved[:n]), ctx.laid._replace(weights=tuple(saved[n : 3 * n])))
+        if torch.is_grad_enabled():
+            gradients = _Gradient.apply(point, ctx.pushed, g.contiguous(), out, *weights)  # type: ignore[no-untyped-call]
+            return None, None, *gradients
+        first, *others = ctx.pushed.pop(torch._C._current_graph_task_id(), [None])
+        if first is None:
             return None, None, *_gradient(point, g.contiguous(), keep=False)[0]
-        gradients = _Gradient.apply(point, g.contiguous(), *weights)  # type: ignore[no-untyped-call]
-        return None, None, *gradients
+        total = _pull(point, first, g.contiguous())
+        for other in others:
+            total = [a + b for a, b in zip(total, _pull(point, other, torch.zeros_like(g)), strict=True)]
+        return None, None, *total
 
 
 def _wanted(edge: tuple[Any, int]) -> bool:
@@ -269,31 +280,39 @@ def _wanted(edge: tuple[Any, int]) -> bool:
 
 
 class _Gradient(torch.autograd.Function):
-    """The gradient of <output, g> with respect to the weights, as a function of them and of g."""
+    """The gradient of <output, g> with respect to the weights, as a function of them and of g.
+
+    A product with its derivative has two halves, and the part for g is known after the first. Where that changes the output's own
+    cotangent, autograd is to pull that one back next, through the same layers: both are pulled back at once, by the output's
+    node, which this one leaves its first half to. It runs later in the same pass, since the output is an input here.
+    """
 
     @staticmethod
-    def forward(ctx: Any, point: _Point, g: Tensor, *weights: Tensor) -> Any:
+    def forward(
+        ctx: Any, point: _Point, pushed: dict[int, list[_Pushed]], g: Tensor, out: Tensor, *weights: Tensor
+    ) -> Any:
         result, slopes = _gradient(point, g, keep=True)
-        ctx.groups, ctx.laid = point.groups, point.laid._replace(weights=())
+        ctx.groups, ctx.laid, ctx.pushed = point.groups, point.laid._replace(weights=()), pushed
         ctx.save_for_backward(*point.inputs, *slopes, g, *point.laid.weights, *weights)
         return tuple(result)
 
     @staticmethod
     def backward(ctx: Any, *directions: Tensor) -> tuple[Tensor | None, ...]:
         saved, n = ctx.saved_tensors, len(ctx.saved_tensors) // 6
-        inputs, slopes, g, own, weights = (
-            saved[:n],
-            saved[n : 2 * n - 1],
-            saved[2 * n - 1],
-            saved[2 * n : 4 * n],
-            saved[4 * n :],
-        )
-        point, v = _Point(ctx.groups, weights, inputs, ctx.laid._replace(weights=own)), torch.zeros_like(g)
-        if not torch.is_grad_enabled() and not any(map(_wanted, ctx.next_functions[1:])):
-            change, _ = _curvature(point, slopes, g, v, directions, outputs_alone=True)
-            return None, change, *(None for _ in weights)
-        change, *result = _bend(point, slopes, g, v, directions)
-        return None, change, *result
+        inputs, slopes, g, weights = saved[:n], saved[n : 2 * n - 1], saved[2 * n - 1], saved[4 * n :]
+        point = _Point(ctx.groups, weights, inputs, ctx.laid._replace(weights=saved[2 * n : 4 * n]))
+        if torch.is_grad_enabled():
+            change, *result = _bend(point, slopes, g, torch.zeros_like(g), directions)
+            return None, None, change, None, *result
+        _, output, *others = ctx.next_functions
+        wanted = any(map(_wanted, others))
+        change, changes = _push(point, directions, keep=wanted)
+        pushed = _Pushed(slopes, g, directions, changes)
+        if wanted and _wanted(output):
+            ctx.pushed.setdefault(torch._C._current_graph_task_id(), []).append(pushed)
+        elif wanted:
+            return None, None, change, None, *_pull(point, pushed, torch.zeros_like(g))
+        return None, None, change, None, *(None for _ in weights)
 
 
 def _bend(
