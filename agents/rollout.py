@@ -504,9 +504,7 @@ class LearnerRows:
 
     def __init__(self, learner: Learner, place: Place) -> None:
         self.rows, self.policy = place.rows, learner.policy
-        # Stacked weights may be views of one set; rollouts are faster on real copies.
-        prepared = self.policy.prepare({name: value.detach() for name, value in learner.weights.items()})
-        self.every = self.weights = {name: value.contiguous() for name, value in prepared.items()}
+        self.every = self.weights = self.policy.ready(learner.weights)
         n, rows = len(next(iter(self.weights.values()))), len(place.key)
         self.whole = self.shape = n, rows // n
         self.own = self.rows  # as ``rows``, without repeated ones

@@ -111,10 +111,18 @@ class Policy(ABC):
         """As ``step``, with means or logits [N, M, A]."""
         return self.outputs(prepared, given), carry
 
+    def ready(self, weights: Weights) -> Weights:
+        """Stacked weights as ``choose`` takes them: prepared, without a graph, and laid out for the many steps of a rollout."""
+        prepared = self.prepare({name: value.detach() for name, value in weights.items()})
+        # Stacked weights may be views of one set; products with real copies are faster.
+        return {name: value.contiguous() for name, value in prepared.items()}
+
     def choose(
         self, prepared: Weights, given: Tensor, carry: Carry, scaled_noise: Tensor | None
     ) -> tuple[Tensor, Carry]:
-        """Actions at inputs [N, M, input_size], sampled, or without noise the modes, and the carry after them."""
+        """Actions at inputs [N, M, input_size], sampled, or without noise the modes, and the carry after them; with weights that
+        went through ``ready``.
+        """
         if scaled_noise is None:
             distribution, carry = self.step(prepared, carry, given)
             return distribution.mode(), carry

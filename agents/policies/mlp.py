@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from metaduel.agents.policies.base import ActionSpace, Policy, Weights
 from metaduel.agents.policies.distributions import Distribution
 from metaduel.agents.policies.groups import Group, even_groups, spread
-from metaduel.agents.policies.tanh import played, tanh_network
+from metaduel.agents.policies.tanh import acting, folded, played, tanh_network
+from metaduel.agents.trajectories import Carry
 
 
 class MLPPolicy(Policy):
@@ -91,6 +92,22 @@ class MLPPolicy(Policy):
             rows = self._network(prepared, observation.reshape(n * length, size), even_groups(n, length))
             return self._masked(rows.view(n, length, -1), observation)
         return self._masked(played(observation, *self._layers(prepared)), observation)
+
+    def ready(self, weights: Weights) -> Weights:
+        """See ``Policy``; of ``choose`` alone, since the layers' weights are those of ``tanh.acting``."""
+        prepared = super().ready(weights)
+        matrices, biases = folded(*self._layers(prepared))
+        layers = {f"layer{i}.weight": matrix for i, matrix in enumerate(matrices)}
+        return {**prepared, **layers, **{f"layer{i}.bias": bias for i, bias in enumerate(biases)}}
+
+    def choose(
+        self, prepared: Weights, given: Tensor, carry: Carry, scaled_noise: Tensor | None
+    ) -> tuple[Tensor, Carry]:
+        """See ``Policy``."""
+        out = self._masked(acting(given, *self._layers(prepared)), given)
+        return self.head(prepared, out).mode() if scaled_noise is None else self.pick(
+            prepared, out, scaled_noise
+        ), carry
 
     def at_rows(self, prepared: Weights, given: Tensor, groups: tuple[Group, ...]) -> Distribution:
         """See ``Policy``."""

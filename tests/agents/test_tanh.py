@@ -9,6 +9,8 @@ from metaduel.agents.policies.tanh import tanh_network
 
 # Three tasks; the third and the first go together, in that order, and the second alone: 3 + 3 + 2 rows.
 GROUPS = (Group(torch.tensor([2, 0]), 0, 2, 3), Group(slice(1, 2), 6, 1, 2))
+# The second set alone, cut in two; then the third and the first.
+CUT = (Group(slice(1, 2), 0, 1, 2), Group(slice(1, 2), 2, 1, 2, 2), Group(torch.tensor([2, 0]), 4, 2, 2))
 SIZES = [(3, 4, 3, 2), (3, 2), (2, 3, 5)]
 
 
@@ -75,6 +77,48 @@ def test_a_product_with_the_jacobian_of_an_update_equals_that_of_plain_operation
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
+def updated(function, weights, linear=False):
+    """A loss that depends on two gradients of the same outputs, and unless ``linear`` on these themselves; and the outputs."""
+    out = function(*weights)
+    loss, other = (out.sum(), 0.5 * out.sum()) if linear else ((out**3).sum(), (out**2).sum())
+    one, two = (torch.autograd.grad(each, weights, create_graph=True) for each in (loss, other))
+    total = torch.stack([(a * a).sum() + (a * b).sum() for a, b in zip(one, two, strict=True)]).sum()
+    return (total if linear else total + loss), out
+
+
+@pytest.mark.parametrize("groups", [GROUPS, CUT])
+def test_second_order_parts_are_pulled_back_with_the_first(monkeypatch, groups):
+    """In one go, in any pass, and after a pass that failed halfway."""
+    x, weights = network((3, 4, 3, 2))
+    loss, out = updated(fused(x, groups), weights)
+    theirs = torch.autograd.grad(updated(plain(x, groups), weights)[0], weights)
+
+    def fail(_):
+        raise RuntimeError("stop")
+
+    calls = []
+    monkeypatch.setattr(tanh, "_gradient", lambda *_, **__: calls.append(1))
+    hook = out.register_hook(fail)
+    with pytest.raises(RuntimeError, match="stop"):
+        torch.autograd.grad(loss, weights, retain_graph=True)
+    hook.remove()
+    for _ in range(2):
+        torch.testing.assert_close(torch.autograd.grad(loss, weights, retain_graph=True), theirs)
+    some = torch.autograd.grad(loss, [out, weights[1]], retain_graph=True)
+    torch.testing.assert_close(some[1], theirs[1])
+    assert not calls
+
+
+def test_second_order_parts_of_outputs_that_are_not_differentiated():
+    x, weights = network((3, 4, 3, 2))
+    ours, theirs = (updated(function(x), weights, linear=True)[0] for function in (fused, plain))
+    for wanted in (weights, weights[1:2]):
+        found = torch.autograd.grad(ours, wanted, retain_graph=True, materialize_grads=True)
+        torch.testing.assert_close(
+            found, torch.autograd.grad(theirs, wanted, retain_graph=True, materialize_grads=True)
+        )
+
+
 @pytest.mark.parametrize("graph", [True, False])
 def test_frozen_weights_and_inputs_with_a_gradient(graph):
     x, weights = network((3, 4, 3, 2))
@@ -115,10 +159,6 @@ def test_even_groups_hold_every_task_once_and_few_rows(monkeypatch):
     torch.testing.assert_close(fused(x, groups)(*weights), plain(x, one)(*weights))
 
 
-# The second set alone, cut in two; then the third and the first.
-CUT = (Group(slice(1, 2), 0, 1, 2), Group(slice(1, 2), 2, 1, 2, 2), Group(torch.tensor([2, 0]), 4, 2, 2))
-
-
 def test_rows_of_one_set_in_several_groups():
     x, weights = network((3, 4, 3, 2))
     torch.testing.assert_close(fused(x, CUT)(*weights), plain(x, CUT)(*weights))
@@ -138,6 +178,17 @@ def test_spreading_is_differentiable():
     assert torch.autograd.gradgradcheck(lambda v: spread(v, GROUPS) ** 2, values)
 
 
+@pytest.mark.parametrize("sizes", SIZES)
+def test_folded_weights_act_the_same(sizes):
+    x, weights = network(sizes, rows=24)
+    matrices, biases = weights[: len(sizes) - 1], weights[len(sizes) - 1 :]
+    given = x.view(3, 8, -1)
+    with torch.no_grad():
+        ours = tanh.acting(given, *tanh.folded(matrices, biases))
+    torch.testing.assert_close(ours, tanh.played(given, matrices, biases), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours.flatten(0, 1), plain(x, even_groups(3, 8))(*weights), rtol=1e-12, atol=1e-12)
+
+
 def test_single_precision_is_as_good_as_promised():
     x = torch.linspace(-9, 9, 20_001).unsqueeze(1)
     one = [torch.ones(1, 1, 1), torch.ones(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1)]
@@ -145,5 +196,6 @@ def test_single_precision_is_as_good_as_promised():
     for out in (
         tanh_network(x, one[:2], one[2:], even_groups(1, len(x))),
         tanh.played(x.unsqueeze(0), one[:2], one[2:])[0],
+        tanh.acting(x.unsqueeze(0), *tanh.folded(one[:2], one[2:]))[0],
     ):
         assert (out.double() - exact).abs().max() <= 1.5 * 2**-23

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.objective.packing import Index
 from metaduel.agents.policies.base import stack
 from metaduel.agents.trajectories import Trajectories
 from metaduel.benchmarks.tools.enumerated import GAME, TASKS, AllTrajectories
@@ -31,8 +32,10 @@ SMALLER = 100  # batches of 1000 for the standard error of a batch of MANY
 class NoBaseline(LossConfig):
     """Settings whose advantages are discounted returns, in the query, too."""
 
-    def _advantages(self, data: Trajectories, discount: float, fit: bool = True, shared: bool = False) -> Tensor:
-        return super()._advantages(data, discount, fit=False)
+    def _advantages(
+        self, data: Trajectories, discount: float, index: Index | None, fit: bool = True, shared: Sequence[int] = ()
+    ) -> Tensor:
+        return super()._advantages(data, discount, index, fit=False)
 
 
 def estimates(
