@@ -286,8 +286,7 @@ class _Rollout:
         weights = carry = pick = memory = mine = back = None
         if side.learner is not None:
             policy = side.learner.policy
-            prepared = policy.prepare({name: value.detach() for name, value in side.learner.weights.items()})
-            weights = {name: value.contiguous() for name, value in prepared.items()}
+            weights = policy.ready({name: value.detach() for name, value in side.learner.weights.items()})
             share = len(side.mine) // len(next(iter(weights.values())))
             if side.learner.carry is None:
                 carry = policy.initial_carry(weights, share)

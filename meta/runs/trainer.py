@@ -136,6 +136,7 @@ class Trainer:
         Raises:
             TrainingStopped: see ``run``.
         """
+        from tensorboard.compat.proto.summary_pb2 import Summary
         from torch.utils.tensorboard import SummaryWriter
 
         start, before = time.perf_counter(), self.seconds
@@ -156,8 +157,10 @@ class Trainer:
                 self.iteration, self.seconds = number, before + time.perf_counter() - start
                 metrics["seconds"] = self.seconds
                 self._rows.append({"iteration": float(number), **metrics})
-                for name, value in metrics.items():
-                    writer.add_scalar(name, value, number)  # type: ignore[no-untyped-call]
+                values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+                writer.file_writer.add_summary(
+                    Summary(value=values), number
+                )  # one event: one for each value takes 2 ms
                 watch.show(self, metrics, validated)
                 if validated or watch.interrupted:
                     self._save()
