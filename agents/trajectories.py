@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,7 +50,9 @@ class Trajectories(NamedTuple):
 
     def rows(self, where: slice) -> Trajectories:
         """Those of some tasks."""
-        return Trajectories(*(_each(field, lambda part: part[where]) for field in self))
+        carry = None if self.carry is None else Carry(*(part[where] for part in self.carry))
+        other = None if self.other is None else self.other[where]
+        return self.map(lambda part: part[where])._replace(other=other, carry=carry)
 
     def split(self, episodes: int) -> Trajectories:
         """Trajectories [n, T, k E, ...] of sets of weights with k tasks each as those of the tasks, [n k, T, E, ...]; without
@@ -60,18 +62,15 @@ class Trajectories(NamedTuple):
             return self
 
         def apart(part: Tensor) -> Tensor:
-            return part.unflatten(2, (-1, episodes)).transpose(1, 2).flatten(0, 1).contiguous()
+            n, steps, rows, *rest = part.shape
+            return part.view(n, steps, rows // episodes, episodes, *rest).transpose(1, 2).flatten(0, 1).contiguous()
 
-        return Trajectories(*(_each(field, apart) for field in self[:5]))
+        other = None if self.other is None else apart(self.other)
+        return self.map(apart)._replace(other=other)
 
     def until(self, steps: int) -> Trajectories:
         """The first steps of every episode."""
         if steps == self.reward.shape[1]:
             return self
-        return Trajectories(*(_each(field, lambda part: part[:, :steps]) for field in self[:5]), self.carry)
-
-
-def _each(field: Tensor | Carry | None, function: Callable[[Tensor], Tensor]) -> Any:
-    if field is None or isinstance(field, Tensor):
-        return None if field is None else function(field)
-    return Carry(*(function(part) for part in field))
+        other = None if self.other is None else self.other[:, :steps]
+        return self.map(lambda part: part[:, :steps])._replace(other=other, carry=self.carry)

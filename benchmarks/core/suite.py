@@ -16,7 +16,7 @@ import re
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -184,13 +184,13 @@ def play(cells: Sequence[Cell], folder: AnyPath, quiet: bool = False, workers: i
     return Played(table, sum(record["seconds"] for record in records if record is not None))
 
 
-def _unit(first: Cell, waiting: Sequence[Cell], unfinished: Collection[str]) -> list[Cell]:
+def _unit(first: Cell, waiting: Sequence[Cell], unfinished: Set[str]) -> list[Cell]:
     """The cells that are trained together with ``first``, of those that wait and need none that is unfinished."""
     if first.together is None:
         return [first]
     name = first.together.name
-    ready = (cell for cell in waiting if cell.together is not None and not unfinished & set(cell.needs))
-    return [cell for cell in ready if cell.together.name == name] or [first]
+    ready = [cell for cell in waiting if cell.together is not None and cell.together.name == name]
+    return [cell for cell in ready if unfinished.isdisjoint(cell.needs)] or [first]
 
 
 def _played(cells: Sequence[Cell], folder: Path) -> Iterator[Cell]:

@@ -213,7 +213,7 @@ class Peers(Suite):
         for static in own.static:
             yield made(spoken(static), self._untrained(game), partial(self._static, game, static))
         if game in self.optimum.games:
-            validated = {"ascent": self.optimum.plain(), "validation_personas": own.validation_personas}
+            validated: dict[str, Any] = {"ascent": self.optimum.plain(), "validation_personas": own.validation_personas}
             yield made(OPTIMUM, self._untrained(game), partial(self._optimum, game), **validated)
         for seed in range(self.seeds):
             for name, changes in self.trained.items():

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.adapters.protocol import Adapter, Experience, SeatInfo
-from metaduel.agents.objective.config import LossConfig, log_probs
+from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.objective.losses import policy_gradient_loss
+from metaduel.agents.objective.packing import log_probs
 from metaduel.agents.policies.base import Policy, Weights, stack
 from metaduel.agents.rollout import Learner
 from metaduel.agents.trajectories import Carry, Trajectories

@@ -220,7 +220,7 @@ def _split(losses: Losses, whole: Merged) -> list[Losses]:
 
 
 def _apart_tensors(values: Mapping[Role, Tensor], whole: Merged) -> list[dict[Role, Tensor]]:
-    parts = {role: value.split(whole.counts[role]) for role, value in values.items()}
+    parts = {role: torch.split(value, whole.counts[role]) for role, value in values.items()}
     return [{role: own[i] for role, own in parts.items()} for i in range(len(whole.problems))]
 
 
@@ -228,7 +228,7 @@ def _apart(players: Players, whole: Merged) -> list[Players]:
     results: list[Players] = [{role: {} for role in players} for _ in whole.problems]
     for role, weights in players.items():
         for name, value in weights.items():
-            for result, own in zip(results, value.split(whole.counts[role]), strict=True):
+            for result, own in zip(results, torch.split(value, whole.counts[role]), strict=True):
                 result[role][name] = own
     return results
 

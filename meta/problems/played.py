@@ -161,8 +161,8 @@ class DrawnTogether:
 
 def _split(pair: Advantages, counts: Sequence[int]) -> list[Advantages]:
     """Advantages of all runs as those of each; support and query stay the same tensor where they are."""
-    support = pair[0].split(list(counts))
-    query = support if pair[1] is pair[0] else pair[1].split(list(counts))
+    support = torch.split(pair[0], list(counts))
+    query = support if pair[1] is pair[0] else torch.split(pair[1], list(counts))
     return list(zip(support, query, strict=True))
 
 
@@ -357,7 +357,8 @@ def _joined(parts: Sequence[Replayed], role: Role, steps: int) -> _Kept:
     def join(fields: Iterable[Tensor]) -> Tensor:
         return torch.cat([_lengthened(one, steps) for one in fields])
 
-    data = Trajectories(*(join(fields) for fields in zip(*(one.data[:4] for one in own), strict=True)))
+    observation, action, reward, alive = (join(fields) for fields in zip(*(one.data[:4] for one in own), strict=True))
+    data = Trajectories(observation, action, reward, alive)
     support, query = join(one.support for one in own), join(one.query for one in own)
     played = [part.drawn.players[role] for part in parts if part.drawn is not None]
     weights = {name: torch.cat([one[name] for one in played]) for name in played[0]}

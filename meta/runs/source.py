@@ -13,6 +13,7 @@ from metaduel.agents.compiled import Play
 from metaduel.agents.policies.base import Policy, Weights, normalisation, stack
 from metaduel.agents.policies.statistics import RunningStatistics
 from metaduel.agents.rollout import rollout
+from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.game import Player
 from metaduel.envs.core.noise import derive_seed
@@ -207,7 +208,7 @@ class DuelSource(PlayedSource):
         beside: DuelSource | None = None,
     ) -> None:
         self.config, self.spec = config, config.spec
-        self.duel = make_duel(config) if beside is None else beside.duel
+        self.duel: Duel = make_duel(config) if beside is None else beside.duel
         opponents = (
             {
                 role: [load_player(self.duel, other(role), name) for name in config.opponents(role)]
@@ -234,8 +235,9 @@ class DuelSource(PlayedSource):
             )
             for role in (config.roles if config.persona_share else ())
         }
-        for role, personas in self._personas.items() if beside is not None else ():
-            personas.policy = beside._personas[role].policy
+        if beside is not None:
+            for role, personas in self._personas.items():
+                personas.policy = beside._personas[role].policy
 
     def problem(self, iteration: int) -> Tasks:
         """See ``PlayedSource``."""
