@@ -272,6 +272,18 @@ def test_a_runs_config_can_be_passed_back_in(run, tmp_path, capsys):
     assert settings(tmp_path / "a") == settings(run) | {"method": "joint", "informed": True}
 
 
+def test_several_seeds_are_trained_in_one_process(tmp_path, capsys):
+    flags = ("--folder", str(tmp_path / "runs"), "--seeds", "3", "4", "--quiet")
+    cli.main(["train", "Pursuit", "--method", "joint", *TINY, *flags])
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'runs' / 'seed-3'}\nwrote {tmp_path / 'runs' / 'seed-4'}\n"
+    assert [settings(tmp_path / "runs" / f"seed-{seed}")["seed"] for seed in (3, 4)] == [3, 4]
+    cli.main(["train", "--resume", *flags])
+    for wrong in (("--seeds", "1", "1"), ("--seed", "1", "--seeds", "1", "2")):
+        with pytest.raises(SystemExit):
+            cli.main(["train", "Pursuit", *wrong, *TINY])
+        assert "must be different ones, without --seed" in capsys.readouterr().err
+
+
 def test_resuming_a_finished_run_needs_its_folder_alone(run, capsys):
     before = (run / "metrics.csv").read_text()
     cli.main(["train", "--resume", "--folder", str(run), "--quiet"])

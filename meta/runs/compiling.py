@@ -33,6 +33,7 @@ from metaduel.meta.runs.source import DuelSource
 
 SAVED = 0.6  # share of an eager step's time that compiling saves, in the least of the measured cases
 WORTH = 1.5  # times the compiler's time that a run must save
+MOST = 3_000  # rows of a rollout: with more, products take the time, and rows that are over are dropped in eager steps alone
 FEWEST = 5_000  # steps: a shorter run never saves what compiling takes
 ALIVE = 0.5  # share of a rollout's rows whose episode goes on, about
 EXPECTED = {"first": 30.0, "again": 5.0}  # s to compile a step, and to find it in the compiler's cache, until measured
@@ -88,7 +89,8 @@ def compiled_steps(configs: Sequence[TrainConfig], sources: Sequence[DuelSource]
 def _pays(configs: Sequence[TrainConfig], source: DuelSource) -> bool:
     """Whether runs save more time by compiled steps than compiling them takes."""
     steps = max(_steps(config, source) for config in configs)
-    if steps < FEWEST:
+    rows = sum(config.tasks * config.episodes_per_batch * len(config.roles) for config in configs)
+    if steps < FEWEST or rows > MOST:
         return False
     known, identity = _costs(), _identity(configs, source)
     cost = known["again" if identity in known["compiled"] else "first"]

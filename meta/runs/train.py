@@ -163,14 +163,15 @@ def train_all(
     with configured(configs[0].threads):
         sources = [DuelSource(configs[0], tasks, network)]
         sources += [DuelSource(config, tasks, network, beside=sources[0]) for config in configs[1:]]
-        configs = settled(configs, sources[0], targets, resume)
+        runs = stacks(configs, sources[0], quiet)
+        configs = _settled(configs, sources, targets, resume, runs)
         settings = [_written(config, tasks) for config in configs]
         learners = [make_learner(config, source) for config, source in zip(configs, sources, strict=True)]
         for target, own in zip(targets, settings, strict=True):
             check_folder(target, own, resume)
         stopped: list[TrainingStopped] = []
         with compiled_steps(configs, sources):
-            for stack in stacks(configs, sources[0], quiet):
+            for stack in runs:
                 trainers = [
                     make_trainer(learners[i], sources[i], targets[i], settings[i], configs[i], resume, quiet)
                     for i in stack
@@ -183,6 +184,22 @@ def train_all(
             else TrainingStopped(f"{len(stopped)} of {len(configs)} runs stopped: {'; '.join(map(str, stopped))}")
         )
     return [load(target, network=network) for target in targets]
+
+
+def _settled(
+    configs: Sequence[TrainConfig],
+    sources: Sequence[DuelSource],
+    folders: Sequence[Path],
+    resume: bool,
+    runs: Sequence[Sequence[int]],
+) -> list[TrainConfig]:
+    """The settings with ``compile`` settled, stack by stack."""
+    chosen = list(configs)
+    for own in runs:
+        found = settled([configs[i] for i in own], sources[own[0]], [folders[i] for i in own], resume)
+        for i, config in zip(own, found, strict=True):
+            chosen[i] = config
+    return chosen
 
 
 def _check_together(configs: Sequence[TrainConfig], folders: Sequence[Path]) -> None:

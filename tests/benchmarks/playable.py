@@ -1,7 +1,10 @@
 """A cell's work, in a module that another process can import."""
 
 import time
+import uuid
+from functools import partial
 
+from metaduel.benchmarks.core.suite import Together
 from metaduel.envs.core.errors import InvalidInputError
 
 
@@ -25,3 +28,20 @@ def save_when_interrupted(rows, folder):
         (folder / "saved").touch()
         raise
     return rows
+
+
+def together(name, log):
+    """Cells that are trained together; every training leaves a line with the names of its cells."""
+    return Together(name, plans, partial(train, log))
+
+
+def plans(folder):
+    return [folder.name.split("-")[0]]
+
+
+def train(log, given):
+    (log / uuid.uuid4().hex).write_text(" ".join(given))
+
+
+def trained(log):
+    return [path.read_text().split() for path in sorted(log.iterdir(), key=lambda one: one.stat().st_mtime_ns)]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -202,3 +203,19 @@ def test_unknown_names_are_refused_with_the_nearest():
     ):
         with pytest.raises(InvalidInputError, match=message):
             reproduce.make({**values, "claims": [], key: wrong}).cells()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cells_that_are_trained_together_are_trained_once(tmp_path, chain, workers):
+    """Those that wait, whose needs are there; a cell that is finished is not trained for again."""
+    playable = importlib.import_module("playable")
+    a, b, c, d = chain("a", "b", "c", "d")
+    log = tmp_path / "log"
+    log.mkdir()
+    mine = [replace(one, together=playable.together("first", log)) for one in (a, b)]
+    later = [replace(one, needs=(a.stem,), together=playable.together("second", log)) for one in (c, d)]
+    suite.play(mine[:1], tmp_path, quiet=True)
+    assert playable.trained(log) == [["a"]]
+    found = suite.play([*mine, *later], tmp_path, quiet=True, workers=workers)
+    assert found.table.values("method") == ["a", "b", "c", "d"]
+    assert sorted(playable.trained(log)) == [["a"], ["b"], ["c", "d"]]
