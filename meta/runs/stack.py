@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.source import DuelSource
 
-STACK_BYTES = 1 << 30  # of a stack's graphs and trajectories, about; rows beyond some ten thousand are no faster
+STACK_BYTES = 3 << 29  # of a stack's graphs and trajectories, about; rows beyond some ten thousand are no faster
 _COPIES = 3  # of an activation in the graph of a shot: itself, its gradient, and a temporary
 
 
