@@ -62,7 +62,7 @@ def train(
     changes |= dict(_setting(text) for text in set)
     if resume and folder is None:
         raise InvalidInputError("--resume needs --folder, the run to continue")
-    if seeds and (seed is not None or len(set(seeds)) < len(seeds)):
+    if seeds and (seed is not None or len(dict.fromkeys(seeds)) < len(seeds)):
         raise InvalidInputError(f"--seeds {' '.join(map(str, seeds))} must be different ones, without --seed")
     first = folder and (folder / f"seed-{seeds[0]}" if seeds else folder)
     values = _config(config or (_resumed(first) if resume and first else None), game)
