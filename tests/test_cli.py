@@ -425,7 +425,7 @@ def test_a_number_that_is_not_finite_exits_with_1(monkeypatch, capsys, tmp_path)
     def stop(*_):
         raise TrainingStopped("iteration 3: nan")
 
-    monkeypatch.setattr(training, "train", stop)
+    monkeypatch.setattr(training, "train_all", stop)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["train", "Pursuit", "--folder", str(tmp_path / "run")])
     assert stopped.value.code == 1
@@ -436,8 +436,12 @@ def test_interrupted_training_says_how_to_go_on(monkeypatch, capsys, run):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "train", stop)
+    monkeypatch.setattr(training, "train_all", stop)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["train", "Pursuit", "--folder", str(run)])
     assert stopped.value.code == 130
     assert f"metaduel train --resume --folder {run}" in capsys.readouterr().err
+    shutil.copytree(run, run.parent / "several" / "seed-3")
+    with pytest.raises(SystemExit):
+        cli.main(["train", "Pursuit", "--folder", str(run.parent / "several"), "--seeds", "3", "4"])
+    assert f"metaduel train --resume --folder {run.parent / 'several'} --seeds 3 4" in capsys.readouterr().err
