@@ -290,6 +290,19 @@ def test_resuming_a_finished_run_needs_its_folder_alone(run, capsys):
     assert (run / "metrics.csv").read_text() == before
 
 
+def test_several_seeds_are_runs_of_one_folder(tmp_path, capsys):
+    base = tmp_path / "runs"
+    args = ["train", "Pursuit", "--folder", str(base), "--seeds", "4", "7", *TINY]
+    cli.main(args)
+    assert capsys.readouterr().out == "".join(f"wrote {base / f'seed-{seed}'}\n" for seed in (4, 7))
+    made = [settings(base / f"seed-{seed}") for seed in (4, 7)]
+    assert [one["seed"] for one in made] == [4, 7]
+    assert made[0] | {"seed": 7} == made[1]
+    before = (base / "seed-7" / "metrics.csv").read_text()
+    cli.main(["train", "--resume", "--folder", str(base), "--seeds", "4", "7", "--quiet"])
+    assert (base / "seed-7" / "metrics.csv").read_text() == before
+
+
 def test_evaluate_prints_tables_and_writes_the_report(run, tmp_path, capsys):
     small = ["--shots", "1", "--episodes", "1", "--test-episodes", "1", "--task-count", "2", "--quiet"]
     cli.main(["evaluate", str(run), "--out", str(tmp_path / "out"), *small])
@@ -364,6 +377,11 @@ def test_methods_lists_papers(capsys):
         (["train", "Pursuit", "--set", "horizon=long"], "must be of type int"),
         (["train", "Pursuit", "--set", "fixed={push: 0}"], "unknown context of Pursuit 'push'"),
         (["train", "Pursuit", "--resume"], "--resume needs --folder"),
+        (["train", "Pursuit", "--seeds", "0", "0"], "--seeds 0 0 must be different ones, without --seed"),
+        (
+            ["train", "Pursuit", "--seeds", "0", "1", "--seed", "2"],
+            "--seeds 0 1 must be different ones, without --seed",
+        ),
         (["train", "Pursuit", "--config", "none.yaml"], "none.yaml: No such file or directory: name a YAML file"),
         (["train", "--resume", "--folder", "none"], "--folder none has no config.yaml, and is no run to resume"),
         (["train", "--resume", "--folder", "{saved}"], "holds a saved agent, which is no run to resume"),
@@ -419,7 +437,7 @@ def test_a_number_that_is_not_finite_exits_with_1(monkeypatch, capsys, tmp_path)
     def stop(*_):
         raise TrainingStopped("iteration 3: nan")
 
-    monkeypatch.setattr(training, "train", stop)
+    monkeypatch.setattr(training, "train_all", stop)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["train", "Pursuit", "--folder", str(tmp_path / "run")])
     assert stopped.value.code == 1
@@ -430,8 +448,12 @@ def test_interrupted_training_says_how_to_go_on(monkeypatch, capsys, run):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "train", stop)
+    monkeypatch.setattr(training, "train_all", stop)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["train", "Pursuit", "--folder", str(run)])
     assert stopped.value.code == 130
     assert f"metaduel train --resume --folder {run}" in capsys.readouterr().err
+    shutil.copytree(run, run.parent / "several" / "seed-3")
+    with pytest.raises(SystemExit):
+        cli.main(["train", "Pursuit", "--folder", str(run.parent / "several"), "--seeds", "3", "4"])
+    assert f"metaduel train --resume --folder {run.parent / 'several'} --seeds 3 4" in capsys.readouterr().err

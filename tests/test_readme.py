@@ -16,7 +16,7 @@ def test_snippets_run_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_registered", registry.specs())  # a snippet registers a family
     namespace = {}
     snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(snippets) == 7
+    assert len(snippets) == 8
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), namespace)
     assert namespace["run"].protagonist.adapter.adapts

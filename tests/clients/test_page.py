@@ -38,7 +38,7 @@ def test_every_cell_names_a_test_or_a_reason():
     assert named == there
 
 
-SNIPPETS = re.findall(r"## ([\w-]+)\n(?:(?!\n## ).)*?```python\n(.*?)```", PAGE, re.DOTALL)
+SNIPPETS = re.findall(r"## ([\w -]+)\n(?:(?!\n## ).)*?```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.mark.parametrize("snippet", [text for _, text in SNIPPETS], ids=[title for title, _ in SNIPPETS])
