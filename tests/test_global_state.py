@@ -35,7 +35,7 @@ from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.registration import in_pettingzoo
 from metaduel.meta.learners.maml import MAML
 from metaduel.meta.runs.black_box import SB3Inner, train_sb3
-from metaduel.meta.runs.trainer import Trainer
+from metaduel.meta.runs.trainer import Interrupts
 
 SMALL = {
     "iterations": 1, "tasks": 2, "episodes": 1, "steps": 1, "hidden": (4,), "horizon": 5, "validate_every": 1,
@@ -241,12 +241,12 @@ def test_everything_is_as_it_was_after_a_refusal(call, given, settings, error):
 
 
 def test_everything_is_as_it_was_after_an_interruption_of_training(tmp_path, monkeypatch):
-    def update(self, *given):
+    def updating(self, *given):
         os.kill(os.getpid(), signal.SIGINT)
-        return original(self, *given)
+        return (yield from original(self, *given))
 
-    original = MAML.update
-    monkeypatch.setattr(MAML, "update", update)
+    original = MAML.updating
+    monkeypatch.setattr(MAML, "updating", updating)
     before = state()
     with pytest.raises(KeyboardInterrupt):
         train_meta_adversarial("Pursuit", folder=tmp_path / "run", **SMALL | {"iterations": 2})
@@ -282,7 +282,7 @@ def test_training_in_another_thread_is_the_same_and_leaves_signals_alone(tmp_pat
     assert not changed(before)
 
 
-@pytest.mark.parametrize("context", [_terminations, lambda: _interrupts()])
+@pytest.mark.parametrize("context", [_terminations, Interrupts])
 def test_a_handler_that_is_not_pythons_is_left_alone(context, monkeypatch):
     def refuse(*given):
         raise AssertionError("it could not be put back")
@@ -291,10 +291,6 @@ def test_a_handler_that_is_not_pythons_is_left_alone(context, monkeypatch):
     monkeypatch.setattr(signal, "signal", refuse)
     with context():
         pass
-
-
-def _interrupts():
-    return Trainer.__new__(Trainer)._interrupts()
 
 
 def test_threads_are_put_back_whatever_happens():

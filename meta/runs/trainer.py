@@ -14,8 +14,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -324,8 +324,8 @@ class _Watch:
     """Shows the progress of runs that advance in step: that of the one which has most left."""
 
     def __init__(self, trainers: Sequence[Trainer], quiet: bool) -> None:
-        self.trainers, self.interrupted = trainers, False
-        self._stack = ExitStack()
+        self.trainers = trainers
+        self._stack, self._interrupts = ExitStack(), Interrupts()
         console = Console(file=sys.stderr)
         self._progress: Progress | None = None
         self._lines = not quiet and not console.is_terminal
@@ -339,12 +339,17 @@ class _Watch:
             self._bar = self._progress.add_task(self._name, total=first.expected, completed=first.iteration, note="")
 
     @property
+    def interrupted(self) -> bool:
+        """See ``Watch``."""
+        return self._interrupts.noticed
+
+    @property
     def _name(self) -> str:
         more = len(self.trainers) - 1
         return self.trainers[0].folder.name + (f" and {more} more" if more else "")
 
     def __enter__(self) -> _Watch:
-        self._stack.enter_context(self._interrupts())
+        self._stack.enter_context(self._interrupts)
         if self._progress is not None:
             self._stack.enter_context(self._progress)
         return self
@@ -372,24 +377,28 @@ class _Watch:
         """The last of the runs with most left: it is the last to finish an iteration."""
         return min(reversed(self.trainers), key=lambda one: one.done)
 
-    @contextmanager
-    def _interrupts(self) -> Iterator[None]:
-        """Turn the first Ctrl-C into a flag that is read between iterations; a second one is immediate."""
 
-        def note(signum: int, frame: FrameType | None) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
+class Interrupts:
+    """Turns the first Ctrl-C inside into ``noticed``, which is read between iterations; a second one is immediate."""
 
-        old = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is not threading.main_thread() or old is None:
-            yield  # the caller handles Ctrl-C: from Python in its main thread, or not in Python
-            return
-        try:
-            signal.signal(signal.SIGINT, note)
-            yield
-        finally:
-            signal.signal(signal.SIGINT, old)
+    noticed = False
+
+    def __enter__(self) -> Interrupts:
+        self._before = signal.getsignal(signal.SIGINT)
+        # Otherwise the caller handles Ctrl-C: from Python in its main thread, or not in Python.
+        self._ours = threading.current_thread() is threading.main_thread() and self._before is not None
+        if self._ours:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.noticed:
+            raise KeyboardInterrupt
+        self.noticed = True
 
 
 def _start(learner: Learner, role: Role) -> Weights:
