@@ -152,7 +152,7 @@ def _gradient(point: _Point, g: Tensor, keep: bool) -> tuple[list[Tensor], tuple
         (matrices, _), h = point.laid.at(group), _of(group, point.inputs)
         kept, s = _of(group, slopes), group.of(g)
         for i in reversed(range(point.layers)):
-            group.put(result[i], _outer(h[i], s))
+            _sum_outer(group, result[i], (h[i], s))
             group.put(result[point.layers + i], s.sum(1))
             if i:
                 s = _through(torch.bmm(s, matrices[i].mT, out=kept[i - 1] if keep else None), h[i])
@@ -196,8 +196,8 @@ def _pull(point: _Point, pushed: _Pushed, v: Tensor) -> list[Tensor]:
         s, z = _of(group, (*pushed.slopes, pushed.g)), _of(group, pushed.changes)
         e = group.of(v)  # derivatives of s
         for i in reversed(range(point.layers)):
-            outer = _outer(h[i], e)
-            group.put(result[i], outer + _outer(torch.ops.aten.tanh_backward(z[i - 1], h[i]), s[i]) if i else outer)
+            moved = [(torch.ops.aten.tanh_backward(z[i - 1], h[i]), s[i])] if i else []
+            _sum_outer(group, result[i], (h[i], e), *moved)
             group.put(result[point.layers + i], e.sum(1))
             if i:
                 below = torch.bmm(s[i], ways[i].mT)
@@ -227,9 +227,16 @@ def _by_output(matrix: Tensor) -> Tensor:
     return matrix.mT.contiguous().mT
 
 
-def _outer(h: Tensor, s: Tensor) -> Tensor:
-    """h^T s; as (s^T h)^T where s is the narrower: on CPUs the other form costs as much for two outputs as for 40."""
-    return (s.mT @ h).mT if s.shape[-1] < h.shape[-1] else h.mT @ s
+def _sum_outer(group: Group, totals: Tensor, *pairs: tuple[Tensor, Tensor]) -> None:
+    """Put the sum of h^T s over pairs (h, s) of a group into its sets' totals, which hold those of earlier groups."""
+    total, fresh = totals[group.sets], not group.start
+    for h, s in pairs:
+        if s.shape[-1] < h.shape[-1]:  # as (s^T h)^T: on CPUs the other form costs as much for two outputs as for 40
+            part = (s.mT @ h).mT
+            total.copy_(part) if fresh else total.add_(part)
+        else:
+            torch.baddbmm(total, h.mT, s, beta=0 if fresh else 1, out=total)
+        fresh = False
 
 
 def _through(s: Tensor, h: Tensor) -> Tensor:
