@@ -14,7 +14,7 @@ from metaduel.benchmarks.tools.proofs.cases import RATE, STEPS, Case, cases, gra
 from metaduel.benchmarks.tools.proofs.gradients import BOUND, Gradient, declared, error, relative, shipped
 from metaduel.benchmarks.tools.proofs.sampled import FEW, MANY, sampled
 from metaduel.envs.core.errors import InvalidInputError
-from metaduel.meta.learners import maml
+from metaduel.meta.adaptation import pieces
 from metaduel.meta.learners.methods import METHODS
 
 ROLES = ("protagonist", "adversary")
@@ -46,8 +46,8 @@ def test_a_wrong_update_is_noticed(monkeypatch):
     def first_order(problem, players, rates, steps, through, *rest):
         return unroll(problem, players, rates, steps, replace(through, second_order=False), *rest)
 
-    unroll = maml.unroll
-    monkeypatch.setattr(maml, "unroll", first_order)
+    unroll = pieces.unroll
+    monkeypatch.setattr(pieces, "unroll", first_order)
     assert error(shipped(OWN, 1)["protagonist"], declared(OWN, 1)["protagonist"]) > 0.01
 
 

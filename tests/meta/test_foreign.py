@@ -385,8 +385,9 @@ def test_a_memory_hears_of_every_episode_while_it_takes_part():
         assert data.other.shape == (1, 5, 2)
         assert torch.equal(data.observation[0, :, 0, 4:6], torch.tensor([[0.0, -1.0]] + [[0.0, 0.0]] * 4))
     # The memory after both episodes is that of the steps that were played, each episode closed once.
-    hidden = policy.over_chain(weights, episodes)
-    closed = policy._close(weights, policy._last(episodes[1]), hidden[1][:, -1])
+    prepared = policy.prepare(weights)
+    hidden = policy.over_chain(prepared, policy.played(episodes))  # 1 + 1 steps, and 3 + 3
+    closed = policy._close(prepared, policy._last(episodes[1]), hidden[:, [1, 7]])
     torch.testing.assert_close(episodes[1].carry.memory, closed)
 
 
