@@ -66,7 +66,8 @@ class GameArena:
         object.__setattr__(self, "params", self.simulator.params(values))
         # Row seeds wrap around like all arithmetic on keys.
         rows = torch.arange(len(values) // self.copies, dtype=torch.int64, device=values.device)
-        every = rows.view(len(self.opponents), 1, -1).expand(-1, self.copies, -1).reshape(-1)
+        each = len(self.tasks) * self.episodes
+        every = rows.view(len(self.opponents), 1, each).expand(-1, self.copies, -1).reshape(-1)
         object.__setattr__(self, "seeds", every + self.seed)
 
     @property

@@ -45,7 +45,7 @@ from metaduel.meta.learners.learner import Starts
 from metaduel.meta.learners.maml import MAML
 from metaduel.meta.learners.mapg import MAPGConfig, look_ahead
 from metaduel.meta.problems.duels import DuelProblem, Matchups
-from metaduel.meta.problems.problem import Players
+from metaduel.meta.problems.problem import Part, Players
 
 SPEC = find("IteratedPrisonersDilemma")
 TASK = {"reward": -1.0, "sucker": -3.0, "temptation": 0.0, "punishment": -2.0}  # LOLA's payoffs, points
@@ -250,6 +250,10 @@ class SideBySide(Starts):
     def stacked(self, role: Role, tasks: int) -> Weights:
         """See ``Starts``."""
         return self.weights[role]
+
+    def shared(self, players: Players, part: Part) -> Players:
+        """See ``Starts``; no two pairs share one."""
+        return players
 
 
 def learn(suite: Lola, count: int, rate: float) -> Array:

@@ -110,7 +110,11 @@ def _train(folder: Path, configs: Mapping[str, TrainConfig], lanes: Sequence[Seq
 
 def _finished(run: Path, config: TrainConfig) -> bool:
     """Whether a run is complete. A run with other settings is not: its training then reports the difference."""
-    if not (run / LAST).exists() or read_config(run) != config.to_dict():
+    if not (run / LAST).exists():
+        return False
+    written = read_config(run)
+    settled = {"compile": written.get("compile")} if config.compile == "auto" else {}
+    if written != config.to_dict() | settled:
         return False
     return bool(load_checkpoint(run / LAST)[1]["iteration"] >= config.iterations)
 

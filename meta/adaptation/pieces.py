@@ -44,8 +44,13 @@ class Unrolling:
 
     def do(self) -> Adaptation:
         """The losses at every shot, and the batches."""
-        start = None if self.kind is None else self.start
+        start = None if self.kind is None else self._sets
         return unroll(self.problem, self.players, self.rates, self.steps, self.through, self.moving, self.first, start)
+
+    @property
+    def _sets(self) -> Players | None:
+        """The start, if it is played as fewer sets; a compiled step is one more function for another number of sets."""
+        return self.start if self.steps == 0 or not getattr(self.problem, "compiled", False) else None
 
     def do_all(self, pieces: Sequence[Unrolling]) -> list[Adaptation | Exception]:
         """See ``Piece``."""
@@ -196,7 +201,7 @@ def _concatenated(players: Sequence[Players]) -> Players:
 
 def _shared(pieces: Sequence[Unrolling], whole: Merged) -> Players | None:
     """The starts as one set of weights for each run; None: numbers of tasks differ, or there are no such sets."""
-    starts = [one.start for one in pieces if one.start is not None]
+    starts = [sets for one in pieces if (sets := one._sets) is not None]
     if len(starts) < len(pieces) or any(len(set(counts)) > 1 for counts in whole.counts.values()):
         return None
     return _concatenated(starts)

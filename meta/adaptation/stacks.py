@@ -18,6 +18,7 @@ from metaduel.agents.adapters.protocol import Adapter, Experience, SeatInfo
 from metaduel.agents.policies.base import Policy, Weights, adapting
 from metaduel.agents.rollout import Learner
 from metaduel.agents.trajectories import Carry, Trajectories
+from metaduel.envs.core.placed import Placed
 from metaduel.meta.adaptation.adapters import (
     GradientAdapter,
     GradientPlayer,
@@ -257,5 +258,9 @@ def _same(first: object, second: object) -> bool:
     """Whether two attributes are equal; objects whose equality is unknown are the same only if they are one."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return torch.equal(first, second)
+    if isinstance(first, Placed) and isinstance(second, Placed):
+        return torch.equal(first.value, second.value)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(_same(*pair) for pair in zip(first, second, strict=True))
     plain = (bool, int, float, str, tuple, slice, type(None), spaces.Box, spaces.Discrete)
     return first is second or (isinstance(first, plain) and type(first) is type(second) and first == second)

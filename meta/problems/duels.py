@@ -92,6 +92,11 @@ class Rows(ABC):
     seeds: Tensor
     play: Play
 
+    @property
+    def compiled(self) -> bool:
+        """Whether steps are compiled, for a number of rows and of sets of weights each."""
+        return self.play is not rollout
+
     @abstractmethod
     def _seats(self, players: Players, carries: Mapping[Role, Carry]) -> tuple[list[Sitting], list[Sitting]]:
         """The seat assignment."""

@@ -77,7 +77,7 @@ def test_a_meta_iteration_is_the_stated_workload(monkeypatch):
     class Counting(timed.TimedProblem):
         def collect(self, players, shot):
             data = super().collect(players, shot)
-            played.append(data["protagonist"].reward.shape)
+            played.append(data["protagonist"].split(2).reward.shape)
             return data
 
     monkeypatch.setattr(iterations, "TimedProblem", Counting)
@@ -137,7 +137,8 @@ def test_chains_are_the_stated_workload(load, steps, policy, monkeypatch):
     class Counting(timed.TimedProblem):
         def collect(self, players, shot):
             data = super().collect(players, shot)
-            played.append((shot, *(data[role].reward.shape for role in ROLES)))
+            played.append((shot, *(data[role].reward.shape[1] for role in ROLES)))
+            assert all(one.reward.numel() == 3 * steps * 2 for one in data.values())
             return data
 
     monkeypatch.setattr(chains, "TimedProblem", Counting)
@@ -145,7 +146,7 @@ def test_chains_are_the_stated_workload(load, steps, policy, monkeypatch):
     assert set(workload.learner.config.terms) == {"own", "peer"}
     before = {name: value.clone() for name, value in workload.learner.start["protagonist"].items()}
     seconds, rollouts = workload.run()
-    assert played == [(shot, (3, steps, 2), (3, steps, 2)) for shot in range(8)]
+    assert played == [(shot, steps, steps) for shot in range(8)]
     assert 0 < rollouts < seconds
     assert all(not torch.equal(value, before[n]) for n, value in workload.learner.start["protagonist"].items())
 

@@ -287,6 +287,8 @@ def test_everything_stays_on_the_device_of_its_rows(spec):
 
 
 def leaves(tree):
+    if tree is None:
+        return []
     return [tree] if isinstance(tree, torch.Tensor) else [leaf for part in tree for leaf in leaves(part)]
 
 

@@ -92,7 +92,8 @@ of_games = ("meta.problems.duels", "meta.runs.source", "agents.rollout", "envs.c
 print(*(name for name in of_games if "metaduel." + name in sys.modules))
 """
     envs, games = run(code, tmp_path).splitlines()
-    # Arguments, the error for bad input, files, the counted random numbers and what they are for, the two players' names.
+    # Arguments, the error for bad input, files, the counted random numbers and what they are for, constants on a device, the two
+    # players' names.
     assert envs.split() == [
         "metaduel.envs",
         "metaduel.envs.core",
@@ -101,6 +102,7 @@ print(*(name for name in of_games if "metaduel." + name in sys.modules))
         "metaduel.envs.core.files",
         "metaduel.envs.core.lazy",
         "metaduel.envs.core.noise",
+        "metaduel.envs.core.placed",
         "metaduel.envs.core.purposes",
         "metaduel.envs.core.spec",
     ]

@@ -68,5 +68,5 @@ def test_seeds_are_where_the_tasks_are():
     duel, tasks = rows("Pursuit")
     policy = MLPPolicy(3, duel.action_space("protagonist"))
     problem = DuelProblem(duel, {"protagonist": policy}, Matchups(tasks, duels=2), 3, 0, {"protagonist": None})
-    assert problem._seeds.device == META
+    assert problem.seeds.device == META
     assert GameArena(duel, "protagonist", tasks, [], 2, 0).seeds.device == META

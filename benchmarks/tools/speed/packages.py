@@ -144,7 +144,7 @@ def package_of(ref: str, repository: Path = REPOSITORY) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made).resolve()
         source, package = folder / "source", folder / "path" / "metaduel"
-        with tarfile.open(fileobj=io.BytesIO(git("archive", commit, repository=repository))) as archive:
+        with tarfile.TarFile(fileobj=io.BytesIO(git("archive", commit, repository=repository))) as archive:
             archive.extractall(source, filter="data")
         missing = [room for room in ROOMS if not (source / room).exists() and not (source / f"{room}.py").exists()]
         if missing:
