@@ -39,7 +39,7 @@ from metaduel.envs.core.spec import ROLES, Role
 from metaduel.envs.core.trees import take_rows, tree_map
 
 WARMING = 2  # steps at the start of every rollout at which the compiled code's assumptions are checked
-SHAPES = 4  # numbers of rows for which a function is compiled; rollouts of others are played as they are
+SHAPES = 2  # numbers of rows for which a function is compiled; rollouts of others, as when a run ends, are played as they are
 
 Seats = tuple[Sequence[Sitting], Sequence[Sitting]]
 Both = tuple[Trajectories | None, Trajectories | None]

@@ -197,13 +197,13 @@ def _played(cells: Sequence[Cell], folder: Path) -> Iterator[Cell]:
     """Train for cells that are trained together, then play one after the other and write its files. Yields them as they begin."""
     began = time.perf_counter()
     yield cells[0]
-    if (first := cells[0].together) is not None:
-        plans = [plan for cell in cells if cell.together for plan in cell.together.plans(folder / "work" / cell.stem)]
-        first.train(plans)
+    failed = _trained(cells, folder)
     shared = (time.perf_counter() - began) / len(cells)
     for number, cell in enumerate(cells):
         if number:
             yield cell
+        if cell.stem in failed:
+            continue
         began = time.perf_counter()
         rows = cell.play(folder / "work" / cell.stem)
         rows.write(_path(cell, folder, "csv.gz"))
@@ -212,6 +212,25 @@ def _played(cells: Sequence[Cell], folder: Path) -> Iterator[Cell]:
             "seconds": round(shared + time.perf_counter() - began, 1),
         }  # fmt: skip
         write_atomic(_path(cell, folder, "json"), json.dumps(record, indent=1).encode())
+    for error in failed.values():
+        raise error
+
+
+def _trained(cells: Sequence[Cell], folder: Path) -> dict[str, Exception]:
+    """Train for cells that are trained together. Returns the errors of cells whose own trainings failed, by their stems."""
+    own = {cell.stem: cell.together.plans(folder / "work" / cell.stem) for cell in cells if cell.together}
+    first, failed = cells[0].together, dict[str, Exception]()
+    if first is None:
+        return failed
+    try:
+        first.train([plan for plans in own.values() for plan in plans])
+    except Exception:  # which of them? What is finished is not trained again
+        for stem, plans in own.items():
+            try:
+                first.train(plans)
+            except Exception as error:
+                failed[stem] = error
+    return failed
 
 
 def _play_at_once(

@@ -25,7 +25,11 @@ Adaptation = tuple[list[Losses], list[Batch]]
 
 @dataclass(frozen=True)
 class Unrolling:
-    """An adaptation with its graph: see ``inner.unroll``."""
+    """An adaptation with its graph: see ``inner.unroll``.
+
+    Attributes:
+        then: what its losses are differentiated for. Runs that share a graph must differentiate it at once: that frees it.
+    """
 
     problem: Problem
     players: Players
@@ -35,12 +39,13 @@ class Unrolling:
     moving: Collection[Role] | None = None
     first: int = 0
     start: Players | None = None
+    then: Hashable = None
 
     @property
     def kind(self) -> Hashable | None:
         """See ``Piece``."""
         moving = None if self.moving is None else tuple(self.moving)
-        return _kind(self, self.steps, self.through, moving, self.first)
+        return _kind(self, self.steps, self.through, moving, self.first, self.then)
 
     def do(self) -> Adaptation:
         """The losses at every shot, and the batches."""
@@ -118,7 +123,9 @@ class Chaining:
     def kind(self) -> Hashable | None:
         """See ``Piece``."""
         problem = getattr(self.problem, "kind", None)
-        return None if problem is None else (Chaining, problem, tuple(self.problem.tasks.items()), self.shots)
+        if problem is None:
+            return None
+        return (Chaining, problem, _layout(self.players), tuple(self.problem.tasks.items()), self.shots)
 
     def do(self) -> Chain:
         """The chain."""
@@ -188,10 +195,15 @@ def _kind(piece: Unrolling | Adapting, *more: Hashable) -> Hashable | None:
     problem = getattr(piece.problem, "kind", None)
     if problem is None:
         return None
-    weights = tuple(
-        (role, name, value.shape[1:], value.dtype) for role, own in piece.players.items() for name, value in own.items()
+    rates = tuple((role, own.shape) for role, own in piece.rates.items())
+    return (type(piece), problem, _layout(piece.players), rates, *more)
+
+
+def _layout(players: Players) -> Hashable:
+    """Names, shapes and types of the weights of a task."""
+    return tuple(
+        (role, name, value.shape[1:], value.dtype) for role, own in players.items() for name, value in own.items()
     )
-    return (type(piece), problem, weights, tuple((role, r.shape) for role, r in piece.rates.items()), *more)
 
 
 def _concatenated(players: Sequence[Players]) -> Players:

@@ -8,7 +8,7 @@ what it gets alone, up to the rounding of larger products.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 Result = TypeVar("Result")
@@ -51,8 +51,12 @@ def alone(work: Work[Result]) -> Result:
         return result
 
 
-def together(works: Sequence[Work[Any]]) -> list[Any]:
+def together(works: Sequence[Work[Any]], done: Callable[[int], int] = lambda i: 0) -> list[Any]:
     """Do the pieces of several generators at once where their kinds are equal.
+
+    Args:
+        works: the generators.
+        done: how far one of them is, such as its number of iterations: those that fell behind catch up first.
 
     Returns:
         Each one's result, or the exception that ended it; the others go on.
@@ -60,10 +64,10 @@ def together(works: Sequence[Work[Any]]) -> list[Any]:
     results: list[Any] = [None] * len(works)
     waiting: dict[int, Piece] = {}
 
-    def advance(i: int, done: Any) -> None:
+    def advance(i: int, result: Any) -> None:
         waiting.pop(i, None)
         try:
-            waiting[i] = works[i].throw(done) if isinstance(done, Exception) else works[i].send(done)
+            waiting[i] = works[i].throw(result) if isinstance(result, Exception) else works[i].send(result)
         except StopIteration as end:
             results[i] = end.value
         except Exception as error:
@@ -72,21 +76,25 @@ def together(works: Sequence[Work[Any]]) -> list[Any]:
     for i in range(len(works)):
         advance(i, None)
     while waiting:
-        group = min(_groups(waiting), key=len)  # runs that fell behind, by a task that diverged, catch up first
-        pieces = [waiting[i] for i in group]
-        done = pieces[0].do_all(pieces) if len(pieces) > 1 else [_result_of(pieces[0])]
-        for i, one in zip(group, done, strict=True):
+        # Where a task diverged, its run is alone for a while, and catches up first.
+        group = min(_groups(waiting), key=lambda own: (min(map(done, own)), len(own)))
+        for i, one in zip(group, _results_of([waiting[i] for i in group]), strict=True):
             if one is not AGAIN:
                 advance(i, one)
     return results
 
 
-def _result_of(piece: Piece) -> Any:
-    """The result of a piece, or the exception that it raises."""
+def _results_of(pieces: Sequence[Piece]) -> list[Any]:
+    """The results of pieces of one kind, or the exceptions that they raise: one run's must not reach another."""
+    if len(pieces) > 1:
+        try:
+            return pieces[0].do_all(pieces)
+        except Exception:
+            return [one for piece in pieces for one in _results_of([piece])]
     try:
-        return piece.do()
+        return [pieces[0].do()]
     except Exception as error:
-        return error
+        return [error]
 
 
 def _groups(waiting: dict[int, Piece]) -> Iterator[list[int]]:

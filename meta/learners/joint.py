@@ -82,7 +82,7 @@ class Joint(Learner):
             players |= {role: persona.weights for role, persona in part.given.items()}
             try:
                 start = self.starts.shared(players, part)
-                history, drawn = yield Unrolling(part.problem, players, {}, 0, FIRST_ORDER, start=start)
+                history, drawn = yield Unrolling(part.problem, players, {}, 0, FIRST_ORDER, start=start, then=Joint)
             except Diverged as error:
                 error.part = number
                 raise

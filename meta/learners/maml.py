@@ -207,7 +207,7 @@ class MAML(Learner):
             try:
                 start = self.starts.shared(players, part)
                 history, drawn = yield Unrolling(
-                    part.problem, players, rates, steps, self.through, moving, first, start
+                    part.problem, players, rates, steps, self.through, moving, first, start, MAML
                 )
             except Diverged as error:
                 error.part = number

@@ -26,7 +26,7 @@ from metaduel.envs.core.spec import Role
 from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.learner import Gradients, Learner, Update
 from metaduel.meta.learners.maml import MAML, MAMLConfig, Unrolled, after_adaptation
-from metaduel.meta.problems.problem import Tasks
+from metaduel.meta.problems.problem import Tasks, parts_of
 
 Shot = TypeVar("Shot")
 
@@ -93,6 +93,8 @@ class ProMP(Learner):
             for _ in range(self.config.outer_steps - 1):
                 gradients, _ = yield from self.maml.outer_gradients(replay)
                 metrics = metrics | self.maml.step(gradients, lr_scale)
+            for part in parts_of(replay):
+                part.problem.forget()  # type: ignore[attr-defined]
         return update._replace(metrics=metrics)
 
 

@@ -165,7 +165,7 @@ class SelfPlay(Learner):
         selves = [*self.pool[met], {name: value.detach() for name, value in self.start[met].items()}]
         theirs = {name: torch.stack([one[name] for one in selves])[picks] for name in self.start[met]}
         players: Players = {role: self.starts.stacked(role, problem.tasks[role]), met: theirs}
-        (losses,), (drawn,) = yield Unrolling(problem, players, {}, 0, FIRST_ORDER, first=shot)
+        (losses,), (drawn,) = yield Unrolling(problem, players, {}, 0, FIRST_ORDER, first=shot, then=(SelfPlay, role))
         loss, batch = losses.query[role].mean(), played(drawn)
         own, other = batch.returns["protagonist"][-n:], batch.returns["adversary"][:n]
         own, other = (own, other) if role == "protagonist" else (other, own)

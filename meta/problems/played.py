@@ -268,7 +268,7 @@ class Replay:
 
     def __init__(self, batches: Sequence[Batch], tasks: dict[Role, int]) -> None:
         self.batches, self.tasks = batches, tasks
-        self._together: tuple[Sequence[Replay], ReplaysTogether] | None = None
+        self._together: ReplaysTogether | None = None
 
     @property
     def kind(self) -> Hashable | None:
@@ -280,9 +280,13 @@ class Replay:
 
     def merge(self, problems: Sequence[Replay]) -> ReplaysTogether:
         """Several problems of its kind as one; the same one for the same problems."""
-        if self._together is None or any(own is not one for own, one in zip(self._together[0], problems, strict=True)):
-            self._together = (problems, ReplaysTogether(problems))
-        return self._together[1]
+        if self._together is None or list(map(id, self._together.problems)) != list(map(id, problems)):
+            self._together = ReplaysTogether(problems)
+        return self._together
+
+    def forget(self) -> None:
+        """Let go of what was made together with others, which holds this problem in turn."""
+        self._together = None
 
     def draw(self, players: Players, shot: int) -> Batch:
         """See ``Problem.draw``; nothing is drawn."""

@@ -468,7 +468,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if origin in (types.UnionType, typing.Union):  # X | None
         return None if value is None else _convert(typing.get_args(hint)[0], value, path)
     if origin is typing.Literal:
-        if value not in typing.get_args(hint):
+        if not any(value == one and type(value) is type(one) for one in typing.get_args(hint)):
             raise unknown(f"value of {path}", value, map(str, typing.get_args(hint)))
         return value
     if origin is tuple:

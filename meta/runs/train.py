@@ -208,7 +208,7 @@ def _check_together(configs: Sequence[TrainConfig], folders: Sequence[Path]) -> 
         raise InvalidInputError(
             f"folders: {len(folders)} for {len(configs)} runs: give at least one run, and a folder for each"
         )
-    if len({folder.absolute() for folder in folders}) < len(folders):
+    if len({folder.resolve() for folder in folders}) < len(folders):
         raise InvalidInputError(f"folders: {', '.join(map(str, folders))} must be different ones")
     first = configs[0].world
     for config in configs[1:]:

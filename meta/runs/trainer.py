@@ -107,6 +107,7 @@ class Trainer:
         self.iterations, self.validate_every, self.quiet = iterations, validate_every, quiet
         self.environment_steps = environment_steps
         self.iteration, self.seconds, self.steps = 0, 0.0, 0
+        self.rounds = 0  # iterations that were begun since the run was loaded
         self._best: dict[str, float] = {}
         self._best_tensors: dict[str, Tensor] = {}
         self._rows: list[dict[str, float]] = []
@@ -142,8 +143,9 @@ class Trainer:
         start, before = time.perf_counter(), self.seconds
         events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.iteration + 1)  # type: ignore[no-untyped-call]
         with events as writer:
-            while self.done < 1 and not watch.interrupted:
+            while self.done < 1 and not watch.stops(self):
                 number = self.iteration + 1
+                self.rounds += 1
                 try:
                     metrics = yield from self._iterate()
                     validated = number % self.validate_every == 0 or self._done_after(number) >= 1
@@ -154,7 +156,7 @@ class Trainer:
                 self._check_finite(metrics)
                 if validated:
                     self._keep_best(metrics, number)
-                self.iteration, self.seconds = number, before + time.perf_counter() - start
+                self.iteration, self.seconds = number, before + (time.perf_counter() - start) * watch.share
                 metrics["seconds"] = self.seconds
                 self._rows.append({"iteration": float(number), **metrics})
                 values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
@@ -162,7 +164,7 @@ class Trainer:
                     Summary(value=values), number
                 )  # one event: one for each value takes 2 ms
                 watch.show(self, metrics, validated)
-                if validated or watch.interrupted:
+                if validated or watch.stops(self):
                     self._save()
 
     @property
@@ -298,7 +300,7 @@ def run_together(trainers: Sequence[Trainer], quiet: bool = False) -> list[Train
         KeyboardInterrupt: after saving.
     """
     with _Watch(trainers, quiet) as watch:
-        ends = together([one.training(watch) for one in trainers])
+        ends = together([one.training(watch) for one in trainers], lambda i: trainers[i].rounds)
     for end in ends:
         if end is not None and not isinstance(end, TrainingStopped):
             raise end
@@ -311,8 +313,12 @@ class Watch(Protocol):
     """What a training asks and tells while it runs."""
 
     @property
-    def interrupted(self) -> bool:
-        """Whether to save and stop."""
+    def share(self) -> float:
+        """A run's share of the time that passes."""
+        ...
+
+    def stops(self, trainer: Trainer) -> bool:
+        """Whether a run, between two iterations, is to save and stop."""
         ...
 
     def show(self, trainer: Trainer, metrics: Mapping[str, float], validated: bool) -> None:
@@ -338,10 +344,25 @@ class _Watch:
             self._progress = Progress(*columns, console=console)
             self._bar = self._progress.add_task(self._name, total=first.expected, completed=first.iteration, note="")
 
+        self._last: int | None = None  # the round after which all stop
+
     @property
     def interrupted(self) -> bool:
-        """See ``Watch``."""
+        """Whether Ctrl-C was pressed."""
         return self._interrupts.noticed
+
+    @property
+    def share(self) -> float:
+        """See ``Watch``."""
+        return 1 / len(self.trainers)
+
+    def stops(self, trainer: Trainer) -> bool:
+        """See ``Watch``; all runs stop after the same round, so that they are in step again when they are resumed."""
+        if not self.interrupted:
+            return False
+        if self._last is None:
+            self._last = max(one.rounds for one in self.trainers)
+        return trainer.rounds >= self._last
 
     @property
     def _name(self) -> str:
@@ -366,8 +387,8 @@ class _Watch:
                 self._bar, completed=trainer.iteration, total=trainer.expected, note=trainer.note(metrics)
             )
         elif self._lines and validated:
-            left = max(0.0, trainer.seconds / trainer.done - trainer.seconds)
-            seconds = f"{trainer.seconds:.0f} s, {left:.0f} s left"
+            passed = trainer.seconds / self.share
+            seconds = f"{passed:.0f} s, {max(0.0, passed / trainer.done - passed):.0f} s left"
             name = f"{len(self.trainers)} runs: " if len(self.trainers) > 1 else ""
             text = f"{name}{trainer.iteration}/{trainer.expected}  {seconds}  {trainer.note(metrics)}"
             print(text, file=sys.stderr, flush=True)

@@ -64,7 +64,8 @@ def train(
         raise InvalidInputError("--resume needs --folder, the run to continue")
     if seeds and (seed is not None or len(dict.fromkeys(seeds)) < len(seeds)):
         raise InvalidInputError(f"--seeds {' '.join(map(str, seeds))} must be different ones, without --seed")
-    first = folder and (folder / f"seed-{seeds[0]}" if seeds else folder)
+    begun = [own for one in seeds if folder and (own := folder / f"seed-{one}").is_dir()]
+    first = begun[0] if begun else folder
     values = _config(config or (_resumed(first) if resume and first else None), game)
 
     from metaduel.meta.runs.config import TrainConfig

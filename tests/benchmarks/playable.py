@@ -40,6 +40,8 @@ def plans(folder):
 
 
 def train(log, given):
+    if "broken" in given:
+        raise InvalidInputError("it diverged")
     (log / uuid.uuid4().hex).write_text(" ".join(given))
 
 

@@ -219,3 +219,13 @@ def test_cells_that_are_trained_together_are_trained_once(tmp_path, chain, worke
     found = suite.play([*mine, *later], tmp_path, quiet=True, workers=workers)
     assert found.table.values("method") == ["a", "b", "c", "d"]
     assert sorted(playable.trained(log)) == [["a"], ["b"], ["c", "d"]]
+
+
+def test_a_training_that_fails_keeps_its_own_cell_alone_from_being_played(tmp_path, chain):
+    log = tmp_path / "log"
+    log.mkdir()
+    together = importlib.import_module("playable").together("all", log)
+    with pytest.raises(InvalidInputError, match="it diverged"):
+        suite.play([replace(one, together=together) for one in chain("a", "broken")], tmp_path, quiet=True)
+    assert list(tmp_path.glob("cells/a*.json"))
+    assert not list(tmp_path.glob("cells/broken*"))

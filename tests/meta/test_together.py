@@ -1,12 +1,16 @@
 """Runs that are trained together are what they are alone."""
 
 import csv
+import os
+import signal
 
 import pytest
 import torch
 
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import ROLES
+from metaduel.meta.adaptation import pieces
+from metaduel.meta.adaptation.inner import Diverged
 from metaduel.meta.adaptation.work import AGAIN, alone, together
 from metaduel.meta.learners.maml import MAML
 from metaduel.meta.learners.methods import METHODS
@@ -16,7 +20,7 @@ from metaduel.meta.runs.checkpoint import load_checkpoint
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.source import DuelSource
 from metaduel.meta.runs.train import make_learner, train, train_all
-from metaduel.meta.runs.trainer import BEST, LAST, TrainingStopped
+from metaduel.meta.runs.trainer import BEST, LAST, Trainer, TrainingStopped
 
 LONG = (
     "fomaml",
@@ -114,6 +118,71 @@ def test_several_methods_share_one_batch(tmp_path):
     assert ends[5] < 5
 
 
+def test_methods_that_differentiate_in_other_ways_share_no_graph(tmp_path):
+    more = {"iterations": 2, "learned_share": 1.0}
+    own = [
+        *configs("Pendulum", "joint", {}, **more),
+        *configs("Pendulum", "self_play", {}, {"opponents": "latest"}, pool_every=1, **more),
+        *configs("Pendulum", "rarl", {}, **more),
+    ]
+    train_all(own, [tmp_path / f"together{i}" for i in range(len(own))], quiet=True)
+    for i, config in enumerate(own):
+        train(config, tmp_path / f"alone{i}", quiet=True)
+        assert_same(tmp_path / f"together{i}", tmp_path / f"alone{i}")
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("method", ["rl2", "maml"])
+def test_runs_that_normalise_observations_beside_others(tmp_path, method, first):
+    own = configs("Pendulum", method, {}, {}, iterations=2)
+    own[0 if first else 1] = own[0 if first else 1].override(normalise_observations=True)
+    train_all(own, [tmp_path / f"together{i}" for i in range(2)], quiet=True)
+    for i, config in enumerate(own):
+        train(config, tmp_path / f"alone{i}", quiet=True)
+        assert_same(tmp_path / f"together{i}", tmp_path / f"alone{i}")
+
+
+def test_a_stack_that_is_interrupted_stops_in_step_and_resumes_to_the_same_numbers(tmp_path, monkeypatch):
+    own = configs("Pendulum", "joint", {}, {}, {}, iterations=5, validate_every=5)
+    train_all(own, [tmp_path / f"whole{i}" for i in range(3)], quiet=True)
+    iterate, begun = Trainer._iterate, []
+
+    def interrupted(self):
+        begun.append(1)
+        if len(begun) == 8:  # the second run's third iteration: the first one's has begun, too
+            os.kill(os.getpid(), signal.SIGINT)
+        return (yield from iterate(self))
+
+    monkeypatch.setattr(Trainer, "_iterate", interrupted)
+    broken = [tmp_path / f"broken{i}" for i in range(3)]
+    with pytest.raises(KeyboardInterrupt):
+        train_all(own, broken, quiet=True)
+    assert [load_checkpoint(folder / LAST)[1]["iteration"] for folder in broken] == [3, 3, 3]
+    train_all(own, broken, resume=True, quiet=True)
+    for i, folder in enumerate(broken):
+        (found, _), (wanted, _) = (load_checkpoint(one / LAST) for one in (folder, tmp_path / f"whole{i}"))
+        assert all(torch.equal(found[name], value) for name, value in wanted.items())
+
+
+def test_a_run_that_fell_behind_is_in_step_again(tmp_path, monkeypatch):
+    """One task diverges in one run, whose problem has two parts; both runs are done at once again after it."""
+    own = configs("Pendulum", "fomaml", {}, {}, iterations=6, persona_share=0.5)
+    groups, failed, do_all = [], [], pieces.Unrolling.do_all
+
+    def counted(self, together):
+        groups.append(len(together))
+        if not failed and self.problem is not None and "adversary" in self.problem.tasks and len(groups) == 2:
+            failed.append(1)
+            error = Diverged(next(iter(self.problem.tasks)), [0], 1)
+            return [error, AGAIN]
+        return do_all(self, together)
+
+    monkeypatch.setattr(pieces.Unrolling, "do_all", counted)
+    train_all(own, [tmp_path / f"b{i}" for i in range(2)], quiet=True)
+    assert failed
+    assert groups.count(2) > 12
+
+
 def test_data_are_bit_equal_at_equal_weights():
     own = configs("Sumo", "maml", {}, {}, {}, episodes=3, horizon=20)
     sources = [DuelSource(own[0])]
@@ -159,6 +228,15 @@ def test_a_run_that_stops_takes_no_other_with_it(tmp_path, monkeypatch):
     train_all(own, [tmp_path / f"b{i}" for i in range(3)], resume=True, quiet=True)  # goes on where it stopped
     train(own[1], tmp_path / "other", quiet=True)
     assert_same(tmp_path / "b1", tmp_path / "other")
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_run_of_promp_that_stops_on_data_used_again(tmp_path, place):
+    own = configs("Pendulum", "promp", {}, {}, {}, iterations=3)
+    own[place] = own[place].override(outer_lr=1e30)
+    with pytest.raises(TrainingStopped, match="1 of 3 runs stopped"):
+        train_all(own, [tmp_path / f"b{i}" for i in range(3)], quiet=True)
+    assert [len(rows(tmp_path / f"b{i}")) for i in range(3) if i != place] == [3, 3]
 
 
 def test_tasks_that_diverge_are_left_out_of_their_own_run(tmp_path):
