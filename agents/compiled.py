@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import time
 import traceback
 import types
@@ -137,7 +138,7 @@ class Compiled:
             plain = make_step(found.duel, chairs)
             try:
                 plain(*found.first())  # puts constants where they are needed: a change later on would be one too many
-                with _environment(), _static():
+                with _environment(), _static(), _undisturbed():
                     step = _compile(plain, *found.first())
                     found.play(step, WARMING)
             except Exception as error:  # whatever a player's or a network's own code makes of tracing
@@ -181,6 +182,19 @@ def _environment() -> Iterator[None]:
         for name in set(os.environ) - set(before):
             del os.environ[name]
         os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put Ctrl-C off: it would end the compiler, which the terminal tells as well, and the run would go on without."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _blamed(chairs: Sequence[Chair], error: Exception) -> str:

@@ -5,6 +5,7 @@ compiler makes of it is compared in two families here, and in all of them by `ma
 """
 
 import os
+import signal
 import warnings
 
 import pytest
@@ -165,6 +166,24 @@ def test_one_function_serves_all_iterations_that_meet_known_players(plain):
         two[:-1] = [sitting._replace(actor=actor) for sitting, actor in zip(two, met)]
         assert_equal(matches.play(rollout, (one, two)), matches.play(play, (one, two)))
     assert len(plain) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs POSIX signals")
+def test_ctrl_c_waits_for_the_compiler(monkeypatch):
+    """It is not lost, and the compiler, which the terminal tells of it as well, is not ended by it."""
+    masks, before = [], signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    def compile_(step, *_):
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        os.kill(os.getpid(), signal.SIGINT)
+        return step
+
+    monkeypatch.setattr(compiled, "_compile", compile_)
+    matches = Matches("Navigation")
+    with pytest.raises(KeyboardInterrupt):
+        matches.play(Compiled(matches.players), matches.seats())
+    assert signal.SIGINT in masks[0]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 def test_players_that_are_not_known_are_learned_of(plain):
