@@ -290,7 +290,7 @@ def _at_once(settings: Settings, adapter: Adapter) -> int:
 
 
 @dataclass(frozen=True)
-class Testing:
+class Evaluating:
     """A few-shot test of an adapter; see ``few_shot.adapt_and_test``."""
 
     adapter: Adapter
@@ -301,7 +301,7 @@ class Testing:
         """See ``Piece``."""
         own = self.settings
         opponents, numbers = tuple(id(one) for one in own.opponents), own[4:]
-        return (Testing, id(own.simulator), own.role, own.tasks.numpy().tobytes(), opponents, numbers)
+        return (Evaluating, id(own.simulator), own.role, own.tasks.numpy().tobytes(), opponents, numbers)
 
     def do(self) -> Tensor:
         """The returns [shots + 1, opponents, tasks, episodes].
@@ -314,6 +314,6 @@ class Testing:
             raise found
         return found
 
-    def do_all(self, pieces: Sequence[Testing]) -> list[Tensor | Failed]:
+    def do_all(self, pieces: Sequence[Evaluating]) -> list[Tensor | Failed]:
         """See ``Piece``."""
         return outcomes(self.settings, [one.adapter for one in pieces])

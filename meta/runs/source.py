@@ -23,7 +23,7 @@ from metaduel.envs.core.spec import ROLES, Role, Split, Task, other
 from metaduel.envs.core.tasks import frozen_tasks, task_rows, training_rows
 from metaduel.envs.players.names import load_player
 from metaduel.meta.adaptation.adapters import adapter_of
-from metaduel.meta.adaptation.few_shot import Settings, Testing
+from metaduel.meta.adaptation.few_shot import Evaluating, Settings
 from metaduel.meta.adaptation.inner import FIRST_ORDER
 from metaduel.meta.adaptation.pieces import Adapting, Unrolling
 from metaduel.meta.adaptation.work import Work
@@ -116,7 +116,7 @@ class PlayedSource(ABC):
             rates, shots = learner.rates(role).detach(), self._run.configured.steps
             adapter = adapter_of(role, policy, learner.start[role], rates, self._run.objective)
             simulator, tasks, opponents = self._panel(role)
-            found: Tensor = yield Testing(adapter, Settings(
+            found: Tensor = yield Evaluating(adapter, Settings(
                 simulator, role, tasks, opponents,
                 shots=shots, episodes=self._run.episodes, test_episodes=self._run.episodes,
                 adapt_seed=derive_seed(0, Purpose.VALIDATION_ADAPT), test_seed=derive_seed(0, Purpose.VALIDATION_TEST),

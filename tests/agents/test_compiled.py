@@ -196,9 +196,9 @@ def test_other_actors_are_played_as_ever(plain):
     matches = Matches("Navigation")
     one, two = matches.seats()
     watched = [s._replace(actor=Seated(s.actor.player, recorded=True)) if s.actor is two[0].actor else s for s in two]
-    everybody = [Sitting(slice(0, sum(matches.counts)), Seated(matches.players["adversary"][0]))]
-    for seats in ((one, everybody[:0] + watched[:-1] + two[-1:]), (one, everybody)):
-        if seats[1] is everybody:  # nobody learns on some tasks
+    all_rows = [Sitting(slice(0, sum(matches.counts)), Seated(matches.players["adversary"][0]))]
+    for seats in ((one, all_rows[:0] + watched[:-1] + two[-1:]), (one, all_rows)):
+        if seats[1] is all_rows:  # some tasks have no learner
             assert_equal(matches.play(rollout, seats), matches.play(Compiled(matches.players), seats))
     assert not plain
 

@@ -21,7 +21,7 @@ from metaduel.envs.core.game import make_game
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.tasks import frozen_tasks
 from metaduel.envs.players.names import load_player
-from metaduel.meta.adaptation.few_shot import Testing
+from metaduel.meta.adaptation.few_shot import Evaluating
 from metaduel.meta.adaptation.inner import adapt_step, rate_at
 from metaduel.meta.adaptation.work import alone
 from metaduel.meta.learners.maml import MAML
@@ -436,9 +436,9 @@ def test_validation_sees_the_validation_split_alone(monkeypatch):
 
     def spy(adapter, settings):
         seen.append((settings.role, settings.tasks, [player.name for player in settings.opponents]))
-        return Testing(adapter, settings)
+        return Evaluating(adapter, settings)
 
-    monkeypatch.setattr(source_module, "Testing", spy)
+    monkeypatch.setattr(source_module, "Evaluating", spy)
     asked = []
     monkeypatch.setattr(
         source_module, "frozen_tasks", lambda spec, split: asked.append(split) or frozen_tasks(spec, split)
