@@ -8,6 +8,7 @@ what it gets alone, up to the rounding of larger products.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -89,7 +90,9 @@ def _results_of(pieces: Sequence[Piece]) -> list[Any]:
     if len(pieces) > 1:
         try:
             return pieces[0].do_all(pieces)
-        except Exception:
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            warnings.warn(f"{len(pieces)} runs go on one by one for a moment ({why})", stacklevel=2)
             return [one for piece in pieces for one in _results_of([piece])]
     try:
         return [pieces[0].do()]

@@ -329,3 +329,18 @@ def test_pieces_of_one_kind_are_done_at_once():
 
 def failing():
     yield Piece(-1, [])
+
+
+class Whole(Piece):
+    """Sums that cannot be done at once, though their kind says so."""
+
+    def do_all(self, pieces):
+        raise RuntimeError("no sum of sums")
+
+
+def test_pieces_that_cannot_be_done_at_once_are_done_alone_and_say_so():
+    def adding_whole(number):
+        return (yield Whole(number, []))
+
+    with pytest.warns(UserWarning, match=r"2 runs go on one by one for a moment \(RuntimeError: no sum of sums\)"):
+        assert together([adding_whole(1), adding_whole(2)]) == [1, 2]
