@@ -23,6 +23,7 @@ from metaduel.meta.runs.config import ForeignConfig, RunConfig, TrainConfig
 from metaduel.meta.runs.foreign import ForeignSource
 from metaduel.meta.runs.load import LISTS, ForeignRun, Run, load
 from metaduel.meta.runs.players import Network, initial_weights
+from metaduel.meta.runs.recommended import advised
 from metaduel.meta.runs.source import DuelSource, PlayedSource
 from metaduel.meta.runs.stack import stacks
 from metaduel.meta.runs.trainer import Trainer, TrainingStopped, check_folder, run_together
@@ -73,6 +74,8 @@ def train_meta_adversarial(
         network: ``mlp``, ``gru``, ``lstm``, or a function ``(size of observations, number of actions) -> nn.Module`` whose
             modules map observations [M, d] to means or logits [M, A] and have no state but parameters. ``load`` then needs it.
         **settings: fields of ``TrainConfig`` (of ``ForeignConfig`` for environments of your own), and of its learner and loss.
+            Those that are not given have the values that are recommended for the method on the family, or their defaults, see
+            ``metaduel.meta.runs.recommended``.
             For environments of your own also ``opponents``: per role that learns, the scripted players that it meets, such as
             ``{"protagonist": [rusher, guard]}``, which sit in the adversary's seat. Such a player has
             ``act(observation) -> action``, on the environment's own observation (see ``parallel.EnvironmentPlayer``), or is a
@@ -103,7 +106,7 @@ def train_meta_adversarial(
         raise InvalidInputError("tasks=None: a TaskList of a family must hold its tasks")
     name = use(game).name if isinstance(game, GameSpec) else game
     own, kind = (network, "own") if callable(network) else (None, network)
-    config = TrainConfig(game=name, method=method).override(**settings, network=kind)
+    config = advised(name, method).override(**settings, network=kind)
     config.refuse_idle({**settings, **({} if kind == "mlp" else {"network": kind})})
     target = as_path(folder, "folder") if folder is not None else default_folder(config, name)
     return train(config, target, tasks, resume, quiet, own)

@@ -18,12 +18,12 @@ from metaduel.cli.evaluation import evaluate, exploit, headroom
 from metaduel.cli.games import gallery, info, list_games, watch
 from metaduel.cli.studies import classification, demo, dynamics, generation, published, reproduce
 from metaduel.cli.tools import clouds, digests, pages, proofs, speed
-from metaduel.cli.training import adapt, methods, train
+from metaduel.cli.training import adapt, methods, train, tune
 from metaduel.envs.core.errors import InvalidInputError
 
 # In the order in which --help lists them.
 COMMANDS: tuple[Callable[..., Any], ...] = (
-    *(info, watch, gallery, train, evaluate, exploit, reproduce, methods, adapt, headroom, demo),
+    *(info, watch, gallery, train, tune, evaluate, exploit, reproduce, methods, adapt, headroom, demo),
     *(published, dynamics, clouds, speed, proofs, pages, digests),
 )
 

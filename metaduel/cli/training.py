@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 
 from metaduel.benchmarks.core.terminal import FittedTable
-from metaduel.cli.common import PlayerName, parse_task, resumable, stopped
+from metaduel.cli.common import GameName, PlayerName, parse_task, resumable, stopped, wide_console
 from metaduel.envs.core.errors import InvalidInputError
 
 Setting = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
@@ -36,7 +36,8 @@ def train(
 ) -> None:
     """Train both players of a game into a run folder. Ctrl-C saves; --resume continues to the same numbers.
 
-    Flags override the settings of the config file, and --set overrides both. A run's own config.yaml is a config file.
+    Flags override the settings of the config file, and --set overrides both. A run's own config.yaml is a config file. Without
+    one, a method starts from the settings that are recommended for it on the game, see `metaduel tune`.
 
     Args:
         game: the game's name, as `metaduel list` shows it; not needed where the config file names it.
@@ -66,14 +67,19 @@ def train(
         raise InvalidInputError(f"--seeds {' '.join(map(str, seeds))} must be different ones, without --seed")
     begun = [own for one in seeds if folder and (own := folder / f"seed-{one}").is_dir()]
     first = begun[0] if begun else folder
-    values = _config(config or (_resumed(first) if resume and first else None), game)
+    file = config or (_resumed(first) if resume and first else None)
+    values = _config(file, game)
 
     from metaduel.meta.runs.config import TrainConfig
+    from metaduel.meta.runs.recommended import advised
     from metaduel.meta.runs.train import default_folder, train_all
     from metaduel.meta.runs.trainer import LAST, TrainingStopped
 
     task_list = values.pop("task_list", None)
-    settings = TrainConfig.from_dict(values).override(**changes)
+    first_settings = (
+        advised(values["game"], str(changes.get("method", "maml"))) if file is None else TrainConfig.from_dict(values)
+    )
+    settings = first_settings.override(**changes)
     settings.refuse_idle(changes)
     runs = [settings.override(seed=one) for one in seeds] or [settings]
     if seeds:
@@ -92,6 +98,62 @@ def train(
         raise
     for target in targets:
         print(f"wrote {target}")
+
+
+def tune(
+    game: GameName,
+    method: str = "maml",
+    folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    candidates: int = 12,
+    finalists: int = 2,
+    seeds: int = 2,
+    steps: int = 1_000_000,
+    set: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="NAME=VALUE")] = [],  # noqa: B006 (read only)
+    search: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="NAME=[VALUE,VALUE]")] = [],  # noqa: B006
+    recommend: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+) -> None:
+    """Search for a method's settings on a game, judged on validation tasks; the best become a config file.
+
+    An interrupted search resumes when the command is called again; finished trainings are not repeated.
+
+    Args:
+        game: the game's name, as `metaduel list` shows it.
+        method: the learning method; `metaduel methods` lists them.
+        folder: for tuned.yaml, tuning.md and the trainings; runs/tune-GAME-METHOD by default.
+        candidates: trainings of the first round, with settings drawn from the space; the first has the present settings.
+        finalists: the best of them, which are trained again with other seeds in the last round.
+        seeds: seeds of each training of the last round.
+        steps: environment steps of each training.
+        set: a setting of all trainings, its value in YAML, as in --set tasks=40; may be repeated.
+        search: a setting to search and its values, as in --search inner_discount=[0,0.9]; may be repeated, and replaces the
+            method's own space.
+        recommend: also write the result into this file of recommended settings.
+    """
+    from metaduel.benchmarks.tools import tune as tool
+    from metaduel.meta.runs import recommended
+    from metaduel.meta.runs.trainer import TrainingStopped
+
+    target = folder or Path("runs") / f"tune-{game}-{method}"
+    size = tool.Search(
+        candidates,
+        finalists,
+        seeds,
+        steps,
+        dict(_setting(text) for text in set),
+        dict(_setting(text) for text in search),
+    )
+    try:
+        found = tool.tune(game, method, target, size)
+    except TrainingStopped as error:
+        stopped(error)
+    except KeyboardInterrupt:
+        resumable("tune", game, "--method", method, "--folder", str(target))
+        raise
+    for sheet in found.sheets:
+        wide_console().print(sheet.rich())
+    if recommend is not None:
+        recommended.recommend(recommend, game, method, {**size.settings, **found.settings})
+    print(f"wrote {target / 'tuned.yaml'} and {target / 'tuning.md'}")
 
 
 def methods() -> None:
