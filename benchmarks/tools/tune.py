@@ -195,7 +195,8 @@ def _train(
     for own in apart.values():
         learn_steps([plans[i] for i in own], quiet=False)
     scores: Array = np.array([[_best(path / "run", role) for role in base.roles] for _, _, path in plans])
-    return scores.reshape(len(candidates), len(seeds), len(base.roles)).mean(1)
+    means: Array = scores.reshape(len(candidates), len(seeds), len(base.roles)).mean(1)
+    return means
 
 
 def _best(run: Path, role: Role) -> float:
