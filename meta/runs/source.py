@@ -231,7 +231,7 @@ class DuelSource(PlayedSource):
                 make_policy(config, self.duel, other(role), network),
                 config.objective,
                 config.persona_lr,
-                config.learner.inner_lr,
+                config.learner.inner_lr_of(other(role)),
             )
             for role in (config.roles if config.persona_share else ())
         }
