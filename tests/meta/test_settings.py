@@ -19,7 +19,8 @@ TINY = {
 }  # fmt: skip
 # A value of each setting that is not the default.
 OTHER = {
-    "inner_lr": 0.3, "adversary_inner_lr": 0.3, "learn_inner_lr": False, "inner_lr_per": "step", "inner_lr_outer_lr": 0.3, "adapts": "head",
+    "inner_lr": 0.3, "adversary_inner_lr": 0.3,
+    "learn_inner_lr": False, "inner_lr_per": "step", "inner_lr_outer_lr": 0.3, "adapts": "head",
     "second_order": False, "outer_shots": "last", "peer": True, "recompute": True, "outer_lr": 0.1, "momentum": 0.5,
     "discount": 0.5, "inner_discount": 0.5, "adversary_inner_discount": 0.5, "inner_baseline": False, "baseline": "batch",
 }  # fmt: skip
