@@ -51,6 +51,11 @@ ENOUGH = 0.2  # cosine of independent outer gradients that recommended settings 
 # Where nothing else is said: no baseline per task, which would fit a few episodes' outcomes, and one per batch outside.
 USUAL: dict[str, Any] = {"inner_baseline": False, "baseline": "batch"}
 _OWN = ("inner_discount", "inner_clip")
+_OPTIONS = {"game": "GAME", "method": "--methods", "tasks": "--outer-tasks", "episodes": "--episodes", "seed": "--seed"}
+# Work is counted in tasks of an outer step.
+_ROLLOUT = 200  # of the true gradient, about
+_SHOWN = 800  # between two signs of progress
+_UPDATES = 6  # such rollouts that a table of discounts and clips takes as long as, about
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Measurement:
         repeats: updates per task.
         methods: whose outer gradients are compared; none: none are.
         outer_tasks: tasks of an outer step.
-        batches: independent outer gradients.
+        batches: independent outer gradients, and up to twice as many where a gradient has fewer tasks than the largest.
         seed: of all random numbers.
     """
 
@@ -73,9 +78,13 @@ class Measurement:
     truth: int = 600
     repeats: int = 4
     methods: tuple[str, ...] = ("joint", "fomaml")
-    outer_tasks: tuple[int, ...] = (20, 100, 200)
-    batches: int = 6
+    outer_tasks: tuple[int, ...] = (20, 100, 200, 400)
+    batches: int = 12
     seed: int = 0
+
+    def gradients(self, tasks: int) -> int:
+        """Number of outer gradients of that many tasks."""
+        return min(2 * self.batches, self.batches * max(self.outer_tasks) // tasks)
 
     def __post_init__(self) -> None:
         for name in ("tasks", "truth", "batches"):
@@ -123,6 +132,16 @@ class Outer(NamedTuple):
     cosine: float
     error: float
 
+    @property
+    def above_noise(self) -> bool:
+        """See ``meta.runs.signal``."""
+        return self.cosine > ERRORS * self.error
+
+    @property
+    def enough(self) -> bool:
+        """Whether outer steps have a direction."""
+        return self.cosine >= ENOUGH and self.above_noise
+
 
 class Found(NamedTuple):
     """A game's signal.
@@ -132,7 +151,7 @@ class Found(NamedTuple):
         measurement: the sizes.
         start: the start's name.
         inner: per role and number of episodes.
-        outer: per method, role and number of tasks; numbers after the one with which every role has ``ENOUGH`` are left out.
+        outer: per method, role and number of tasks; numbers after the one that is enough for every role are left out.
     """
 
     config: TrainConfig
@@ -142,8 +161,8 @@ class Found(NamedTuple):
     outer: dict[str, dict[Role, dict[int, Outer]]]
 
     def enough(self, method: str, role: Role) -> int | None:
-        """The smallest measured number of tasks whose cosine is ``ENOUGH``; None: none has it."""
-        return next((n for n, one in self.outer[method][role].items() if one.cosine >= ENOUGH), None)
+        """The smallest measured number of tasks whose cosine is ``ENOUGH`` and above noise; None: none's is."""
+        return next((n for n, one in self.outer[method][role].items() if one.enough), None)
 
 
 @configured(1)
@@ -166,6 +185,9 @@ def measure(
     Raises:
         InvalidInputError: a setting, a method or a run that cannot be measured.
     """
+    for name, option in _OPTIONS.items():
+        if name in settings:
+            raise InvalidInputError(f"set: {name}={settings[name]!r} is no setting here: give {option}")
     trained = None if run is None else load(run)
     if trained is None:
         config = TrainConfig(game=game, method="fomaml").override(**{**USUAL, **settings})
@@ -175,35 +197,23 @@ def measure(
             raise InvalidInputError(f"{run} is a run on {config.game}, not on {game}")
         if find_method(config.method).memory is not None:
             raise InvalidInputError(f"{run}: method {config.method} adapts by remembering, not by updates")
-        config = config.override(method="fomaml").override(**settings)
+        config = config.override(method="fomaml", roles=tuple(trained.agents)).override(**settings)
+    config.refuse_idle(settings)
     source = DuelSource(config)
     starts = None if trained is None else {role: agent.weights for role, agent in trained.agents.items()}
-    situations = {
-        role: _situation(source, role, starts, measurement) for role in config.roles if starts is None or role in starts
-    }
-    inner_work = {
-        role: 2 * true_parts(one, _half(measurement)) + len(measurement.episodes) * _SHARE
-        for role, one in situations.items()
-    }
-    outer_work = len(measurement.methods) * sum(measurement.outer_tasks) * measurement.batches / _TASKS_PER_UNIT
-    with progress("signal", sum(inner_work.values()) + math.ceil(outer_work), quiet) as show:
+    situations = {role: _situation(source, role, starts, measurement) for role in config.roles}
+    truth = sum(2 * true_parts(one, measurement.truth // 2) for one in situations.values())
+    updates = len(situations) * len(measurement.episodes) * _UPDATES
+    outer = len(measurement.methods) * sum(n * measurement.gradients(n) for n in measurement.outer_tasks)
+    with progress("signal", (truth + updates) * _ROLLOUT + outer, quiet) as show:
         show("inner signal")
         inner = {role: _inner(config, one, measurement, show) for role, one in situations.items()}
         chosen = {} if trained is not None else _chosen(inner, settings, measurement.episodes[0])
-        config = config.override(**chosen, episodes=settings.get("episodes", measurement.episodes[0]))
-        outer = {
+        config = config.override(**chosen, episodes=measurement.episodes[0])
+        noise = {
             method: _outer(config.override(method=method), starts, measurement, show) for method in measurement.methods
         }
-        show(None, 0)
-    return Found(config, measurement, "random starts" if run is None else f"the start of {run}", inner, outer)
-
-
-_SHARE = 6  # units of work of a table of discounts and clips, about, in rollouts of a true gradient
-_TASKS_PER_UNIT = 200  # tasks of outer steps that take as long as one, about
-
-
-def _half(measurement: Measurement) -> int:
-    return measurement.truth // 2
+    return Found(config, measurement, "random starts" if run is None else f"the start of {run}", inner, noise)
 
 
 def _situation(
@@ -224,7 +234,9 @@ def _inner(config: TrainConfig, where: Situation, measurement: Measurement, show
     seat, own = ROLES.index(where.role), config.loss.of(where.role)
     label = f"{where.role}: inner signal"
     first, second = (
-        true_gradients(where, _half(measurement), derive_seed(measurement.seed, seat, half), lambda: show(label))
+        true_gradients(
+            where, measurement.truth // 2, derive_seed(measurement.seed, seat, half), lambda: show(label, _ROLLOUT)
+        )
         for half in range(2)
     )
     agreement = torch.cosine_similarity(first, second, 1)
@@ -236,7 +248,7 @@ def _inner(config: TrainConfig, where: Situation, measurement: Measurement, show
             where, first + second, losses, episodes, measurement.repeats, derive_seed(measurement.seed, seat)
         )
         found[episodes] = Inner(dict(zip(grid, rows, strict=True)), agreement)
-        show(label, _SHARE)
+        show(label, _UPDATES * _ROLLOUT)
     return found
 
 
@@ -256,23 +268,26 @@ def _outer(
 ) -> dict[Role, dict[int, Outer]]:
     """A method's cosines per role and number of tasks."""
     found: dict[Role, dict[int, Outer]] = {}
-    done = 0
-    total = math.ceil(sum(measurement.outer_tasks) * measurement.batches / _TASKS_PER_UNIT)
+    left = sum(n * measurement.gradients(n) for n in measurement.outer_tasks)
     for tasks in measurement.outer_tasks:
-        rows: dict[Role, list[Tensor]] = {}
-        for i, own in enumerate(
-            _gradients(config.override(tasks=tasks, seed=measurement.seed), starts, measurement.batches)
-        ):
-            for role, gradient in own.items():
-                rows.setdefault(role, []).append(gradient)
-            finished = min(total - done, round((i + 1) * tasks / _TASKS_PER_UNIT) - round(i * tasks / _TASKS_PER_UNIT))
-            done += finished
-            show(f"{config.method}: outer gradients of {tasks} tasks", finished)
+        rows: dict[Role, list[Tensor]] = {role: [] for role in config.roles}
+        own = config.override(tasks=tasks, seed=measurement.seed)
+        label, done = f"{config.method}: outer gradients of {tasks} tasks", 0
+        for gradients in _gradients(own, starts, measurement.gradients(tasks)):
+            for role, gradient in gradients.items():
+                rows[role].append(gradient)
+            done += tasks
+            if done % _SHOWN < tasks:
+                show(label, done)
+                left, done = left - done, 0
+        show(label, done)
+        left -= done
         for role, several in rows.items():
             found.setdefault(role, {})[tasks] = agreement(torch.stack(several))
-        if all(own[tasks].cosine >= ENOUGH for own in found.values()):
+        if all(one[tasks].enough for one in found.values()):
             break
-    show(f"{config.method}: done", total - done)
+    if left:
+        show(f"{config.method}: {tasks} tasks are enough", left)
     return found
 
 
@@ -360,7 +375,7 @@ def _outer_sheet(found: Found) -> Sheet:
     for method, own in found.outer.items():
         for role, cosines in own.items():
             cells = [
-                _cell(one.cosine, one.error, one.cosine > ERRORS * one.error) if one else ""
+                _cell(one.cosine, one.error, one.above_noise) if one else ""
                 for one in (cosines.get(n) for n in found.measurement.outer_tasks)
             ]
             enough = found.enough(method, role)
@@ -376,8 +391,9 @@ def _outer_sheet(found: Found) -> Sheet:
         f"{role}: {_setting(own.inner_discount, own.inner_clip)}"
         for role, own in ((role, loss.of(role)) for role in found.inner)
     )
+    counts = " or ".join(str(n) for n in dict.fromkeys(map(found.measurement.gradients, found.measurement.outer_tasks)))
     note = (
-        f"Mean cosine of {found.measurement.batches} independent outer gradients against the same opponents, with its jackknife "
+        f"Mean cosine of {counts} independent outer gradients against the same opponents, with its jackknife "
         f"standard error; {found.config.episodes} episodes per task and shot. Discount and clip of the updates: {told}."
     )
     return Sheet(f"Outer gradients: {found.config.spec.id}, {found.start}", header, tuple(rows), note)

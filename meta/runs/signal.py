@@ -224,14 +224,11 @@ def _warning(config: TrainConfig, source: DuelSource, role: Role, loss: LossConf
     best = max(range(len(others)), key=lambda i: float(others[i].mean()))
     if above_noise(own) or not above_noise(others[best]) or not above_noise(others[best] - own):
         return None
-    name = (
-        "inner_discount"
-        if role == "protagonist" or config.loss.adversary_inner_discount is None
-        else "adversary_inner_discount"
-    )
+    common = role == "protagonist" or config.loss.adversary_inner_discount is None
+    name = "inner_discount" if common else "adversary_inner_discount"
     (mean, error), (better, _) = mean_and_error(own), mean_and_error(others[best])
     return (
-        f"{name}={loss.inner_discount:g}: an update of the {role} from {config.episodes} episodes carries no information above noise at the "
-        f"start (cosine with the return's gradient {mean:.2f} +- {error:.2f}); with {discounts[best + 1]:g} it is {better:.2f}: "
-        f"`metaduel signal {config.spec.name}` measures more"
+        f"{name}={loss.inner_discount:g}: at the start an update of the {role} from {config.episodes} episodes carries no "
+        f"information above noise: its cosine with the return's gradient is {mean:.2f} +- {error:.2f}; with {name}="
+        f"{discounts[best + 1]:g} it is {better:.2f}, see `metaduel signal {config.spec.name}`"
     )

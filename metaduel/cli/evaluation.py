@@ -184,8 +184,8 @@ def signal(
     episodes: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")] = (5, 20),
     tasks: int = 48,
     methods: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[METHOD [METHOD ...]]")] = ("joint", "fomaml"),
-    outer_tasks: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")] = (20, 100, 200),
-    batches: int = 6,
+    outer_tasks: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")] = (20, 100, 200, 400),
+    batches: int = 12,
     seed: int = 0,
     set: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="NAME=VALUE")] = [],  # noqa: B006 (read only)
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
@@ -204,7 +204,7 @@ def signal(
         tasks: training tasks of the inner signal, each against one of the training opponents.
         methods: the methods whose outer gradients are compared; none: only the inner signal.
         outer_tasks: tasks of an outer step; a method ends with the first number that is enough for both roles.
-        batches: independent outer gradients of each.
+        batches: independent outer gradients of the largest number; up to twice as many of smaller ones.
         seed: seed of all random numbers.
         set: any setting of a training, its value in YAML, as in --set horizon=20; may be repeated. Outer gradients have the best
             inner discount and clip unless they are set.
