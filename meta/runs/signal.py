@@ -77,7 +77,7 @@ class Situation:
 
     def play(self, episodes: int, seed: int) -> Trajectories:
         """Episodes on every task: [N, T, E, ...]."""
-        groups = [(player, len(list(some))) for player, some in itertools.groupby(self.opponents)]
+        groups = [(some[0], len(some)) for some in (list(own) for _, own in itertools.groupby(self.opponents, id))]
         protagonist = self.role == "protagonist"
         matchups = Matchups(
             self.rows,
