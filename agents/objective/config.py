@@ -19,8 +19,6 @@ from metaduel.agents.trajectories import Trajectories
 from metaduel.envs.core.errors import InvalidInputError, unknown
 from metaduel.envs.core.spec import Role
 
-_INNER = ("inner_discount", "inner_clip")  # settings of an update that the adversary may have of its own
-
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -76,10 +74,18 @@ class LossConfig:
 
     def of(self, role: Role) -> LossConfig:
         """The settings of one role: those of the adversary alone are merged, or left out."""
-        own = {name: value for name in _INNER if (value := getattr(self, f"adversary_{name}")) is not None}
-        if not own:
+        discount, clip = self.adversary_inner_discount, self.adversary_inner_clip
+        if discount is None and clip is None:
             return self
-        return replace(self, **(own if role == "adversary" else {}), **{f"adversary_{name}": None for name in own})
+        if role == "protagonist":
+            discount = clip = None
+        return replace(
+            self,
+            inner_discount=self.inner_discount if discount is None else discount,
+            inner_clip=self.inner_clip if clip is None else clip,
+            adversary_inner_discount=None,
+            adversary_inner_clip=None,
+        )
 
     def support_advantages(self, data: Trajectories, index: Index | None = None) -> Tensor:
         """Advantages for the update within each task: [N, T, E]. ``index``: of the data, if it is known."""

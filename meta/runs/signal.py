@@ -130,7 +130,7 @@ def situation(
 
 def true_gradients(where: Situation, episodes: int, seed: int, on_part: Callable[[], None] = lambda: None) -> Tensor:
     """The undiscounted return's gradient, [N, weights], from ``episodes`` episodes on each task."""
-    found = []
+    found: list[Tensor] = []
     size = _at_once(where, episodes)
     for first in range(0, len(where.rows), size):
         part = where.part(slice(first, first + size))
