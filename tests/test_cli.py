@@ -22,7 +22,7 @@ TINY = (
 )
 
 
-TOOLS = ("clouds", "digests", "dynamics", "pages", "proofs", "published", "speed")
+TOOLS = ("clouds", "digests", "dynamics", "pages", "proofs", "published", "signal", "speed")
 
 
 def fails(capsys, *args):
@@ -315,6 +315,17 @@ def test_evaluate_prints_tables_and_writes_the_report(run, tmp_path, capsys):
     shutil.copytree(run, own)
     cli.main(["evaluate", str(own), *small])
     assert {path.name for path in (own / "evaluation").iterdir()} == written
+
+
+def test_signal_prints_and_writes_its_tables(tmp_path, capsys):
+    path = tmp_path / "made" / "signal.md"
+    sizes = ("--episodes", "2", "--tasks", "2", "--outer-tasks", "2", "--batches", "3", "--methods", "joint")
+    cli.main(["signal", "Pendulum", *sizes, "--set", "horizon=3", "--set", "hidden=[4]", "--out", str(path)])
+    shown = capsys.readouterr()
+    assert shown.out.endswith(f"wrote {path}\n")
+    assert "Inner signal of the adversary" in shown.out
+    assert "s left" in shown.err
+    assert path.read_text().count("### ") == 3
 
 
 def test_exploit_prints_gains_and_writes_rows(run, tmp_path, capsys):

@@ -30,7 +30,7 @@ class LossConfig:
         inner_discount: gamma of the support's. An update from a few episodes has little data; where rewards are dense, a
             shorter horizon makes it less noisy.
         adversary_inner_discount: the adversary's ``inner_discount``, where its rewards come later or sooner than the
-            protagonist's; None: the same.
+            protagonist's; None: the same. `metaduel signal` measures which discount and clip an update can use, per role.
         gae_lambda: lambda of the advantages.
         baseline: the query's linear baseline and normalisation: fitted per ``task``, or once for the whole ``batch`` of
             tasks, which is better with few episodes per task (see ``fit_linear``).
@@ -39,6 +39,7 @@ class LossConfig:
         normalise: scale advantages to mean 0 and standard deviation 1.
         inner_clip: the support's normalised advantages are clipped to [-inner_clip, inner_clip]: in a few episodes one rare
             large reward would outweigh all others. 0: not clipped; otherwise it needs ``normalise``.
+        adversary_inner_clip: the adversary's ``inner_clip``; None: the same.
         exact_discount: weigh step t by discount^t, as the derivative of the discounted return does. Otherwise all steps
             have the same weight, which is usual, but is not the derivative of any objective.
     """
@@ -52,6 +53,7 @@ class LossConfig:
     inner_baseline: bool = True
     normalise: bool = True
     inner_clip: float = 0.0
+    adversary_inner_clip: float | None = None
     exact_discount: bool = False
 
     def __post_init__(self) -> None:
@@ -60,8 +62,10 @@ class LossConfig:
         for name in ("discount", "inner_discount", "adversary_inner_discount", "gae_lambda"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} must be in [0, 1]")
-        if not self.inner_clip >= 0 or (self.inner_clip and not self.normalise):
-            raise InvalidInputError(f"inner_clip={self.inner_clip!r} must be at least 0, and 0 without normalise")
+        for name in ("inner_clip", "adversary_inner_clip"):
+            clip = getattr(self, name)
+            if clip is not None and (not clip >= 0 or (clip and not self.normalise)):
+                raise InvalidInputError(f"{name}={clip!r} must be at least 0, and 0 without normalise")
 
     @property
     def kind(self) -> Surrogate:
@@ -69,10 +73,19 @@ class LossConfig:
         return self.surrogate or "lvc"
 
     def of(self, role: Role) -> LossConfig:
-        """The settings of one role."""
-        if role == "protagonist" or self.adversary_inner_discount is None:
+        """The settings of one role: those of the adversary alone are merged, or left out."""
+        discount, clip = self.adversary_inner_discount, self.adversary_inner_clip
+        if discount is None and clip is None:
             return self
-        return replace(self, inner_discount=self.adversary_inner_discount)
+        if role == "protagonist":
+            discount = clip = None
+        return replace(
+            self,
+            inner_discount=self.inner_discount if discount is None else discount,
+            inner_clip=self.inner_clip if clip is None else clip,
+            adversary_inner_discount=None,
+            adversary_inner_clip=None,
+        )
 
     def support_advantages(self, data: Trajectories, index: Index | None = None) -> Tensor:
         """Advantages for the update within each task: [N, T, E]. ``index``: of the data, if it is known."""

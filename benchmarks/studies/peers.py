@@ -393,7 +393,9 @@ Rule = Callable[[Players, Losses, int], Weights]  # (both, their losses, shot): 
 
 def personas(config: TrainConfig, network: Policy) -> Personas:
     """The personas of a game."""
-    return Personas(make_duel(config), PEER, network, config.objective, config.persona_lr, config.learner.inner_lr)
+    return Personas(
+        make_duel(config), PEER, network, config.objective, config.persona_lr, config.learner.inner_lr_of(PEER)
+    )
 
 
 def meet(suite: Peers, config: TrainConfig, policy: Policy, split: Split, count: int) -> Meeting:

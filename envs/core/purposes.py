@@ -73,6 +73,12 @@ class Purpose(IntEnum):
     HEADROOM_START = 204  # random starts
     POPULATION_CRITIC = 205  # weights of the critics
 
+    # Signal: what an update knows
+    SIGNAL_TASKS = 210  # the tasks of a measurement
+    SIGNAL_START = 211  # random starts
+    SIGNAL_TRUTH = 212  # episodes of the true gradient
+    SIGNAL_UPDATE = 213  # episodes of an update
+
     # Ratings of scripted players
     PANEL_MATCHES = 300  # the noise of their matches
     PANEL_ORDER = 301  # the order in which matches are rated

@@ -136,9 +136,7 @@ def support_gradient(
 def support_only(loss: LossConfig) -> LossConfig:
     """The settings of one role's updates, with the defaults in place of those that updates do not read."""
     default = LossConfig()
-    return replace(
-        loss, surrogate=loss.kind, discount=default.discount, baseline=default.baseline, adversary_inner_discount=None
-    )
+    return replace(loss, surrogate=loss.kind, discount=default.discount, baseline=default.baseline)
 
 
 def check_size(policy: Policy, seat: SeatInfo) -> None:

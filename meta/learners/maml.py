@@ -51,6 +51,7 @@ class MAMLConfig:
     Attributes:
         steps: K, updates per task in training; 0 is joint training (no adaptation).
         inner_lr: step size of every update at the start of training.
+        adversary_inner_lr: the adversary's ``inner_lr``; None: the same.
         learn_inner_lr: meta-learn the step sizes (their logarithms).
         inner_lr_per: each update has a step size of its own for all weights (``step``), for each weight ``tensor`` as in
             MAML++ (Antoniou, Edwards and Storkey, ICLR 2019), or for each ``number`` in them as in Meta-SGD.
@@ -71,6 +72,7 @@ class MAMLConfig:
 
     steps: int = 3
     inner_lr: float = 0.5
+    adversary_inner_lr: float | None = None
     learn_inner_lr: bool = True
     inner_lr_per: Literal["step", "tensor", "number"] = "tensor"
     adapts: Literal["all", "head"] = "all"
@@ -89,14 +91,20 @@ class MAMLConfig:
             raise InvalidInputError(f"momentum={self.momentum!r} must be in [0, 1)")
         if self.steps < 0:
             raise InvalidInputError(f"steps={self.steps} must be at least 0")
-        for name in ("inner_lr", "outer_lr", "inner_lr_outer_lr", "max_norm"):
-            if not getattr(self, name) > 0:
-                raise InvalidInputError(f"{name}={getattr(self, name)!r} must be above 0")
+        for name in ("inner_lr", "adversary_inner_lr", "outer_lr", "inner_lr_outer_lr", "max_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InvalidInputError(f"{name}={value!r} must be above 0")
         check_whole("max_skipped", self.max_skipped, 0)
         if self.peer and not self.second_order:
             raise InvalidInputError("peer=True needs second_order=True: it is a derivative through the other's updates")
         if self.recompute and not self.second_order:
             raise InvalidInputError("recompute=True needs second_order=True: else there is no graph to build again")
+
+    def inner_lr_of(self, role: Role) -> float:
+        """A role's step size at the start of training."""
+        own = self.adversary_inner_lr if role == "adversary" else None
+        return self.inner_lr if own is None else own
 
 
 @dataclass(frozen=True)
@@ -161,7 +169,7 @@ class MAML(Learner):
         self.config = config
         self.starts = starts or Starts(start, config.outer_lr, adam(len(start), config.momentum, config.max_norm))
         only = (heads or {}) if config.adapts == "head" else None
-        self._rates = self.inner = Rates(self.start, config.steps, config.inner_lr, config.inner_lr_per, only)
+        self._rates = self.inner = Rates(self.start, config.steps, config.inner_lr_of, config.inner_lr_per, only)
         if config.learn_inner_lr and config.steps > 0:
             self._rates.learn_with(
                 {

@@ -77,7 +77,7 @@ def _first_order(config: MAMLConfig) -> MAMLConfig:
 
 # The settings of an update, for methods without one.
 _UPDATE = (
-    *("inner_lr", "learn_inner_lr", "inner_lr_per", "inner_lr_outer_lr"),
+    *("inner_lr", "adversary_inner_lr", "learn_inner_lr", "inner_lr_per", "inner_lr_outer_lr"),
     *("adapts", "second_order", "outer_shots", "peer", "recompute"),
 )
 _MEMORY = (*_UPDATE, "inner_discount", "adversary_inner_discount", "inner_baseline", "baseline")

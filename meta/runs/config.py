@@ -109,7 +109,7 @@ class RunConfig:
                 f"context={self.context!r} must be a whole number, and 0 without hidden layers or with a network of your own"
             )
         if find_method(self.method).memory is not None:
-            for name in ("exact_discount", "inner_clip"):
+            for name in ("exact_discount", "inner_clip", "adversary_inner_clip"):
                 if getattr(self.loss, name):
                     raise InvalidInputError(
                         f"{name}={getattr(self.loss, name)!r}: method {self.method} has no use for it; leave it out"
@@ -128,6 +128,11 @@ class RunConfig:
     def family(self) -> str | None:
         """The family's id; None: environments of a user's own."""
         return None
+
+    @property
+    def learning(self) -> tuple[Role, ...]:
+        """The roles of players that update within a task."""
+        return ROLES
 
     @property
     def configured(self) -> MAMLConfig:
@@ -168,6 +173,9 @@ class RunConfig:
             yield "network", f"method {self.method} has a network of its own"
         if self.network == "own":
             yield "hidden", "the network is your own"
+        if "adversary" not in self.learning:
+            for name in ("adversary_inner_discount", "adversary_inner_clip", "adversary_inner_lr"):
+                yield name, "the adversary does not learn"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain YAML-able values; the game or environment comes first."""
@@ -275,15 +283,13 @@ class TrainConfig(RunConfig):
         personas = self.met["persona"]
         for name, why in super()._idle():
             # A persona without a rate of its own takes the learner's.
-            if name != "inner_lr" or not personas or self.persona_lr is not None:
+            if name not in ("inner_lr", "adversary_inner_lr") or not personas or self.persona_lr is not None:
                 yield name, why
         if not personas:
             yield "persona_lr", f"persona_share={self.persona_share:g} of {self.tasks} tasks is no persona"
         if len(self.roles) == 1:
             yield "learned_share", f"only the {self.roles[0]} learns"
             yield "momentum", f"it is for two learners, and only the {self.roles[0]} learns"
-        if "adversary" not in self.roles:
-            yield "adversary_inner_discount", "the adversary does not learn"
         for role in ROLES:
             if role not in self.roles:
                 yield f"against_{role}", f"the {role} does not learn"
@@ -295,6 +301,11 @@ class TrainConfig(RunConfig):
     def override(self, **changes: Any) -> Self:
         """See ``RunConfig``; another game has its own version."""
         return super().override(**({"version": None} if "game" in changes else {}) | changes)
+
+    @property
+    def learning(self) -> tuple[Role, ...]:
+        """See ``RunConfig``; where personas are met, they learn in the other seat."""
+        return ROLES if self.met["persona"] else self.roles
 
     @property
     def spec(self) -> GameSpec:
@@ -381,6 +392,11 @@ class ForeignConfig(RunConfig):
                     + (", or set learned_share above 0" if len(self.roles) == 2 else "")
                 )
         _check_met(self)
+
+    @property
+    def learning(self) -> tuple[Role, ...]:
+        """See ``RunConfig``."""
+        return self.roles
 
     @property
     def met(self) -> dict[str, int]:

@@ -231,7 +231,7 @@ class DuelSource(PlayedSource):
                 make_policy(config, self.duel, other(role), network),
                 config.objective,
                 config.persona_lr,
-                config.learner.inner_lr,
+                config.learner.inner_lr_of(other(role)),
             )
             for role in (config.roles if config.persona_share else ())
         }
@@ -262,7 +262,10 @@ class DuelSource(PlayedSource):
 
     def _rows(self, n: int, purpose: int, iteration: int) -> Tensor:
         """Training tasks of an iteration."""
-        seed = derive_seed(self.config.seed, purpose, iteration)
+        return self.training_tasks(n, derive_seed(self.config.seed, purpose, iteration))
+
+    def training_tasks(self, n: int, seed: int) -> Tensor:
+        """Training tasks as rows [n, number of contexts], the same for the same seed."""
         if self._tasks is None:
             return training_rows(self.spec, n, seed, self.config.fixed)
         return self._tasks[picks(len(self._tasks), n, seed)]

@@ -181,6 +181,8 @@ def meta_train(
     for name in find_method(config.method).idle(config.learner):
         if name in settings:
             raise without_effect(name, settings[name], f"method {config.method} has no use for it")
+    if "adversary_inner_lr" in settings and "adversary" not in task_set.networks:
+        raise without_effect("adversary_inner_lr", settings["adversary_inner_lr"], "there is no adversary")
     target = as_path(folder, "folder")
     heads = {role: network.head_names for role, network in task_set.networks.items()}
     with configured(config.threads):

@@ -24,6 +24,7 @@ from metaduel.meta.runs.foreign import ForeignSource
 from metaduel.meta.runs.load import LISTS, ForeignRun, Run, load
 from metaduel.meta.runs.players import Network, initial_weights
 from metaduel.meta.runs.recommended import advised
+from metaduel.meta.runs.signal import warn_of_noise
 from metaduel.meta.runs.source import DuelSource, PlayedSource
 from metaduel.meta.runs.stack import stacks
 from metaduel.meta.runs.trainer import Trainer, TrainingStopped, check_folder, run_together
@@ -127,8 +128,12 @@ def train(
         source = DuelSource(config, tasks, network)
         config = settled([config], source, [target], resume)[0]
         learner = make_learner(config, source)
+        written = _written(config, tasks)
+        check_folder(target, written, resume)
+        if not quiet:
+            warn_of_noise([config], source, [learner], [target])
         with compiled_steps([config], [source]):
-            make_trainer(learner, source, target, _written(config, tasks), config, resume, quiet).run()
+            make_trainer(learner, source, target, written, config, resume, quiet).run()
         return load(target, network=network)
 
 
@@ -172,6 +177,8 @@ def train_all(
         learners = [make_learner(config, source) for config, source in zip(configs, sources, strict=True)]
         for target, own in zip(targets, settings, strict=True):
             check_folder(target, own, resume)
+        if not quiet:
+            warn_of_noise(configs, sources[0], learners, targets)
         stopped: list[TrainingStopped] = []
         with compiled_steps(configs, sources):
             for stack in runs:

@@ -14,7 +14,7 @@ import tyro
 
 from metaduel.benchmarks.core.terminal import write_plainly
 from metaduel.cli.common import PATHS
-from metaduel.cli.evaluation import evaluate, exploit, headroom
+from metaduel.cli.evaluation import evaluate, exploit, headroom, signal
 from metaduel.cli.games import gallery, info, list_games, watch
 from metaduel.cli.studies import classification, demo, dynamics, generation, published, reproduce
 from metaduel.cli.tools import clouds, digests, pages, proofs, speed
@@ -23,7 +23,7 @@ from metaduel.envs.core.errors import InvalidInputError
 
 # In the order in which --help lists them.
 COMMANDS: tuple[Callable[..., Any], ...] = (
-    *(info, watch, gallery, train, tune, evaluate, exploit, reproduce, methods, adapt, headroom, demo),
+    *(info, watch, gallery, train, tune, evaluate, exploit, reproduce, methods, adapt, headroom, signal, demo),
     *(published, dynamics, clouds, speed, proofs, pages, digests),
 )
 

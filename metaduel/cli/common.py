@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import tyro
+import yaml
 from rich.console import Console
 
 from metaduel.envs.core.arguments import as_path
@@ -51,6 +53,21 @@ def parse_task(spec: GameSpec, text: str) -> Task:
         return check_task(spec, json.loads(text))
     except json.JSONDecodeError as error:
         raise InvalidInputError(f"task={text!r} is not JSON ({error.msg} at character {error.pos})") from None
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """A setting's name and value: ``name=value`` in YAML, and numbers such as 1e-3, which YAML takes for words."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InvalidInputError(f"--set {text!r} must be NAME=VALUE, such as --set horizon=20")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InvalidInputError(f"--set {text!r}: {value!r} is not YAML ({str(error).splitlines()[0]})") from None
+    if isinstance(parsed, str):
+        with contextlib.suppress(ValueError):
+            parsed = float(parsed)
+    return name, parsed
 
 
 def wide_console() -> Console:

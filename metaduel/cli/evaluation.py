@@ -1,4 +1,4 @@
-"""Measurements of runs and games: few-shot returns, exploitability, and the headroom for adaptation."""
+"""Measurements of runs and games: few-shot returns, exploitability, the headroom for adaptation, and what updates know."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from metaduel.cli.common import GameName
+from metaduel.cli.common import GameName, parse_setting, wide_console
 from metaduel.envs.core.arguments import as_path
 from metaduel.envs.core.errors import InvalidInputError, unknown
+from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import OPPONENT_SPLITS, SPLITS
 
@@ -175,3 +176,51 @@ def headroom(
     result = certify(spec, folder, Budget(seeds=seeds, iterations=iterations))
     show(result, Console())
     print(f"wrote {folder / 'headroom.json'}")
+
+
+def signal(
+    game: GameName,
+    run: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None,
+    episodes: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")] = (5, 20),
+    tasks: int = 48,
+    methods: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[METHOD [METHOD ...]]")] = ("joint", "fomaml"),
+    outer_tasks: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")] = (20, 100, 200, 400),
+    batches: int = 12,
+    seed: int = 0,
+    set: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="NAME=VALUE")] = [],  # noqa: B006 (read only)
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    quiet: bool = False,
+) -> None:
+    """Measure what updates and outer steps know before anybody trains, for both roles of a game, in about a minute.
+
+    Inner signal: the cosine of an update from a few episodes with the gradient of the undiscounted return from 600 episodes, over
+    discounts and clips; where it is 0, no method can adapt by updates. Outer noise: the cosine of independent outer gradients,
+    over numbers of tasks; recommended settings have at least 0.2.
+
+    Args:
+        game: the game's name, as `metaduel list` shows it.
+        run: measure at the start that this run has learned; by default at random starts.
+        episodes: episodes per shot; outer gradients have the first number.
+        tasks: training tasks of the inner signal, each against one of the training opponents.
+        methods: the methods whose outer gradients are compared; none: only the inner signal.
+        outer_tasks: tasks of an outer step; a method ends with the first number that is enough for both roles.
+        batches: independent outer gradients of the largest number; up to twice as many of smaller ones.
+        seed: seed of all random numbers.
+        set: any setting of a training, its value in YAML, as in --set horizon=20; may be repeated. Outer gradients have the best
+            inner discount and clip unless they are set.
+        out: also write the tables here, as Markdown.
+        quiet: no progress.
+    """
+    spec = find(game)
+    settings = dict(parse_setting(text) for text in set)
+
+    from metaduel.benchmarks.tools.signal import Measurement, measure, sheets
+
+    sizes = Measurement(episodes, tasks, methods=methods, outer_tasks=outer_tasks, batches=batches, seed=seed)
+    tables = sheets(measure(spec.name, settings, sizes, run, quiet))
+    for table in tables:
+        wide_console().print(table.rich())
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(out, "\n".join(table.markdown() for table in tables).encode())
+        print(f"wrote {out}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import yaml
 from rich.console import Console
 
 from metaduel.benchmarks.core.terminal import FittedTable
-from metaduel.cli.common import GameName, PlayerName, parse_task, resumable, stopped, wide_console
+from metaduel.cli.common import GameName, PlayerName, parse_setting, parse_task, resumable, stopped, wide_console
 from metaduel.envs.core.errors import InvalidInputError
 
 Setting = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
@@ -60,7 +59,7 @@ def train(
     changes = {name: value for name, value in {**named, "threads": threads}.items() if value is not None}
     if informed:
         changes |= {"informed": True, "method": method or "joint"}
-    changes |= dict(_setting(text) for text in set)
+    changes |= dict(parse_setting(text) for text in set)
     if resume and folder is None:
         raise InvalidInputError("--resume needs --folder, the run to continue")
     if seeds and (seed is not None or len(dict.fromkeys(seeds)) < len(seeds)):
@@ -139,8 +138,8 @@ def tune(
         finalists,
         seeds,
         steps,
-        dict(_setting(text) for text in set),
-        dict(_setting(text) for text in search),
+        dict(parse_setting(text) for text in set),
+        dict(parse_setting(text) for text in search),
     )
     try:
         found = tool.tune(game, method, target, size)
@@ -237,18 +236,3 @@ def _config(path: Path | None, game: str | None) -> dict[str, Any]:
     if game is not None and values.setdefault("game", game) != game:
         raise InvalidInputError(f"{path} is for the game {values['game']}, not {game}")
     return dict(values)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """A setting's name and value: ``name=value`` in YAML, and numbers such as 1e-3, which YAML takes for words."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise InvalidInputError(f"--set {text!r} must be NAME=VALUE, such as --set horizon=20")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InvalidInputError(f"--set {text!r}: {value!r} is not YAML ({str(error).splitlines()[0]})") from None
-    if isinstance(parsed, str):
-        with contextlib.suppress(ValueError):
-            parsed = float(parsed)
-    return name, parsed

@@ -86,8 +86,22 @@ def test_the_adversary_may_have_its_own_inner_discount():
     assert LossConfig(inner_discount=0.3).of("adversary").inner_discount == 0.3
 
 
+def test_the_adversary_may_have_its_own_clip():
+    config = LossConfig(inner_clip=2.0, adversary_inner_clip=0.0)
+    assert config.of("protagonist") == LossConfig(inner_clip=2.0)
+    assert config.of("adversary") == LossConfig()
+    assert LossConfig(inner_clip=2.0).of("adversary").inner_clip == 2.0
+
+
 @pytest.mark.parametrize(
-    "bad", [{"inner_clip": -1.0}, {"inner_clip": 1.0, "normalise": False}, {"inner_discount": 1.5}]
+    "bad",
+    [
+        {"inner_clip": -1.0},
+        {"inner_clip": 1.0, "normalise": False},
+        {"adversary_inner_clip": -1.0},
+        {"adversary_inner_clip": 1.0, "normalise": False},
+        {"inner_discount": 1.5},
+    ],
 )
 def test_bad_settings_are_named(bad):
     with pytest.raises(InvalidInputError, match=next(iter(bad))):

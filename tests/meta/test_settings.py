@@ -19,7 +19,8 @@ TINY = {
 }  # fmt: skip
 # A value of each setting that is not the default.
 OTHER = {
-    "inner_lr": 0.3, "learn_inner_lr": False, "inner_lr_per": "step", "inner_lr_outer_lr": 0.3, "adapts": "head",
+    "inner_lr": 0.3, "adversary_inner_lr": 0.3,
+    "learn_inner_lr": False, "inner_lr_per": "step", "inner_lr_outer_lr": 0.3, "adapts": "head",
     "second_order": False, "outer_shots": "last", "peer": True, "recompute": True, "outer_lr": 0.1, "momentum": 0.5,
     "discount": 0.5, "inner_discount": 0.5, "adversary_inner_discount": 0.5, "inner_baseline": False, "baseline": "batch",
 }  # fmt: skip
@@ -72,6 +73,13 @@ def test_settings_that_a_method_ignores_are_refused(method, name, tmp_path):
             {"roles": ("protagonist",), "adversary_inner_discount": 0.3},
             "adversary_inner_discount=0.3 .* not learn",
         ),
+        (
+            "Pursuit",
+            {"roles": ("protagonist",), "adversary_inner_clip": 0.4},
+            "adversary_inner_clip=0.4 .* not learn",
+        ),
+        ("Pursuit", {"roles": ("protagonist",), "adversary_inner_lr": 0.4}, "adversary_inner_lr=0.4 .* not learn"),
+        ("Pursuit", {"method": "rl2", "adversary_inner_clip": 0.4}, "adversary_inner_clip=0.4: method rl2"),
         ("Pursuit", {"method": "rl2", "network": "gru"}, "network='gru' has no effect: method rl2 has a network"),
         ("Pursuit", {"network": lambda n, a: torch.nn.Linear(n, a), "hidden": (3,)}, "hidden=.3,. has no effect"),
         ("Pursuit", {"method": "fomaml", "second_order": True}, "second_order=True has no effect: method fomaml"),

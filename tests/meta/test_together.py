@@ -118,6 +118,18 @@ def test_several_methods_share_one_batch(tmp_path):
     assert ends[5] < 5
 
 
+def test_runs_with_settings_of_an_update_per_role(tmp_path):
+    different = {"adversary_inner_discount": 0.5, "adversary_inner_clip": 0.4, "adversary_inner_lr": 0.3}
+    own = configs("Pendulum", "fomaml", {}, different, {"inner_lr": 0.3, "inner_clip": 2.0}, iterations=3)
+    train_all(own, [tmp_path / f"together{i}" for i in range(3)], quiet=True)
+    for i, config in enumerate(own):
+        train(config, tmp_path / f"alone{i}", quiet=True)
+        assert_same(tmp_path / f"together{i}", tmp_path / f"alone{i}")
+    rates = [rows(tmp_path / f"together{i}")[0] for i in range(2)]
+    assert rates[0]["protagonist/inner_lr_1"] == pytest.approx(rates[1]["protagonist/inner_lr_1"], rel=0.2)
+    assert rates[1]["adversary/inner_lr_1"] == pytest.approx(0.3, rel=0.2)
+
+
 def test_methods_that_differentiate_in_other_ways_share_no_graph(tmp_path):
     more = {"iterations": 2, "learned_share": 1.0}
     own = [

@@ -399,7 +399,8 @@ def test_folders_that_are_no_runs(tmp_path):
 
 
 SETTINGS = {
-    "tasks": 0, "episodes": 1.5, "seed": "a", "inner_lr": float("nan"), "outer_lr": -1.0, "steps": -1, "discount": 2.0,
+    "tasks": 0, "episodes": 1.5, "seed": "a", "inner_lr": float("nan"), "adversary_inner_lr": 0.0, "outer_lr": -1.0,
+    "steps": -1, "discount": 2.0,
     "hidden": (0,), "horizon": -1, "method": "mmal", "iteratons": 3, "roles": (), "learned_share": 1.5,
     "initial_log_std": float("inf"), "learner": {"stpes": 1},
 }  # fmt: skip
