@@ -38,7 +38,7 @@ from metaduel.meta.runs.trainer import LAST, TrainingStopped
 ROLES = ("protagonist", "adversary")
 TINY = {
     "tasks": 2, "episodes": 2, "iterations": 2, "steps": 1, "validation_tasks": 2, "validate_every": 2, "hidden": (4,),
-    "quiet": True,
+    "horizon": 6, "quiet": True,
 }  # fmt: skip
 TAG = functools.partial(simple_tag_v3.parallel_env, num_good=1, num_adversaries=1, num_obstacles=0, max_cycles=6)
 GAMES = {
