@@ -391,7 +391,7 @@ def _rows(weights: Weights, where: slice) -> Weights:
 
 
 def _trimmed(data: Mapping[Role, Trajectories], where: Mapping[Role, slice]) -> dict[Role, Trajectories]:
-    """A run's trajectories among those of all, up to the end of its own longest episode."""
+    """A run's trajectories among those of all, up to the end of its own longest episode: a chain's loss is per step of it."""
     own = {role: one.rows(where[role]) for role, one in data.items()}
     steps = max(int((one.alive.sum((0, 2)) > 0).sum()) for one in own.values())
     return {role: one.until(steps) for role, one in own.items()}
