@@ -39,7 +39,7 @@ from metaduel.benchmarks.studies.generation.testing import distances, tuned_rate
 from metaduel.benchmarks.studies.images.characters import characters
 from metaduel.benchmarks.studies.images.classes import split
 from metaduel.benchmarks.studies.optimum import Ascent, best
-from metaduel.benchmarks.tools.digests import _Guess
+from metaduel.benchmarks.tools.digests import GUESSES, _Guess
 from metaduel.benchmarks.tools.exploitability import Exploitation, exploit
 from metaduel.benchmarks.tools.population import Budget, Population
 from metaduel.benchmarks.tools.proofs.cases import Case
@@ -187,7 +187,7 @@ def variants(folder):
         train_meta_adversarial("IteratedPrisonersDilemma", folder=folder / name, horizon=4, **settings, **small)
         yield from run(folder / name)
     foreign = {name: value for name, value in SMALL.items() if name != "hidden"}
-    train_meta_adversarial(_Guess, "maml", folder / "foreign", **foreign)
+    train_meta_adversarial(_Guess, "maml", folder / "foreign", horizon=GUESSES, **foreign)
     yield from run(folder / "foreign")
 
 

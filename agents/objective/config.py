@@ -128,11 +128,15 @@ class LossConfig:
             advantage = advantage * (discount**time).view(1, -1, 1)
         return advantage
 
-    def cost(self, data: Trajectories, index: Index | None = None) -> Tensor:
-        """See ``Sampled.costs``: [N]. The baseline is the other tasks' mean; a single task has none. ``index``: of the data, if
-        it is known.
+    def cost(self, data: Trajectories, horizon: int, index: Index | None = None) -> Tensor:
+        """See ``Played.costs``: [N]. The baseline is the other tasks' mean; a single task has none.
+
+        Args:
+            data: the trajectories.
+            horizon: the most steps that an episode can have.
+            index: of the data, if it is known.
         """
-        cost = -discounted_returns(data.reward, self.discount)[:, 0].mean(1) / data.reward.shape[1]
+        cost = -discounted_returns(data.reward, self.discount)[:, 0].mean(1) / horizon
         if self.normalise:
             shared = self._shared([len(cost)])
             own = self._advantages(data, self.discount, index, shared=shared)
@@ -148,20 +152,28 @@ class LossConfig:
         support = self.support_advantages(data, index)
         return support, support if self._one_loss else self.query_advantages(data, runs, index)
 
-    def evaluate(self, policy: Policy, weights: Weights, data: Trajectories) -> tuple[Tensor, Tensor]:
-        """The support and query losses [N] of stacked weights on their own trajectories."""
+    def evaluate(self, policy: Policy, weights: Weights, data: Trajectories, horizon: int) -> tuple[Tensor, Tensor]:
+        """The support and query losses [N] of stacked weights on their own trajectories; ``horizon``: see ``losses``."""
         index = Index(data.alive)
         advantages = self.advantages(data, index=index)
-        return self.losses(log_probs(policy, weights, data, index), advantages, data.alive)
+        return self.losses(log_probs(policy, weights, data, index), advantages, data.alive, horizon)
 
-    def losses(self, log_prob: Tensor, advantages: tuple[Tensor, Tensor], alive: Tensor) -> tuple[Tensor, Tensor]:
-        """The support and query losses [N]; ``log_prob``: the player's own, [N, T, E], or the sum over both players where the
-        gradient through the other's sampling is wanted too.
+    def losses(
+        self, log_prob: Tensor, advantages: tuple[Tensor, Tensor], alive: Tensor, horizon: int
+    ) -> tuple[Tensor, Tensor]:
+        """The support and query losses [N].
+
+        Args:
+            log_prob: the player's own, [N, T, E], or the sum over both players where the gradient through the other's sampling
+                is wanted too.
+            advantages: of support and query.
+            alive: [N, T, E] 1 or 0.
+            horizon: the most steps that an episode can have; losses are per step of it.
         """
-        support = policy_gradient_loss(log_prob, advantages[0], alive, self.kind)
+        support = policy_gradient_loss(log_prob, advantages[0], alive, self.kind, horizon)
         if advantages[1] is advantages[0]:
             return support, support
-        return support, policy_gradient_loss(log_prob, advantages[1], alive, self.kind)
+        return support, policy_gradient_loss(log_prob, advantages[1], alive, self.kind, horizon)
 
     @property
     def _one_loss(self) -> bool:

@@ -32,7 +32,7 @@ from metaduel.meta.runs.load import Run
 Found = TypeVar("Found")
 
 # Seeds of the protocol, apart from those of training (which start from the run's own seed).
-RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ class AllPlays(Listing):
         for seat, role in enumerate(ROLES):
             reward = self.payoffs.flatten(1, 2)[:, None, :, seat]  # [N, 1, 9]
             log_prob = (both if joint else own[role]).unsqueeze(1)
-            result[role] = policy_gradient_loss(log_prob, reward, torch.ones_like(reward), "dice", both.detach().exp())
+            alive, weight = torch.ones_like(reward), both.detach().exp()
+            result[role] = policy_gradient_loss(log_prob, reward, alive, "dice", 1, weight)
         return Losses(result, result)
 
     def without(self, role: Role, tasks: Collection[int]) -> AllPlays:

@@ -112,7 +112,7 @@ def meeting(problem: DuelProblem, weights: Weights, persona: Given, shots: int, 
         assert carry is not None
         carries = {OWN: carry}
         peer = leaves({PEER: {name: value.clone() for name, value in players[PEER].items()}})
-        loss, _ = them.loss.evaluate(them.policy, peer[PEER], data[PEER])
+        loss, _ = them.loss.evaluate(them.policy, peer[PEER], data[PEER], problem.duel.horizon)
         after = adapt_step(peer, {PEER: loss}, {PEER: persona.step_size}, create_graph=False)
         players = {OWN: weights, **constants(after)}
     return kept

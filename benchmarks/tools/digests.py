@@ -76,6 +76,9 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
+GUESSES = 5  # of an episode of _Guess
+
+
 class _Guess(ParallelEnv[str, Any, int]):  # type: ignore[misc]
     """A foreign environment: one agent is paid for guessing the task's number, the other for wrong guesses, and leaves early."""
 
@@ -113,7 +116,7 @@ class _Guess(ParallelEnv[str, Any, int]):  # type: ignore[misc]
         self.last, self.time = int(actions["walker"]) + 1, self.time + 1
         right = float(self.last == self.number)
         rewards = {agent: right if agent == "walker" else 1 - right for agent in self.agents}
-        ends = {agent: self.time == (5 if agent == "walker" else self.number) for agent in self.agents}
+        ends = {agent: self.time == (GUESSES if agent == "walker" else self.number) for agent in self.agents}
         observations = self._observe()
         self.agents = [agent for agent in self.agents if not ends[agent]]
         return observations, rewards, ends, dict.fromkeys(ends, False), {agent: {} for agent in ends}
@@ -182,7 +185,7 @@ def weights(folder: Path) -> Iterator[tuple[str, str]]:
         own = {**SMALL, **GAMES.get(game, {}), **settings}
         train_shared(game, method, folder / name, own)
         yield from ((f"{name}: {kind}", value) for kind, value in run_digests(folder / name).items())
-    own = {name: SMALL[name] for name in SMALL if name != "learned_share"}
+    own = {name: SMALL[name] for name in SMALL if name != "learned_share"} | {"horizon": GUESSES}
     for method in ("maml", "joint"):
         metaduel.train_meta_adversarial(_Guess, method=method, folder=folder / f"foreign {method}", quiet=True, **own)
         yield from ((f"foreign, {method}: {k}", v) for k, v in run_digests(folder / f"foreign {method}").items())

@@ -138,7 +138,9 @@ class AllTrajectories(Listing):
             alive = torch.ones_like(self.got[seat])
             advantage = gae(self.got[seat], self.baseline * self.seen[seat] @ BASELINE, alive, self.discount)
             log_prob = both if joint else own[seat]
-            result[role] = policy_gradient_loss(log_prob, advantage * discounts, alive, self.surrogate, probability)
+            result[role] = policy_gradient_loss(
+                log_prob, advantage * discounts, alive, self.surrogate, self.horizon, probability
+            )
         return Losses(result, result)
 
     def _log_prob(self, weights: Weights, seat: int) -> Tensor:
@@ -314,12 +316,12 @@ class AllBatches(Listing):
         for i, role in enumerate(ROLES):
             reward = points(everything, role).unsqueeze(1)
             query[role] = here * policy_gradient_loss(
-                exact[i].unsqueeze(1), reward, torch.ones_like(reward), "plain", probability
+                exact[i].unsqueeze(1), reward, torch.ones_like(reward), "plain", 1, probability
             )
             if shot < self.steps:
                 seen = self.drawn[:, shot]
                 reward, log_prob = points(seen, role).unsqueeze(1), self._log_prob(players[role], seen[..., i])
-                support[role] = policy_gradient_loss(log_prob.unsqueeze(1), reward, torch.ones_like(reward), "plain")
+                support[role] = policy_gradient_loss(log_prob.unsqueeze(1), reward, torch.ones_like(reward), "plain", 1)
                 drawn[role] = log_prob.sum(1)
             else:
                 support[role], drawn[role] = query[role], TASKS.new_zeros(self.size)

@@ -60,7 +60,7 @@ from metaduel.meta.adaptation.adapters import GradientAdapter
 
 EXPLORATION = (0.0, 0.01, 0.05)  # entropy bonuses, of which the best counts; players with a memory have the middle one
 LOOK_AHEAD = (0.0, 0.9)  # support discounts of the random start to choose from
-RATES = (0.1, 0.5, 2.0, 5.0, 20.0)  # its rates to choose from
+RATES = (0.1, 0.5, 2.0, 5.0, 20.0, 60.0, 200.0, 600.0)  # its rates to choose from; high ones for games that end early
 PASS_SHARE = 0.2  # of the informed player's gain over a random one
 INITIAL_LOG_STD = -0.5
 

@@ -25,9 +25,11 @@ class GradientPlayer(Learner):
 
     Attributes:
         shot: number of updates so far.
+        horizon: the most steps that an episode of its seat can have; losses are per step of it.
     """
 
     shot: int = 0
+    horizon: int = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,12 @@ class GradientAdapter:
         check_size(self.policy, seat)
         # Real copies: products with views of one set may be rounded otherwise.
         weights = {name: value.clone() for name, value in stack(self.weights, rows).items()}
-        return GradientPlayer(self.policy, weights, shot=self.shot)
+        return GradientPlayer(self.policy, weights, shot=self.shot, horizon=seat.horizon)
 
     def update(self, player: GradientPlayer, experience: Experience) -> GradientPlayer:
         """See ``Adapter``."""
         data = experience.play(player)
-        gradient = support_gradient(self.role, self.loss, self.policy, player.weights, data)
+        gradient = support_gradient(self.role, self.loss, player, data)
         weights = moved(player.weights, gradient, rate_at(self.rates, player.shot))
         return replace(player, weights=weights, shot=player.shot + 1)
 
@@ -114,23 +116,19 @@ def adapter_of(role: Role, policy: Policy, weights: Weights, rates: Tensor, loss
     return GradientAdapter(role, policy, constants({role: weights})[role], rates.detach(), loss)
 
 
-def support_gradient(
-    role: Role, loss: LossConfig, policy: Policy, weights: Weights, data: Trajectories, scale: Tensor | None = None
-) -> Weights:
+def support_gradient(role: Role, loss: LossConfig, player: GradientPlayer, data: Trajectories) -> Weights:
     """The gradients of an update by the weights that adapt.
 
     Args:
         role: the seat.
         loss: the loss of an update.
-        policy: the network.
-        weights: [N, ...] each.
-        data: [N, T, E, ...], played with these weights.
-        scale: [N] factors of the rows' losses; None: 1.
+        player: N rows.
+        data: [N, T, E, ...], played by the player.
     """
-    own, players = loss.of(role), leaves({role: weights})
-    log_prob = log_probs(policy, players[role], data)
-    support = policy_gradient_loss(log_prob, own.support_advantages(data), data.alive, own.kind)
-    return gradients(support if scale is None else support * scale, players, (role,), create_graph=False)[role]
+    own, players = loss.of(role), leaves({role: player.weights})
+    log_prob = log_probs(player.policy, players[role], data)
+    support = policy_gradient_loss(log_prob, own.support_advantages(data), data.alive, own.kind, player.horizon)
+    return gradients(support, players, (role,), create_graph=False)[role]
 
 
 def support_only(loss: LossConfig) -> LossConfig:

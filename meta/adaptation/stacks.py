@@ -84,7 +84,7 @@ class GradientStack:
             self.places.append(next(known, len(self.starts)))
             self.starts.extend([one.weights] if self.places[-1] == len(self.starts) else [])
 
-    def start(self, seat: SeatInfo, rows: int) -> Learner:
+    def start(self, seat: SeatInfo, rows: int) -> GradientPlayer:
         """The players before the first update.
 
         Args:
@@ -96,21 +96,22 @@ class GradientStack:
         """
         policy = self.adapters[0].policy
         check_size(policy, seat)
-        return Learner(policy, _repeated(_stacked(self.starts), rows // (len(self.starts) * self.tasks)))
+        weights = _repeated(_stacked(self.starts), rows // (len(self.starts) * self.tasks))
+        return GradientPlayer(policy, weights, horizon=seat.horizon)
 
-    def first(self, player: Learner, experience: Experience) -> GradientPlayer:
+    def first(self, player: GradientPlayer, experience: Experience) -> GradientPlayer:
         """The players after the first update; ``player`` and ``experience`` have the rows of the starts."""
-        weights = {name: value.repeat_interleave(self.tasks, 0) for name, value in player.weights.items()}
         data = experience.play(player).map(self._by_row)
-        gradient = self._gradient(weights, data, len(self.starts))
+        weights = {name: value.repeat_interleave(self.tasks, 0) for name, value in player.weights.items()}
+        player = replace(player, weights=weights)
+        gradient = self._gradient(player, data)
         if len(self.starts) < len(self.adapters):
-            weights, gradient = self._of_adapters(weights), self._of_adapters(gradient)
-        return self._moved(GradientPlayer(player.policy, weights), gradient)
+            player, gradient = replace(player, weights=self._of_adapters(weights)), self._of_adapters(gradient)
+        return self._moved(player, gradient)
 
     def update(self, player: GradientPlayer, experience: Experience) -> GradientPlayer:
         """The players after an update of every adapter's rows; they count the updates of the stack."""
-        data = experience.play(player)
-        return self._moved(player, self._gradient(player.weights, data, len(self.adapters)))
+        return self._moved(player, self._gradient(player, experience.play(player)))
 
     def part(self, player: GradientPlayer, number: int) -> GradientPlayer:
         """The player of one adapter, as it would be alone, after an update."""
@@ -121,14 +122,8 @@ class GradientStack:
         }
         return replace(player, policy=own.policy, weights=weights, shot=own.shot + player.shot)
 
-    def _gradient(self, weights: Weights, data: Trajectories, count: int) -> Weights:
-        """The gradients of ``count`` players' rows."""
-        # A loss is per step of the longest episode of its own rows, and not of another player's.
-        steps = data.alive.shape[1]
-        lengths = data.alive.amax(2).view(-1, count, self.tasks, steps).amax((0, 2)).sum(1)
-        first = self.adapters[0]
-        scale = self._spread(steps / lengths, len(data.alive))
-        return support_gradient(first.role, first.loss, first.policy, weights, data, scale)
+    def _gradient(self, player: GradientPlayer, data: Trajectories) -> Weights:
+        return support_gradient(self.adapters[0].role, self.adapters[0].loss, player, data)
 
     def _moved(self, player: GradientPlayer, gradient: Weights) -> GradientPlayer:
         own = [rate_at(one.rates, one.shot + player.shot).reshape(-1) for one in self.adapters]

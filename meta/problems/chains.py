@@ -67,7 +67,8 @@ class Chain:
         result = {}
         for role, data in self._joined.items():
             now = self._log_prob(role, players[role])
-            result[role] = clipped_loss(now, before[role], self.advantages[role], data.alive, clip).mean()
+            advantage, steps = self.advantages[role], data.alive.shape[1]
+            result[role] = clipped_loss(now, before[role], advantage, data.alive, clip, steps).mean()
         return result
 
     @cached_property

@@ -216,7 +216,7 @@ class DuelProblem(Rows):
     def drawn(self, players: Players, data: Mapping[Role, Trajectories]) -> Drawn:
         """The batch of a shot that was played: the weights that played, and per learner its trajectories."""
         opponents = _Opponents([self.matchups], data) if self.matchups.duels else None
-        return Drawn(self.policies, self.objectives, players, data, self._count(data), opponents)
+        return Drawn(self.policies, self.objectives, players, data, self._count(data), self.duel.horizon, opponents)
 
     def chain(self, players: Players, shots: int) -> Chain:
         """See ``ChainProblem.chain``."""
@@ -289,7 +289,10 @@ class DuelsTogether(Rows):
         """See ``Problem.draw``."""
         data, weights = self._collected(players, shot), spread(copies(players), self.tasks)
         parts = [
-            problem.drawn({role: _rows(w, where[role]) for role, w in weights.items()}, _trimmed(data, where))
+            problem.drawn(
+                {role: _rows(w, where[role]) for role, w in weights.items()},
+                {role: one.rows(where[role]) for role, one in data.items()},
+            )
             for problem, where in zip(self.problems, self._where(), strict=True)
         ]
         meet = [one.matchups for one in self.problems]
@@ -388,7 +391,7 @@ def _rows(weights: Weights, where: slice) -> Weights:
 
 
 def _trimmed(data: Mapping[Role, Trajectories], where: Mapping[Role, slice]) -> dict[Role, Trajectories]:
-    """A run's trajectories among those of all, up to the end of its own longest episode."""
+    """A run's trajectories among those of all, up to the end of its own longest episode: a chain's loss is per step of it."""
     own = {role: one.rows(where[role]) for role, one in data.items()}
     steps = max(int((one.alive.sum((0, 2)) > 0).sum()) for one in own.values())
     return {role: one.until(steps) for role, one in own.items()}

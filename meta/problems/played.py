@@ -36,6 +36,7 @@ class Drawn:
         players: the weights that played, see ``copies``.
         data: per learner its trajectories.
         environment_steps: steps played, both seats of a game counted once.
+        horizon: the most steps that an episode can have; losses are per step of it.
         opponent_log_probs: turns the learners' log-probabilities into their opponents', which ``joint`` losses add:
             [N, T, E] on a learner's own tasks, or no entry; None: the learners don't meet.
         advantages: per learner its advantages, if they are known.
@@ -46,6 +47,7 @@ class Drawn:
     players: Players
     data: Mapping[Role, Trajectories]
     environment_steps: int
+    horizon: int
     opponent_log_probs: OpponentLogProbs | None = None
     advantages: Mapping[Role, Advantages] | None = None
 
@@ -69,11 +71,13 @@ class Drawn:
     def losses(self, players: Players, joint: bool = False) -> Losses:
         """See ``problem.Batch``."""
         opponents = self.opponent_log_probs if joint else None
-        return _losses(self.policies, self.objectives, players, self.data, self._index, self._advantages, opponents)
+        return _losses(self, players, self.data, self._index, self._advantages, opponents)
 
     def costs(self) -> dict[Role, Tensor]:
         """See ``problem.Played``."""
-        return {role: self.objectives[role].cost(data, self._index[role]) for role, data in self.data.items()}
+        return {
+            role: self.objectives[role].cost(data, self.horizon, self._index[role]) for role, data in self.data.items()
+        }
 
     def only(self, roles: Collection[Role]) -> Drawn:
         """See ``problem.Played``."""
@@ -95,7 +99,7 @@ class Drawn:
         if not 0 < share <= 1:
             raise InvalidInputError(f"share={share!r} must be above 0 and at most 1")
         kept = self._kept if share == 1 else {role: self._part(role, share) for role in self.data}
-        return Replayed(self.policies, kept, clip, self if share == 1 else None)
+        return Replayed(self.policies, kept, clip, self.horizon, self if share == 1 else None)
 
     @cached_property
     def _kept(self) -> dict[Role, _Kept]:
@@ -120,7 +124,7 @@ class DrawnTogether:
     """Trajectories of one shot of several runs, whose tasks are run after run.
 
     Args:
-        parts: of the runs; their trajectories end with the run's own longest episode.
+        parts: of the runs.
         data: per learner its trajectories, of all runs.
         opponent_log_probs: see ``Drawn``, of all runs.
 
@@ -143,8 +147,7 @@ class DrawnTogether:
         }
         split = {role: _split(pair, counts[role]) for role, pair in self._advantages.items()}
         self.parts: Sequence[Drawn] = [
-            replace(part, advantages={role: _until(pairs[i], part.data[role]) for role, pairs in split.items()})
-            for i, part in enumerate(parts)
+            replace(part, advantages={role: pairs[i] for role, pairs in split.items()}) for i, part in enumerate(parts)
         ]
 
     @property
@@ -153,10 +156,9 @@ class DrawnTogether:
         return sum(part.environment_steps for part in self.parts)
 
     def losses(self, players: Players, joint: bool = False) -> Losses:
-        """See ``problem.Batch``; each run's are per step of its own longest episode."""
-        first, opponents = self.parts[0], self._opponents if joint else None
-        found = _losses(first.policies, first.objectives, players, self.data, self._index, self._advantages, opponents)
-        return _per_own_step(found, self.parts)
+        """See ``problem.Batch``."""
+        opponents = self._opponents if joint else None
+        return _losses(self.parts[0], players, self.data, self._index, self._advantages, opponents)
 
 
 def _split(pair: Advantages, counts: Sequence[int]) -> list[Advantages]:
@@ -166,26 +168,20 @@ def _split(pair: Advantages, counts: Sequence[int]) -> list[Advantages]:
     return list(zip(support, query, strict=True))
 
 
-def _until(pair: Advantages, data: Trajectories) -> Advantages:
-    steps = data.reward.shape[1]
-    support = pair[0][:, :steps]
-    return support, support if pair[1] is pair[0] else pair[1][:, :steps]
-
-
 def _losses(
-    policies: Mapping[Role, Policy],
-    objectives: Mapping[Role, LossConfig],
+    drawn: Drawn,
     players: Players,
     data: Mapping[Role, Trajectories],
     index: Mapping[Role, Index],
     advantages: Mapping[Role, Advantages],
     opponent_log_probs: OpponentLogProbs | None,
 ) -> Losses:
-    own = {role: log_probs(policies[role], players[role], one, index[role]) for role, one in data.items()}
+    """The losses on ``data``, by the policies, settings of the loss and horizon of ``drawn``."""
+    own = {role: log_probs(drawn.policies[role], players[role], one, index[role]) for role, one in data.items()}
     others = {} if opponent_log_probs is None else opponent_log_probs(own)
     pairs = {
-        role: objectives[role].losses(
-            own[role] + others[role] if role in others else own[role], advantages[role], one.alive
+        role: drawn.objectives[role].losses(
+            own[role] + others[role] if role in others else own[role], advantages[role], one.alive, drawn.horizon
         )
         for role, one in data.items()
     }
@@ -223,12 +219,14 @@ class Replayed:
         policies: per role.
         kept: per role.
         clip: bound on the distance of the query's ratio from 1; None: not clipped.
+        horizon: see ``Drawn``.
         drawn: the whole of the batch, if all of it is used.
     """
 
     policies: Mapping[Role, Policy]
     kept: Mapping[Role, _Kept]
     clip: float | None
+    horizon: int
     drawn: Drawn | None = None
     environment_steps: int = 0
 
@@ -245,11 +243,11 @@ class Replayed:
             then = self.kept[role]
             alive, old, now = then.data.alive, then.old, then.actions.distribution(weights)
             log_prob = then.actions.log_prob(now)
-            result.support[role] = policy_gradient_loss(log_prob, then.support, alive, "lvc", old=old)
+            result.support[role] = policy_gradient_loss(log_prob, then.support, alive, "lvc", self.horizon, old=old)
             if self.clip is None:
-                result.query[role] = policy_gradient_loss(log_prob, then.query, alive, "lvc", old=old)
+                result.query[role] = policy_gradient_loss(log_prob, then.query, alive, "lvc", self.horizon, old=old)
             else:
-                result.query[role] = clipped_loss(log_prob, old, then.query, alive, self.clip)
+                result.query[role] = clipped_loss(log_prob, old, then.query, alive, self.clip, self.horizon)
             weight = alive / alive.sum((1, 2), keepdim=True)
             apart = then.actions.whole(then.before.kl(now))  # type: ignore[arg-type]
             result.divergence[role] = (apart * weight).sum((1, 2))
@@ -276,7 +274,7 @@ class Replay:
         batch = self.batches[0]
         if not isinstance(batch, Replayed) or batch.drawn is None:
             return None
-        return (Replay, batch.clip, tuple((role, id(policy)) for role, policy in batch.policies.items()))
+        return (Replay, batch.clip, batch.horizon, tuple((role, id(policy)) for role, policy in batch.policies.items()))
 
     def merge(self, problems: Sequence[Replay]) -> ReplaysTogether:
         """Several problems of its kind as one; the same one for the same problems."""
@@ -347,11 +345,11 @@ class ReplayedTogether:
         self.parts, first = parts, parts[0]
         steps = max(one.data.reward.shape[1] for part in parts for one in part.kept.values())
         kept = {role: _joined(parts, role, steps) for role in first.kept}
-        self._all = Replayed(first.policies, kept, first.clip)
+        self._all = Replayed(first.policies, kept, first.clip, first.horizon)
 
     def losses(self, players: Players, joint: bool = False) -> Losses:
-        """See ``problem.Batch``; each run's are per step of its own longest episode."""
-        return _per_own_step(self._all.losses(players, joint), [part.drawn for part in self.parts if part.drawn])
+        """See ``problem.Batch``."""
+        return self._all.losses(players, joint)
 
 
 def _joined(parts: Sequence[Replayed], role: Role, steps: int) -> _Kept:
@@ -373,18 +371,6 @@ def _lengthened(field: Tensor, steps: int) -> Tensor:
     """The same with ``steps`` steps, 0 after the end."""
     missing = steps - field.shape[1]
     return field if not missing else torch.cat([field, field.new_zeros(len(field), missing, *field.shape[2:])], 1)
-
-
-def _per_own_step(losses: Losses, parts: Sequence[Drawn]) -> Losses:
-    """Losses per step of the longest episode of all runs as losses per step of each run's own longest episode."""
-    lengths = [next(iter(part.data.values())).reward.shape[1] for part in parts]
-    if len(set(lengths)) == 1:
-        return losses
-    for kind in (losses.support, losses.query):
-        for role, loss in kind.items():
-            counts = loss.new_tensor([len(part.data[role].reward) for part in parts], dtype=torch.int64)
-            kind[role] = loss * loss.new_tensor([max(lengths) / one for one in lengths]).repeat_interleave(counts)
-    return losses
 
 
 def spread(players: Players, tasks: Mapping[Role, int]) -> Players:

@@ -1,7 +1,7 @@
 """Several runs' problems as one, whose tasks are run after run: one rollout and one evaluation of the losses serve all runs.
 
 Rows are what they are alone: their noise depends on their own seeds, and each task has weights of its own. Each run's losses keep
-its own settings, its own statistics where those are of a whole batch, and the length of its own longest episode.
+its own settings, and its own statistics where those are of a whole batch.
 """
 
 from __future__ import annotations

@@ -54,6 +54,8 @@ class Agent:
         loss: the loss of its updates.
         observation_space: the observation space of its environments.
         action_space: their action space.
+        horizon: the most steps that an episode of the environment it was trained in can have; the loss of an update in an
+            environment that is none of ours is per step of it. 0: unknown, since its run had none.
         seed: seed of its sampled actions.
         carry: for a player that adapted by remembering, the carry at the start of its episodes, [1, 1, ...].
         config: settings of the run that trained it; None: it is of no run, and cannot be saved.
@@ -67,6 +69,7 @@ class Agent:
     loss: LossConfig
     observation_space: gym.spaces.Box
     action_space: gym.spaces.Box | gym.spaces.Discrete
+    horizon: int
     seed: int = 0
     carry: Carry | None = None
     config: RunConfig | None = None
@@ -320,6 +323,11 @@ class Agent:
             raise InvalidInputError(
                 f"env is a {type(env).__name__} of {env.num_envs} rows: adapt takes one environment"
             )
+        if not self.horizon and not isinstance(self.adapter, MemoryAdapter):
+            raise InvalidInputError(
+                "this player was trained without a horizon, per step of which its updates' loss is: set horizon in its run's "
+                "config.yaml to the most steps that an episode can have"
+            )
         seat = seat_of(env)
         family, role = (None, self.role) if seat is None or not self.family else (seat.spec.id, seat.role)
         why = self.why_not(family, role, env.observation_space, env.action_space)
@@ -346,10 +354,10 @@ class EnvironmentArena:
     @property
     def seat(self) -> SeatInfo:
         """See ``Arena``."""
-        own = self.agent
-        return SeatInfo(
-            type(self.env.unwrapped).__name__, own.role, own.observation_space, own.action_space, 0, own.seed
-        )
+        own, ours = self.agent, seat_of(self.env)
+        horizon = own.horizon if ours is None else ours.duel.horizon
+        name = type(self.env.unwrapped).__name__
+        return SeatInfo(name, own.role, own.observation_space, own.action_space, horizon, own.seed)
 
     def shot(self, number: int) -> Experience:
         """See ``Arena``."""

@@ -38,7 +38,8 @@ class RunConfig:
             left. 0: no limit.
         tasks: tasks per iteration and player.
         episodes: episodes per task and shot in training.
-        horizon: steps per episode; 0: the environment's own.
+        horizon: the most steps of an episode, which is cut off there; losses are per step of it. 0: the family's own; a
+            user's own environments have none and need the number.
         network: ``mlp``; or ``gru`` or ``lstm``: a memory that lasts for one episode, with the last of ``hidden`` as its width,
             whose inputs include the previous action and reward. Methods that adapt by remembering have a network of their own.
             ``own``: a module of your own, see ``train_meta_adversarial``.

@@ -42,7 +42,7 @@ class ForeignSource(PlayedSource):
         validation: all validation tasks; None: the environment's own.
 
     Raises:
-        InvalidInputError: environments that cannot be played, see ``parallel``; tasks that they cannot set or sample.
+        InvalidInputError: environments that cannot be played, see ``parallel``; tasks that they cannot set or sample; no horizon.
     """
 
     def __init__(
@@ -55,6 +55,10 @@ class ForeignSource(PlayedSource):
         validation: Sequence[Any] | None = None,
     ) -> None:
         self.config, self.simulator = config, ParallelSimulator(task_set, config.horizon)
+        if not config.horizon:
+            raise InvalidInputError(
+                f"horizon=0: give the most steps that an episode of {self.simulator.name} can have: losses are per step of it"
+            )
         self._check_tasks(tasks is not None, validation is not None)
         seated: dict[Role, Sequence[Player]] = {
             role: [as_player(self.simulator, other(role), one) for one in some]
@@ -86,8 +90,8 @@ class ForeignSource(PlayedSource):
 
     def _player(self, role: Role, weights: dict[str, Tensor]) -> AgentPlayer:
         spaces = self.simulator.observation_space(role), self.simulator.action_space(role)
-        rates = next(iter(weights.values())).new_zeros(0)
-        return AgentPlayer(Agent(role, self.policies[role], weights, rates, self.config.objective, *spaces))
+        rates, horizon = next(iter(weights.values())).new_zeros(0), self.simulator.horizon
+        return AgentPlayer(Agent(role, self.policies[role], weights, rates, self.config.objective, *spaces, horizon))
 
     def problem(self, iteration: int) -> DuelProblem:
         """See ``PlayedSource``."""

@@ -223,8 +223,14 @@ def _players(
             found |= normalisation((tensors[f"{role}/observation_mean"], tensors[f"{role}/observation_std"]))
         weights = _in_order(folder, role, policy, found)
         seat = simulator.observation_space(role), simulator.action_space(role)
-        agents[role] = Agent(role, policy, weights, tensors[f"{role}/rates"], config.objective, *seat, config=config)
+        rates, loss = tensors[f"{role}/rates"], config.objective
+        agents[role] = Agent(role, policy, weights, rates, loss, *seat, _horizon(config, simulator), config=config)
     return agents, {role: state["best"][f"{role}/iteration"] for role in agents}
+
+
+def _horizon(config: RunConfig, simulator: Simulator) -> int:
+    """The horizon of a run; 0: one on environments of a user's own that was trained without any, before they needed it."""
+    return simulator.horizon if config.family else config.horizon
 
 
 def _in_order(folder: Path, role: Role, policy: Policy, found: Weights) -> Weights:
@@ -253,7 +259,8 @@ class SavedState(NamedTuple):
         parts = below(tensors, "carry/")
         agent = Agent(
             role, policy, weights, tensors["rates"], build(LossConfig, self.state["loss"], "loss"),
-            simulator.observation_space(role), simulator.action_space(role), self.state["seed"],
+            simulator.observation_space(role), simulator.action_space(role), _horizon(config, simulator),
+            self.state["seed"],
             Carry(**parts) if parts else None, config, self.state["shots"],
         )  # fmt: skip
         agent._rng.bit_generator.state = self.state["random"]  # type: ignore[attr-defined]

@@ -65,9 +65,9 @@ def train_meta_adversarial(
     Args:
         task_set: a family's name, a spec, a ``TaskList``, or a function that makes your own PettingZoo ``ParallelEnv`` of two
             agents (a slow path that plays any two-agent game, see ``metaduel.meta.runs.foreign``; tasks through its
-            ``sample_tasks`` and ``set_task`` if it has them). A spec need not be registered and is used as it is; the run's
-            ``config.yaml`` records its name, by which ``load`` and ``evaluate`` find it for the rest of this process. In
-            another one, ``metaduel.register(spec)`` first, or ``load(folder, game=spec)``.
+            ``sample_tasks`` and ``set_task`` if it has them; it needs the setting ``horizon``). A spec need not be registered and
+            is used as it is; the run's ``config.yaml`` records its name, by which ``load`` and ``evaluate`` find it for the rest
+            of this process. In another one, ``metaduel.register(spec)`` first, or ``load(folder, game=spec)``.
         method: see ``metaduel.meta.learners.methods.METHODS``.
         folder: the run's folder; ``runs/<game>-<method>-<seed>-<time>`` by default.
         resume: continue the run in ``folder``.

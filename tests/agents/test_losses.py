@@ -9,7 +9,7 @@ def tensor(*values):
     return torch.tensor(values, dtype=torch.float64).view(1, -1, 1)
 
 
-# Two steps, log-probabilities l0 and l1, advantages 3 and 5; the loss is divided by T = 2.
+# Two steps, log-probabilities l0 and l1, advantages 3 and 5; the loss is divided by the horizon of 2.
 ADVANTAGE, ALIVE = tensor(3, 5), tensor(1, 1)
 
 
@@ -17,7 +17,7 @@ def derivatives(kind, alive=ALIVE):
     """Loss, gradient and Hessian with respect to (l0, l1) at (-0.5, -2)."""
 
     def loss(flat):
-        return policy_gradient_loss(flat.view(1, 2, 1), ADVANTAGE, alive, kind)[0]
+        return policy_gradient_loss(flat.view(1, 2, 1), ADVANTAGE, alive, kind, 2)[0]
 
     point = torch.tensor([-0.5, -2.0], dtype=torch.float64)
     return (
@@ -58,19 +58,19 @@ def test_episodes_are_averaged_tasks_kept_apart_and_weights_used(kind):
     generator = torch.Generator().manual_seed(0)
     log_prob, advantage = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
     alive = torch.ones_like(log_prob)
-    together = policy_gradient_loss(log_prob, advantage, alive, kind)
+    together = policy_gradient_loss(log_prob, advantage, alive, kind, 4)
     assert together.shape == (3,)
     for n in range(3):
         parts = [
-            policy_gradient_loss(*(x[n : n + 1, :, e : e + 1] for x in (log_prob, advantage, alive)), kind)
+            policy_gradient_loss(*(x[n : n + 1, :, e : e + 1] for x in (log_prob, advantage, alive)), kind, 4)
             for e in range(5)
         ]
         assert torch.allclose(torch.stack(parts).mean(), together[n])
     weight = torch.softmax(torch.randn(3, 5, generator=generator, dtype=torch.float64), -1)
-    weighted = policy_gradient_loss(log_prob, advantage, alive, kind, weight)
-    parts = [policy_gradient_loss(log_prob[..., [e]], advantage[..., [e]], alive[..., [e]], kind) for e in range(5)]
+    weighted = policy_gradient_loss(log_prob, advantage, alive, kind, 4, weight)
+    parts = [policy_gradient_loss(log_prob[..., [e]], advantage[..., [e]], alive[..., [e]], kind, 4) for e in range(5)]
     assert torch.allclose(weighted, (torch.stack(parts, 1) * weight).sum(1))
-    even = policy_gradient_loss(log_prob, advantage, alive, kind, torch.full((3, 5), 0.2, dtype=torch.float64))
+    even = policy_gradient_loss(log_prob, advantage, alive, kind, 4, torch.full((3, 5), 0.2, dtype=torch.float64))
     assert torch.allclose(even, together)
 
 
@@ -78,7 +78,7 @@ def test_a_good_action_becomes_likelier():
     logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     log_prob = torch.log_softmax(logits, -1)[1].view(1, 1, 1)
     for kind in SURROGATES:
-        loss = policy_gradient_loss(log_prob, tensor(2), tensor(1), kind).sum()
+        loss = policy_gradient_loss(log_prob, tensor(2), tensor(1), kind, 1).sum()
         slope = torch.autograd.grad(loss, logits, retain_graph=True)[0]
         # Minus advantage times (one-hot - probability): -2 * (-1/3, 2/3, -1/3)
         assert torch.allclose(slope, torch.tensor([2 / 3, -4 / 3, 2 / 3], dtype=torch.float64))

@@ -69,11 +69,11 @@ def derivatives(log_prob, weights, data, kind):
     """The loss, its gradient, and the gradient of the loss after an update along it."""
     own = [value for value in weights.values() if value.requires_grad]
     advantage = torch.randn(data.alive.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    loss = policy_gradient_loss(log_prob(weights), advantage, data.alive, kind)
+    loss = policy_gradient_loss(log_prob(weights), advantage, data.alive, kind, 2 * data.alive.shape[1])
     gradient = torch.autograd.grad(loss.sum(), own, create_graph=True)
     moved = iter([value - 0.1 * part for value, part in zip(own, gradient, strict=True)])
     after = {name: next(moved) if value.requires_grad else value for name, value in weights.items()}
-    query = policy_gradient_loss(log_prob(after), 2 * advantage, data.alive, kind)
+    query = policy_gradient_loss(log_prob(after), 2 * advantage, data.alive, kind, 2 * data.alive.shape[1])
     return [loss, *gradient, query, *torch.autograd.grad(query.sum(), own)]
 
 

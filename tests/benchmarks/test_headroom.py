@@ -121,3 +121,13 @@ def test_lessons_make_a_pupil_play_as_its_teacher():
     alone = headroom.KINDS["informed"](spec, "protagonist", budget, lambda _: None)
     assert taught.player == "informed, taught by servo"
     assert taught.returns.mean() > max(row.mean for row in alone) + 20
+
+
+def test_the_rates_of_the_random_start_bracket_the_best_where_episodes_end_early(monkeypatch):
+    found = []
+    tune = headroom.few_shot.tune_rate
+    monkeypatch.setattr(headroom.few_shot, "tune_rate", lambda *given: found.append(tune(*given)) or found[-1])
+    headroom.KINDS["random start"](find("CartPole"), "protagonist", Budget(seeds=2, test_episodes=3), lambda _: None)
+    assert len(found) == len(headroom.LOOK_AHEAD)
+    for player in found:
+        assert headroom.RATES[0] < headroom.few_shot.rate_of(player) < headroom.RATES[-1]

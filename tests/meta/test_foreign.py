@@ -38,7 +38,7 @@ from metaduel.meta.runs.trainer import LAST, TrainingStopped
 ROLES = ("protagonist", "adversary")
 TINY = {
     "tasks": 2, "episodes": 2, "iterations": 2, "steps": 1, "validation_tasks": 2, "validate_every": 2, "hidden": (4,),
-    "quiet": True,
+    "horizon": 6, "quiet": True,
 }  # fmt: skip
 TAG = functools.partial(simple_tag_v3.parallel_env, num_good=1, num_adversaries=1, num_obstacles=0, max_cycles=6)
 GAMES = {
@@ -100,6 +100,23 @@ class Guess(ParallelEnv):
         ends = {agent: ends[agent] for agent in self.agents}
         self.agents = [agent for agent in self.agents if not ends[agent]]
         return self._observe(), rewards, ends, dict.fromkeys(ends, False), {agent: {} for agent in ends}
+
+
+class Seat(gym.Env):
+    """The walker's seat, as a Gymnasium environment."""
+
+    observation_space, action_space = Guess().observation_space("walker"), spaces.Discrete(3)
+
+    def reset(self, seed=None, options=None):
+        self.env = Guess()
+        self.env.reset(seed)
+        return self.env._observe()["walker"], {}
+
+    def step(self, action):
+        everyone = {"walker": int(action), "watcher": 0}
+        out = self.env.step({agent: everyone[agent] for agent in self.env.agents})
+        last = out[0].get("walker", {"last": 0, "time": np.zeros(2)})
+        return last, out[1]["walker"], out[2]["walker"], False, {}
 
 
 @pytest.mark.parametrize("name", GAMES)
@@ -243,9 +260,26 @@ def test_an_endless_episode_is_an_error(monkeypatch):
         batch.collect(players, 0)
 
 
+def test_training_needs_a_horizon_and_so_does_adapting(tmp_path):
+    without = {name: value for name, value in TINY.items() if name != "horizon"}
+    with pytest.raises(InvalidInputError, match="horizon=0: give the most steps that an episode of guess_v7 can have"):
+        train_meta_adversarial(Guess, folder=tmp_path / "none", **without)
+    assert not (tmp_path / "none").exists()
+    run = train_meta_adversarial(Guess, folder=tmp_path / "run", **TINY)
+    assert run.protagonist.horizon == TINY["horizon"]
+    path = tmp_path / "run" / "config.yaml"
+    path.write_text(path.read_text().replace("horizon: 6", "horizon: 0"))  # as runs were that needed none
+    old = load(tmp_path / "run", Guess).protagonist
+    assert Guess().action_space("walker").contains(old.predict(np.zeros(old.policy.observation_size))[0])
+    with pytest.raises(InvalidInputError, match="trained without a horizon"):
+        old.adapt(gym.wrappers.FlattenObservation(Seat()), shots=1, episodes=3)
+
+
 def test_tasks_are_sampled_set_and_repeat():
     def source(seed):
-        settings = ForeignConfig(**describe(Guess()), tasks=4, validation_tasks=3, episodes=2, hidden=(), seed=seed)
+        settings = ForeignConfig(
+            **describe(Guess()), tasks=4, validation_tasks=3, episodes=2, hidden=(), seed=seed, horizon=5
+        )
         return ForeignSource(Guess, settings)
 
     first, second = source(0), source(0)
@@ -297,21 +331,6 @@ def test_it_learns_the_tasks_number(tmp_path):
 
 def test_agents_adapt_on_a_flattened_gymnasium_env(tmp_path):
     run = train_meta_adversarial(Guess, folder=tmp_path / "run", **TINY)
-
-    class Seat(gym.Env):
-        observation_space, action_space = Guess().observation_space("walker"), spaces.Discrete(3)
-
-        def reset(self, seed=None, options=None):
-            self.env = Guess()
-            self.env.reset(seed)
-            return self.env._observe()["walker"], {}
-
-        def step(self, action):
-            everyone = {"walker": int(action), "watcher": 0}
-            out = self.env.step({agent: everyone[agent] for agent in self.env.agents})
-            last = out[0].get("walker", {"last": 0, "time": np.zeros(2)})
-            return last, out[1]["walker"], out[2]["walker"], False, {}
-
     adapted = run.protagonist.adapt(gym.wrappers.FlattenObservation(Seat()), shots=1, episodes=3)
     assert not torch.equal(adapted.weights["layer0.weight"], run.protagonist.weights["layer0.weight"])
     with pytest.raises(InvalidInputError, match="observation space is Box of shape"):
@@ -709,7 +728,7 @@ def test_masked_actions_are_never_chosen(tmp_path):
     envs = []
     run = train_meta_adversarial(
         lambda: envs.append(Masked()) or envs[-1], folder=tmp_path / "run", quiet=True, iterations=2, tasks=2, episodes=8,
-        steps=1, validation_tasks=2, hidden=(4,), normalise_observations=True,
+        steps=1, validation_tasks=2, hidden=(4,), normalise_observations=True, horizon=6,
     )  # fmt: skip
     assert len(set(envs[0].chosen + envs[1].chosen)) == 3  # the environment asserts that each was legal
     seen = spaces.flatten(Masked().observation_space("one"), {"observation": np.zeros(2), "action_mask": [0, 0, 1]})
@@ -775,7 +794,7 @@ def test_loading_needs_the_same_environments(tmp_path):
             load(folder, factory)
     with pytest.raises(InvalidInputError, match="spaces"):
         load(folder, lambda: Guess(action=spaces.Discrete(4)))
-    train_meta_adversarial("RockPaperScissors", folder=tmp_path / "family", horizon=2, **TINY)
+    train_meta_adversarial("RockPaperScissors", folder=tmp_path / "family", **TINY)
     with pytest.raises(InvalidInputError, match="RockPaperScissors"):
         load(tmp_path / "family", Guess)
 

@@ -24,7 +24,7 @@ def data():
 
 def gradients(config):
     weights = {name: value.clone().requires_grad_() for name, value in stack(POLICY.init(0), 3).items()}
-    losses = config.evaluate(POLICY, weights, data())
+    losses = config.evaluate(POLICY, weights, data(), horizon=6)
     return [torch.autograd.grad(x.sum(), weights["layer1.bias"], retain_graph=True)[0] for x in losses]
 
 

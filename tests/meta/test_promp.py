@@ -40,7 +40,7 @@ def test_the_clipped_objective_by_hand():
     ratio = torch.tensor([[[1.5, 1.2], [0.5, 9.0]]])
     advantage, alive = torch.tensor([[[2.0, -4.0], [-1.0, 7.0]]]), torch.tensor([[[1.0, 1.0], [1.0, 0.0]]])
     log_prob = ratio.log().requires_grad_()
-    loss = clipped_loss(log_prob, torch.zeros_like(ratio), advantage, alive, 0.3)
+    loss = clipped_loss(log_prob, torch.zeros_like(ratio), advantage, alive, 0.3, horizon=2)
     assert loss.item() == pytest.approx(0.725)
     # Where the clip holds, nothing pulls: d/dlog r = -r A / (2 steps * 2 episodes) at the third alone.
     (gradient,) = torch.autograd.grad(loss.sum(), log_prob)
@@ -50,10 +50,10 @@ def test_the_clipped_objective_by_hand():
 def test_ratios_of_old_data_weigh_the_surrogate():
     log_prob, old = torch.tensor([[[-1.0]]]), torch.tensor([[[-1.5]]])
     advantage = torch.tensor([[[2.0]]])
-    loss = policy_gradient_loss(log_prob, advantage, torch.ones_like(advantage), "lvc", old=old)
+    loss = policy_gradient_loss(log_prob, advantage, torch.ones_like(advantage), "lvc", 1, old=old)
     assert loss.item() == pytest.approx(-2 * 2.718281828459045**0.5)
     with pytest.raises(InvalidInputError, match="surrogate='dice': episodes of other weights need"):
-        policy_gradient_loss(log_prob, advantage, torch.ones_like(advantage), "dice", old=old)
+        policy_gradient_loss(log_prob, advantage, torch.ones_like(advantage), "dice", 1, old=old)
 
 
 def test_divergences_are_those_of_torch():

@@ -416,6 +416,7 @@ def test_agents_of_own_networks_and_own_environments_are_saved(tmp_path):
     def parallel_env():
         return rps_v2.parallel_env(max_cycles=4)
 
+    settings["horizon"] = 4
     foreign = metaduel.train_meta_adversarial(parallel_env, folder=tmp_path / "foreign", **settings)
     agent = foreign.adversary
     assert agent.family is None

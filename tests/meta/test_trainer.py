@@ -505,7 +505,7 @@ def test_adapting_on_a_gymnasium_env_equals_the_batched_step(finished, monkeypat
     agent = load(finished).protagonist
     env = gym.make("metaduel/Navigation-v0", opponent="idle", task="validation:0", horizon=5)
     data = []
-    original = EnvironmentExperience.play
+    original, horizon = EnvironmentExperience.play, env.get_wrapper_attr("horizon")
     monkeypatch.setattr(EnvironmentExperience, "play", lambda *args: data.append(original(*args)) or data[-1])
     env.reset(seed=3)
     before = {name: value.clone() for name, value in agent.weights.items()}
@@ -517,7 +517,8 @@ def test_adapting_on_a_gymnasium_env_equals_the_batched_step(finished, monkeypat
         assert played.reward.shape == (1, 5, 3)
         both = type(played)(*(part.expand(2, *part.shape[1:]) for part in played[:4]))
         players = {"protagonist": {name: value.detach().requires_grad_() for name, value in weights.items()}}
-        losses = {"protagonist": agent.loss.evaluate(agent.policy, players["protagonist"], both)[0]}
+        own = agent.loss.evaluate(agent.policy, players["protagonist"], both, horizon)
+        losses = {"protagonist": own[0]}
         rates = {"protagonist": rate_at(agent.rates, shot)}
         weights = adapt_step(players, losses, rates, create_graph=False)["protagonist"]
     for name, value in adapted.weights.items():

@@ -104,7 +104,7 @@ def enumerated(steps, **settings):
     players = {role: {n: v.expand(2, *v.shape) for n, v in weights.items()} for role, weights in learner.start.items()}
     batches = []
     for shot in range(steps + 1):
-        drawn = Drawn(source.policies, dict.fromkeys(ROLES, loss), copies(players), data, 0)
+        drawn = Drawn(source.policies, dict.fromkeys(ROLES, loss), copies(players), data, 0, horizon=2)
         batches.append(drawn.replay(None))
         if shot < steps:
             losses = batches[shot].losses(players)
@@ -323,7 +323,7 @@ def test_a_share_is_the_first_episodes_with_the_advantages_of_all(double):
         own = {name: value.clone().requires_grad_() for name, value in players[role].items()}
         policy = problem.policies[role]
         log_prob = policy(own, first.observation.flatten(1, 2)).log_prob(first.action.flatten(1, 2)).view_as(advantage)
-        by_hand = policy_gradient_loss(log_prob, advantage, first.alive, "lvc")
+        by_hand = policy_gradient_loss(log_prob, advantage, first.alive, "lvc", problem.duel.horizon)
         found = part.draw({role: own}, 0).losses({role: own}).query[role]
         assert torch.allclose(found, by_hand)
         a, b = (torch.autograd.grad(loss.sum(), list(own.values()), retain_graph=True) for loss in (found, by_hand))

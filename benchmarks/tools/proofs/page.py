@@ -109,7 +109,7 @@ The methods of `metaduel train --method NAME`, the gradient that each of them es
 estimates it.
 
 A task has two players, the player under study with weights θ and its opponent with weights φ. Each has a loss, minus its return
-per step: L(θ, φ) and L'(θ, φ). Both adapt at once, K times,
+per step of the horizon T: L(θ, φ) and L'(θ, φ). Both adapt at once, K times,
 
     θ_k+1 = θ_k − a_k ∇L(θ_k, φ_k)        φ_k+1 = φ_k − b_k ∇L'(θ_k, φ_k)
 
