@@ -36,6 +36,8 @@ class RunConfig:
         iterations: outer steps.
         environment_steps: most environment steps, both seats of a game counted once; the run ends there even if iterations are
             left. 0: no limit.
+        player_steps: steps of its own, in training tasks whose loss it uses, that every learner is to play; the run ends when all
+            of them have, even if iterations or environment steps are left. In a duel both players count theirs. 0: no limit.
         tasks: tasks per iteration and player.
         episodes: episodes per task and shot in training.
         horizon: steps per episode; 0: the environment's own.
@@ -61,6 +63,7 @@ class RunConfig:
     seed: int = 0
     iterations: int = 200
     environment_steps: int = 0
+    player_steps: int = 0
     tasks: int = 20
     episodes: int = 10
     horizon: int = 0
@@ -94,7 +97,8 @@ class RunConfig:
             )
         for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
             check_whole(name, getattr(self, name))
-        check_whole("environment_steps", self.environment_steps, 0)
+        for name in ("environment_steps", "player_steps"):
+            check_whole(name, getattr(self, name), 0)
         if isinstance(self.horizon, bool) or not isinstance(self.horizon, int) or self.horizon < 0:
             raise InvalidInputError(f"horizon={self.horizon!r} must be a whole number of at least 0 steps")
         if not all(type(width) is int and width >= 1 for width in self.hidden):
