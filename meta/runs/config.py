@@ -20,6 +20,7 @@ from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown, w
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, other
 from metaduel.envs.players.names import check_name, player_name
+from metaduel.meta.learners.joint import JointConfig
 from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.learners.methods import METHODS, find_method
 
@@ -144,6 +145,11 @@ class RunConfig:
         return replace(self.loss, surrogate=self.loss.surrogate or find_method(self.method).surrogates[0])
 
     @property
+    def fine_tuning_steps(self) -> int:
+        """Updates with tuned step sizes in validation, of methods without an inner step; 0: validated with the method's own."""
+        return 0 if self.configured.steps else self.learner.steps
+
+    @property
     def episodes_per_batch(self) -> int:
         """Episodes per task and batch: a method without an inner step plays all shots' episodes at once."""
         return self.episodes * (1 if self.configured.steps else self.learner.steps + 1)
@@ -172,6 +178,14 @@ class RunConfig:
             yield "network", f"method {self.method} has a network of its own"
         if self.network == "own":
             yield "hidden", "the network is your own"
+        if isinstance(self.learner, JointConfig) and not self.fine_tuning_steps:
+            for name in ("fine_tuning_lrs", "adapts"):
+                yield name, self._unadapted
+
+    @property
+    def _unadapted(self) -> str:
+        """Why there is no fine-tuning."""
+        return "steps=0: the players are validated as they are"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain YAML-able values; the game or environment comes first."""
@@ -313,6 +327,16 @@ class TrainConfig(RunConfig):
     def family(self) -> str:
         """See ``RunConfig``."""
         return self.spec.id
+
+    @property
+    def fine_tuning_steps(self) -> int:
+        """See ``RunConfig``; informed players see what others adapt to, and play as they are."""
+        return 0 if self.informed else super().fine_tuning_steps
+
+    @property
+    def _unadapted(self) -> str:
+        """See ``RunConfig``."""
+        return "informed players do not adapt" if self.informed else super()._unadapted
 
     @property
     def world(self) -> dict[str, Any]:
