@@ -50,6 +50,8 @@ class RunConfig:
         context: number of inputs of the policy networks that are weights themselves, in which an update can encode the task.
         normalise_observations: shift and scale observations to mean 0 and deviation 1 over all training steps so far. The
             statistics belong to the checkpoint, and do not change while a player adapts.
+        warm_start: the folder of a run whose best weights are the start of this one; it has the same roles, or more, and
+            networks. Empty: new weights. A run that has begun does not need that folder any more.
         learner: the meta-learner's settings, of the method's own class.
         loss: settings of the loss.
         validate_every: iterations between validations, which also write checkpoints.
@@ -73,6 +75,7 @@ class RunConfig:
     initial_log_std: float = -0.5
     context: int = 0
     normalise_observations: bool = False
+    warm_start: str = ""
     learner: MAMLConfig = field(default_factory=MAMLConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     validate_every: int = 25
@@ -203,6 +206,8 @@ class RunConfig:
 
     def override(self, **changes: Any) -> Self:
         """A copy with some settings changed; a name of the learner's or the loss's settings is found there."""
+        if isinstance(changes.get("warm_start"), os.PathLike):
+            changes["warm_start"] = os.fspath(changes["warm_start"])
         changed: dict[str, dict[str, Any]] = {"": {}, "learner": {}, "loss": {}}
         method = _convert(str, changes.get("method", self.method), "method")
         base = {"learner": _settings_of(method, self.learner), "loss": self.loss}

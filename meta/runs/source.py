@@ -119,8 +119,8 @@ class PlayedSource(ABC):
         return [(first, self._scripted - half), (second, half)]
 
     def validate(self, learner: Learner) -> Work[Validation]:
-        """Few-shot returns of each role on its validation panel, and its score. Methods without an inner step are fine-tuned, with
-        the step size that is best on a part of the panel.
+        """Few-shot returns of each role on its validation panel, and its score. Methods without an inner step are fine-tuned
+        with the step size that is best on a part of the panel.
         """
         metrics: dict[str, float] = {}
         every: dict[Role, Tensor] = {}

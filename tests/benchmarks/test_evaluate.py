@@ -212,7 +212,7 @@ def test_the_report_says_it_all(finished):
         "opponent unadapted",
         "Learning against learning",
         "interquartile mean",
-        "joint, adversary, seed 0: ",
+        "random start, adversary, seed 0: ",
         "maml-1: maml, seed 1",
     ):
         assert words in text
