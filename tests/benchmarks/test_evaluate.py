@@ -277,7 +277,7 @@ def test_runs_that_cannot_be_compared(changes, message, folders, tmp_path):
 
 
 def test_films_need_a_player_that_adapts(folders, tmp_path):
-    run = load(folders["joint-0"])
+    run = load(folders["informed-0"])
     with pytest.raises(InvalidInputError, match="trained without adaptation"):
         film_adaptation(run, "adversary", "dodge", find_task(run.duel.spec, "held_out:0"), tmp_path / "a.mp4")
 
