@@ -5,8 +5,8 @@
 It gets the same number of episodes per iteration as a method with K updates: all shots' episodes at once. Order: first.
 
 It is fine-tuned on a new task, so validation fine-tunes it: every learner adapts by ``steps`` plain gradient steps at each rate
-of a grid. The score of a checkpoint is that of the best rate, which the checkpoint keeps. Training otherwise goes on long after the
-weights have lost their plasticity: the best return before an update is not the best after it.
+of a grid. The score of a checkpoint is that of the best rate, which the checkpoint keeps. Training otherwise goes on long after
+the weights have lost their plasticity: the best return before an update is not the best after it.
 """
 
 from __future__ import annotations
