@@ -51,7 +51,9 @@ def film_adaptation(
     screen.prepare()
     check_video(path)
     if not agent.adapter.adapts:
-        raise InvalidInputError(f"the {role} was trained without adaptation: it has no inner rates (use method maml)")
+        raise InvalidInputError(
+            f"the {role} was trained without adaptation: it has no inner rates (train it with steps above 0)"
+        )
     rival = load_player(run.duel, other(role), opponent)
     result = adapt_and_test(
         run.duel, agent.adapter, role, task_rows(spec, [task], {}), [rival], shots=shots, episodes=episodes,

@@ -42,7 +42,8 @@ class Method:
         settings: the class of its settings.
         surrogates: the surrogates that it supports; the first is the default.
         personas: whether its players may meet learning personas.
-        meets: whether it learns only on tasks on which both learners meet.
+        meets: whether the opponent is the other learner: all tasks are against it unless ``learned_share`` says otherwise, and
+            some must be.
         on_data: whether it needs only losses, so that tasks may be data, see ``meta.problems.supervised``.
         ignores: settings of the learner and the loss that have no effect in it.
         memory: for methods that adapt by remembering: makes the policy, from the size of observations, the player's and the
@@ -75,12 +76,13 @@ def _first_order(config: MAMLConfig) -> MAMLConfig:
     return replace(config, second_order=False)
 
 
-# The settings of an update, for methods without one.
-_UPDATE = (
+# The settings of learned step sizes and of an update's derivative, for methods that are fine-tuned in validation alone.
+_LEARNED = (
     *("inner_lr", "adversary_inner_lr", "learn_inner_lr", "inner_lr_per", "inner_lr_outer_lr"),
-    *("adapts", "second_order", "outer_shots", "peer", "recompute"),
+    *("second_order", "outer_shots", "peer", "recompute"),
 )
-_MEMORY = (*_UPDATE, "inner_discount", "adversary_inner_discount", "inner_baseline", "baseline")
+# The settings of an update, for methods that have none anywhere.
+_MEMORY = (*_LEARNED, "adapts", "inner_discount", "adversary_inner_discount", "inner_baseline", "baseline")
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -202,8 +204,9 @@ METHODS: dict[str, Method] = {
             "nothing: there is no inner step; it gets the same number of episodes per iteration",
             joint.configure,
             joint.Joint,
+            joint.JointConfig,
             on_data=True,
-            ignores=_UPDATE,
+            ignores=_LEARNED,
         ),
         Method(
             "self_play",
@@ -215,7 +218,7 @@ METHODS: dict[str, Method] = {
             self_play.SelfPlayConfig,
             personas=False,
             meets=True,
-            ignores=_UPDATE,
+            ignores=_LEARNED,
         ),
         Method(
             "rarl",
@@ -225,7 +228,8 @@ METHODS: dict[str, Method] = {
             rarl.configure,
             rarl.RARL,
             rarl.RARLConfig,
-            ignores=(*_UPDATE, "momentum"),
+            meets=True,
+            ignores=(*_LEARNED, "momentum"),
         ),
         Method(
             "meta_pg",

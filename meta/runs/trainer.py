@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -41,6 +41,18 @@ class TrainingStopped(RuntimeError):
     """Training produced a number that is not finite; the last good checkpoint is kept."""
 
 
+class Validation(NamedTuple):
+    """The result of a validation.
+
+    Attributes:
+        metrics: by name; ``<role>/score`` picks that role's best checkpoint (higher is better).
+        rates: per role, the step sizes of the updates that its score is of, see ``Learner.rates``; empty: there were none.
+    """
+
+    metrics: dict[str, float]
+    rates: Mapping[Role, Tensor]
+
+
 class Source(Protocol):
     """The source of tasks. The trainer knows games and data only through this interface."""
 
@@ -50,7 +62,7 @@ class Source(Protocol):
 
     def record(self, update: Update) -> dict[str, float]:
         """Record an outer step and return its metrics. ``<role>/return_<shot>`` or ``<role>/loss_<shot>`` are displayed;
-        ``environment_steps`` are counted.
+        ``environment_steps`` and ``<role>/player_steps`` are counted.
         """
         ...
 
@@ -58,10 +70,8 @@ class Source(Protocol):
         """A player's weights that never adapt, after all recorded steps; empty: they do not change."""
         ...
 
-    def validate(self, learner: Learner) -> Work[dict[str, float]]:
-        """Metrics on the validation split, in pieces of work; ``<role>/score`` picks that role's best checkpoint (higher is
-        better).
-        """
+    def validate(self, learner: Learner) -> Work[Validation]:
+        """Test the learner on the validation split, in pieces of work."""
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -86,6 +96,7 @@ class Trainer:
         resume: continue the run in ``folder``.
         quiet: no live display.
         environment_steps: most environment steps, if that is before the last iteration; 0: no limit.
+        player_steps: steps of its own that every learner is to play, if that is before; 0: no limit.
 
     Raises:
         InvalidInputError: ``folder`` already holds a run (without ``resume``), or a run with other settings.
@@ -102,11 +113,14 @@ class Trainer:
         resume: bool = False,
         quiet: bool = False,
         environment_steps: int = 0,
+        player_steps: int = 0,
     ) -> None:
         self.learner, self.source, self.folder = learner, source, folder
         self.iterations, self.validate_every, self.quiet = iterations, validate_every, quiet
-        self.environment_steps = environment_steps
+        self.environment_steps, self.player_steps = environment_steps, player_steps
         self.iteration, self.seconds, self.steps = 0, 0.0, 0
+        # Steps of each learner's own; None: older runs did not count them.
+        self.own_steps: dict[str, int] | None = dict.fromkeys(learner.start, 0)
         self.rounds = 0  # iterations that were begun since the run was loaded
         self._best: dict[str, float] = {}
         self._best_tensors: dict[str, Tensor] = {}
@@ -150,12 +164,13 @@ class Trainer:
                     metrics = yield from self._iterate()
                     validated = number % self.validate_every == 0 or self._done_after(number) >= 1
                     if validated:
-                        metrics |= yield from self.source.validate(self.learner)
+                        validation = yield from self.source.validate(self.learner)
+                        metrics |= validation.metrics
                 except FloatingPointError as error:
                     raise self._stopped(str(error)) from None
                 self._check_finite(metrics)
                 if validated:
-                    self._keep_best(metrics, number)
+                    self._keep_best(validation, number)
                 self.iteration, self.seconds = number, before + (time.perf_counter() - start) * watch.share
                 metrics["seconds"] = self.seconds
                 self._rows.append({"iteration": float(number), **metrics})
@@ -176,7 +191,12 @@ class Trainer:
         """The same for this number of iterations and the steps played, times ``of``, in the order of operations of old runs, so
         that they are repeated to the last digit.
         """
-        return max(of * iterations / self.iterations, of * self.steps / (self.environment_steps or math.inf))
+        own = min((self.own_steps or {}).values(), default=0)
+        return max(
+            of * iterations / self.iterations,
+            of * self.steps / (self.environment_steps or math.inf),
+            of * own / (self.player_steps or math.inf),
+        )
 
     @property
     def expected(self) -> int:
@@ -191,6 +211,11 @@ class Trainer:
         if "environment_steps" in metrics:
             self.steps += int(metrics["environment_steps"])
             metrics["environment_steps"] = float(self.steps)
+        for role in self.learner.start:
+            own = metrics.pop(f"{role}/player_steps", None)
+            if own is not None and self.own_steps is not None:
+                self.own_steps[role] += int(own)
+                metrics[f"{role}/player_steps"] = float(self.own_steps[role])
         return metrics
 
     def _normalise(self) -> None:
@@ -208,17 +233,21 @@ class Trainer:
         kept = f"the last good checkpoint is kept in {path}" if path.exists() else "there is no checkpoint yet"
         return TrainingStopped(f"iteration {self.iteration + 1}: {why}; {kept}")
 
-    def _keep_best(self, metrics: Mapping[str, float], iteration: int) -> None:
-        """Keep the best start of each role on its own: the panel rates each role against fixed opponents."""
+    def _keep_best(self, validation: Validation, iteration: int) -> None:
+        """Keep the best start of each role on its own, and the step sizes with which it was the best: the panel rates each role
+        against fixed opponents.
+        """
         for role in self.learner.start:
-            score = metrics[f"{role}/score"]
+            score = validation.metrics[f"{role}/score"]
             if score > self._best.get(f"{role}/score", -math.inf):
                 self._best |= {f"{role}/score": score, f"{role}/iteration": iteration}
-                found = _start(self.learner, role)
-                self._best_tensors |= {name: value.clone() for name, value in found.items()}
+                found = {f"{role}/start/{name}": value for name, value in self.learner.start[role].items()}
+                found[f"{role}/rates"] = validation.rates[role]
+                self._best_tensors |= {name: value.detach().clone() for name, value in found.items()}
 
     def _save(self) -> None:
-        state = {"iteration": self.iteration, "seconds": self.seconds, "steps": self.steps, "best": self._best}
+        state: dict[str, Any] = {"iteration": self.iteration, "seconds": self.seconds, "best": self._best}
+        state |= {"steps": self.steps, "player_steps": self.own_steps}
         if self._best_tensors:
             save_checkpoint(self.folder / BEST, self._best_tensors, state)
         tensors = self.learner.state() | {f"best/{name}": value for name, value in self._best_tensors.items()}
@@ -240,7 +269,7 @@ class Trainer:
         self._normalise()  # older runs hold only the recorded statistics
         self._best_tensors = {n.removeprefix("best/"): v for n, v in tensors.items() if n.startswith("best/")}
         self.iteration, self.seconds, self.steps = state["iteration"], state["seconds"], state["steps"]
-        self._best = state["best"]
+        self._best, self.own_steps = state["best"], state.get("player_steps")
         path = self.folder / "metrics.csv"
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
@@ -420,11 +449,6 @@ class Interrupts:
         if self.noticed:
             raise KeyboardInterrupt
         self.noticed = True
-
-
-def _start(learner: Learner, role: Role) -> Weights:
-    tensors = {f"{role}/start/{name}": value.detach() for name, value in learner.start[role].items()}
-    return tensors | {f"{role}/rates": learner.rates(role).detach()}
 
 
 def _csv(rows: list[dict[str, float]]) -> str:

@@ -115,9 +115,10 @@ per step of the horizon T: L(θ, φ) and L'(θ, φ). Both adapt at once, K times
 
 from starts θ_0 = θ and φ_0 = φ that are shared by all tasks. The outer gradient moves the starts (and the logarithms of the step
 sizes, where they are learned). It is a mean over tasks, and over the shots k = 1..K (mean_k) unless only the last counts
-(`outer_shots="last"`). Methods differ in the weights that adapt, and in the derivatives of the updates that they include: none
-(first order), those of the player's *own* learning, or the *total* derivative, which includes that the opponent's episodes, and
-so its updates, depend on θ as well. Below, dθ_k is the derivative of θ_k with respect to the start. The same holds for the
+(`outer_shots="last"`) or shot 0 does, too (`outer_shots="every"`). Methods differ in the weights that adapt, and in the
+derivatives of the updates that they include: none (first order), those of the player's *own* learning, or the *total* derivative,
+which includes that the opponent's episodes, and so its updates, depend on θ as well. Below, dθ_k is the derivative of θ_k with
+respect to the start. The same holds for the
 opponent with the names exchanged.
 
 Gradients are estimated from episodes, by a *surrogate* whose derivatives estimate those of L
