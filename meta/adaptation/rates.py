@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -24,7 +24,7 @@ class Rates:
     Args:
         start: weights per adapting player.
         steps: K.
-        inner_lr: initial value of every step size of a role.
+        inner_lr: per role, the initial value of every step size.
         per: the unit that has a step size of its own.
         heads: per player, the names of the weights that adapt; None: all adapt.
 
@@ -39,7 +39,7 @@ class Rates:
         self,
         start: Players,
         steps: int,
-        inner_lr: Callable[[Role], float],
+        inner_lr: Mapping[Role, float],
         per: Per = "tensor",
         heads: Mapping[Role, tuple[str, ...]] | None = None,
     ) -> None:
@@ -47,7 +47,7 @@ class Rates:
         own = {role: adapting(weights) for role, weights in start.items()}
         self.log_rates = {
             role: next(iter(weights.values()))
-            .new_full((steps, _count(weights, per)), math.log(inner_lr(role)))
+            .new_full((steps, _count(weights, per)), math.log(inner_lr[role]))
             .requires_grad_()
             for role, weights in own.items()
         }

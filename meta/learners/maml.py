@@ -171,7 +171,8 @@ class MAML(Learner):
         self.config = config
         self.starts = starts or Starts(start, config.outer_lr, adam(len(start), config.momentum, config.max_norm))
         only = (heads or {}) if config.adapts == "head" else None
-        self._rates = self.inner = Rates(self.start, config.steps, config.inner_lr_of, config.inner_lr_per, only)
+        inner_lr = {role: config.inner_lr_of(role) for role in self.start}
+        self._rates = self.inner = Rates(self.start, config.steps, inner_lr, config.inner_lr_per, only)
         if config.learn_inner_lr and config.steps > 0:
             self._rates.learn_with(
                 {

@@ -71,7 +71,8 @@ class Reptile(Learner):
         self.config = config
         self.starts = Starts(start, config.outer_lr, adam(len(start), config.momentum, config.max_norm))
         only = (heads or {}) if config.adapts == "head" else None
-        self._rates = self.inner = Rates(self.start, config.steps, config.inner_lr_of, config.inner_lr_per, only)
+        inner_lr = {role: config.inner_lr_of(role) for role in self.start}
+        self._rates = self.inner = Rates(self.start, config.steps, inner_lr, config.inner_lr_per, only)
         self.skipped = Skipped(config.max_skipped)
         self.parts = (self.skipped, self.starts, self._rates)
 

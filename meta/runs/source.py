@@ -231,7 +231,7 @@ def _fine_tuning_rates(policies: Mapping[Role, Policy], config: RunConfig) -> di
         return {}
     start = {role: policy.init(0) for role, policy in policies.items()}
     heads = {role: policy.head_names for role, policy in policies.items()} if learner.adapts == "head" else None
-    grid = {lr: Rates(start, 1, lr, "step", heads) for lr in learner.fine_tuning_lrs}
+    grid = {lr: Rates(start, 1, dict.fromkeys(start, lr), "step", heads) for lr in learner.fine_tuning_lrs}
     return {role: {lr: rates.of(role).detach() for lr, rates in grid.items()} for role in policies}
 
 
