@@ -7,7 +7,7 @@ It gets the same number of episodes per iteration as a method with K updates: al
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from metaduel.agents.policies.base import Weights
@@ -53,13 +53,17 @@ class Joint(Learner):
         gradients, _ = alone(self._gradients(problem))
         return {role: (gradient, self.rates(role)) for role, gradient in gradients.items()}
 
-    def drawn_gradients(self, problem: Tasks) -> Work[tuple[Players, Unrolled]]:
+    def drawn_gradients(self, problem: Tasks, moving: Collection[Role] | None = None) -> Work[tuple[Players, Unrolled]]:
         """``gradients``, and the batches that they come from; tasks with weights that are not finite are left out.
+
+        Args:
+            problem: the tasks.
+            moving: the players that need a gradient; None: all.
 
         Raises:
             FloatingPointError: a gradient that is not finite.
         """
-        return (yield from self.skipped.run(problem, self._gradients))
+        return (yield from self.skipped.run(problem, lambda tasks: self._gradients(tasks, moving)))
 
     def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
         """See ``Learner``."""
@@ -75,14 +79,15 @@ class Joint(Learner):
         shots = as_learners_saw(unrolled.parts, unrolled.batches)
         return Update(metrics, shots, unrolled.losses, abandoned_steps=self.skipped.abandoned_steps)
 
-    def _gradients(self, problem: Tasks) -> Work[tuple[Players, Unrolled]]:
+    def _gradients(self, problem: Tasks, moving: Collection[Role] | None = None) -> Work[tuple[Players, Unrolled]]:
         histories, batches = [], []
+        then = (Joint, None if moving is None else tuple(moving))
         for number, part in enumerate(parts_of(problem)):
             players = {role: self.starts.stacked(role, part.problem.tasks[role]) for role in part.learners}
             players |= {role: persona.weights for role, persona in part.given.items()}
             try:
                 start = self.starts.shared(players, part)
-                history, drawn = yield Unrolling(part.problem, players, {}, 0, FIRST_ORDER, start=start, then=Joint)
+                history, drawn = yield Unrolling(part.problem, players, {}, 0, FIRST_ORDER, start=start, then=then)
             except Diverged as error:
                 error.part = number
                 raise
@@ -90,5 +95,5 @@ class Joint(Learner):
             batches.append(drawn)
         unrolled = Unrolled(join(histories), parts_of(problem), batches)
         query = unrolled.losses[0].query
-        losses = {role: query[role].mean() for role in query}
+        losses = {role: query[role].mean() for role in query if moving is None or role in moving}
         return (yield from self.starts.gradients(losses)), unrolled

@@ -42,7 +42,8 @@ class Method:
         settings: the class of its settings.
         surrogates: the surrogates that it supports; the first is the default.
         personas: whether its players may meet learning personas.
-        meets: whether it learns only on tasks on which both learners meet.
+        meets: whether the opponent is the other learner: all tasks are against it unless ``learned_share`` says otherwise, and
+            some must be.
         on_data: whether it needs only losses, so that tasks may be data, see ``meta.problems.supervised``.
         ignores: settings of the learner and the loss that have no effect in it.
         memory: for methods that adapt by remembering: makes the policy, from the size of observations, the player's and the
@@ -225,6 +226,7 @@ METHODS: dict[str, Method] = {
             rarl.configure,
             rarl.RARL,
             rarl.RARLConfig,
+            meets=True,
             ignores=(*_UPDATE, "momentum"),
         ),
         Method(

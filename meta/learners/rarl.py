@@ -3,17 +3,20 @@
     repeat   N_mu iterations: theta <- theta - lr grad L_protagonist(theta, phi), the adversary's phi held fixed
              N_nu iterations: phi   <- phi   - lr grad L_adversary(theta, phi),   the protagonist's theta held fixed
 
-Both are trained on all tasks at once, as with method joint. The protagonist becomes robust by its opponent: set
-``learned_share`` to 1 for the paper's setting, which has no scripted opponents.
+The player in turn is trained on all of its tasks at once, as with method joint; the other player's own tasks are not played. The
+protagonist becomes robust by its opponent: as in the paper, every task is against the other learner, unless ``learned_share`` is
+set below 1.
 
-Order: none, there is no inner step. Differs from the paper: an Adam step on the policy gradient instead of TRPO. Only one player
-moves at a time, so the step is not optimistic.
+Order: none, there is no inner step; ``steps``, ``fine_tuning_lrs`` and the loss of updates are those of validation and test, see
+``joint``. Differs from the paper: an Adam step on the policy gradient instead of TRPO. Only one player moves at a time, so the
+step is not optimistic. Metrics are of the player in turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError, check_whole
@@ -22,7 +25,8 @@ from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.joint import Joint
 from metaduel.meta.learners.learner import Counter, Learner, Update
 from metaduel.meta.learners.maml import MAMLConfig
-from metaduel.meta.problems.problem import Tasks
+from metaduel.meta.learners.self_play import Meeting
+from metaduel.meta.problems.problem import Mixture, Tasks, parts_of, played
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,18 @@ class RARL(Learner):
 
     def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
         """One step of the player in turn; see ``Learner.updating``."""
-        gradients, unrolled = yield from self._joint.drawn_gradients(problem)
-        update = self._joint.step({self.turn: gradients[self.turn]}, unrolled, lr_scale)
+        turn = self.turn
+        gradients, unrolled = yield from self._joint.drawn_gradients(tasks_of(problem, turn), [turn])
+        update = self._joint.step(gradients, unrolled, lr_scale)
         self._turns.count += 1
-        return update
+        return update._replace(shots=[[played(batch).only([turn]) for batch in shot] for shot in update.shots])
+
+
+def tasks_of(problem: Tasks, role: Role) -> Tasks:
+    """A player's tasks alone."""
+    parts = tuple(
+        part if part.given else part._replace(problem=cast(Meeting, part.problem).of(role))
+        for part in parts_of(problem)
+        if role in part.learners
+    )
+    return parts[0].problem if len(parts) == 1 and not parts[0].given else Mixture(parts)

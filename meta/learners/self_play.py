@@ -8,9 +8,13 @@ The opponent is the ``latest`` (which is method joint), a ``uniform`` draw from 
 ``prioritised`` by how often the opponent still wins: with a weight of (1 - w)^2, where w is the learner's win rate against it, a
 moving average over the tasks on which they met (prioritised fictitious self-play).
 
-Order: none, there is no inner step. Limits: both roles must learn; each iteration plays its tasks twice, once for each player;
-a win is a higher return, so that priorities make sense only if neither seat has higher returns by its nature. Past selves
-normalise observations by the statistics of their time.
+Every task is against selves of the other learner, unless ``learned_share`` is set below 1; for each player its own tasks alone
+are played.
+
+Order: none, there is no inner step; ``steps``, ``fine_tuning_lrs`` and the loss of updates are those of validation and test, see
+``joint``. Limits: both roles must learn; tasks on which the learners meet are played twice, once for each player; a win is a
+higher return, so that priorities make sense only if neither seat has higher returns by its nature. Past selves normalise
+observations by the statistics of their time.
 """
 
 from __future__ import annotations
@@ -85,6 +89,10 @@ class Meeting(Problem, Protocol):
         """See the class."""
         ...
 
+    def of(self, role: Role) -> Meeting:
+        """The tasks of one player alone, those on which the learners meet among them; they keep their noise."""
+        ...
+
 
 class SelfPlay(Learner):
     """See the module.
@@ -137,7 +145,7 @@ class SelfPlay(Learner):
         gradients: Players = {}
         batches: list[Batch] = []
         for seat, role in enumerate(ROLES):
-            loss, batch = yield from self._loss(problem, role, seat)
+            loss, batch = yield from self._loss(problem.of(role), role, seat)
             gradients |= yield from self.starts.gradients({role: loss})
             batches.append(batch.only([role]))  # metrics are of the learners, not of their past selves
         metrics: dict[str, float] = {}
@@ -158,7 +166,7 @@ class SelfPlay(Learner):
         return weights / weights.sum() if weights.sum() > 0 else torch.full_like(weights, 1 / len(weights))
 
     def _loss(self, problem: Meeting, role: Role, shot: int) -> Work[tuple[Tensor, Played]]:
-        """A player's loss against selves of the opponent, which are drawn anew for every task."""
+        """A player's loss on its tasks, against selves of the opponent, which are drawn anew for every task."""
         met, n = ROLES[1 - ROLES.index(role)], problem.duels
         generator = torch.Generator().manual_seed(derive_seed(problem.seed, shot))
         picks = torch.multinomial(self.probabilities(met), problem.tasks[met], replacement=True, generator=generator)

@@ -234,13 +234,25 @@ class DuelProblem(Rows):
         first = 0 if role == "protagonist" else self.matchups.first
         keep = torch.ones_like(self.seeds[:: self.episodes], dtype=torch.bool)
         keep[self.seeds.new_tensor(list(tasks)) + first] = False
-        rest = copy.copy(self)
-        rest.matchups = self.matchups.where(keep)
+        rest = self._where(keep)
         if len(rest.tasks) < len(self.tasks):
             raise FloatingPointError(f"every task of the {role}, or of its opponent, diverged")
-        rows = keep.repeat_interleave(self.episodes)
-        rest.seeds = self.seeds[rows]
-        rest.params = take_rows(self.params, rows)
+        return rest
+
+    def of(self, role: Role) -> DuelProblem:
+        """The tasks of one player alone, those on which the learners meet among them; they keep their noise."""
+        m = self.matchups
+        if not (m.last if role == "protagonist" else m.first):
+            return self
+        keep = torch.ones_like(self.seeds[:: self.episodes], dtype=torch.bool)
+        keep[slice(m.first + m.duels, None) if role == "protagonist" else slice(m.first)] = False
+        return self._where(keep)
+
+    def _where(self, keep: Tensor) -> DuelProblem:
+        """The tasks with ``keep`` [M] alone; they keep their noise."""
+        rest, rows = copy.copy(self), keep.repeat_interleave(self.episodes)
+        rest.matchups = self.matchups.where(keep)
+        rest.seeds, rest.params = self.seeds[rows], take_rows(self.params, rows)
         return rest
 
     def _seats(self, players: Players, carries: Mapping[Role, Carry]) -> tuple[list[Sitting], list[Sitting]]:

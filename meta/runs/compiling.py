@@ -100,10 +100,10 @@ def _pays(configs: Sequence[TrainConfig], source: DuelSource) -> bool:
 def _steps(config: TrainConfig, source: DuelSource) -> float:
     """Steps of all rollouts of a run, about."""
     rollouts, horizon = config.configured.steps + 1, source.duel.horizon
-    iterations = float(config.iterations)
-    if config.environment_steps:
-        rows = config.tasks * config.episodes_per_batch * len(config.roles)
-        iterations = min(iterations, config.environment_steps / (ALIVE * rows * rollouts * horizon))
+    iterations, rows = float(config.iterations), config.tasks * config.episodes_per_batch
+    for limit, counted in ((config.environment_steps, len(config.roles)), (config.player_steps, 1)):
+        if limit:
+            iterations = min(iterations, limit / (ALIVE * rows * counted * rollouts * horizon))
     return iterations * rollouts * horizon
 
 

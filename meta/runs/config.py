@@ -36,6 +36,8 @@ class RunConfig:
         iterations: outer steps.
         environment_steps: most environment steps, both seats of a game counted once; the run ends there even if iterations are
             left. 0: no limit.
+        player_steps: steps of its own, in training tasks whose loss it uses, that every learner is to play; the run ends when all
+            of them have, even if iterations or environment steps are left. In a duel both players count theirs. 0: no limit.
         tasks: tasks per iteration and player.
         episodes: episodes per task and shot in training.
         horizon: steps per episode; 0: the environment's own.
@@ -61,6 +63,7 @@ class RunConfig:
     seed: int = 0
     iterations: int = 200
     environment_steps: int = 0
+    player_steps: int = 0
     tasks: int = 20
     episodes: int = 10
     horizon: int = 0
@@ -94,7 +97,8 @@ class RunConfig:
             )
         for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
             check_whole(name, getattr(self, name))
-        check_whole("environment_steps", self.environment_steps, 0)
+        for name in ("environment_steps", "player_steps"):
+            check_whole(name, getattr(self, name), 0)
         if isinstance(self.horizon, bool) or not isinstance(self.horizon, int) or self.horizon < 0:
             raise InvalidInputError(f"horizon={self.horizon!r} must be a whole number of at least 0 steps")
         if not all(type(width) is int and width >= 1 for width in self.hidden):
@@ -212,7 +216,8 @@ class TrainConfig(RunConfig):
         game: the family.
         roles: the players that learn; a player that does not learn is a scripted opponent of the other.
         learned_share: share of a player's tasks that it plays against the other learner; the rest is divided between
-            personas and the scripted opponents named in ``against_protagonist`` and ``against_adversary``.
+            personas and the scripted opponents named in ``against_protagonist`` and ``against_adversary``. None: all of them for
+            methods whose opponent is the other learner (``Method.meets``: self-play, RARL), half of them for others.
         persona_share: share of a player's tasks that it plays against personas, which learn during the meeting, each from a
             start of its own (see ``metaduel.meta.problems.personas``).
         persona_lr: step size of a persona's updates; None: 1 where the family has personas of its own, else ``inner_lr``.
@@ -225,7 +230,7 @@ class TrainConfig(RunConfig):
 
     game: str
     roles: tuple[Role, ...] = ROLES
-    learned_share: float = 0.5
+    learned_share: float | None = None
     persona_share: float = 0.0
     persona_lr: float | None = None
     against_protagonist: tuple[str, ...] = ()
@@ -247,17 +252,17 @@ class TrainConfig(RunConfig):
             raise InvalidInputError(f"roles={self.roles!r} must name protagonist, adversary, or both once")
         for role in self.roles:
             spec.check_role(role)
-        for name in ("learned_share", "persona_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidInputError(f"{name}={getattr(self, name)!r} must be in [0, 1]")
-        if len(self.roles) == 2 and self.learned_share + self.persona_share > 1:
-            raise InvalidInputError(
-                f"persona_share={self.persona_share!r} and learned_share={self.learned_share!r} must be at most 1 together"
-            )
+        for name, share in (("learned_share", self._learned), ("persona_share", self.persona_share)):
+            if not 0 <= share <= 1:
+                raise InvalidInputError(f"{name}={share!r} must be in [0, 1]")
         if self.persona_share and not find_method(self.method).personas:
             raise InvalidInputError(
                 f"persona_share={self.persona_share!r}: method {self.method} cannot meet personas; set it to 0, or use "
                 "method maml"
+            )
+        if len(self.roles) == 2 and self._learned + self.persona_share > 1:
+            raise InvalidInputError(
+                f"persona_share={self.persona_share!r} and learned_share={self._learned!r} must be at most 1 together"
             )
         if self.persona_lr is not None and not self.persona_lr > 0:
             raise InvalidInputError(f"persona_lr={self.persona_lr!r} must be above 0")
@@ -288,7 +293,10 @@ class TrainConfig(RunConfig):
             if role not in self.roles:
                 yield f"against_{role}", f"the {role} does not learn"
             elif not self.met["scripted"]:
-                yield f"against_{role}", "no task is left for scripted opponents"
+                yield (
+                    f"against_{role}",
+                    f"no task is left for scripted opponents beside learned_share={self._learned:g}",
+                )
         if all(isinstance(self.spec.action_spaces[role], spaces.Discrete) for role in self.roles):
             yield "initial_log_std", f"actions of {self.spec.name} are discrete"
 
@@ -322,9 +330,14 @@ class TrainConfig(RunConfig):
         }
 
     @property
+    def _learned(self) -> float:
+        """``learned_share``, or the method's own."""
+        return _share_of(self.method) if self.learned_share is None else self.learned_share
+
+    @property
     def met(self) -> dict[str, int]:
         """Number of a player's tasks against each kind of peer: ``learned``, ``persona``, ``scripted``."""
-        learned = round(self.learned_share * self.tasks) if len(self.roles) == 2 else 0
+        learned = round(self._learned * self.tasks) if len(self.roles) == 2 else 0
         personas = min(round(self.persona_share * self.tasks), self.tasks - learned)
         return {"learned": learned, "persona": personas, "scripted": self.tasks - learned - personas}
 
@@ -345,7 +358,7 @@ class ForeignConfig(RunConfig):
         scripted: per learner, the names of the scripted players that it meets; they are given as ``opponents``.
         roles: the players that learn; a player that does not learn is a scripted opponent of the other.
         learned_share: share of a player's tasks that it plays against the other learner, where it has scripted opponents, too;
-            None: half of them. A player without scripted opponents only meets the other learner.
+            None: see ``TrainConfig``. A player without scripted opponents only meets the other learner.
     """
 
     environment: str
@@ -385,9 +398,14 @@ class ForeignConfig(RunConfig):
     @property
     def met(self) -> dict[str, int]:
         """Number of tasks against each kind of peer, of a player with scripted opponents: ``learned``, ``scripted``."""
-        share = (0.5 if self.learned_share is None else self.learned_share) if self.scripted else 1.0
-        learned = round(share * self.tasks) if len(self.roles) == 2 else 0
+        share = _share_of(self.method) if self.learned_share is None else self.learned_share
+        learned = round((share if self.scripted else 1.0) * self.tasks) if len(self.roles) == 2 else 0
         return {"learned": learned, "scripted": self.tasks - learned}
+
+
+def _share_of(method: str) -> float:
+    """The share of tasks against the other learner, where none is named."""
+    return 1.0 if find_method(method).meets else 0.5
 
 
 def _check_met(config: TrainConfig | ForeignConfig) -> None:

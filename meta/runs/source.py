@@ -146,10 +146,13 @@ class PlayedSource(ABC):
             steps += update.chain.environment_steps
             returns += update.chain.returns
             seen.append(update.chain.seen())
+        own = dict.fromkeys(self.policies, 0)
         for role, data in itertools.chain.from_iterable(seen):
+            own[role] += int(data.alive.sum(dtype=torch.float64))
             if role in self.statistics:
                 self.statistics[role].add(data.observation, data.alive)
         metrics = {"environment_steps": float(steps)} | self.shares()
+        metrics |= {f"{role}/player_steps": float(n) for role, n in own.items()}
         for shot, values in enumerate(returns):
             metrics |= {f"{role}/return_{shot}": float(value.mean()) for role, value in values.items()}
         return metrics

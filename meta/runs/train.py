@@ -305,6 +305,7 @@ def make_trainer(
         resume,
         quiet,
         config.environment_steps,
+        config.player_steps,
     )
 
 

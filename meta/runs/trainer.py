@@ -50,7 +50,7 @@ class Source(Protocol):
 
     def record(self, update: Update) -> dict[str, float]:
         """Record an outer step and return its metrics. ``<role>/return_<shot>`` or ``<role>/loss_<shot>`` are displayed;
-        ``environment_steps`` are counted.
+        ``environment_steps`` and ``<role>/player_steps`` are counted.
         """
         ...
 
@@ -86,6 +86,7 @@ class Trainer:
         resume: continue the run in ``folder``.
         quiet: no live display.
         environment_steps: most environment steps, if that is before the last iteration; 0: no limit.
+        player_steps: steps of its own that every learner is to play, if that is before; 0: no limit.
 
     Raises:
         InvalidInputError: ``folder`` already holds a run (without ``resume``), or a run with other settings.
@@ -102,11 +103,14 @@ class Trainer:
         resume: bool = False,
         quiet: bool = False,
         environment_steps: int = 0,
+        player_steps: int = 0,
     ) -> None:
         self.learner, self.source, self.folder = learner, source, folder
         self.iterations, self.validate_every, self.quiet = iterations, validate_every, quiet
-        self.environment_steps = environment_steps
+        self.environment_steps, self.player_steps = environment_steps, player_steps
         self.iteration, self.seconds, self.steps = 0, 0.0, 0
+        # Steps of each learner's own; None: older runs did not count them.
+        self.own_steps: dict[str, int] | None = dict.fromkeys(learner.start, 0)
         self.rounds = 0  # iterations that were begun since the run was loaded
         self._best: dict[str, float] = {}
         self._best_tensors: dict[str, Tensor] = {}
@@ -176,7 +180,12 @@ class Trainer:
         """The same for this number of iterations and the steps played, times ``of``, in the order of operations of old runs, so
         that they are repeated to the last digit.
         """
-        return max(of * iterations / self.iterations, of * self.steps / (self.environment_steps or math.inf))
+        own = min((self.own_steps or {}).values(), default=0)
+        return max(
+            of * iterations / self.iterations,
+            of * self.steps / (self.environment_steps or math.inf),
+            of * own / (self.player_steps or math.inf),
+        )
 
     @property
     def expected(self) -> int:
@@ -191,6 +200,11 @@ class Trainer:
         if "environment_steps" in metrics:
             self.steps += int(metrics["environment_steps"])
             metrics["environment_steps"] = float(self.steps)
+        for role in self.learner.start:
+            own = metrics.pop(f"{role}/player_steps", None)
+            if own is not None and self.own_steps is not None:
+                self.own_steps[role] += int(own)
+                metrics[f"{role}/player_steps"] = float(self.own_steps[role])
         return metrics
 
     def _normalise(self) -> None:
@@ -218,7 +232,8 @@ class Trainer:
                 self._best_tensors |= {name: value.clone() for name, value in found.items()}
 
     def _save(self) -> None:
-        state = {"iteration": self.iteration, "seconds": self.seconds, "steps": self.steps, "best": self._best}
+        state: dict[str, Any] = {"iteration": self.iteration, "seconds": self.seconds, "best": self._best}
+        state |= {"steps": self.steps, "player_steps": self.own_steps}
         if self._best_tensors:
             save_checkpoint(self.folder / BEST, self._best_tensors, state)
         tensors = self.learner.state() | {f"best/{name}": value for name, value in self._best_tensors.items()}
@@ -240,7 +255,7 @@ class Trainer:
         self._normalise()  # older runs hold only the recorded statistics
         self._best_tensors = {n.removeprefix("best/"): v for n, v in tensors.items() if n.startswith("best/")}
         self.iteration, self.seconds, self.steps = state["iteration"], state["seconds"], state["steps"]
-        self._best = state["best"]
+        self._best, self.own_steps = state["best"], state.get("player_steps")
         path = self.folder / "metrics.csv"
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
