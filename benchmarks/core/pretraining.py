@@ -37,7 +37,6 @@ from metaduel.meta.runs.players import make_duel, make_policy
 
 if TYPE_CHECKING:
     from stable_baselines3 import PPO
-    from stable_baselines3.common.policies import ActorCriticPolicy
 
 CHECKPOINTS = 6  # of a training
 _SEEDS = (1 << 31) - 1
@@ -166,8 +165,8 @@ def _ppo(config: TrainConfig, role: Role, settings: PPOSettings) -> PPO:
     return PPO("MlpPolicy", env, decay, policy_kwargs=network, seed=seed & _SEEDS, device="cpu", **own)
 
 
-def converted(policy: ActorCriticPolicy, like: Weights) -> Weights:
-    """An ``MlpPolicy``'s weights as those of an ``MLPPolicy`` that plays the same actions.
+def converted(policy: Any, like: Weights) -> Weights:
+    """The weights of Stable-Baselines3's ``MlpPolicy`` as those of an ``MLPPolicy`` that plays the same actions.
 
     Args:
         policy: of tanh units.
@@ -186,7 +185,7 @@ def converted(policy: ActorCriticPolicy, like: Weights) -> Weights:
     return weights
 
 
-def _copy(value: Any) -> Tensor:
+def _copy(value: Tensor) -> Tensor:
     return value.detach().to("cpu", torch.float32, copy=True).contiguous()
 
 

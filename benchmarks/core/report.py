@@ -187,7 +187,7 @@ def returns_sheet(table: Table, role: str, statistic: Statistic = "mean") -> She
     """Return of every method (rows) at every shot (columns), as ``role``."""
     where, own = _where(table), table.filter(role=role)
     shots = sorted(own.values("shot"))
-    arrays, rows, each = [], [], list[str]()
+    arrays, rows, each = list[Array](), list[tuple[str, ...]](), list[str]()
     for method in own.values("method"):
         cells = []
         for shot in shots:

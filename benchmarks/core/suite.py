@@ -225,6 +225,7 @@ class _Places(NamedTuple):
                     self.keep(cell)
             elif path.exists():
                 record, content = _kept(path)
+                _refuse_other_version(cell, _table_beside(path), record["family"])
                 write_atomic(_path(cell, self.folder, "csv.gz"), content)
                 whole = {**record, "settings": cell.settings}
                 write_atomic(_path(cell, self.folder, "json"), json.dumps(whole, indent=1).encode())
@@ -241,17 +242,22 @@ class _Places(NamedTuple):
         write_atomic(self.kept / f"{cell.stem}.json", (json.dumps(small) + "\n").encode())
 
 
+def _table_beside(record: Path) -> Path:
+    return record.with_name(f"{record.name.removesuffix('.json')}.csv.gz")
+
+
 def _kept(path: Path) -> tuple[dict[str, Any], bytes]:
     """A kept record and the bytes of its table."""
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        content = path.with_suffix(".csv.gz").read_bytes()
+        content = _table_beside(path).read_bytes()
         right = hashlib.sha256(content).hexdigest() == record.pop("sha256")
+        _ = record["family"], record["seconds"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInputError(f"{path}: not a kept cell ({error}); remove it to play the cell again") from None
     if not right:
         raise InvalidInputError(
-            f"{path.with_suffix('.csv.gz')}: not the table that was kept, by its digest; remove it and its .json to play the "
+            f"{_table_beside(path)}: not the table that was kept, by its digest; remove it and its .json to play the "
             "cell again"
         )
     return record, content
@@ -381,12 +387,16 @@ def _record(cell: Cell, folder: Path) -> dict[str, Any] | None:
         raise InvalidInputError(
             f"{path}: not the record of a finished cell; remove it to play the cell again"
         ) from None
+    _refuse_other_version(cell, _path(cell, folder, "csv.gz"), family)
+    return found
+
+
+def _refuse_other_version(cell: Cell, path: Path, family: str) -> None:
     if family != cell.spec.id:
         raise InvalidInputError(
-            f"{_path(cell, folder, 'csv.gz')} holds results of {family}, and this is {cell.spec.id}: results of "
-            "two versions of a family do not mix; name another folder, or remove that cell's files"
+            f"{path} holds results of {family}, and this is {cell.spec.id}: results of two versions of a family do not mix; name "
+            "another folder, or remove that cell's files"
         )
-    return found
 
 
 def _markdown(name: str, suite: Suite, found: Report, cells: int, seconds: float) -> str:

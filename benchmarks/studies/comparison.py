@@ -238,7 +238,7 @@ class Comparison(Suite):
         if part.sb3:
             own, _ = split_settings(own)
         named = own.pop("method", self.baselines[0] if part.sb3 else method)
-        return TrainConfig(game=family).override(method=named).override(**own)
+        return TrainConfig(game=family).override(method=named, **own)
 
     def ppo(self, family: str, method: str, trial: Mapping[str, Any]) -> PPOSettings:
         """PPO's own settings, of a method with ``sb3``."""
@@ -588,12 +588,13 @@ class Comparison(Suite):
 
     def _best_learners(self, panel: Table) -> Sheet:
         """The best learner of each family and role against the baselines."""
-        last, lines, arrays, tests = self.protocol.shots, [], [], []
+        last, lines, arrays = self.protocol.shots, list[tuple[str, ...]](), list[Array]()
+        tests = list[tuple[int, int, float]]()
         for family, role in self._pairs:
             own = panel.filter(family=family)
             best = self._ranked(own, role)[0]
             arrays.append(own.pivot(best, role, last))
-            cells = []
+            cells = list[str]()
             for name in self.baselines:
                 a, b = own.pair(best, name, role, last)
                 tests.append((len(lines), 3 + len(cells), p_value(a - b)))
@@ -608,7 +609,8 @@ class Comparison(Suite):
         return Sheet("The best learner against fine-tuned baselines", header, tuple(lines), note, tuple(tests))
 
     def _returns(self, family: str, own: Table, role: Role) -> Sheet:
-        last, lines, arrays, tests = self.protocol.shots, [], [], []
+        last, lines, arrays = self.protocol.shots, list[tuple[str, ...]](), list[Array]()
+        tests = list[tuple[int, int, float]]()
         shots, first = sorted({0, 1, last}), self.baselines[0]
         for method in own.filter(role=role).values("method"):
             part = own.filter(role=role, method=method)
@@ -716,7 +718,8 @@ class Comparison(Suite):
     def _longer_sheet(self, table: Table) -> Sheet:
         """The best learners after both budgets."""
         assert self.longer is not None
-        last, lines, arrays, tests = self.protocol.shots, [], [], []
+        last, lines, arrays = self.protocol.shots, list[tuple[str, ...]](), list[Array]()
+        tests = list[tuple[int, int, float]]()
         budgets = [f"{steps / 1e6:g} million steps" for steps in (self.steps, self.longer.steps)]
         for family in self.longer.families:
             for role in ROLES:

@@ -18,7 +18,7 @@ from metaduel.meta.runs import trainer
 
 TRIALS = [{"outer_lr": 0.003}, {"outer_lr": 0.1}]
 TINY = {
-    "protocol": "comparison", "title": "", "about": "", "differs": "", "seeds": 2, "steps": 4000, "trial_steps": 1000,
+    "protocol": "comparison", "title": "", "about": "", "differs": "", "seeds": 2, "steps": 600, "trial_steps": 200,
     "evaluation": {"shots": 1, "episodes": 2, "test_episodes": 2, "task_count": 3},
     "settings": {
         "tasks": 4, "episodes": 2, "horizon": 5, "steps": 1, "hidden": [4], "learned_share": 0.25, "validation_tasks": 2,
@@ -28,13 +28,13 @@ TINY = {
     "methods": {
         "maml": {"trials": TRIALS}, "joint": {"trials": TRIALS},
         "ppo": {
-            "sb3": True, "settings": {"n_envs": 4, "n_steps": 8},
+            "sb3": True, "settings": {"n_envs": 16, "n_steps": 16, "n_epochs": 1},
             "trials": [{"learning_rate": 0.001}, {"learning_rate": 0.01}],
         },
         "informed": {"settings": {"method": "joint", "informed": True}, "trials": TRIALS},
     },
     "rivals": {"methods": ["maml"], "tasks": 2},
-    "longer": {"families": ["MatchingPennies"], "steps": 6000, "learners": 1, "beside": ["ppo"], "seeds": 1},
+    "longer": {"families": ["MatchingPennies"], "steps": 900, "learners": 1, "beside": ["ppo"], "seeds": 1},
     "responses": {"tasks": 1, "opponents": 1, "shots": 1, "episodes": 2, "steps": 1, "test_episodes": 2},
 }  # fmt: skip
 
@@ -53,7 +53,8 @@ def test_equal_budgets_the_best_tuning_runs_and_a_report_of_all_methods(tmp_path
     assert len(runs) == 3 * 2
     for run in runs:
         steps = [
-            [0.0, *(float(row[f"{role}/player_steps"]) for row in rows_of(run))] for role in ("protagonist", "adversary")
+            [0.0, *(float(row[f"{role}/player_steps"]) for row in rows_of(run))]
+            for role in ("protagonist", "adversary")
         ]
         # It ends with the iteration in which the last player reaches the budget.
         assert min(own[-2] for own in steps) < made.steps <= min(own[-1] for own in steps)
@@ -135,7 +136,9 @@ def test_a_method_has_settings_and_trials_of_its_own_in_a_family():
         "trials": TRIALS, "settings": {"inner_lr": 0.2},
         "families": {"MatchingPennies": {"settings": {"inner_lr": 0.7}, "trials": [{"outer_lr": 0.5}, {"outer_lr": 0.6}]}},
     }  # fmt: skip
-    made = reproduce.make({**TINY, "families": {"MatchingPennies": {}, "Chicken": OWN}, "methods": {**TINY["methods"], "maml": maml}})
+    made = reproduce.make(
+        {**TINY, "families": {"MatchingPennies": {}, "Chicken": OWN}, "methods": {**TINY["methods"], "maml": maml}}
+    )
     own = made.methods["maml"]
     assert [made.config(family, "maml", {}, 0).learner.inner_lr for family in made.families] == [0.7, 0.2]
     assert own.trials_in("MatchingPennies") == ({"outer_lr": 0.5}, {"outer_lr": 0.6})
@@ -166,9 +169,7 @@ def test_recovered_fractions_by_hand_and_returns_minus_the_floor_where_there_is_
         ]  # fmt: skip
         for method, first, last in (("maml", 0, 3), ("joint", 0.5, 2), ("ppo", 0.25, 2.5), ("random start", -1, 0)):
             # Seeds 0.4 apart around the value.
-            parts += [
-                rows(method, role, [[x - 0.2] * 2, [x + 0.2] * 2], shot) for shot, x in ((0, first), (1, last))
-            ]
+            parts += [rows(method, role, [[x - 0.2] * 2, [x + 0.2] * 2], shot) for shot, x in ((0, first), (1, last))]
     fractions, ends = made._recovered(tables.concatenate(parts))
     own = {row[0]: row[1:] for row in fractions.rows}
     # Floor 1 (the script, above joint's 0.5 at shot 0), ceiling 5: (3 - 1) / 4. As the adversary 3 - 1, below a ceiling of 0.5.

@@ -106,9 +106,10 @@ def test_an_informed_player_sees_contexts_and_does_not_adapt(tmp_path):
     config, protocol = config_of("Pursuit", informed=True), Protocol(shots=1, episodes=1, test_episodes=1, task_count=2)
     found = pretrained(config, "protagonist", SMALL, 64, protocol, "informed ppo", tmp_path)
     assert not found.player.adapter.adapts
-    assert found.player.duel.observation_space("protagonist").shape[0] > Duel(
-        make_game(find("Pursuit"))
-    ).observation_space("protagonist").shape[0]
+    assert (
+        found.player.duel.observation_space("protagonist").shape[0]
+        > Duel(make_game(find("Pursuit"))).observation_space("protagonist").shape[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,11 @@ def test_what_ppo_cannot_be_is_refused(game, changes, message):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"n_envs": 0}, "n_envs=0"), ({"learning_rate": 0.0}, "learning_rate=0.0 must be above 0"), ({"gamma": 1.5}, "gamma=1.5")],
+    [
+        ({"n_envs": 0}, "n_envs=0"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0 must be above 0"),
+        ({"gamma": 1.5}, "gamma=1.5"),
+    ],
 )
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(InvalidInputError, match=message):
