@@ -200,6 +200,9 @@ class Comparison(Suite):
         for reserved in (RANDOM, SCRIPTED):
             if reserved in self.methods:
                 raise InvalidInputError(f"method {reserved!r} is always there: leave it out")
+        for name in self.rivals.methods:
+            if self.methods[name].sb3:
+                raise InvalidInputError(f"rivals: {name!r} must be a method without sb3: rivals are saved runs")
         self._check_families()
         for family in self.families:
             counts = {name: len(own.trials_in(family)) for name, own in self.methods.items()}
@@ -654,12 +657,12 @@ class Comparison(Suite):
             for family in self.families:
                 for role in ROLES:
                     arrays.append(table.filter(family=family).pivot(method, role, last))
-                    cells.append(cell(estimate(arrays[-1], RNG_SEED, "iqm")))
+                    cells.append(f"{cell(estimate(arrays[-1], RNG_SEED, 'iqm'))} ({seed_values(arrays[-1], 'iqm')})")
             lines.append((method, *cells))
         header = ("method", *(f"{family}, {role}" for family in self.families for role in ROLES))
         note = (
             f"Interquartile means at shot {last} against the players that {' and '.join(self.rivals.methods)} trained with the "
-            f"next seed, as they were trained. {cover_note(arrays, 'iqm')}"
+            f"next seed, as they were trained; in parentheses each seed. {cover_note(arrays, 'iqm')}"
         )
         return Sheet("Against learned opponents of other seeds", header, tuple(lines), note)
 

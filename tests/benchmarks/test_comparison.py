@@ -84,7 +84,7 @@ def test_equal_budgets_the_best_tuning_runs_and_a_report_of_all_methods(tmp_path
     assert row[3].count(";") == 1  # both seeds
     # Two roles, each with three differences to joint and two of the best learner; and one learner and PPO for longer.
     assert "the 14 comparisons of this page" in returns.note
-    assert "covers 0.83 instead of 0.95" in returns.note
+    assert "0.83 over five" in returns.note
     assert [row[1] for row in sheets[titles[2]].rows] == ["maml", "maml"]
     assert [row[1] for row in sheets[titles[-1]].rows] == ["maml", "ppo"] * 2
     wins = {row[0]: row[1:] for row in sheets["Probability of improvement"].rows}
@@ -106,6 +106,7 @@ def test_equal_budgets_the_best_tuning_runs_and_a_report_of_all_methods(tmp_path
         ({"methods": {**TINY["methods"], "mamml": {"trials": TRIALS}}}, "unknown method 'mamml'"),
         ({"families": {"Pursit": {}}}, "Pursit"),
         ({"methods": {**TINY["methods"], "maml": {}}}, "every method must have the same number"),
+        ({"rivals": {"methods": ["ppo"]}}, "rivals: 'ppo' must be a method without sb3"),
         ({"baselines": ["rarl"]}, "unknown method 'rarl'"),
         ({"baselines": ["maml"]}, r"baselines=\['maml'\] must be one or more of \['joint', 'ppo'\]"),
         (

@@ -84,7 +84,7 @@ def test_differences_are_paired_and_marked():
     assert numbers(first[1]) == pytest.approx([expected.value, *expected.interval[:2]], abs=6e-4)
     assert third[1:] == ("0 [0, 0]", "0 [0, 0]", "0; 0; 0")
     assert "3 training seeds" in sheet.note
-    assert "covers 0.83 instead of 0.95" in sheet.note
+    assert "0.83 over five" in sheet.note
     assert [number.count(";") for number in (first[3], second[3])] == [2, 2]
     other = report.returns_sheet(table, "protagonist")
     marked, untouched, again = report.starred([sheet, other, sheet])
