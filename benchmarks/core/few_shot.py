@@ -1,8 +1,8 @@
 """Few-shot evaluation: contenders adapt to held-out tasks against held-out opponents, and are tested after every shot.
 
 Adaptation and test episodes have disjoint noise; the test episodes are the same for every shot and every contender.
-Inner rates that were not meta-learned are tuned on the validation split against training opponents, never on reported
-results. A contender sees hidden contexts only if it was trained as the informed player.
+Players of a run have rates of their own; those without, such as random starts, have one tuned on the validation split against
+training opponents, never on reported results. A contender sees hidden contexts only if it was trained as the informed player.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Result(NamedTuple):
 
 
 def contender(run: Run, role: Role, method: str | None = None) -> Contender:
-    """The player of a run, with its learned rates."""
+    """The player of a run, with the rates that it learned or that were tuned in its validation."""
     agent = run.agent(role)
     name = method or ("informed" if run.config.informed else run.config.method)
     agent = replace(agent, rates=agent.rates[:0]) if run.config.informed else agent

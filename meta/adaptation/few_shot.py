@@ -291,9 +291,9 @@ def _at_once(settings: Settings, adapter: Adapter) -> int:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """A few-shot test of an adapter; see ``few_shot.adapt_and_test``."""
+    """Few-shot tests of adapters; see ``outcomes``."""
 
-    adapter: Adapter
+    adapters: Sequence[Adapter]
     settings: Settings
 
     @property
@@ -303,17 +303,11 @@ class Evaluating:
         opponents, numbers = tuple(id(one) for one in own.opponents), own[4:]
         return (Evaluating, id(own.simulator), own.role, own.tasks.numpy().tobytes(), opponents, numbers)
 
-    def do(self) -> Tensor:
-        """The returns [shots + 1, opponents, tasks, episodes].
+    def do(self) -> list[Tensor | Failed]:
+        """Of each adapter its returns [tested shots, opponents, tasks, episodes], or its error."""
+        return outcomes(self.settings, self.adapters)
 
-        Raises:
-            Failed: a player that could not continue.
-        """
-        (found,) = self.do_all([self])
-        if isinstance(found, Failed):
-            raise found
-        return found
-
-    def do_all(self, pieces: Sequence[Evaluating]) -> list[Tensor | Failed]:
+    def do_all(self, pieces: Sequence[Evaluating]) -> list[list[Tensor | Failed]]:
         """See ``Piece``."""
-        return outcomes(self.settings, [one.adapter for one in pieces])
+        found = iter(outcomes(self.settings, [adapter for one in pieces for adapter in one.adapters]))
+        return [[next(found) for _ in one.adapters] for one in pieces]

@@ -53,7 +53,8 @@ def explored(learner: MAML, problem: Tasks) -> Work[tuple[dict[Role, Tensor], Se
     for role in history[0].query:
         drawn = torch.stack([losses.log_prob[role] for losses in history]).cumsum(0)
         terms = [(drawn[k - 1] * unrolled.costs(role, k)).mean() for k in range(first, len(history))]
-        result[role] = learner.outer_loss(role, history) + torch.stack(terms).mean()
+        # The start's own play has no adaptation data: where shot 0 counts, its term is 0.
+        result[role] = learner.outer_loss(role, history) + torch.stack(terms).sum() / len(learner.counted(history))
     return result, [unrolled]
 
 

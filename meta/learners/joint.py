@@ -3,14 +3,21 @@
     outer step   theta <- theta - lr grad mean_i L_i(theta)
 
 It gets the same number of episodes per iteration as a method with K updates: all shots' episodes at once. Order: first.
+
+It is fine-tuned on a new task, so validation fine-tunes it: every learner adapts by ``steps`` plain gradient steps at each rate of
+a grid. The score of a checkpoint is that of the best rate, which the checkpoint keeps. Training otherwise goes on long after the
+weights have lost their plasticity: the best return before an update is not the best after it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from metaduel.agents.policies.base import Weights
+from metaduel.envs.core.arguments import several
+from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
 from metaduel.meta.adaptation.inner import FIRST_ORDER, Diverged
 from metaduel.meta.adaptation.pieces import Unrolling
@@ -18,6 +25,28 @@ from metaduel.meta.adaptation.work import Work, alone
 from metaduel.meta.learners.learner import Gradients, Learner, Skipped, Starts, Update, adam, as_learners_saw
 from metaduel.meta.learners.maml import MAMLConfig, Unrolled
 from metaduel.meta.problems.problem import Players, Tasks, join, parts_of
+
+
+@dataclass(frozen=True)
+class JointConfig(MAMLConfig):
+    """MAML's settings, without effect for those of the outer step's derivative and the step sizes, and
+
+    Attributes:
+        steps: K, updates in validation, and batches of episodes per outer step less one; 0: validated as it is.
+        adapts: the weights that fine-tuning changes: ``all``, or those of the ``head`` alone.
+        fine_tuning_lrs: step sizes that are tried at every validation; each is that of all updates.
+    """
+
+    fine_tuning_lrs: tuple[float, ...] = (0.1, 0.3, 1.0, 2.5, 6.0, 15.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rates = tuple(several(self.fine_tuning_lrs))
+        if not rates or not all(isinstance(rate, int | float) and 0 < rate < math.inf for rate in rates):
+            raise InvalidInputError(
+                f"fine_tuning_lrs={self.fine_tuning_lrs!r} must be finite numbers above 0, at least one"
+            )
+        object.__setattr__(self, "fine_tuning_lrs", tuple(map(float, rates)))
 
 
 def configure(config: MAMLConfig) -> MAMLConfig:
@@ -31,7 +60,7 @@ class Joint(Learner):
     Args:
         start: initial weights per player.
         config: settings.
-        heads: unused: nothing adapts.
+        heads: unused: nothing adapts in training.
         simultaneous: both players move in an outer step.
     """
 

@@ -4,6 +4,7 @@
     inner step   theta_i <- theta_i - a_k grad L_protagonist(theta_i, phi_i)     } at once, K times,
                  phi_i   <- phi_i   - b_k grad L_adversary(theta_i, phi_i)       } for every task i
     outer loss   mean over tasks and over shots 1..K of each player's loss after adaptation, against the adapted opponent
+                 (``outer_shots``: of the last shot alone, or of shot 0, too)
 
 In a zero-sum game this is the min over theta, max over phi, of the sum over tasks of L(theta_i, phi_i). What flows: by
 default each player's own learning (the other's adapted weights are constants); with ``peer`` the total derivative through
@@ -56,7 +57,8 @@ class MAMLConfig:
             MAML++ (Antoniou, Edwards and Storkey, ICLR 2019), or for each ``number`` in them as in Meta-SGD.
         adapts: the weights that an update changes: ``all``, or those of the ``head`` alone as in ANIL.
         second_order: differentiate through the updates; False is first-order MAML.
-        outer_shots: the losses after adaptation that are averaged: of shots 1..K, or of the last alone.
+        outer_shots: the losses that the outer loss averages: after adaptation, of shots 1..K (``all``) or of the last alone
+            (``last``); or of shots 0..K (``every``), so that the start is trained to play well before it adapts, too.
         peer: total derivative through the other player's updates too.
         recompute: build the graph of each update again in the backward pass instead of keeping it: memory no longer grows
             with K, for about a third more time. None: for methods with long chains (Meta-PG, Meta-MAPG, LOLA).
@@ -75,7 +77,7 @@ class MAMLConfig:
     inner_lr_per: Literal["step", "tensor", "number"] = "tensor"
     adapts: Literal["all", "head"] = "all"
     second_order: bool = True
-    outer_shots: Literal["all", "last"] = "all"
+    outer_shots: Literal["all", "last", "every"] = "all"
     peer: bool = False
     recompute: bool | None = None
     outer_lr: float = 3e-3
@@ -177,7 +179,7 @@ class MAML(Learner):
     def counted(self, history: list[Shot]) -> list[Shot]:
         """The items of the shots that the outer loss averages, from a list with an item per shot."""
         last_alone = self.config.outer_shots == "last" or self.config.steps == 0
-        return history[-1:] if last_alone else history[1:]
+        return history[-1:] if last_alone else history if self.config.outer_shots == "every" else history[1:]
 
     def outer_loss(self, role: Role, history: list[Losses]) -> Tensor:
         """A player's mean loss over the shots that count."""

@@ -76,12 +76,13 @@ def _first_order(config: MAMLConfig) -> MAMLConfig:
     return replace(config, second_order=False)
 
 
-# The settings of an update, for methods without one.
-_UPDATE = (
+# The settings of learned step sizes and of an update's derivative, for methods that are fine-tuned in validation alone.
+_LEARNED = (
     *("inner_lr", "learn_inner_lr", "inner_lr_per", "inner_lr_outer_lr"),
-    *("adapts", "second_order", "outer_shots", "peer", "recompute"),
+    *("second_order", "outer_shots", "peer", "recompute"),
 )
-_MEMORY = (*_UPDATE, "inner_discount", "adversary_inner_discount", "inner_baseline", "baseline")
+# The settings of an update, for methods that have none anywhere.
+_MEMORY = (*_LEARNED, "adapts", "inner_discount", "adversary_inner_discount", "inner_baseline", "baseline")
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -203,8 +204,9 @@ METHODS: dict[str, Method] = {
             "nothing: there is no inner step; it gets the same number of episodes per iteration",
             joint.configure,
             joint.Joint,
+            joint.JointConfig,
             on_data=True,
-            ignores=_UPDATE,
+            ignores=_LEARNED,
         ),
         Method(
             "self_play",
@@ -216,7 +218,7 @@ METHODS: dict[str, Method] = {
             self_play.SelfPlayConfig,
             personas=False,
             meets=True,
-            ignores=_UPDATE,
+            ignores=_LEARNED,
         ),
         Method(
             "rarl",
@@ -227,7 +229,7 @@ METHODS: dict[str, Method] = {
             rarl.RARL,
             rarl.RARLConfig,
             meets=True,
-            ignores=(*_UPDATE, "momentum"),
+            ignores=(*_LEARNED, "momentum"),
         ),
         Method(
             "meta_pg",

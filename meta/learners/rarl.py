@@ -22,7 +22,7 @@ from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.spec import ROLES, Role
 from metaduel.meta.adaptation.work import Work
-from metaduel.meta.learners.joint import Joint
+from metaduel.meta.learners.joint import Joint, JointConfig
 from metaduel.meta.learners.learner import Counter, Learner, Update
 from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.learners.self_play import Meeting
@@ -30,8 +30,8 @@ from metaduel.meta.problems.problem import Mixture, Tasks, parts_of, played
 
 
 @dataclass(frozen=True)
-class RARLConfig(MAMLConfig):
-    """MAML's settings, without effect for those of the inner step, and
+class RARLConfig(JointConfig):
+    """The settings of joint pretraining, and
 
     Attributes:
         protagonist_turns: N_mu, iterations in a row that the protagonist learns.
@@ -64,7 +64,7 @@ class RARL(Learner):
     Args:
         start: initial weights of both players.
         config: settings.
-        heads: unused: nothing adapts.
+        heads: unused: nothing adapts in training.
 
     Raises:
         InvalidInputError: only one player learns.

@@ -34,7 +34,7 @@ from metaduel.meta.adaptation.inner import FIRST_ORDER
 from metaduel.meta.adaptation.pieces import Unrolling
 from metaduel.meta.adaptation.rates import below
 from metaduel.meta.adaptation.work import Work
-from metaduel.meta.learners.joint import Joint
+from metaduel.meta.learners.joint import Joint, JointConfig
 from metaduel.meta.learners.learner import Counter, Learner, Starts, Update
 from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.problems.problem import Batch, Played, Players, Problem, Tasks, played
@@ -43,8 +43,8 @@ AVERAGE = 0.1  # weight of a meeting in a win rate
 
 
 @dataclass(frozen=True)
-class SelfPlayConfig(MAMLConfig):
-    """MAML's settings, without effect for those of the inner step, and
+class SelfPlayConfig(JointConfig):
+    """The settings of joint pretraining, and
 
     Attributes:
         opponents: the choice of opponents, see the module.
@@ -100,7 +100,7 @@ class SelfPlay(Learner):
     Args:
         start: initial weights of both players.
         config: settings.
-        heads: unused: nothing adapts.
+        heads: unused: nothing adapts in training.
 
     Raises:
         InvalidInputError: only one player learns.

@@ -50,7 +50,8 @@ class Agent:
         role: its seat.
         policy: the network.
         weights: weights of one player, not stacked.
-        rates: [K, ...] step sizes of its updates, see ``inner.step_sizes``; empty for a player that was not meta-trained.
+        rates: [K, ...] step sizes of its updates, see ``inner.step_sizes``: those that it learned, or that were the best at its
+            best validation; empty for a player that was validated without updates.
         loss: the loss of its updates.
         observation_space: the observation space of its environments.
         action_space: their action space.
@@ -312,7 +313,7 @@ class Agent:
             check_whole(name, value)
         if not self.adapter.adapts:
             raise InvalidInputError(
-                "this player was trained without adaptation: it has no inner rates (use method maml)"
+                "this player was trained without adaptation: it has no inner rates (train it with steps above 0)"
             )
         if not isinstance(env, gym.Env) and not hasattr(env, "num_envs"):
             raise InvalidInputError(f"env={one_line(repr(env), 60)} must be a Gymnasium environment")

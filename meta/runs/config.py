@@ -20,6 +20,7 @@ from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown, w
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, GameSpec, Role, other
 from metaduel.envs.players.names import check_name, player_name
+from metaduel.meta.learners.joint import JointConfig
 from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.learners.methods import METHODS, find_method
 
@@ -49,6 +50,8 @@ class RunConfig:
         context: number of inputs of the policy networks that are weights themselves, in which an update can encode the task.
         normalise_observations: shift and scale observations to mean 0 and deviation 1 over all training steps so far. The
             statistics belong to the checkpoint, and do not change while a player adapts.
+        warm_start: the folder of a run whose best weights are the start of this one; it has the same roles, or more, and
+            networks. Empty: new weights. A run that has begun does not need that folder any more.
         learner: the meta-learner's settings, of the method's own class.
         loss: settings of the loss.
         validate_every: iterations between validations, which also write checkpoints.
@@ -72,6 +75,7 @@ class RunConfig:
     initial_log_std: float = -0.5
     context: int = 0
     normalise_observations: bool = False
+    warm_start: str = ""
     learner: MAMLConfig = field(default_factory=MAMLConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     validate_every: int = 25
@@ -144,6 +148,11 @@ class RunConfig:
         return replace(self.loss, surrogate=self.loss.surrogate or find_method(self.method).surrogates[0])
 
     @property
+    def fine_tuning_steps(self) -> int:
+        """Updates with tuned step sizes in validation, of methods without an inner step; 0: validated with the method's own."""
+        return 0 if self.configured.steps else self.learner.steps
+
+    @property
     def episodes_per_batch(self) -> int:
         """Episodes per task and batch: a method without an inner step plays all shots' episodes at once."""
         return self.episodes * (1 if self.configured.steps else self.learner.steps + 1)
@@ -172,6 +181,14 @@ class RunConfig:
             yield "network", f"method {self.method} has a network of its own"
         if self.network == "own":
             yield "hidden", "the network is your own"
+        if isinstance(self.learner, JointConfig) and not self.fine_tuning_steps:
+            for name in ("fine_tuning_lrs", "adapts"):
+                yield name, self._unadapted
+
+    @property
+    def _unadapted(self) -> str:
+        """Why there is no fine-tuning."""
+        return "steps=0: the players are validated as they are"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain YAML-able values; the game or environment comes first."""
@@ -189,6 +206,8 @@ class RunConfig:
 
     def override(self, **changes: Any) -> Self:
         """A copy with some settings changed; a name of the learner's or the loss's settings is found there."""
+        if isinstance(changes.get("warm_start"), os.PathLike):
+            changes["warm_start"] = os.fspath(changes["warm_start"])
         changed: dict[str, dict[str, Any]] = {"": {}, "learner": {}, "loss": {}}
         method = _convert(str, changes.get("method", self.method), "method")
         base = {"learner": _settings_of(method, self.learner), "loss": self.loss}
@@ -313,6 +332,16 @@ class TrainConfig(RunConfig):
     def family(self) -> str:
         """See ``RunConfig``."""
         return self.spec.id
+
+    @property
+    def fine_tuning_steps(self) -> int:
+        """See ``RunConfig``; informed players see what others adapt to, and play as they are."""
+        return 0 if self.informed else super().fine_tuning_steps
+
+    @property
+    def _unadapted(self) -> str:
+        """See ``RunConfig``."""
+        return "informed players do not adapt" if self.informed else super()._unadapted
 
     @property
     def world(self) -> dict[str, Any]:

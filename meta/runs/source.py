@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,17 +25,22 @@ from metaduel.envs.core.simulator import Simulator
 from metaduel.envs.core.spec import ROLES, Role, Split, Task, other
 from metaduel.envs.core.tasks import frozen_tasks, task_rows, training_rows
 from metaduel.envs.players.names import load_player
-from metaduel.meta.adaptation.adapters import adapter_of
-from metaduel.meta.adaptation.few_shot import Evaluating, Settings
+from metaduel.meta.adaptation.adapters import GradientAdapter, adapter_of
+from metaduel.meta.adaptation.few_shot import Evaluating, Failed, Settings
 from metaduel.meta.adaptation.inner import FIRST_ORDER
 from metaduel.meta.adaptation.pieces import Adapting, Unrolling
+from metaduel.meta.adaptation.rates import Rates
 from metaduel.meta.adaptation.work import Work
+from metaduel.meta.learners.joint import JointConfig
 from metaduel.meta.learners.learner import Learner, Update
 from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.personas import Personas, problem_sizes
 from metaduel.meta.problems.problem import Given, Mixture, Part, Played, Players, Tasks, played
-from metaduel.meta.runs.config import ForeignConfig, TrainConfig
+from metaduel.meta.runs.config import ForeignConfig, RunConfig, TrainConfig
 from metaduel.meta.runs.players import Network, make_duel, make_policy, running_statistics
+from metaduel.meta.runs.trainer import Validation
+
+TUNING_TASKS = 5  # of the validation panel, at most, on which step sizes of fine-tuning are compared
 
 
 class PlayedSource(ABC):
@@ -67,6 +75,7 @@ class PlayedSource(ABC):
         self._run, self.opponents = config, opponents
         self.play: Play = rollout
         self._duels, self._scripted = config.met["learned"], config.met["scripted"]
+        self._grid = _fine_tuning_rates(self.policies, config)
 
     @abstractmethod
     def problem(self, iteration: int) -> Tasks:
@@ -109,25 +118,61 @@ class PlayedSource(ABC):
             return [(first, self._scripted)]
         return [(first, self._scripted - half), (second, half)]
 
-    def validate(self, learner: Learner) -> Work[dict[str, float]]:
-        """Few-shot returns of each role on its validation panel, and its score."""
+    def validate(self, learner: Learner) -> Work[Validation]:
+        """Few-shot returns of each role on its validation panel, and its score. Methods without an inner step are fine-tuned
+        with the step size that is best on a part of the panel.
+        """
         metrics: dict[str, float] = {}
+        every: dict[Role, Tensor] = {}
         for role, policy in self.policies.items():
-            rates, shots = learner.rates(role).detach(), self._run.configured.steps
+            rates = learner.rates(role).detach()
             adapter = adapter_of(role, policy, learner.start[role], rates, self._run.objective)
-            simulator, tasks, opponents = self._panel(role)
-            found: Tensor = yield Evaluating(adapter, Settings(
-                simulator, role, tasks, opponents,
-                shots=shots, episodes=self._run.episodes, test_episodes=self._run.episodes,
-                adapt_seed=derive_seed(0, Purpose.VALIDATION_ADAPT), test_seed=derive_seed(0, Purpose.VALIDATION_TEST),
+            if self._grid:
+                metrics[f"{role}/fine_tuning_lr"] = lr = yield from self._tuned(role, cast(GradientAdapter, adapter))
+                rates = self._grid[role][lr]
+                adapter = replace(cast(GradientAdapter, adapter), rates=rates)
+            shots = self._run.configured.steps or self._run.fine_tuning_steps
+            (found,) = yield Evaluating([adapter], self._evaluation(
+                role, shots, Purpose.VALIDATION_ADAPT, Purpose.VALIDATION_TEST
             ))  # fmt: skip
+            if isinstance(found, Failed):
+                raise found
             returns = found.mean((1, 2, 3)).tolist()
             metrics |= {f"{role}/validation_return_{shot}": value for shot, value in enumerate(returns)}
             adapted = returns[1:] or returns
             score = sum(adapted) / len(adapted)
             more, metrics[f"{role}/score"] = yield from self._beside(role, learner.start[role], rates, shots, score)
             metrics |= more
-        return metrics
+            every[role] = rates
+        return Validation(metrics, every)
+
+    def _tuned(self, role: Role, adapter: GradientAdapter) -> Work[float]:
+        """The step size of the grid that is best on a few tasks of the panel, in episodes apart from those that the score is of:
+        the best of several scores would be too good.
+
+        Raises:
+            Failed: it cannot continue with any of them.
+        """
+        trials = [replace(adapter, rates=rates) for rates in self._grid[role].values()]
+        shots = self._run.fine_tuning_steps
+        settings = self._evaluation(role, shots, Purpose.TUNE_ADAPT, Purpose.TUNE_TEST)
+        few = settings._replace(tasks=settings.tasks[:TUNING_TASKS], tested=range(1, shots + 1))
+        found = yield Evaluating(trials, few)
+        # A rate that diverges gets the lowest score.
+        scores = [-math.inf if isinstance(one, Failed) else float(one.mean().nan_to_num(-math.inf)) for one in found]
+        best = max(range(len(trials)), key=scores.__getitem__)
+        if isinstance(found[best], Failed):
+            raise found[best]
+        return list(self._grid[role])[best]
+
+    def _evaluation(self, role: Role, shots: int, adapt: Purpose, test: Purpose) -> Settings:
+        """Episodes on a role's validation panel."""
+        simulator, tasks, opponents = self._panel(role)
+        return Settings(
+            simulator, role, tasks, opponents,
+            shots=shots, episodes=self._run.episodes, test_episodes=self._run.episodes,
+            adapt_seed=derive_seed(0, adapt), test_seed=derive_seed(0, test),
+        )  # fmt: skip
 
     def _beside(
         self, role: Role, start: Weights, rates: Tensor, shots: int, score: float
@@ -173,6 +218,21 @@ class PlayedSource(ABC):
         """See ``trainer.Source``."""
         for role, running in self.statistics.items():
             running.load({name: state[f"{role}/statistics/{name}"] for name in running.state()})
+
+
+def _fine_tuning_rates(policies: Mapping[Role, Policy], config: RunConfig) -> dict[Role, dict[float, Tensor]]:
+    """Per role and rate the step sizes [1, ...] that are tried in validation; empty: there is no fine-tuning.
+
+    Raises:
+        InvalidInputError: the head alone is to adapt, and a player has none.
+    """
+    learner = config.configured
+    if not isinstance(learner, JointConfig) or not config.fine_tuning_steps:
+        return {}
+    start = {role: policy.init(0) for role, policy in policies.items()}
+    heads = {role: policy.head_names for role, policy in policies.items()} if learner.adapts == "head" else None
+    grid = {lr: Rates(start, 1, lr, "step", heads) for lr in learner.fine_tuning_lrs}
+    return {role: {lr: rates.of(role).detach() for lr, rates in grid.items()} for role in policies}
 
 
 def joined_returns(batches: Iterable[Played]) -> dict[Role, Tensor]:

@@ -24,7 +24,7 @@ from metaduel.meta.learners.methods import METHODS, find_method
 from metaduel.meta.problems.problem import Players
 from metaduel.meta.problems.supervised import Data, DataProblem, Tasks
 from metaduel.meta.runs.checkpoint import load_checkpoint, read_config
-from metaduel.meta.runs.trainer import BEST, Trainer
+from metaduel.meta.runs.trainer import BEST, Trainer, Validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class DataSource:
         """Nothing."""
         return {}
 
-    def validate(self, learner: Learner) -> Work[dict[str, float]]:
+    def validate(self, learner: Learner) -> Work[Validation]:
         """Scores on the validation split after every update; their mean over the updates that the outer loss counts picks the
         best start.
         """
@@ -122,7 +122,7 @@ class DataSource:
             scores = [value for name, value in metrics.items() if name.startswith(f"{role}/validation_score_")]
             counted = learner.counted(scores)
             metrics[f"{role}/score"] = sum(counted) / len(counted)
-        return metrics
+        return Validation(metrics, rates)
 
     def state(self) -> dict[str, Tensor]:
         """Nothing: all that is random follows from seed and iteration."""
@@ -178,7 +178,8 @@ def meta_train(
         TrainingStopped: a number that is not finite.
     """
     config = (config or DataConfig()).override(**settings)
-    for name in find_method(config.method).idle(config.learner):
+    # On data, a method without an inner step is validated as it is.
+    for name in (*find_method(config.method).idle(config.learner), *(() if config.configured.steps else ("adapts",))):
         if name in settings:
             raise without_effect(name, settings[name], f"method {config.method} has no use for it")
     target = as_path(folder, "folder")

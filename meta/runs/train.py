@@ -26,6 +26,7 @@ from metaduel.meta.runs.players import Network, initial_weights
 from metaduel.meta.runs.source import DuelSource, PlayedSource
 from metaduel.meta.runs.stack import stacks
 from metaduel.meta.runs.trainer import Trainer, TrainingStopped, check_folder, run_together
+from metaduel.meta.runs.warm import warm_started
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def train(
     with configured(config.threads):
         source = DuelSource(config, tasks, network)
         config = settled([config], source, [target], resume)[0]
-        learner = make_learner(config, source)
+        learner = warm_started(make_learner(config, source), source, config, target)
         with compiled_steps([config], [source]):
             make_trainer(learner, source, target, _written(config, tasks), config, resume, quiet).run()
         return load(target, network=network)
@@ -166,9 +167,12 @@ def train_all(
         runs = stacks(configs, sources[0], quiet)
         configs = _settled(configs, sources, targets, resume, runs)
         settings = [_written(config, tasks) for config in configs]
-        learners = [make_learner(config, source) for config, source in zip(configs, sources, strict=True)]
         for target, own in zip(targets, settings, strict=True):
             check_folder(target, own, resume)
+        learners = [
+            warm_started(make_learner(config, source), source, config, target)
+            for config, source, target in zip(configs, sources, targets, strict=True)
+        ]
         stopped: list[TrainingStopped] = []
         with compiled_steps(configs, sources):
             for stack in runs:
@@ -265,7 +269,8 @@ def train_foreign(
         for name, tasks in zip(LISTS, (task_set.tasks, task_set.validation), strict=True):
             if tasks is not None:
                 written[name] = _recorded(tasks)
-        make_trainer(make_learner(config, source), source, target, written, config, resume, quiet).run()
+        learner = warm_started(make_learner(config, source), source, config, target)
+        make_trainer(learner, source, target, written, config, resume, quiet).run()
         return load(target, factory, own)
 
 

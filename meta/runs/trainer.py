@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -41,6 +41,18 @@ class TrainingStopped(RuntimeError):
     """Training produced a number that is not finite; the last good checkpoint is kept."""
 
 
+class Validation(NamedTuple):
+    """The result of a validation.
+
+    Attributes:
+        metrics: by name; ``<role>/score`` picks that role's best checkpoint (higher is better).
+        rates: per role, the step sizes of the updates that its score is of, see ``Learner.rates``; empty: there were none.
+    """
+
+    metrics: dict[str, float]
+    rates: Mapping[Role, Tensor]
+
+
 class Source(Protocol):
     """The source of tasks. The trainer knows games and data only through this interface."""
 
@@ -58,10 +70,8 @@ class Source(Protocol):
         """A player's weights that never adapt, after all recorded steps; empty: they do not change."""
         ...
 
-    def validate(self, learner: Learner) -> Work[dict[str, float]]:
-        """Metrics on the validation split, in pieces of work; ``<role>/score`` picks that role's best checkpoint (higher is
-        better).
-        """
+    def validate(self, learner: Learner) -> Work[Validation]:
+        """Test the learner on the validation split, in pieces of work."""
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -154,12 +164,13 @@ class Trainer:
                     metrics = yield from self._iterate()
                     validated = number % self.validate_every == 0 or self._done_after(number) >= 1
                     if validated:
-                        metrics |= yield from self.source.validate(self.learner)
+                        validation = yield from self.source.validate(self.learner)
+                        metrics |= validation.metrics
                 except FloatingPointError as error:
                     raise self._stopped(str(error)) from None
                 self._check_finite(metrics)
                 if validated:
-                    self._keep_best(metrics, number)
+                    self._keep_best(validation, number)
                 self.iteration, self.seconds = number, before + (time.perf_counter() - start) * watch.share
                 metrics["seconds"] = self.seconds
                 self._rows.append({"iteration": float(number), **metrics})
@@ -222,14 +233,17 @@ class Trainer:
         kept = f"the last good checkpoint is kept in {path}" if path.exists() else "there is no checkpoint yet"
         return TrainingStopped(f"iteration {self.iteration + 1}: {why}; {kept}")
 
-    def _keep_best(self, metrics: Mapping[str, float], iteration: int) -> None:
-        """Keep the best start of each role on its own: the panel rates each role against fixed opponents."""
+    def _keep_best(self, validation: Validation, iteration: int) -> None:
+        """Keep the best start of each role on its own, and the step sizes with which it was the best: the panel rates each role
+        against fixed opponents.
+        """
         for role in self.learner.start:
-            score = metrics[f"{role}/score"]
+            score = validation.metrics[f"{role}/score"]
             if score > self._best.get(f"{role}/score", -math.inf):
                 self._best |= {f"{role}/score": score, f"{role}/iteration": iteration}
-                found = _start(self.learner, role)
-                self._best_tensors |= {name: value.clone() for name, value in found.items()}
+                found = {f"{role}/start/{name}": value for name, value in self.learner.start[role].items()}
+                found[f"{role}/rates"] = validation.rates[role]
+                self._best_tensors |= {name: value.detach().clone() for name, value in found.items()}
 
     def _save(self) -> None:
         state: dict[str, Any] = {"iteration": self.iteration, "seconds": self.seconds, "best": self._best}
@@ -435,11 +449,6 @@ class Interrupts:
         if self.noticed:
             raise KeyboardInterrupt
         self.noticed = True
-
-
-def _start(learner: Learner, role: Role) -> Weights:
-    tensors = {f"{role}/start/{name}": value.detach() for name, value in learner.start[role].items()}
-    return tensors | {f"{role}/rates": learner.rates(role).detach()}
 
 
 def _csv(rows: list[dict[str, float]]) -> str:

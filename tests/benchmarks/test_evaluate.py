@@ -89,8 +89,7 @@ def test_all_play_at_once_what_each_plays_alone(finished, folders):
         run = load(folders[name])
         for role in ("protagonist", "adversary"):
             player = few_shot.contender(run, role)
-            if not player.adapter.adapts and not run.config.informed:
-                player = few_shot.tune_rate(player, PROTOCOL)
+            assert player.adapter.adapts != run.config.informed  # joint has the rate of its best validation
             for tasks in ("train", "held_out"):
                 panel = replace(PROTOCOL, tasks=tasks)
                 rows = table.filter(
@@ -115,7 +114,7 @@ def test_a_panel_is_played_in_one_batch(folders, monkeypatch):
     )
     runs = [folders[name] for name in RUNS]
     evaluate(runs, shots=2, episodes=2, test_episodes=2, task_count=3)
-    trials, panel = 3 * 2, 2 + 2 + 1  # two rates for two random starts and joint; maml, random start, joint
+    trials, panel = 2 * 2, 2 + 2 + 1  # two rates for two random starts; maml, random start, joint
     assert played == [trials, trials, panel, panel]
 
 
@@ -134,7 +133,7 @@ def test_trials_of_a_grid_are_those_of_each_rate(folders):
 def test_shots_that_nobody_reads_are_not_tested(folders):
     player = few_shot.contender(load(folders["maml-0"]), "adversary")
     whole = few_shot.evaluate(player, PROTOCOL).returns
-    fixed = few_shot.contender(load(folders["joint-0"]), "adversary")
+    fixed = few_shot.contender(load(folders["informed-0"]), "adversary")
     first, second = few_shot.evaluate_all([player, fixed], PROTOCOL, tested=(0, 2))
     np.testing.assert_allclose(first.returns[[0, 2]], whole[[0, 2]], atol=2e-5)
     assert np.isnan(first.returns[1]).all()
@@ -213,7 +212,7 @@ def test_the_report_says_it_all(finished):
         "opponent unadapted",
         "Learning against learning",
         "interquartile mean",
-        "joint, adversary, seed 0: ",
+        "random start, adversary, seed 0: ",
         "maml-1: maml, seed 1",
     ):
         assert words in text

@@ -45,13 +45,13 @@ def trained(config, folder, monkeypatch=None):
 def test_both_players_of_a_duel_count_their_steps(tmp_path):
     """2 of 4 tasks are duels: 6 tasks an iteration are played, of which each player plays 4."""
     trained(TINY.override(iterations=2), tmp_path / "run")
-    assert steps(tmp_path / "run") == dict.fromkeys(ROLES, [48.0, 96.0])
+    assert steps(tmp_path / "run") == {role: [48.0, 96.0] for role in ROLES}
     assert [float(row["environment_steps"]) for row in rows(tmp_path / "run")] == [72.0, 144.0]
 
 
 def test_the_run_ends_and_rates_decay_by_whichever_limit_comes_first(tmp_path, monkeypatch):
     scales = trained(TINY.override(player_steps=100), tmp_path / "run", monkeypatch)
-    assert steps(tmp_path / "run") == dict.fromkeys(ROLES, [48.0, 96.0, 144.0])
+    assert steps(tmp_path / "run") == {role: [48.0, 96.0, 144.0] for role in ROLES}
     assert scales == pytest.approx([1.0, 1 - 0.9 * 0.48, 1 - 0.9 * 0.96])
     scales = trained(TINY.override(player_steps=10_000, environment_steps=144), tmp_path / "both", monkeypatch)
     assert scales == pytest.approx([1.0, 1 - 0.9 * 0.5])
@@ -109,7 +109,7 @@ def test_environments_of_your_own_have_it_too(tmp_path):
     game = functools.partial(rps_v2.parallel_env, max_cycles=3)
     settings = {"tasks": 1, "episodes": 2, "steps": 1, "hidden": (4,), "validation_tasks": 1, "quiet": True}
     train_meta_adversarial(game, "maml", tmp_path / "run", player_steps=24, **settings)
-    assert steps(tmp_path / "run") == dict.fromkeys(ROLES, [12.0, 24.0])
+    assert steps(tmp_path / "run") == {role: [12.0, 24.0] for role in ROLES}
 
 
 def test_runs_from_before_steps_were_counted_go_on_without(tmp_path):

@@ -57,7 +57,7 @@ def test_rl2_learns_to_remember():
     learner = make_learner(config, source)
     for i in range(25):
         learner.update(source.problem(i))
-    metrics = alone(source.validate(learner))
+    metrics = alone(source.validate(learner)).metrics
     assert metrics["protagonist/validation_return_1"] > metrics["protagonist/validation_return_0"] + 0.2
 
 

@@ -177,7 +177,7 @@ def test_an_iterations_graph_is_freed_without_the_garbage_collector(settings):
 def test_the_best_start_is_chosen_by_the_shots_that_the_outer_loss_counts(settings, counted):
     config = DataConfig(validation_tasks=3).override(**{"steps": 2, "inner_lr": 0.01, **settings})
     tasks = Sines()
-    found = alone(DataSource(tasks, config).validate(MAML(tasks.init(0), config.configured)))
+    found = alone(DataSource(tasks, config).validate(MAML(tasks.init(0), config.configured))).metrics
     scores = [found[f"protagonist/validation_score_{shot}"] for shot in counted]
     assert found["protagonist/score"] == pytest.approx(sum(scores) / len(scores))
     assert len(set(scores)) == len(scores)

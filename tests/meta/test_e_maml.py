@@ -49,6 +49,24 @@ def test_the_gradient_is_that_of_the_objective(steps, episodes, outer_shots):
             assert torch.allclose(value.flatten(), expected, rtol=1e-9, atol=1e-12)
 
 
+def test_where_shot_0_counts_its_own_loss_alone_is_added():
+    start = {r: {"layer0.weight": 0.5 * v.view(1, 2), "layer0.bias": 0.5 * v} for r, v in START.items()}
+
+    def total(method, outer_shots, count):
+        """The sum over the shots that count, of which the outer loss is the mean."""
+        config = METHODS[method].settings(steps=2, inner_lr=RATE, outer_shots=outer_shots)
+        found = METHODS[method].learner(start, config).gradients(AllBatches(2, 1))
+        return {role: count * found[role][0]["layer0.bias"] for role in ROLES}
+
+    ours, plain = (
+        {role: total(method, "every", 3)[role] - total(method, "all", 2)[role] for role in ROLES}
+        for method in ("e_maml", "maml")
+    )
+    for role in ROLES:
+        assert torch.allclose(ours[role], plain[role], rtol=1e-9, atol=1e-12)
+        assert plain[role].norm() > 0.01
+
+
 def test_without_the_term_it_is_another_gradient():
     start = {r: {"layer0.weight": 0.5 * v.view(1, 2), "layer0.bias": 0.5 * v} for r, v in START.items()}
     with_term, without = (

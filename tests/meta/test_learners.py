@@ -268,3 +268,13 @@ def test_a_player_with_a_memory_is_an_opponent(tmp_path):
     first = [env.step(env.action_space.sample() * 0)[0] for _ in range(5)]
     env.reset(seed=0)
     assert all(np.array_equal(seen, env.step(env.action_space.sample() * 0)[0]) for seen in first)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_every_shot_may_count_the_start_among_them(steps):
+    # The mean over k = 0..K of h s^2k (w - c), see above.
+    ours, _ = gradient(made("maml", steps=steps, outer_shots="every"))
+    for name, value in ours.items():
+        factors = [shrink(name, 2 * k) for k in range(steps + 1)]
+        gap = START[name] - float(MINIMA[name].mean())
+        assert value == pytest.approx(CURVATURE[name] * sum(factors) / (steps + 1) * gap, rel=1e-12)

@@ -32,7 +32,7 @@ from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.load import load
 from metaduel.meta.runs.source import DuelSource
 from metaduel.meta.runs.train import TaskList, train, train_meta_adversarial
-from metaduel.meta.runs.trainer import BEST, LAST, Trainer, TrainingStopped
+from metaduel.meta.runs.trainer import BEST, LAST, Trainer, TrainingStopped, Validation
 
 ROLES = ("protagonist", "adversary")
 TINY = TrainConfig(game="Navigation").override(
@@ -434,9 +434,9 @@ def test_task_lists_are_trained_on_and_loaded(tmp_path):
 def test_validation_sees_the_validation_split_alone(monkeypatch):
     seen = []
 
-    def spy(adapter, settings):
+    def spy(adapters, settings):
         seen.append((settings.role, settings.tasks, [player.name for player in settings.opponents]))
-        return Evaluating(adapter, settings)
+        return Evaluating(adapters, settings)
 
     monkeypatch.setattr(source_module, "Evaluating", spy)
     asked = []
@@ -466,7 +466,8 @@ class Scores:
     def validate(self, learner):
         yield from ()
         self.starts = [*getattr(self, "starts", []), {r: w["layer0.bias"].clone() for r, w in learner.start.items()}]
-        return dict(zip(("protagonist/score", "adversary/score"), next(self.scores), strict=True))
+        scores = dict(zip(("protagonist/score", "adversary/score"), next(self.scores), strict=True))
+        return Validation(scores, {role: learner.rates(role) for role in ROLES})
 
 
 def test_the_best_iteration_is_each_roles_own(tmp_path):
@@ -534,7 +535,7 @@ def test_adapt_refuses_what_cannot_work(finished, tmp_path):
     for bad in ({"shots": 0}, {"episodes": 1.5}, {"shots": True}):
         with pytest.raises(InvalidInputError, match=next(iter(bad))):
             agent.adapt(env, **bad)
-    joint = train(TINY.override(method="joint", iterations=1), tmp_path / "joint", quiet=True)
+    joint = train(TINY.override(method="joint", iterations=1, steps=0), tmp_path / "joint", quiet=True)
     with pytest.raises(InvalidInputError, match="inner rates"):
         joint.protagonist.adapt(env)
 
