@@ -209,7 +209,7 @@ def difference_sheet(table: Table, role: str, comparisons: Sequence[Comparison])
     """Paired differences of methods or shots (rows), in the mean and the interquartile mean (columns), and in each seed; see
     ``starred``.
     """
-    arrays, rows, tests = [], [], []
+    arrays, rows, tests = list[Array](), list[tuple[str, ...]](), list[tuple[int, int, float]]()
     for one in several(comparisons):
         a, b = table.pair(one.method, one.other, role, one.shot, one.other_shot)
         arrays.append(a)
