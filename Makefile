@@ -54,7 +54,7 @@ dist: $(STAMP)  ## wheel and source archive in dist/, each installed and tested 
 	.ci/dist $(BIN)/python
 
 $(REPRODUCTIONS:%=reproduce-%): reproduce-%: $(STAMP)  ## reproduce a published experiment; an interrupted reproduction resumes
-	OMP_NUM_THREADS=1 $(BIN)/metaduel reproduce $*
+	OMP_NUM_THREADS=1 $(BIN)/metaduel reproduce $* $(if $(wildcard docs/results/cells/$*),--keep docs/results/cells/$*)
 
 # mypy and import-linter don't follow setuptools' package-dir: show them the installed layout, made of links.
 links:

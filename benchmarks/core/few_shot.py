@@ -261,19 +261,40 @@ def tune_rates(
     Raises:
         InvalidInputError: a contender that does not adapt by gradient steps.
     """
-    on = replace(protocol, tasks="validation", opponents="train", task_count=min(tasks, protocol.task_count))
     grid = RATES if rates is None else rates
     trials = [with_rate(player, rate) for player in players for rate in grid]
-    after = range(1, protocol.shots + 1)
-    found = _run(trials, on, Purpose.TUNE_ADAPT, Purpose.TUNE_TEST, None, after_batch, after)
+    found = _validated(trials, protocol, tasks, after_batch)
     tuned: list[Contender | Failed] = []
     for first in range(0, len(trials), len(grid)):
         own = found[first : first + len(grid)]
         failed = next((one for one in own if isinstance(one, Failed)), None)
-        # A rate that diverges gets the lowest score.
-        scores = [np.nan_to_num(one[1:].mean(), nan=-np.inf) for one in own if not isinstance(one, Failed)]
+        scores = [one for one in own if not isinstance(one, Failed)]
         tuned.append(trials[first + int(np.argmax(scores))] if failed is None else failed)
     return tuned
+
+
+def validation_scores(players: Sequence[Contender], protocol: Protocol, tasks: int = 40) -> list[float]:
+    """The scores by which ``tune_rates`` chooses, of contenders as they are; a player that does not adapt has its return.
+
+    Raises:
+        Failed: a contender cannot continue.
+    """
+    return [result(one) for one in _validated(players, protocol, tasks)]
+
+
+def _validated(
+    players: Sequence[Contender],
+    protocol: Protocol,
+    tasks: int,
+    after_batch: Callable[[int], None] = lambda count: None,
+) -> list[float | Failed]:
+    """Mean returns over the shots after adaptation, on the validation split against training opponents; -inf where one is not a
+    number: a rate that diverges gets the lowest score.
+    """
+    on = replace(protocol, tasks="validation", opponents="train", task_count=min(tasks, protocol.task_count))
+    after = range(1, protocol.shots + 1)
+    found = _run(players, on, Purpose.TUNE_ADAPT, Purpose.TUNE_TEST, None, after_batch, after)
+    return [one if isinstance(one, Failed) else float(np.nan_to_num(one[1:].mean(), nan=-np.inf)) for one in found]
 
 
 def with_rate(player: Contender, rate: float) -> Contender:

@@ -8,6 +8,7 @@ compared by the interval of their paired difference. Everything random comes fro
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -95,6 +96,11 @@ def probability_of_improvement(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     return float(wins)
 
 
+def of_seeds(values: npt.ArrayLike, statistic: Statistic = "mean") -> Array:
+    """The statistic of each seed's own values over its tasks: (seeds,)."""
+    return _statistic(_checked(values), statistic)
+
+
 def _statistic(rows: Array, statistic: Statistic) -> Array:
     """The statistic of each row: [n, k] to [n]."""
     if statistic not in STATISTICS:
@@ -113,6 +119,8 @@ def interval(values: npt.ArrayLike, rng_seed: int, statistic: Statistic = "mean"
     - Two to nine seeds: a t interval whose units are the seeds. For the mean it is the t interval on seed means; for the
       interquartile mean, the same with jackknife pseudo-values (Tukey 1958), which are the seed means where the statistic is
       a mean.
+      Where seeds fall into two groups they cover less than they say: with 3, 5 and 9 seeds of 40 tasks, 0.69, 0.83 and
+      0.90 instead of 0.95 for the interquartile mean, 0.72, 0.90 and 0.89 for the mean. Report each seed's value beside them.
     - One seed: the same with tasks as the units; ``covers`` is then ``tasks``. With one task, too, it is the whole line.
 
     Args:
@@ -134,14 +142,54 @@ def interval(values: npt.ArrayLike, rng_seed: int, statistic: Statistic = "mean"
 
 def _t_interval(units: Array, statistic: Statistic, confidence: float) -> tuple[float, float]:
     """A t interval with the rows as units."""
-    n = len(units)
-    if n == 1:
+    value, error = _standard_error(units, statistic)
+    if len(units) == 1:
         return -math.inf, math.inf
-    whole = _statistic(units.reshape(1, -1), statistic)
+    half = float(stats.t.ppf(0.5 + confidence / 2, len(units) - 1)) * error
+    return value - half, value + half
+
+
+def _standard_error(units: Array, statistic: Statistic) -> tuple[float, float]:
+    """The statistic of all rows, and the standard error of its jackknife pseudo-values, with the rows as units."""
+    n, whole = len(units), _statistic(units.reshape(1, -1), statistic)
+    if n == 1:
+        return float(whole[0]), math.inf
     without = _statistic(np.stack([np.delete(units, i, 0).ravel() for i in range(n)]), statistic)
     pseudo_values = n * whole - (n - 1) * without
-    half = stats.t.ppf(0.5 + confidence / 2, n - 1) * pseudo_values.std(ddof=1) / math.sqrt(n)
-    return float(whole[0] - half), float(whole[0] + half)
+    return float(whole[0]), float(pseudo_values.std(ddof=1)) / math.sqrt(n)
+
+
+def p_value(values: npt.ArrayLike, statistic: Statistic = "mean") -> float:
+    """Two-sided p-value of "the statistic is 0": the t test whose inversion is the t interval of ``interval``.
+
+    Its units are the seeds, with one seed the tasks; for any number of them, also where ``interval`` resamples. 1 where there is
+    one value.
+
+    Args:
+        values: (seeds, tasks), for example paired differences.
+        statistic: the statistic.
+    """
+    array = _checked(values)
+    units = array if len(array) > 1 else array.T
+    value, error = _standard_error(units, statistic)
+    if error == 0:
+        return 0.0 if value else 1.0
+    return float(2 * stats.t.sf(abs(value) / error, len(units) - 1)) if len(units) > 1 else 1.0
+
+
+def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
+    """Which of several hypotheses are rejected, so that a true one is rejected with a probability of at most ``level`` in all.
+
+    Holm (Scandinavian Journal of Statistics 1979): from the smallest p-value on, each is compared with ``level`` divided by the
+    number of those that are left; the first that is larger ends it. It holds for dependent tests, too.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    rejected = [False] * len(order)
+    for done, i in enumerate(order):
+        if not p_values[i] <= level / (len(order) - done):
+            break
+        rejected[i] = True
+    return rejected
 
 
 def _resampled(array: Array, rng_seed: int, statistic: Statistic, confidence: float) -> tuple[float, float]:

@@ -4,6 +4,10 @@ A file of ``benchmarks/suites`` named ``reproduce-NAME.yaml`` names its protocol
 cells from them, and a report from the cells' rows. A finished cell leaves two files: its rows of the tidy table, and a record of
 its settings, its family's version and its seconds, which is written last and marks it as finished. Cells whose settings have
 changed are new cells; cells of another version of their family are refused.
+
+Finished cells' tables can be kept in a second, small folder that belongs to the repository, so that a fresh clone goes on from
+them: one table per cell and a record of its family, its seconds and the table's digest. The cell's settings are in its name, by
+their digest: tables of other settings are never read. What a cell leaves in its own folder, such as trained players, is not kept.
 """
 
 from __future__ import annotations
@@ -110,6 +114,10 @@ class Suite(ABC):
             InvalidInputError: an unknown method or family, or settings that cannot work.
         """
 
+    def following(self, table: Table) -> list[Cell]:
+        """More cells, which depend on the rows of ``cells``; they are played after them."""
+        return []
+
     @abstractmethod
     def report(self, table: Table, out: Path) -> Report:
         """Sheets, and pictures written into ``out``, computed only from the rows of all cells."""
@@ -133,7 +141,9 @@ def settings(name: str) -> dict[str, Any]:
     return content
 
 
-def run(name: str, suite: Suite, folder: AnyPath, quiet: bool = False, workers: int = 1) -> Report:
+def run(
+    name: str, suite: Suite, folder: AnyPath, quiet: bool = False, workers: int = 1, keep: AnyPath | None = None
+) -> Report:
     """Play the unfinished cells, and write ``results.csv.gz``, ``report.md`` and the suite's pictures into ``folder``.
 
     Args:
@@ -142,13 +152,18 @@ def run(name: str, suite: Suite, folder: AnyPath, quiet: bool = False, workers: 
         folder: folder for cells, report and pictures.
         quiet: no progress.
         workers: number of cells that run at once, each in a process with one thread.
+        keep: folder of kept tables: those of finished cells are read from it and written to it; None: no such folder.
 
     Raises:
-        InvalidInputError: settings that cannot work, or finished cells of another version of a family; nothing was played.
+        InvalidInputError: settings that cannot work, finished cells of another version of a family, or a kept table that has
+            changed; nothing was played.
         KeyboardInterrupt: interrupted; finished cells stay.
     """
     cells, folder = suite.cells(), as_path(folder, "folder")
-    played = play(cells, folder, quiet, workers)
+    played = play(cells, folder, quiet, workers, keep)
+    if more := suite.following(played.table):
+        after = play(more, folder, quiet, workers, keep)
+        cells, played = [*cells, *more], Played(played.table.append(after.table), played.seconds + after.seconds)
     played.table.write(folder / "results.csv.gz")
     found = suite.report(played.table, folder)
     write_atomic(folder / "report.md", _markdown(name, suite, found, len(cells), played.seconds).encode())
@@ -162,26 +177,90 @@ class Played(NamedTuple):
     seconds: float
 
 
-def play(cells: Sequence[Cell], folder: AnyPath, quiet: bool = False, workers: int = 1) -> Played:
+def play(
+    cells: Sequence[Cell], folder: AnyPath, quiet: bool = False, workers: int = 1, keep: AnyPath | None = None
+) -> Played:
     """Play the unfinished cells; see ``run``."""
     check_whole("workers", workers)
-    folder = as_path(folder, "folder")
+    places = _Places(as_path(folder, "folder"), None if keep is None else as_path(keep, "keep"))
+    folder = places.folder
+    places.restore(cells)
     finished = {cell.stem for cell in cells if _record(cell, folder) is not None}
     waiting = [cell for cell in cells if cell.stem not in finished]
     with progress("cell", len(cells), quiet, len(finished)) as show:
         if workers > 1:
-            _play_at_once(waiting, finished, folder, workers, show)
+            _play_at_once(waiting, finished, places, workers, show)
         else:
             left = list(waiting)
             while left:
                 unit = _unit(left[0], left, {cell.stem for cell in left})
                 left = [cell for cell in left if cell not in unit]
-                for cell in _played(unit, folder):
+                for cell in _played(unit, places):
                     show(cell.name)
         show(None)
     records = [_record(cell, folder) for cell in cells]
-    table = tables.concatenate([tables.read(_path(cell, folder, "csv.gz")) for cell in cells])
+    table = tables.concatenate([rows_of(folder, cell.stem) for cell in cells])
     return Played(table, sum(record["seconds"] for record in records if record is not None))
+
+
+def rows_of(folder: Path, stem: str) -> Table:
+    """The rows of a finished cell of the suite in ``folder``."""
+    return tables.read(folder / "cells" / f"{stem}.csv.gz")
+
+
+class _Places(NamedTuple):
+    """Where finished cells are."""
+
+    folder: Path
+    kept: Path | None
+
+    def restore(self, cells: Sequence[Cell]) -> None:
+        """Bring kept cells into the folder, and those that were finished without being kept the other way."""
+        if self.kept is None:
+            return
+        for cell in cells:
+            path = self.kept / f"{cell.stem}.json"
+            if _record(cell, self.folder) is not None:
+                if not path.exists():
+                    self.keep(cell)
+            elif path.exists():
+                record, content = _kept(path)
+                _refuse_other_version(cell, _table_beside(path), record["family"])
+                write_atomic(_path(cell, self.folder, "csv.gz"), content)
+                whole = {**record, "settings": cell.settings}
+                write_atomic(_path(cell, self.folder, "json"), json.dumps(whole, indent=1).encode())
+
+    def keep(self, cell: Cell) -> None:
+        """Keep a finished cell."""
+        record = _record(cell, self.folder)
+        if self.kept is None or record is None:
+            return
+        content = _path(cell, self.folder, "csv.gz").read_bytes()
+        small = {name: record[name] for name in ("name", "family", "seconds")}
+        small["sha256"] = hashlib.sha256(content).hexdigest()
+        write_atomic(self.kept / f"{cell.stem}.csv.gz", content)
+        write_atomic(self.kept / f"{cell.stem}.json", (json.dumps(small) + "\n").encode())
+
+
+def _table_beside(record: Path) -> Path:
+    return record.with_name(f"{record.name.removesuffix('.json')}.csv.gz")
+
+
+def _kept(path: Path) -> tuple[dict[str, Any], bytes]:
+    """A kept record and the bytes of its table."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = _table_beside(path).read_bytes()
+        right = hashlib.sha256(content).hexdigest() == record.pop("sha256")
+        _ = record["family"], record["seconds"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidInputError(f"{path}: not a kept cell ({error}); remove it to play the cell again") from None
+    if not right:
+        raise InvalidInputError(
+            f"{_table_beside(path)}: not the table that was kept, by its digest; remove it and its .json to play the "
+            "cell again"
+        )
+    return record, content
 
 
 def _unit(first: Cell, waiting: Sequence[Cell], unfinished: Set[str]) -> list[Cell]:
@@ -193,9 +272,9 @@ def _unit(first: Cell, waiting: Sequence[Cell], unfinished: Set[str]) -> list[Ce
     return [cell for cell in ready if unfinished.isdisjoint(cell.needs)] or [first]
 
 
-def _played(cells: Sequence[Cell], folder: Path) -> Iterator[Cell]:
+def _played(cells: Sequence[Cell], places: _Places) -> Iterator[Cell]:
     """Train for cells that are trained together, then play one after the other and write its files. Yields them as they begin."""
-    began = time.perf_counter()
+    began, folder = time.perf_counter(), places.folder
     yield cells[0]
     failed = _trained(cells, folder)
     shared = (time.perf_counter() - began) / len(cells)
@@ -212,6 +291,7 @@ def _played(cells: Sequence[Cell], folder: Path) -> Iterator[Cell]:
             "seconds": round(shared + time.perf_counter() - began, 1),
         }  # fmt: skip
         write_atomic(_path(cell, folder, "json"), json.dumps(record, indent=1).encode())
+        places.keep(cell)
     for error in failed.values():
         raise error
 
@@ -234,7 +314,7 @@ def _trained(cells: Sequence[Cell], folder: Path) -> dict[str, Exception]:
 
 
 def _play_at_once(
-    waiting: Sequence[Cell], finished: set[str], folder: Path, workers: int, show: Callable[[str | None], None]
+    waiting: Sequence[Cell], finished: set[str], places: _Places, workers: int, show: Callable[[str | None], None]
 ) -> None:
     """Play each cell, with those that are trained together with it, as soon as a process is free and the cells that it needs are
     finished, otherwise in order.
@@ -249,7 +329,7 @@ def _play_at_once(
                     break
                 cells = _unit(ready, left, {need for cell in left for need in cell.needs} - finished)
                 left = [cell for cell in left if cell not in cells]
-                running[pool.submit(_play_interruptibly, cells, folder)] = cells
+                running[pool.submit(_play_interruptibly, cells, places)] = cells
             if not running:
                 raise InvalidInputError(f"cell {left[0].name!r} needs {left[0].needs}, which no cell before it makes")
             for _ in range(fresh):
@@ -281,11 +361,11 @@ def _prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _play_interruptibly(cells: Sequence[Cell], folder: Path) -> None:
+def _play_interruptibly(cells: Sequence[Cell], places: _Places) -> None:
     """Play cells that save and stop at Ctrl-C."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        for _ in _played(cells, folder):
+        for _ in _played(cells, places):
             pass
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -307,12 +387,16 @@ def _record(cell: Cell, folder: Path) -> dict[str, Any] | None:
         raise InvalidInputError(
             f"{path}: not the record of a finished cell; remove it to play the cell again"
         ) from None
+    _refuse_other_version(cell, _path(cell, folder, "csv.gz"), family)
+    return found
+
+
+def _refuse_other_version(cell: Cell, path: Path, family: str) -> None:
     if family != cell.spec.id:
         raise InvalidInputError(
-            f"{_path(cell, folder, 'csv.gz')} holds results of {family}, and this is {cell.spec.id}: results of "
-            "two versions of a family do not mix; name another folder, or remove that cell's files"
+            f"{path} holds results of {family}, and this is {cell.spec.id}: results of two versions of a family do not mix; name "
+            "another folder, or remove that cell's files"
         )
-    return found
 
 
 def _markdown(name: str, suite: Suite, found: Report, cells: int, seconds: float) -> str:

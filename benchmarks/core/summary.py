@@ -22,6 +22,7 @@ from metaduel.benchmarks.core.report import (
     number,
     plot_shots,
     returns_sheet,
+    starred,
 )
 from metaduel.benchmarks.core.table import UNTRAINED, Table
 from metaduel.envs.core.arguments import AnyPath, as_path, several
@@ -61,7 +62,7 @@ def meta_learned(table: Table) -> list[str]:
 
 
 def sheets(table: Table) -> list[Sheet]:
-    """Every sheet that the table has the rows for, the headline panel first."""
+    """Every sheet that the table has the rows for, the headline panel first; one page, see ``starred``."""
     panel = headline(table)
     found = []
     for role in (role for role in ROLES if role in panel.values("role")):
@@ -71,7 +72,7 @@ def sheets(table: Table) -> list[Sheet]:
     found += _headroom(panel)
     found += _crossed(table)
     found += _both(table)
-    return found
+    return starred(found)
 
 
 def _differences(own: Table, role: str) -> list[Sheet]:

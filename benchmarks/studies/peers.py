@@ -31,8 +31,18 @@ from torch import Tensor
 from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Policy, Weights, stack
 from metaduel.agents.policies.tabular import TabularPolicy
-from metaduel.benchmarks.core.metrics import Array, Estimate, estimate
-from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, number, rendered
+from metaduel.benchmarks.core.metrics import Array, estimate, p_value
+from metaduel.benchmarks.core.report import (
+    COLOURS,
+    RNG_SEED,
+    Sheet,
+    canvas,
+    cell,
+    cover_note,
+    number,
+    rendered,
+    starred,
+)
 from metaduel.benchmarks.core.suite import Cell, Report, Suite, Together
 from metaduel.benchmarks.core.table import UNTRAINED, Table
 from metaduel.benchmarks.core.trainings import trained_together
@@ -299,7 +309,7 @@ class Peers(Suite):
             name = f"peers-{game}.png"
             self._plot(game, own, out / name)
             pictures[name] = f"Reward per step at every l, {game}"
-        return Report(sheets, pictures)
+        return Report(starred(sheets), pictures)
 
     def _curves(self, game: str, own: Table, kind: str | None) -> Sheet:
         lines, arrays = [], []
@@ -315,21 +325,23 @@ class Peers(Suite):
         return Sheet(f"{game}: reward per step against {peers}", header, tuple(lines), note)
 
     def _tested(self, game: str, own: Table) -> Sheet:
-        kinds, lines, arrays = (*PERSONAS[game], None), [], []
+        kinds, lines, arrays = (*PERSONAS[game], None), list[tuple[str, ...]](), list[Array]()
+        tests = list[tuple[int, int, float]]()
         for claim in (claim for claim in self.claims if claim.game == game):
-            cells = []
+            cells = list[str]()
             for kind in kinds:
                 found = self._difference(own, claim, kind)
                 arrays.append(found)
-                made: Estimate = estimate(found, RNG_SEED)
-                cells.append(cell(made) + (" *" if made.interval.excludes_zero else ""))
+                tests.append((len(lines), 1 + len(cells), p_value(found)))
+                cells.append(cell(estimate(found, RNG_SEED)))
             lines.append((str(claim), *cells))
         header = ("paired difference", *(kind or "all" for kind in kinds))
         return Sheet(
             f"{game}: paired differences",
             header,
             tuple(lines),
-            f"{cover_note(arrays)} * marks an interval that excludes 0.",
+            cover_note(arrays),
+            tuple(tests),
         )
 
     def _difference(self, own: Table, claim: Claim, kind: str | None) -> Array:

@@ -45,8 +45,8 @@ def make(values: Mapping[str, Any]) -> Suite:
 
 
 @configured(1)
-def reproduce(name: str, folder: AnyPath, quiet: bool = False, workers: int = 1) -> Report:
+def reproduce(name: str, folder: AnyPath, quiet: bool = False, workers: int = 1, keep: AnyPath | None = None) -> Report:
     """Play the unfinished cells of a reproduction in ``folder``, and write its table, report and pictures there; see
     ``suite.run``.
     """
-    return suite.run(name, make(suite.settings(name)), folder, quiet, workers)
+    return suite.run(name, make(suite.settings(name)), folder, quiet, workers, keep)

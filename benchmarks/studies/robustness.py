@@ -23,8 +23,8 @@ from torch import Tensor
 
 from metaduel.agents.adapters.sb3 import globals_kept
 from metaduel.agents.sb3 import MlpPlayer
-from metaduel.benchmarks.core.metrics import Array, estimate, mean, paired_difference
-from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered
+from metaduel.benchmarks.core.metrics import Array, estimate, mean, p_value, paired_difference
+from metaduel.benchmarks.core.report import COLOURS, RNG_SEED, Sheet, canvas, cell, cover_note, rendered, starred
 from metaduel.benchmarks.core.scratch import untrained_ppo
 from metaduel.benchmarks.core.suite import Cell, Report, Suite
 from metaduel.benchmarks.core.table import Table, concatenate, from_returns
@@ -150,7 +150,7 @@ class Robustness(Suite):
                 name = f"robustness-{kind}-{game}.png"
                 draw(game, own, out / name)
                 pictures[name] = f"Return of {game}'s protagonists over mass and length"
-        return Report(sheets, pictures)
+        return Report(starred(sheets), pictures)
 
     def _array(self, own: Table, method: str, adversary: str, tasks: list[str] | None = None) -> Array:
         part = own.filter(opponent=adversary)
@@ -164,7 +164,7 @@ class Robustness(Suite):
             "worst corner": None,
         }  # fmt: skip
         corners = [label(a, b) for a in (low, high) for b in (low, high)]
-        rows, arrays = [], []
+        rows, arrays, tests = list[tuple[str, ...]](), list[Array](), list[tuple[int, int, float]]()
         for adversary in ADVERSARIES:
             for place, tasks in places.items():
                 if place == "worst corner":
@@ -175,12 +175,12 @@ class Robustness(Suite):
                 plain, robust = (self._array(own, method, adversary, tasks) for method in METHODS)
                 arrays += [plain]
                 difference = paired_difference(robust, plain, RNG_SEED)
-                star = " *" if difference.interval.excludes_zero else ""
+                tests.append((len(rows), 4, p_value(robust - plain)))
                 values = (cell(estimate(one, RNG_SEED)) for one in (plain, robust))
-                rows.append((adversary, place, *values, cell(difference) + star))
+                rows.append((adversary, place, *values, cell(difference)))
         header = ("adversary", "where", *METHODS, "RARL − PPO")
-        note = f"{self.episodes} test episodes each, likeliest actions. {cover_note(arrays)} * marks an interval that excludes 0."
-        return Sheet(f"{game}: return of the protagonist", header, tuple(rows), note)
+        note = f"{self.episodes} test episodes each, likeliest actions. {cover_note(arrays)}"
+        return Sheet(f"{game}: return of the protagonist", header, tuple(rows), note, tuple(tests))
 
     def _curves(self, game: str, own: Table, path: Path) -> None:
         figure = canvas(10.5, 6.0)

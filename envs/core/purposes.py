@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     RANDOM_START = 105  # weights of a player that has learned nothing
     SCRATCH = 106  # learning a task from scratch
     RESPOND = 107  # learning a best response to a frozen player
+    PRETRAIN = 108  # learning by PPO, before any task is adapted to
 
     # The published Navigation experiment
     NAVIGATION_ADAPT = 110  # episodes that are adapted to

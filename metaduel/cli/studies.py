@@ -18,6 +18,7 @@ def reproduce(
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
     folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     workers: int = 0,
+    keep: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     quiet: bool = False,
 ) -> None:
     """Reproduce a published experiment: a table, a report and plots, with our figures beside the published ones.
@@ -28,6 +29,7 @@ def reproduce(
         name: the experiment, by its file benchmarks/suites/reproduce-NAME.yaml; an unknown name lists the known ones.
         folder: for report.md, results.csv.gz, the plots and the cells; runs/reproduce-NAME by default.
         workers: number of cells that run at once, each with one thread; 0: one per processor.
+        keep: folder of finished cells' tables that are kept apart from the runs, to go on from without training again.
         quiet: no progress.
     """
     from metaduel.agents.runtime import processors
@@ -37,11 +39,11 @@ def reproduce(
     check_whole("workers", workers, 0)
     target = folder or Path("runs") / f"reproduce-{name}"
     try:
-        found = run(name, target, quiet, workers or processors())
+        found = run(name, target, quiet, workers or processors(), keep)
     except TrainingStopped as error:
         stopped(error)
     except KeyboardInterrupt:
-        resumable("reproduce", name, "--folder", str(target))
+        resumable("reproduce", name, "--folder", str(target), *(() if keep is None else ("--keep", str(keep))))
         raise
     for sheet in found.sheets:
         Console().print(sheet.rich())

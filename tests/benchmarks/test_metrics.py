@@ -121,6 +121,62 @@ def test_pairing_removes_what_two_methods_share():
     assert iqm == metrics.estimate(a - b, 0, "iqm")
 
 
+def test_holm_by_hand():
+    # Smallest first: 0.005 <= 0.05 / 4, 0.01 <= 0.05 / 3, 0.03 > 0.05 / 2: it ends there, though 0.04 <= 0.05 / 1.
+    assert metrics.holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]
+    # 0.0125 is exactly 0.05 / 4; then 0.0166 <= 0.05 / 3 (0.01667), 0.024 <= 0.05 / 2, and 0.049 <= 0.05.
+    assert metrics.holm([0.049, 0.024, 0.0166, 0.0125]) == [True, True, True, True]
+    assert metrics.holm([0.0126, 0.0126, 0.0126, 0.0126]) == [False] * 4
+    assert metrics.holm([0.02, 0.2], 0.1) == [True, False]
+    assert metrics.holm([]) == []
+
+
+def test_without_correction_some_of_many_true_hypotheses_would_be_rejected():
+    rng = np.random.default_rng(0)
+    pages = [[metrics.p_value(rng.standard_normal((5, 8)), "iqm") for _ in range(40)] for _ in range(60)]
+    assert np.mean([min(page) < 0.05 for page in pages]) > 0.7
+    assert np.mean([any(metrics.holm(page)) for page in pages]) < 0.15
+
+
+@pytest.mark.parametrize("statistic", metrics.STATISTICS)
+@pytest.mark.parametrize("shape", [(2, 3), (5, 40), (1, 12)])
+def test_a_p_value_is_below_5_percent_exactly_where_the_interval_excludes_zero(statistic, shape):
+    for seed in range(20):
+        values = 0.5 * draw(shape, seed) + draw((1, 1), seed + 100)
+        p, found = metrics.p_value(values, statistic), metrics.interval(values, 0, statistic)
+        assert (p < 0.05) == found.excludes_zero
+    low, _, _ = metrics.interval(values, 0, statistic, 1 - p)  # the interval that ends at 0
+    value = metrics.estimate(values, 0, statistic).value
+    assert min(abs(low), abs(2 * value - low)) == pytest.approx(0, abs=1e-9)
+
+
+def test_p_values_of_values_without_spread():
+    assert metrics.p_value(np.zeros((3, 2))) == 1.0
+    assert metrics.p_value(np.ones((3, 2))) == 0.0
+    assert metrics.p_value([[3.0]]) == 1.0
+
+
+def test_the_interquartile_means_interval_covers_less_where_seeds_fall_into_two_groups():
+    rng, hits = np.random.default_rng(0), []
+    for _ in range(4):
+        task = rng.standard_normal(40)
+
+        def drawn(seeds, task=task):
+            return task + 3 * (rng.random((seeds, 1)) < 0.4) + 0.3 * rng.standard_normal((seeds, 40))
+
+        truth = metrics.iqm(drawn(4000))
+        for _ in range(150):
+            low, high, _ = metrics.interval(drawn(5), 0, "iqm")
+            hits.append(low <= truth <= high)
+    assert 0.78 < np.mean(hits) < 0.88
+
+
+def test_values_of_seeds():
+    values = [[0, 1, 2, 30], [5, 5, 5, 5]]
+    np.testing.assert_allclose(metrics.of_seeds(values), [8.25, 5])
+    np.testing.assert_allclose(metrics.of_seeds(values, "iqm"), [1.5, 5])
+
+
 def test_recovered_fraction_by_hand():
     # Headroom: mean (2 + 4) / 2 - (0 + 2) / 2 = 2. Best per task, over its two seeds: 0 and 2.
     best, informed = [[-1.0, 2.0], [1.0, 2.0]], [[2.0, 4.0]]

@@ -53,7 +53,8 @@ def numbers(cell):
 def test_returns_are_the_tables(statistic):
     table = made()
     sheet = report.returns_sheet(table, "adversary", statistic)
-    assert sheet.header == ("method", "shot 0", "shot 1")
+    assert sheet.header[:3] == ("method", "shot 0", "shot 1")
+    assert sheet.header[3:] == (("each seed, last shot",) if statistic == "iqm" else ())
     assert [row[0] for row in sheet.rows] == list(CURVES)
     expected = metrics.estimate(table.pivot("maml", "adversary", 1), report.RNG_SEED, statistic)
     assert numbers(sheet.rows[0][2]) == pytest.approx([expected.value, *expected.interval[:2]], abs=6e-4)
@@ -81,9 +82,24 @@ def test_differences_are_paired_and_marked():
     assert (first[0], second[0]) == ("maml − joint, shot 1", "maml, shot 1 − spiral, shot 0")
     expected = metrics.paired_difference(*table.pair("maml", "joint", "protagonist", 1), report.RNG_SEED)
     assert numbers(first[1]) == pytest.approx([expected.value, *expected.interval[:2]], abs=6e-4)
-    assert first[1].endswith("*")
-    assert third[1] == "0 [0, 0]"
+    assert third[1:] == ("0 [0, 0]", "0 [0, 0]", "0; 0; 0")
     assert "3 training seeds" in sheet.note
+    assert "0.83 over five" in sheet.note
+    assert [number.count(";") for number in (first[3], second[3])] == [2, 2]
+    other = report.returns_sheet(table, "protagonist")
+    marked, untouched, again = report.starred([sheet, other, sheet])
+    assert untouched == other
+    assert marked == again
+    assert "Holm's correction over the 12 comparisons of this page" in marked.note
+    assert [cell.endswith("*") for cell in marked.rows[0]] == [False, True, True, False]
+    assert marked.rows[2] == third
+
+
+def test_a_difference_that_is_marked_alone_may_not_be_among_many():
+    sheet = report.Sheet("", ("", "difference"), (("a", "1"),), tests=((0, 1, 0.02),))
+    (alone,) = report.starred([sheet])
+    assert alone.rows == (("a", "1 *"),)
+    assert [one.rows for one in report.starred([sheet] * 3)] == [sheet.rows] * 3  # 0.02 > 0.05 / 3
 
 
 def test_crossed_table_keeps_panels_apart():

@@ -73,6 +73,62 @@ def test_an_interrupted_suite_goes_on_where_it_was(tmp_path):
     assert played == ["a", "b", "c"]
 
 
+def test_a_fresh_clone_goes_on_from_kept_tables_of_the_same_settings_alone(tmp_path):
+    played, keep = [], tmp_path / "kept"
+    with pytest.raises(KeyboardInterrupt):
+        suite.play(cells(played, stop="c"), tmp_path / "one", quiet=True, keep=keep)
+    assert len(list(keep.iterdir())) == 4  # written as cells finish
+    assert "settings" not in json.loads(next(keep.glob("a-*.json")).read_text())
+    table = suite.play(cells(played), tmp_path / "two", quiet=True, keep=keep).table
+    assert table.values("method") == played == ["a", "b", "c"]
+    assert suite.play(cells(played), tmp_path / "two", quiet=True).seconds >= 0  # as if it had been played there
+    suite.play(cells(played, lr=0.2), tmp_path / "three", quiet=True, keep=keep)
+    assert played == ["a", "b", "c"] * 2
+    assert len(list(keep.iterdir())) == 12
+
+
+def test_cells_that_were_finished_without_being_kept_are_kept_later(tmp_path):
+    played, keep = [], tmp_path / "kept"
+    suite.play(cells(played), tmp_path / "one", quiet=True)
+    suite.play(cells(played), tmp_path / "one", quiet=True, keep=keep)
+    suite.play(cells(played), tmp_path / "two", quiet=True, keep=keep)
+    assert played == ["a", "b", "c"]
+
+
+def test_kept_tables_that_have_changed_or_are_of_another_version_are_refused(tmp_path):
+    keep = tmp_path / "kept"
+    suite.play(cells([]), tmp_path / "one", quiet=True, keep=keep)
+    with pytest.raises(InvalidInputError, match="two versions of a family do not mix"):
+        suite.play(cells([], spec=replace(SPEC, version=SPEC.version + 1)), tmp_path / "two", quiet=True, keep=keep)
+    path = next(keep.glob("b-*.csv.gz"))
+    rows("other").write(path)
+    with pytest.raises(InvalidInputError, match="not the table that was kept"):
+        suite.play(cells([]), tmp_path / "three", quiet=True, keep=keep)
+    path.unlink()
+    with pytest.raises(InvalidInputError, match="not a kept cell"):
+        suite.play(cells([]), tmp_path / "three", quiet=True, keep=keep)
+
+
+def test_cells_that_follow_from_the_rows_of_others_are_played_after_them(tmp_path):
+    played = []
+
+    class Two(suite.Suite):
+        def cells(self):
+            return cells(played)[:2]
+
+        def following(self, table):
+            return [cell for cell in cells(played) if cell.name not in table.values("method")]
+
+        def report(self, table, out):
+            return suite.Report([], {"".join(table.values("method")): ""})
+
+    found = suite.run("two", Two(title="", about="", differs=""), tmp_path, quiet=True)
+    assert list(found.pictures) == ["abc"]
+    assert "3 cells" in (tmp_path / "report.md").read_text()
+    suite.run("two", Two(title="", about="", differs=""), tmp_path, quiet=True)
+    assert played == ["a", "b", "c"]
+
+
 def test_a_suite_goes_on_from_cells_with_tasks_ids_of_earlier_versions(tmp_path):
     played, old, new = [], ("0526144824", "457e695297"), ["t0526144824", "t457e695297"]
     with pytest.raises(KeyboardInterrupt):
