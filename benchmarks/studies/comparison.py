@@ -20,9 +20,7 @@ shot is the number of the player's own steps in thousands; ``RIVAL`` and ``RESPO
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -54,7 +52,7 @@ from metaduel.benchmarks.core.report import (
 )
 from metaduel.benchmarks.core.suite import Cell, Report, Suite, Together, rows_of
 from metaduel.benchmarks.core.table import COLUMNS, UNTRAINED, Table, concatenate, from_returns
-from metaduel.benchmarks.core.trainings import learn_all
+from metaduel.benchmarks.core.trainings import VALIDATIONS, best_score, curve, learn_steps
 from metaduel.benchmarks.tools import exploitability
 from metaduel.benchmarks.tools.exploitability import Exploitation
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown
@@ -73,7 +71,6 @@ TRIAL, CURVE, RIVAL, RESPONSE = "tuning trial", "learning curve", "rival", "resp
 LONGER, LONGER_CURVE = "longer", "longer curve"
 RANDOM, SCRIPTED, INFORMED_SCRIPT = "random start", "scripted", "informed script"
 TRIAL_SEED = 1000  # of the tuning runs
-VALIDATIONS = 6  # of a training, about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +272,7 @@ class Comparison(Suite):
                     plans = partial(self._plans, family, name, seed, tuning.stem)
                     runs[name, seed] = Cell(
                         f"{family}, {name}, seed {seed}", spec, settings, work, tuned,
-                        None if own.sb3 else Together(f"{family}, {name}", plans, learn_steps),
+                        None if own.sb3 else Together(f"{family}, {name}", plans, _learn_steps),
                     )  # fmt: skip
                     cells.append(runs[name, seed])
             for seed, cells in enumerate(by_seed):
@@ -291,7 +288,7 @@ class Comparison(Suite):
         """The tuning runs of a method in a family."""
         plans = [self.plan(family, name, t, TRIAL_SEED, 0, Path()) for t in self.methods[name].trials_in(family)]
         tried = [one.config.to_dict() | ({} if one.ppo is None else {"ppo": asdict(one.ppo)}) for one in plans]
-        together = Together(f"{family}, {name}, trials", partial(self._trials, family, name), learn_steps)
+        together = Together(f"{family}, {name}, trials", partial(self._trials, family, name), _learn_steps)
         return Cell(
             f"{family}, {name}, trials", find(family), {**panel, "steps": self.trial_steps, "trials": tried},
             partial(self._try, family, name), together=None if self.methods[name].sb3 else together,
@@ -326,7 +323,7 @@ class Comparison(Suite):
                             "evaluation": self.evaluation, "revision": self.revision, "steps": plan.steps,
                             "config": plan.config.to_dict(), "ppo": None if plan.ppo is None else asdict(plan.ppo),
                         }  # fmt: skip
-                        together = Together(f"{family}, {name}, {role}", partial(_moved, plan), learn_steps)
+                        together = Together(f"{family}, {name}, {role}", partial(_moved, plan), _learn_steps)
                         cells.append(
                             Cell(
                                 f"{family}, {name} as {role}, longer, seed {seed}",
@@ -781,38 +778,12 @@ class Trained(NamedTuple):
     curve: list[tuple[int, float]]  # thousands of its own steps, and the score there
 
 
-def learn_steps(plans: Sequence[Plan]) -> None:
-    """Train until each player has played a number of steps of its own; resumes interrupted trainings."""
-    probes = [one.config.override(iterations=1, validate_every=1, validation_tasks=1) for one in plans]
-    learn_all(list(zip(probes, [one.folder / "probe" for one in plans], strict=True)))
-    configs = []
-    for config, steps, folder, _ in plans:
-        first = _metrics(folder / "probe")[0]
-        expected = steps / min(float(first[f"{role}/player_steps"]) for role in config.roles)
-        # Episodes may become shorter than in the first iteration, which gives more iterations; never ten times as many.
-        own = {"iterations": math.ceil(10 * expected), "validate_every": max(1, round(expected / VALIDATIONS))}
-        configs.append(config.override(player_steps=steps, **own))
-    learn_all(list(zip(configs, [one.folder / "run" for one in plans], strict=True)))
+def _learn_steps(plans: Sequence[Plan]) -> None:
+    learn_steps([(one.config, one.steps, one.folder) for one in plans])
 
 
 def _moved(plan: Plan, folder: Path) -> list[Plan]:
     return [plan._replace(folder=folder)]
-
-
-def best_score(folder: Path, role: Role) -> float:
-    """The best validation score of a training."""
-    return max(score for _, score in curve(folder, role))
-
-
-def curve(folder: Path, role: Role) -> list[tuple[int, float]]:
-    """Thousands of the player's own steps, and the mean validation return over the shots after adaptation."""
-    rows = [row for row in _metrics(folder / "run") if row.get(f"{role}/score")]
-    return [(round(float(row[f"{role}/player_steps"]) / 1000), float(row[f"{role}/score"])) for row in rows]
-
-
-def _metrics(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def _trial(name: str, number: int) -> str:

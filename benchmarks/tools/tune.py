@@ -13,7 +13,6 @@ the folder; the same call resumes an interrupted search.
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ import yaml
 
 from metaduel.benchmarks.core.metrics import Array
 from metaduel.benchmarks.core.report import Sheet, number
-from metaduel.benchmarks.core.trainings import learn_steps
+from metaduel.benchmarks.core.trainings import best_score, learn_steps
 from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.errors import InvalidInputError, check_whole
 from metaduel.envs.core.files import write_atomic
@@ -194,15 +193,9 @@ def _train(
         apart.setdefault(json.dumps(config.world, sort_keys=True, default=str), []).append(i)
     for own in apart.values():
         learn_steps([plans[i] for i in own], quiet=False)
-    scores: Array = np.array([[_best(path / "run", role) for role in base.roles] for _, _, path in plans])
+    scores: Array = np.array([[best_score(path, role) for role in base.roles] for _, _, path in plans])
     means: Array = scores.reshape(len(candidates), len(seeds), len(base.roles)).mean(1)
     return means
-
-
-def _best(run: Path, role: Role) -> float:
-    """The best validation score of a run."""
-    with (run / "metrics.csv").open(encoding="utf-8") as stream:
-        return max(float(row[f"{role}/score"]) for row in csv.DictReader(stream) if row.get(f"{role}/score"))
 
 
 def _standard(scores: Array) -> Array:

@@ -9,8 +9,9 @@ import yaml
 
 from metaduel.benchmarks.core import suite
 from metaduel.benchmarks.core import table as tables
+from metaduel.benchmarks.core.trainings import best_score
 from metaduel.benchmarks.studies import reproduce
-from metaduel.benchmarks.studies.comparison import CURVE, RIVAL, TRIAL, best_score
+from metaduel.benchmarks.studies.comparison import CURVE, RIVAL, TRIAL
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.registry import find
 from metaduel.meta.learners.methods import METHODS

@@ -30,8 +30,8 @@ def test_search_finds_the_settings_with_the_best_scores(tmp_path: Path, monkeypa
     # Scores are a known function of the settings: each player has its own best discount, both share the best step size.
     goals = {"protagonist": 0.5, "adversary": 0.0}
 
-    def score(run: Path, role: str) -> float:
-        config = yaml.safe_load((run.parent / "settings.yaml").read_text())
+    def score(folder: Path, role: str) -> float:
+        config = yaml.safe_load((folder / "settings.yaml").read_text())
         mine = config["loss"]["inner_discount" if role == "protagonist" else "adversary_inner_discount"]
         return (
             100 * (role == "adversary") * (mine == goals[role]) + (mine == goals[role]) + config["learner"]["outer_lr"]
@@ -43,7 +43,7 @@ def test_search_finds_the_settings_with_the_best_scores(tmp_path: Path, monkeypa
             (folder / "settings.yaml").write_text(yaml.safe_dump(config.to_dict()))
 
     monkeypatch.setattr(tool, "learn_steps", learn)
-    monkeypatch.setattr(tool, "_best", score)
+    monkeypatch.setattr(tool, "best_score", score)
     found = tune("Pursuit", "fomaml", tmp_path / "all", Search(8, 1, 2, 100, {}, SPACE))
     assert found.settings == {"inner_discount": 0.5, "outer_lr": 0.002, "adversary_inner_discount": 0.0}
     # Both were not together in any candidate of a smaller search: they are put together for the last round.

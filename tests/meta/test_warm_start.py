@@ -94,6 +94,7 @@ def test_environments_of_your_own_have_it_too(tmp_path):
         "iterations": 1,
         "hidden": (4,),
         "validation_tasks": 1,
+        "horizon": 2,
         "quiet": True,
     }
     train_meta_adversarial(game, "joint", tmp_path / "joint", **more)
