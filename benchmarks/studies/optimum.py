@@ -2,8 +2,8 @@
 
 Player and peer update along the exact gradients of their discounted values (``memory_one_values``, infinite horizon). The
 gradient of the mean value after every update flows through all updates, as in Meta-MAPG (Kim et al., ICML 2021), or through the
-player's own alone, as in Meta-PG (Al-Shedivat et al., ICLR 2018). The objective is not concave, and Meta-PG's direction is not the
-gradient of what the player earns: many starts are improved at once, and the best one on the validation personas is kept.
+player's own alone, as in Meta-PG (Al-Shedivat et al., ICLR 2018). The objective is not concave, and Meta-PG's direction is not
+the gradient of what the player earns: many starts are improved at once, and the best one on the validation personas is kept.
 """
 
 from __future__ import annotations

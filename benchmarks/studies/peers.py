@@ -163,7 +163,10 @@ class Peers(Suite):
     def __post_init__(self) -> None:
         for name in ("seeds", "shots", "episodes"):
             check_whole(name, getattr(self, name))
-        for changes in (*self.trained.values(), *(one for game in self.games.values() for one in game.trained.values())):
+        for changes in (
+            *self.trained.values(),
+            *(one for game in self.games.values() for one in game.trained.values()),
+        ):
             check_whole("seeds", changes.get("seeds", 1))
         for game in (*self.games, *self.optimum.games):
             if find(game).name not in PERSONAS:
@@ -227,7 +230,9 @@ class Peers(Suite):
             validated: dict[str, Any] = {"ascent": self.optimum.plain(), "validation_personas": own.validation_personas}
             for name in EXACT:
                 yield made(name, self._untrained(game), partial(self._exact, game, name), **validated)
-        players = {name: {"seeds": self.seeds, **one, **own.trained.get(name, {})} for name, one in self.trained.items()}
+        players = {
+            name: {"seeds": self.seeds, **one, **own.trained.get(name, {})} for name, one in self.trained.items()
+        }
         counts = {name: own.seeds.get(name, self.seeds) for name in self.tuned}
         most = max(self.seeds, *(changes["seeds"] for changes in players.values()), *counts.values())
         for seed in range(most):
