@@ -173,8 +173,8 @@ class Peers(Suite):
                 raise unknown("repeated matrix game", game, PERSONAS)
         for name, own in self.games.items():
             for what, named, players in (
-                ("trained player", own.trained, self.trained),
-                ("tuned player", own.seeds, self.tuned),
+                ("trained player", list(own.trained), list(self.trained)),
+                ("tuned player", list(own.seeds), list(self.tuned)),
             ):
                 for player in named:
                     if player not in players:
@@ -194,7 +194,7 @@ class Peers(Suite):
                     raise unknown("method of a claim", method, known)
 
     def _methods(self, game: str) -> list[str]:
-        exact = EXACT if game in self.optimum.games else ()
+        exact = list(EXACT) if game in self.optimum.games else []
         return [*self.trained, *self.remembering, *self.tuned, *map(spoken, self.games[game].static), *exact]
 
     def config(self, game: str, **changes: Any) -> TrainConfig:
