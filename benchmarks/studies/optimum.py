@@ -1,8 +1,9 @@
-"""The optimum of Meta-MAPG against personas with exact gradients: its start and step sizes, optimised on closed forms.
+"""Meta-MAPG and Meta-PG against personas with exact gradients: their start and step sizes, improved on closed forms.
 
-Player and peer update along the exact gradients of their discounted values (``memory_one_values``, infinite horizon), and the
-gradient of the mean value after every update flows through all updates, as in Meta-MAPG (Kim et al., ICML 2021). The objective is
-not concave: many starts are improved at once, and the best one on the validation personas is kept.
+Player and peer update along the exact gradients of their discounted values (``memory_one_values``, infinite horizon). The
+gradient of the mean value after every update flows through all updates, as in Meta-MAPG (Kim et al., ICML 2021), or through the
+player's own alone, as in Meta-PG (Al-Shedivat et al., ICLR 2018). The objective is not concave, and Meta-PG's direction is not
+the gradient of what the player earns: many starts are improved at once, and the best one on the validation personas is kept.
 """
 
 from __future__ import annotations
@@ -53,8 +54,25 @@ class Ascent:
         return {name: value for name, value in asdict(self).items() if name != "games"}
 
 
-def best(ascent: Ascent, spec: GameSpec, config: TrainConfig, shots: int, validation: Tensor, tests: Tensor) -> Array:
-    """Optimise, and play the personas ``tests`` [P, S, A] (logits).
+def best(
+    ascent: Ascent,
+    spec: GameSpec,
+    config: TrainConfig,
+    shots: int,
+    validation: Tensor,
+    tests: Tensor,
+    through_peer: bool = True,
+) -> Array:
+    """Improve the starts, and play the personas ``tests`` [P, S, A] (logits) from the best.
+
+    Args:
+        ascent: settings.
+        spec: the game.
+        config: its fixed contexts and its discount.
+        shots: number of updates.
+        validation: personas [P, S, A] (logits) on which the best start is chosen.
+        tests: personas [P, S, A] (logits) that are played.
+        through_peer: see ``unrolled``.
 
     Returns:
         Expected undiscounted returns [shots + 1, P] over the game's horizon, in points.
@@ -72,7 +90,7 @@ def best(ascent: Ascent, spec: GameSpec, config: TrainConfig, shots: int, valida
     for iteration in range(ascent.iterations):
         drawn = game.personas(ascent.personas, derive_seed(Purpose.OPTIMUM_TRAIN, iteration))
         assert drawn is not None
-        pairs = unrolled(start, log_rates.exp(), drawn.log(), payoffs, discount, shots, True)
+        pairs = unrolled(start, log_rates.exp(), drawn.log(), payoffs, discount, shots, True, through_peer)
         value = torch.stack([memory_one_values(*pair, payoffs, discount)[..., 0] for pair in pairs[1:]])
         optimiser.param_groups[0]["lr"] = ascent.lr * (1 - 0.9 * iteration / ascent.iterations)
         gradients = torch.autograd.grad(-value.mean((0, 2)).sum(), [start, log_rates])
@@ -91,7 +109,14 @@ def best(ascent: Ascent, spec: GameSpec, config: TrainConfig, shots: int, valida
 
 
 def unrolled(
-    start: Tensor, rates: Tensor, personas: Tensor, payoffs: Tensor, discount: float, shots: int, graph: bool
+    start: Tensor,
+    rates: Tensor,
+    personas: Tensor,
+    payoffs: Tensor,
+    discount: float,
+    shots: int,
+    graph: bool,
+    through_peer: bool = True,
 ) -> list[tuple[Tensor, Tensor]]:
     """Both players' probabilities [R, P, S, A] at every shot.
 
@@ -103,6 +128,7 @@ def unrolled(
         discount: discount of both players' returns.
         shots: number of updates.
         graph: keep the graph through the updates.
+        through_peer: through the peer's updates too (Meta-MAPG); otherwise the peer's weights are constants (Meta-PG).
     """
     shape = (len(start), len(personas), *start.shape[1:])
     own, peer = start.unsqueeze(1).expand(shape), personas.unsqueeze(0).expand(shape).detach().requires_grad_()
@@ -117,6 +143,8 @@ def unrolled(
             for seat, who in enumerate((own, peer))
         )
         own, peer = own + rates[:, shot].view(-1, 1, 1, 1) * mine, peer + theirs
+        if not through_peer:
+            peer = peer.detach().requires_grad_()
         if not graph:
             own, peer = own.detach().requires_grad_(), peer.detach().requires_grad_()
     return pairs

@@ -11,7 +11,7 @@ l = 0..7, on personas that no player has met before. Players:
   (it imagines that learning in episodes of its own, knows the persona's table, and takes a step at every l);
 - *remembering*: RL^2, see ``remembering.py``;
 - *static*: memory-1 tables that never change, such as tit-for-tat, which makes learning peers learn to cooperate;
-- the *optimum*: the start and the step sizes that Meta-MAPG would find on exact values, see ``optimum.py``.
+- *exact* players: the start and the step sizes that Meta-MAPG (the optimum) and Meta-PG find on exact values, see ``optimum.py``.
 
 The row of a persona is the mean return of its trajectories, as episode 0.
 """
@@ -19,7 +19,7 @@ The row of a persona is the mean return of its trajectories, as episode 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +68,7 @@ from metaduel.meta.runs.players import initial_weights, make_duel, make_policy
 
 OWN: Role = ROLES[0]  # the player's seat
 PEER: Role = ROLES[1]  # the persona's
-OPTIMUM = "exact optimum"
+EXACT = {"exact optimum": True, "exact Meta-PG": False}  # through the peer's updates?
 SURE = 30.0  # logit of a static player's certain action
 
 
@@ -81,16 +81,22 @@ class Game:
         validation_personas: number of personas for the choice of rates.
         static: memory-1 tables by their scripted players' names.
         settings: settings of the players' networks, losses and trainings in this game.
+        trained: further settings of trained players in this game by name, and their number of ``seeds``.
+        seeds: number of seeds of tuned players in this game by name, if not all.
     """
 
     personas: int
     validation_personas: int
     static: tuple[str, ...]
     settings: dict[str, Any]
+    trained: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seeds: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("personas", "validation_personas"):
             check_whole(name, getattr(self, name))
+        for count in self.seeds.values():
+            check_whole("seeds", count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +147,12 @@ class Peers(Suite):
     """The protocol's numbers.
 
     Attributes:
-        seeds: training seeds.
+        seeds: training seeds of players without a number of their own.
         shots: updates.
         episodes: trajectories per update.
         settings: settings of all trainings, in all games.
         games: by name.
-        trained: trained players' settings by name, ``method`` among them, and the number of ``seeds`` to train, if not all.
+        trained: trained players' settings by name, ``method`` among them, and their number of ``seeds``, if it is another.
         tuned: by name.
         remembering: by name.
         optimum: the search for the exact optimum, and its games.
@@ -167,14 +173,22 @@ class Peers(Suite):
     def __post_init__(self) -> None:
         for name in ("seeds", "shots", "episodes"):
             check_whole(name, getattr(self, name))
-        for name, changes in self.trained.items():
+        for changes in (
+            *self.trained.values(),
+            *(one for game in self.games.values() for one in game.trained.values()),
+        ):
             check_whole("seeds", changes.get("seeds", 1))
-            if changes.get("seeds", 1) > self.seeds:
-                raise InvalidInputError(f"seeds={changes['seeds']} of {name} must be at most seeds={self.seeds}")
         for game in (*self.games, *self.optimum.games):
             if find(game).name not in PERSONAS:
                 raise unknown("repeated matrix game", game, PERSONAS)
         for name, own in self.games.items():
+            for what, named, players in (
+                ("trained player", list(own.trained), list(self.trained)),
+                ("tuned player", list(own.seeds), list(self.tuned)),
+            ):
+                for player in named:
+                    if player not in players:
+                        raise unknown(what, player, players)
             for static in own.static:
                 if static not in (tables := memory_one_tables(name)):
                     raise unknown(f"memory-1 table of {name}", static, tables)
@@ -190,7 +204,7 @@ class Peers(Suite):
                     raise unknown("method of a claim", method, known)
 
     def _methods(self, game: str) -> list[str]:
-        exact = [OPTIMUM] if game in self.optimum.games else []
+        exact = list(EXACT) if game in self.optimum.games else []
         return [*self.trained, *self.remembering, *self.tuned, *map(spoken, self.games[game].static), *exact]
 
     def config(self, game: str, **changes: Any) -> TrainConfig:
@@ -224,19 +238,29 @@ class Peers(Suite):
             yield made(spoken(static), self._untrained(game), partial(self._static, game, static))
         if game in self.optimum.games:
             validated: dict[str, Any] = {"ascent": self.optimum.plain(), "validation_personas": own.validation_personas}
-            yield made(OPTIMUM, self._untrained(game), partial(self._optimum, game), **validated)
-        for seed in range(self.seeds):
-            for name, changes in self.trained.items():
-                if seed >= changes.get("seeds", self.seeds):
+            for name in EXACT:
+                yield made(name, self._untrained(game), partial(self._exact, game, name), **validated)
+        players = {
+            name: {"seeds": self.seeds, **one, **own.trained.get(name, {})} for name, one in self.trained.items()
+        }
+        counts = {name: own.seeds.get(name, self.seeds) for name in self.tuned}
+        most = max(self.seeds, *(changes["seeds"] for changes in players.values()), *counts.values())
+        for seed in range(most):
+            for name, changes in players.items():
+                if seed >= changes["seeds"]:
                     continue
                 config = self.config(game, **{**changes, "seed": seed})
                 together = trained_together(f"{game}, {name}", config)
                 yield made(f"{name}, seed {seed}", config, partial(self._trained, game, name, config), together)
             for name, rule in self.tuned.items():
+                if seed >= counts[name]:
+                    continue
                 config = self._untrained(game, seed)
                 tuned = {**asdict(rule), "validation_personas": own.validation_personas}
                 yield made(f"{name}, seed {seed}", config, partial(self._tuned, game, name, rule, config), **tuned)
             for name, memory in self.remembering.items():
+                if seed >= self.seeds:
+                    continue
                 config = memory.config(self.config(game, method="maml", seed=seed))
                 play = partial(self._remembering, game, name, memory, config)
                 yield made(f"{name}, seed {seed}", config, play, memory=memory.plain(), test_episodes=self.episodes)
@@ -279,15 +303,15 @@ class Peers(Suite):
         returns = remembering.play(meeting.problem, weights, meeting.persona, self.shots, them)
         return rows(returns.double().numpy(), find(game), name, config.seed)
 
-    def _optimum(self, game: str, folder: Path) -> Table:
+    def _exact(self, game: str, name: str, folder: Path) -> Table:
         spec, own, config = find(game), self.games[game], self._untrained(game)
         them = personas(config, make_policy(config, make_duel(config), OWN))
         validation, tests = (
             them.sample(own.validation_personas, "validation", Purpose.PEERS_DRAW).weights["table"],
             them.sample(own.personas, "held_out", Purpose.PEERS_DRAW).weights["table"],
         )
-        returns = optimum.best(self.optimum, spec, config, self.shots, validation, tests)
-        return rows(returns, spec, OPTIMUM, UNTRAINED)
+        returns = optimum.best(self.optimum, spec, config, self.shots, validation, tests, EXACT[name])
+        return rows(returns, spec, name, UNTRAINED)
 
     def _test(
         self, game: str, name: str, seed: int, config: TrainConfig, policy: Policy, start: Weights, rule: Rule
@@ -349,7 +373,10 @@ class Peers(Suite):
         first, second = (
             np.sum([rewards(own, method, shot, kind) for shot in shots], 0) for method in (claim.method, claim.other)
         )
-        difference: Array = first - claim.factor * second  # players without a seed are one row
+        both = min(len(first), len(second))  # of players with more seeds than the other, the seeds of both
+        if both > 1:
+            first, second = first[:both], second[:both]
+        difference: Array = first - claim.factor * second  # players of one seed or none are one row
         return difference
 
     def _plot(self, game: str, own: Table, path: Path) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from metaduel.agents.trajectories import Carry
 from metaduel.benchmarks.core import suite
+from metaduel.benchmarks.core.table import concatenate
 from metaduel.benchmarks.studies import optimum, peers, remembering, reproduce
 from metaduel.benchmarks.studies.peers import OWN
 from metaduel.envs.core.errors import InvalidInputError
@@ -16,7 +17,7 @@ from metaduel.envs.repeated_matrix_game.opponents import memory_one_tables
 from metaduel.envs.repeated_matrix_game.values import memory_one_values
 from metaduel.meta.runs.players import initial_weights, make_duel, make_policy
 
-IPD = "IteratedPrisonersDilemma"
+IPD, RPS = "IteratedPrisonersDilemma", "RockPaperScissors"
 PAYOFFS = make_game(find(IPD)).params([{}], torch.float64).payoffs
 
 
@@ -28,7 +29,7 @@ def small(**changes):
         trained |= {"iterations": 1, "tasks": 4}
     values["settings"] |= {"tasks": 4, "iterations": 1, "validate_every": 1, "validation_tasks": 2, "horizon": 10}
     for game in values["games"].values():
-        game |= {"personas": 6, "validation_personas": 6}
+        game |= {"personas": 6, "validation_personas": 6, "trained": {}, "seeds": {}}
     for rule in values["tuned"].values():
         rule["rates"] = [1.0, 3.0]
     for memory in values["remembering"].values():
@@ -56,15 +57,48 @@ def test_a_small_suite_is_reported(tmp_path):
         assert all(len(row) == 1 + 3 + 1 for row in sheet.rows)
 
 
-def test_a_player_may_have_fewer_seeds_than_the_others():
+def test_a_player_may_have_another_number_of_seeds_than_the_others_and_settings_of_its_own_in_a_game():
     values = suite.settings("peers")
     values["trained"]["Meta-PG"]["seeds"] = 2
-    names = [cell.name for cell in reproduce.make(values).cells()]
-    assert sum("Meta-MAPG, seed" in name for name in names) == 10
-    assert sum("Meta-PG" in name for name in names) == 4
+    values["games"][IPD] |= {"trained": {"Meta-PG": {"seeds": 7, "outer_lr": 0.7}}, "seeds": {"REINFORCE": 6}}
+    cells = reproduce.make(values).cells()
+
+    def count(game, player):
+        return sum(cell.name.startswith(f"{game}, {player}, seed") for cell in cells)
+
+    for game, meta_pg, reinforce in ((IPD, 7, 6), (RPS, 2, 5)):
+        players = {"Meta-MAPG": 5, "Meta-PG": meta_pg, "REINFORCE": reinforce, "LOLA-DiCE": 5, "RL^2": 5}
+        assert {player: count(game, player) for player in players} == players
+    rates = {cell.name: cell.settings["learner"]["outer_lr"] for cell in cells if "Meta-" in cell.name}
+    assert rates[f"{IPD}, Meta-PG, seed 6"] == 0.7
+    assert rates[f"{IPD}, Meta-MAPG, seed 4"] == rates[f"{RPS}, Meta-PG, seed 1"] == 0.1
     values["trained"]["Meta-PG"]["seeds"] = 0
     with pytest.raises(InvalidInputError, match="seeds"):
         reproduce.make(values)
+    values["trained"]["Meta-PG"].pop("seeds")
+    for changes, message in (
+        ({"trained": {"Meta-GP": {}}}, "unknown trained player 'Meta-GP'"),
+        ({"seeds": {"REINFORSE": 3}}, "unknown tuned player 'REINFORSE'"),
+        ({"seeds": {"REINFORCE": 0}}, "seeds=0"),
+    ):
+        game = values["games"][IPD] | changes
+        with pytest.raises(InvalidInputError, match=message):
+            reproduce.make(values | {"games": values["games"] | {IPD: game}})
+
+
+def test_players_with_different_numbers_of_seeds_are_paired_by_the_seeds_of_both():
+    one = reproduce.make(suite.settings("peers"))
+    few, many = np.full((8, 4), 1.5), np.full((8, 4), 0.5)
+    players = (("Meta-MAPG", 2, few), ("Meta-PG", 3, many))
+    table = concatenate(
+        [
+            peers.rows(150.0 * (value + seed), find(IPD), method, seed)
+            for method, count, value in players
+            for seed in range(count)
+        ]
+    )
+    claim = peers.Claim(game=IPD, method="Meta-MAPG", other="Meta-PG", shot=7)
+    assert np.allclose(one._difference(table, claim, None), np.ones((2, 4)))
 
 
 def test_static_tit_for_tat_earns_what_was_published():
@@ -145,6 +179,10 @@ def test_the_optimum_gets_better_and_its_gradient_flows_through_the_peer():
     pairs = optimum.unrolled(own, torch.zeros(1, 1, dtype=torch.float64), persona, PAYOFFS, 0.96, 1, True)
     (through,) = torch.autograd.grad(pairs[1][1].sum((0, 1, 2))[0], own)
     assert through.abs().max() > 0  # the peer's table depends on what it learned from
+    # Meta-PG's does not; the two players' weights are the same.
+    alone = optimum.unrolled(own, torch.zeros(1, 1, dtype=torch.float64), persona, PAYOFFS, 0.96, 1, True, False)
+    assert torch.equal(alone[1][1], pairs[1][1])
+    assert torch.autograd.grad(alone[1][1].sum(), own, allow_unused=True)[0] is None
     config = one.config(IPD)
     draws = peers.personas(config, met(one)[0]).sample(8, "validation", Purpose.PEERS_DRAW).weights["table"]
     sums = []
@@ -152,6 +190,27 @@ def test_the_optimum_gets_better_and_its_gradient_flows_through_the_peer():
         ascent = optimum.Ascent(games=(IPD,), starts=2, personas=8, iterations=iterations, lr=0.1)
         sums.append(optimum.best(ascent, find(IPD), config, 2, draws, draws)[1:].mean())
     assert sums[1] > sums[0] + 1
+
+
+def test_metapg_on_exact_values_follows_the_value_against_the_peers_that_it_meets():
+    # After one update, from finite differences: the peer's table is the one that it learned at the start itself.
+    generator = torch.Generator().manual_seed(0)
+    start, persona = (torch.randn(1, 5, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    rates = torch.tensor([[0.5]], dtype=torch.float64)
+
+    def after(own, graph=False):
+        return optimum.unrolled(own, rates, persona, PAYOFFS, 0.96, 1, graph, False)[1]
+
+    own = start.clone().requires_grad_()
+    peer = after(start.clone().requires_grad_())[1].detach()
+    (found,) = torch.autograd.grad(memory_one_values(*after(own, True), PAYOFFS, 0.96)[..., 0].sum(), own)
+    direction, step = torch.randn(1, 5, 2, generator=generator, dtype=torch.float64), 1e-5
+    up, down = (
+        memory_one_values(after((start + sign * step * direction).requires_grad_())[0], peer, PAYOFFS, 0.96)[..., 0]
+        for sign in (1, -1)
+    )
+    expected = float((up - down).detach()) / (2 * step)
+    assert float((found * direction).sum()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_what_does_not_exist_is_refused_with_the_nearest():

@@ -248,9 +248,14 @@ def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(InvalidInputError, match=r"unknown setting 'epoch' \(did you mean 'epochs'\?\)"):
         reproduce.make(suite.settings("lola") | {"epoch": 3})
     values = suite.settings("peers")
+    known = values["trained"]
     for key, wrong, message in (
-        ("trained", {"A": {"method": "meta_mapgg"}}, r"unknown method 'meta_mapgg' \(did you mean 'meta_mapg'\?\)"),
-        ("trained", {"A": {"methods": "meta_pg"}}, r"unknown setting 'methods' \(did you mean 'method'\?\)"),
+        (
+            "trained",
+            known | {"A": {"method": "meta_mapgg"}},
+            r"unknown method 'meta_mapgg' \(did you mean 'meta_mapg'\?\)",
+        ),
+        ("trained", known | {"A": {"methods": "meta_pg"}}, r"unknown setting 'methods' \(did you mean 'method'\?\)"),
         (
             "games",
             {"RockPaperScisors": {**values["games"]["IteratedPrisonersDilemma"], "static": []}},
