@@ -47,6 +47,23 @@ def gru(given: Tensor, weight: Tensor, bias: Tensor, start: Tensor, steps: int) 
     return hidden
 
 
+def packed_gru(given: Tensor, weight: Tensor, bias: Tensor, start: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The memory [R, H] of a GRU at every step of sequences of different lengths, with first derivatives alone.
+
+    Rows are packed: the first steps of all sequences, the longest sequence first, then the second steps of those that have one,
+    and so on. Nothing is computed after a sequence's end.
+
+    Args:
+        given: [R, 3 H] as in ``gru``. It is overwritten.
+        weight: [H, 3 H] as in ``gru``.
+        bias: [H] as in ``gru``.
+        start: [S, H] the memory before the first step of each sequence.
+        sizes: the number of sequences that have each step; R is their sum.
+    """
+    hidden: Tensor = _PackedGRU.apply(given, weight, bias, start, tuple(sizes))[0]  # type: ignore[no-untyped-call]
+    return hidden
+
+
 class _LSTM(torch.autograd.Function):
     """See ``lstm``. Cells are kept doubled: c = 2 x cells, output = leave (2 sigmoid(c) - 1)."""
 
@@ -429,3 +446,58 @@ def _gru_slopes(
     of_reset = _sigmoid_backward(of_reset + of_new * own, reset)
     of_share = of_new * reset if of_own is None else of_new * reset + of_own
     return slopes.unbind(1), torch.stack([of_new, of_reset, _sigmoid_backward(of_keep, keep), of_share], -2).unbind(1)
+
+
+class _PackedGRU(torch.autograd.Function):
+    """See ``packed_gru``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, given: Tensor, weight: Tensor, bias: Tensor, start: Tensor, sizes: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor]:
+        ctx.mark_dirty(given)
+        ctx.set_materialize_grads(False)
+        units = len(weight)
+        hidden, own, minus = given.new_empty(len(given), units), given.new_empty(len(given), units), given.new_tensor(-1.0)
+        pair, single = weight[:, : 2 * units].contiguous(), weight[:, 2 * units :].contiguous()
+        last, both = given.split([units, 2 * units], -1)
+        before = start
+        parts = zip(*(part.split(sizes) for part in (both, last, own, hidden)), strict=True)
+        for two, new, mine, h in parts:
+            before = before[: len(h)]
+            two.addmm_(before, pair).sigmoid_()
+            reset, keep = two.chunk(2, -1)
+            torch.addmm(bias, before, single, out=mine)
+            new.addcmul_(reset, mine).sigmoid_()
+            torch.add(minus, new, alpha=2.0, out=h).lerp_(before, keep)  # n + k (before - n), where n = 2 new - 1
+            before = h
+        ctx.sizes = sizes
+        ctx.save_for_backward(given, own, hidden, weight, start)
+        return hidden, given
+
+    @staticmethod
+    def backward(ctx: Any, of_hidden: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        gates, own, hidden, weight, start = ctx.saved_tensors
+        sizes, units = ctx.sizes, len(weight)
+        if of_hidden is None:
+            return None, None, None, None, None
+        steps = hidden.split(sizes)
+        before = torch.cat([start, *(h[:size] for h, size in zip(steps, sizes[1:], strict=False))])
+        new, reset, keep = gates.chunk(3, -1)
+        # The derivatives of the memory by new, reset and keep (before their sigmoids) and the memory's share of new, then the
+        # gradients of these: one product with the memory's gradient p for each step.
+        found = gates.new_empty(len(gates), 4, units)
+        by_new, by_reset, by_keep, by_own = found.unbind(1)
+        torch.mul(_sigmoid_backward(2.0 - 2.0 * keep, new), 1.0, out=by_new)
+        torch.mul(by_new, reset, out=by_own)
+        torch.mul(_sigmoid_backward(by_new * own, reset), 1.0, out=by_reset)
+        torch.mul(_sigmoid_backward(before - (2.0 * new - 1.0), keep), 1.0, out=by_keep)
+        back, p = weight.mT.contiguous(), torch.zeros_like(start)
+        parts = [part.split(sizes) for part in (found, of_hidden, keep)]
+        for slopes, source, k in zip(*(part[::-1] for part in parts), strict=True):
+            own_p = p[: len(source)].add_(source)
+            slopes.mul_(own_p.unsqueeze(1))
+            own_p.mul_(k).addmm_(slopes.flatten(1)[:, units:], back)
+        flat = found.flatten(1)
+        through = flat[:, units:]
+        return flat[:, : 3 * units], before.mT @ through, through[:, 2 * units :].sum(0), p, None

@@ -112,7 +112,7 @@ def _seconds_per_step(config: TrainConfig, source: DuelSource) -> float:
     problem = source.matchups(0)
     if problem is None:
         return 0.0
-    start = initial_weights(source.policies, config.seed, config.normalise_observations)
+    start = initial_weights(source.policies, config.seed, source.statistics)
     players: Players = {role: stack(start[role], n) for role, n in problem.tasks.items()}
     problem.collect(players, 0)
     began = time.perf_counter()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.compiled import Play
-from metaduel.agents.policies.base import Policy, Weights, normalisation, stack
-from metaduel.agents.policies.statistics import RunningStatistics
+from metaduel.agents.policies.base import Policy, Weights, stack
+from metaduel.agents.policies.statistics import InputStatistics
 from metaduel.agents.rollout import rollout
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
@@ -26,13 +26,14 @@ from metaduel.meta.adaptation.adapters import adapter_of
 from metaduel.meta.adaptation.few_shot import Evaluating, Settings
 from metaduel.meta.adaptation.inner import FIRST_ORDER
 from metaduel.meta.adaptation.pieces import Adapting, Unrolling
+from metaduel.meta.adaptation.rates import below
 from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.learner import Learner, Update
 from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.personas import Personas, problem_sizes
 from metaduel.meta.problems.problem import Given, Mixture, Part, Played, Players, Tasks, played
 from metaduel.meta.runs.config import ForeignConfig, TrainConfig
-from metaduel.meta.runs.players import Network, make_duel, make_policy, running_statistics
+from metaduel.meta.runs.players import Network, input_statistics, make_duel, make_policy
 
 
 class PlayedSource(ABC):
@@ -49,7 +50,7 @@ class PlayedSource(ABC):
         policies: per learner.
         opponents: per learner, the scripted players that it meets.
         play: plays the episodes of matchups: ``rollout``, or the same compiled.
-        statistics: statistics of the learners' observations in training; empty: not normalised.
+        statistics: per learner, statistics of its inputs in training, if these are normalised.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class PlayedSource(ABC):
         self.policies: Mapping[Role, Policy] = policies or {
             role: make_policy(config, simulator, role, network) for role in config.roles
         }
-        self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
+        self.statistics: Mapping[Role, InputStatistics] = input_statistics(self.policies, config)
         self._run, self.opponents = config, opponents
         self.play: Play = rollout
         self._duels, self._scripted = config.met["learned"], config.met["scripted"]
@@ -137,7 +138,7 @@ class PlayedSource(ABC):
         return {}, score
 
     def record(self, update: Update) -> dict[str, float]:
-        """See ``trainer.Source``. From the next iteration on, observations are normalised by all statistics so far."""
+        """See ``trainer.Source``. From the next iteration on, inputs are normalised by all statistics so far."""
         drawn = [played(batch) for shot in update.shots for batch in shot]
         steps = update.abandoned_steps + sum(batch.environment_steps for batch in drawn)
         returns: list[Mapping[Role, Tensor]] = [joined_returns(map(played, shot)) for shot in update.shots]
@@ -148,16 +149,15 @@ class PlayedSource(ABC):
             seen.append(update.chain.seen())
         for role, data in itertools.chain.from_iterable(seen):
             if role in self.statistics:
-                self.statistics[role].add(data.observation, data.alive)
+                self.statistics[role].add(data)
         metrics = {"environment_steps": float(steps)} | self.shares()
         for shot, values in enumerate(returns):
             metrics |= {f"{role}/return_{shot}": float(value.mean()) for role, value in values.items()}
         return metrics
 
     def fixed(self, role: Role) -> Weights:
-        """See ``trainer.Source``: the normalisation of the role's observations."""
-        found = self.statistics[role].statistics if role in self.statistics else None
-        return {} if found is None else normalisation(found)
+        """See ``trainer.Source``: the normalisation of the role's inputs."""
+        return self.statistics[role].fixed if role in self.statistics else {}
 
     def state(self) -> dict[str, Tensor]:
         """See ``trainer.Source``."""
@@ -169,7 +169,7 @@ class PlayedSource(ABC):
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See ``trainer.Source``."""
         for role, running in self.statistics.items():
-            running.load({name: state[f"{role}/statistics/{name}"] for name in running.state()})
+            running.load(below(state, f"{role}/statistics/"))
 
 
 def joined_returns(batches: Iterable[Played]) -> dict[Role, Tensor]:

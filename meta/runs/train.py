@@ -281,7 +281,7 @@ def make_learner(config: RunConfig, source: PlayedSource) -> Learner:
     """The learner at its start."""
     heads = {role: policy.head_names for role, policy in source.policies.items()}
     learner = find_method(config.method).learner
-    start = initial_weights(source.policies, config.seed, config.normalise_observations)
+    start = initial_weights(source.policies, config.seed, source.statistics)
     return learner(start, config.configured, heads)
 
 
