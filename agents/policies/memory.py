@@ -112,7 +112,10 @@ class MemoryPolicy(GRUPolicy):
         prepared = super().prepare(weights)
         if "critic.weight" in weights:
             matrix, bias = self._fold(weights, weights["critic.weight"], weights["critic.bias"])
-            prepared |= {"critic.weight": matrix, "critic.bias": bias}
+            # tanh(x) = 2 sigmoid(2 x) - 1, several times faster on CPUs
+            prepared |= {"critic.weight": 2.0 * matrix, "critic.bias": 2.0 * bias}
+            matrix, bias = weights["value.weight"], weights["value.bias"]
+            prepared |= {"value.weight": 2.0 * matrix, "value.bias": bias - matrix.sum(-2)}
         return prepared
 
     def noted(self, action: Tensor, reward: Tensor) -> Tensor:
@@ -220,7 +223,7 @@ class MemoryPolicy(GRUPolicy):
     def value(self, prepared: Weights, given: Tensor, hidden: Tensor) -> Tensor:
         """The critic's values [N, M] at inputs [N, M, d + A + 2] with the memory that includes them."""
         seen = torch.cat([given[..., : self.observation_size], self.readable(prepared, hidden)], -1)
-        return affine(prepared, "value", squash(affine(prepared, "critic", seen))).squeeze(-1)
+        return affine(prepared, "value", torch.sigmoid(affine(prepared, "critic", seen))).squeeze(-1)
 
     def prediction_loss(
         self, prepared: Weights, data: Trajectories, played: Played, hidden: Tensor, seed: int
@@ -239,11 +242,6 @@ class MemoryPolicy(GRUPolicy):
         """See ``Policy``; inputs [N, M, d + A + 2], memory [N, M, units]."""
         hidden = self._step(prepared, affine(prepared, "input", given), carry.memory)
         return self.read(prepared, given, hidden), carry._replace(memory=hidden)
-
-
-def squash(x: Tensor) -> Tensor:
-    """tanh(x), several times faster on CPUs."""
-    return 2.0 * torch.sigmoid(2.0 * x) - 1.0
 
 
 def layers(

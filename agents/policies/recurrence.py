@@ -483,21 +483,39 @@ class _PackedGRU(torch.autograd.Function):
             return None, None, None, None, None
         steps = hidden.split(sizes)
         before = torch.cat([start, *(h[:size] for h, size in zip(steps, sizes[1:], strict=False))])
-        new, reset, keep = gates.chunk(3, -1)
-        # The derivatives of the memory by new, reset and keep (before their sigmoids) and the memory's share of new, then the
-        # gradients of these: one product with the memory's gradient p for each step.
         found = gates.new_empty(len(gates), 4, units)
-        by_new, by_reset, by_keep, by_own = found.unbind(1)
-        torch.mul(_sigmoid_backward(2.0 - 2.0 * keep, new), 1.0, out=by_new)
-        torch.mul(by_new, reset, out=by_own)
-        torch.mul(_sigmoid_backward(by_new * own, reset), 1.0, out=by_reset)
-        torch.mul(_sigmoid_backward(before - (2.0 * new - 1.0), keep), 1.0, out=by_keep)
         back, p = weight.mT.contiguous(), torch.zeros_like(start)
-        parts = [part.split(sizes) for part in (found, of_hidden, keep)]
-        for slopes, source, k in zip(*(part[::-1] for part in parts), strict=True):
-            own_p = p[: len(source)].add_(source)
-            slopes.mul_(own_p.unsqueeze(1))
-            own_p.mul_(k).addmm_(slopes.flatten(1)[:, units:], back)
+        end = len(sizes)
+        last = len(gates)
+        while end:
+            first, begin = last, end
+            while begin and (begin == end or (last - first + sizes[begin - 1]) * units <= PACKED_BLOCK):
+                begin -= 1
+                first -= sizes[begin]
+            rows = slice(first, last)
+            _packed_slopes(gates[rows], own[rows], before[rows], found[rows])
+            parts = [part[rows].split(sizes[begin:end])[::-1] for part in (found, of_hidden, gates[:, 2 * units :])]
+            for now, source, keep in zip(*parts, strict=True):
+                own_p = p[: len(source)].add_(source)
+                now.mul_(own_p.unsqueeze(1))
+                own_p.mul_(keep).addmm_(now.flatten(1)[:, units:], back)
+            last, end = first, begin
         flat = found.flatten(1)
         through = flat[:, units:]
         return flat[:, : 3 * units], before.mT @ through, through[:, 2 * units :].sum(0), p, None
+
+
+PACKED_BLOCK = 1 << 16  # as BLOCK, of the memory alone
+
+
+def _packed_slopes(gates: Tensor, own: Tensor, before: Tensor, found: Tensor) -> None:
+    """As ``_gru_slopes``, of rows [R, ...] into ``found`` [R, 4, H]."""
+    new, reset, keep = gates.chunk(3, -1)
+    by_new, by_reset, by_keep, by_own = found.unbind(1)
+    slope = torch.mul(keep, -2.0).add_(2.0)
+    _sigmoid_backward.grad_input(slope, new, grad_input=by_new)
+    torch.mul(by_new, reset, out=by_own)
+    torch.mul(by_new, own, out=slope)
+    _sigmoid_backward.grad_input(slope, reset, grad_input=by_reset)
+    torch.sub(before, new, alpha=2.0, out=slope).add_(1.0)
+    _sigmoid_backward.grad_input(slope, keep, grad_input=by_keep)

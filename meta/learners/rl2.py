@@ -22,6 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from metaduel.agents.objective.config import LossConfig
 from metaduel.agents.policies.base import Weights
 from metaduel.envs.core.errors import InvalidInputError, check_whole, unknown, without_effect
 from metaduel.envs.core.spec import Role
@@ -102,6 +103,26 @@ class RL2Config(MAMLConfig):
     def parts(self, tasks: int) -> int:
         """Minibatches of so many tasks."""
         return min(MINIBATCHES, tasks) if self.minibatches is None else self.minibatches
+
+
+def check_chains(config: MAMLConfig, loss: LossConfig, tasks: int) -> None:
+    """Refuse settings of chains that cannot work together.
+
+    Args:
+        config: the learner's settings.
+        loss: settings of the loss.
+        tasks: tasks per iteration and player.
+
+    Raises:
+        InvalidInputError: more minibatches than tasks; discounts with which no step bears credit for a later one.
+    """
+    minibatches = getattr(config, "minibatches", None)
+    if minibatches is not None and minibatches > tasks:
+        raise InvalidInputError(f"minibatches={minibatches}: there are {tasks} tasks; use at most as many")
+    if loss.discount == 0 and getattr(config, "episode_discount", 0.0) == 0:
+        raise InvalidInputError(
+            "discount=0 and episode_discount=0: no step follows another, and the critic has nothing to bootstrap; set one above 0"
+        )
 
 
 def configure(config: MAMLConfig) -> MAMLConfig:

@@ -99,10 +99,11 @@ def _pays(configs: Sequence[TrainConfig], source: DuelSource) -> bool:
 
 def _steps(config: TrainConfig, source: DuelSource) -> float:
     """Steps of all rollouts of a run, about."""
-    rollouts, horizon = config.configured.steps + 1, source.duel.horizon
+    # The episodes of chains are played one by one.
+    rollouts, horizon = config.chain_episodes or config.configured.steps + 1, source.duel.horizon
     iterations = float(config.iterations)
     if config.environment_steps:
-        rows = config.tasks * config.episodes_per_batch * len(config.roles)
+        rows = config.tasks * (1 if config.chain_episodes else config.episodes_per_batch) * len(config.roles)
         iterations = min(iterations, config.environment_steps / (ALIVE * rows * rollouts * horizon))
     return iterations * rollouts * horizon
 

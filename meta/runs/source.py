@@ -49,6 +49,7 @@ class PlayedSource(ABC):
     Attributes:
         policies: per learner.
         opponents: per learner, the scripted players that it meets.
+        horizon: the most steps of an episode.
         play: plays the episodes of matchups: ``rollout``, or the same compiled.
         statistics: per learner, statistics of its inputs in training, if these are normalised.
     """
@@ -65,7 +66,7 @@ class PlayedSource(ABC):
             role: make_policy(config, simulator, role, network) for role in config.roles
         }
         self.statistics: Mapping[Role, InputStatistics] = input_statistics(self.policies, config)
-        self._run, self.opponents = config, opponents
+        self._run, self.opponents, self.horizon = config, opponents, simulator.horizon
         self.play: Play = rollout
         self._duels, self._scripted = config.met["learned"], config.met["scripted"]
 
