@@ -1,17 +1,26 @@
 """Chains of episodes: the credit of their steps, and players with a memory that improve by it."""
 
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
-from metaduel.agents.policies.base import REWARD
+import metaduel  # noqa: F401 (registers the games)
+from metaduel.agents.policies.base import REWARD, adapting
 from metaduel.agents.policies.memory import join
+from metaduel.envs.core.errors import InvalidInputError
 from metaduel.meta.adaptation.work import alone
 from metaduel.meta.learners.learner import Update
 from metaduel.meta.learners.rl2 import RL2, ValueScales
 from metaduel.meta.problems.chains import Chain
+from metaduel.meta.runs.checkpoint import load_checkpoint, read_config, save_checkpoint, write_config
 from metaduel.meta.runs.config import TrainConfig
+from metaduel.meta.runs.load import load
 from metaduel.meta.runs.source import DuelSource
-from metaduel.meta.runs.train import make_learner
+from metaduel.meta.runs.train import make_learner, train, train_meta_adversarial
+from metaduel.meta.runs.trainer import BEST
 
 SMALL = {"tasks": 4, "episodes": 2, "steps": 1, "horizon": 6, "hidden": (5,), "validation_tasks": 1}
 
@@ -198,3 +207,72 @@ def test_the_latent_learner_moves_what_acts_and_what_predicts_apart(monkeypatch)
     assert steps == [0, 1]
     everything = moved(lambda: learner.update(source.problem(0)))
     assert all(acts < names and "belief.weight" in names and "decoder.weight" in names for names in everything)
+
+
+def test_a_checkpoint_of_before_rewards_were_scaled_plays_as_it_did(tmp_path):
+    """It has no critic, and sees rewards as they are."""
+    config = TrainConfig(game="Pursuit", method="rl2", roles=("protagonist",)).override(
+        **SMALL, iterations=2, validate_every=2, normalise_observations=False
+    )
+    train(config, tmp_path, quiet=True)
+    now = load(tmp_path).protagonist
+    tensors, state = load_checkpoint(tmp_path / BEST)
+    new = [name for name in tensors if name.split("/")[-1].split(".")[0] in ("critic", "value", "fixed")]
+    assert len(new) == 5
+    save_checkpoint(tmp_path / BEST, {name: value for name, value in tensors.items() if name not in new}, state)
+    settings = read_config(tmp_path)
+    added = ("minibatches", "value_coefficient", "entropy", "episode_discount", "chain_episodes", "truncation", "carries")
+    settings["learner"] = {name: value for name, value in settings["learner"].items() if name not in added}
+    settings["loss"]["gae_lambda"] = 1.0
+    write_config(tmp_path, settings)
+    before = load(tmp_path).protagonist
+    assert set(now.weights) - set(before.weights) == {name.split("/")[-1] for name in new}
+    unscaled = replace(now, weights=adapting(now.weights))
+    env = gym.make("metaduel/Pursuit-v0", horizon=6)
+    ours, theirs, scaled = (play(agent, env) for agent in (before, unscaled, now))
+    assert np.array_equal(ours, theirs)
+    assert not np.array_equal(ours, scaled)
+
+
+def play(agent, env):
+    """Actions in an episode."""
+    observation, _ = env.reset(seed=0)
+    state, actions, over = None, [], False
+    while not over:
+        action, state = agent.predict(observation, state, deterministic=True)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        state = agent.remember(state, 100 * reward)
+        actions.append(action)
+        over = terminated or truncated
+    return np.stack(actions)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"minibatches": 5}, "minibatches=5: there are 4 tasks; use at most as many"),
+        ({"minibatches": 0}, "minibatches=0 must be a whole number of at least 1"),
+        ({"discount": 0.0, "episode_discount": 0.0}, "the critic has nothing to bootstrap"),
+        ({"value_coefficient": 0.0}, r"value_coefficient=0.0 must be above 0"),
+        ({"entropy": -1.0}, r"entropy=-1.0 must be at least 0"),
+        ({"episode_discount": 1.5}, r"episode_discount=1.5 must be in \[0, 1\]"),
+        ({"carries": "refreshed"}, "carries='refreshed' has no effect: truncation=0"),
+        ({"carries": "kept", "truncation": 3}, "kept"),
+        ({"chain_episodes": -1}, "chain_episodes=-1 must be a whole number of at least 0"),
+        ({"truncation": 28}, "truncation=28 has no effect: chains have at most 27 inputs"),
+        ({"chain_episodes": 1_000_000}, r"chains of 1000000 episodes of 6 steps on 4 tasks need about .* GiB .* 4 are allowed"),
+    ],
+)
+def test_chains_that_cannot_work_are_refused_before_training(tmp_path, settings, message):
+    with pytest.raises(InvalidInputError, match=message):
+        train_meta_adversarial("Pursuit", method="rl2", folder=tmp_path / "run", **{**SMALL, **settings})
+    assert not (tmp_path / "run").exists()
+
+
+def test_memories_see_normalised_observations_unless_told_otherwise():
+    assert TrainConfig(game="Pursuit", method="rl2").normalise_observations is True
+    assert TrainConfig(game="Pursuit", method="maml").override(method="rl2").normalise_observations is True
+    assert TrainConfig(game="Pursuit", method="rl2").override(method="maml").normalise_observations is False
+    chosen = TrainConfig(game="Pursuit", method="maml", normalise_observations=True)
+    assert chosen.override(method="fomaml").normalise_observations is True
+    assert TrainConfig(game="Pursuit", method="rl2", normalise_observations=False).override(seed=1).normalise_observations is False
