@@ -2,7 +2,8 @@
 LIAM (Papoudakis, Christianos and Albrecht, NeurIPS 2021).
 
     belief       q(z | h) from a memory h of all observations, actions and rewards on a task, over its episodes
-    policy       pi_theta(action | observation, mean and deviation of q), trained as RL^2's; its gradient stops at the belief
+    policy       pi_theta(action | observation, mean and deviation of q), trained as RL^2's, critic included; its gradient stops
+                 at the belief
     memory       trained to predict rewards and the opponent's actions from z, at any step of the chain (see ``LatentPolicy``)
 
 In every iteration the policy takes its steps first, on the beliefs that it acted with, and then the memory takes its own. If

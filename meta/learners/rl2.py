@@ -2,15 +2,19 @@
 
     memory       h <- f_theta(h, observation, previous action and reward, end of episode), from one episode into the next
     policy       pi_theta(action | h)
-    outer loss   the clipped surrogate of PPO (Schulman et al., 2017) on the discounted return of a whole chain of episodes
+    critic       V_theta(observation, h), in units of the running deviation of its targets
+    advantages   GAE (Schulman et al., ICLR 2016) over a whole chain: gamma within an episode, another across its end
+    outer loss   PPO's (Schulman et al., 2017): the clipped surrogate, the critic's squared error, an entropy bonus;
+                 several epochs of minibatches of tasks
 
 No weight changes within a task: a player adapts by remembering, and both players do so at once. A chain (the paper's *trial*)
-has as many episodes as a gradient-based method uses for ``steps`` updates and the tests: (K + 1) times ``episodes``. Credit
-flows over the ends of episodes.
+has as many episodes as a gradient-based method uses for ``steps`` updates and the tests, (K + 1) times ``episodes``, or
+``chain_episodes``. Credit flows over the ends of episodes. Inputs, rewards among them, are divided by their running deviations.
 
-Order: first. Differs from the paper: a linear baseline, of the whole chain and one for all tasks.
+Order: first. Differs from the papers: PPO in place of TRPO and of A3C.
 
-Limits: the gradient goes back through the whole chain, so that memory grows with its length; needs a policy with a memory.
+Limits: the gradient goes back through the whole chain, so that memory grows with its length, unless ``truncation`` cuts it;
+needs a policy with a memory.
 """
 
 from __future__ import annotations
