@@ -27,7 +27,10 @@ def chain_advantages(
         [R], 0 at ``ends``.
     """
     advantage = torch.zeros_like(reward)
-    later, after = reward.new_zeros(sizes[0]), reward.new_zeros(sizes[0])  # of each chain's next step: advantage and value
+    later, after = (
+        reward.new_zeros(sizes[0]),
+        reward.new_zeros(sizes[0]),
+    )  # of each chain's next step: advantage and value
     first = len(reward)
     for size in reversed(sizes):
         first -= size

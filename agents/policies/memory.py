@@ -29,7 +29,9 @@ class Played(NamedTuple):
     time: Tensor  # [R] int64: number of the input in its sequence
     place: Tensor  # [R] int64: number of the input in its task's chain
     first: Tensor  # [S] int64: the task of each sequence
-    before: Tensor  # [S] int64: the row before each sequence, R where a task's chain begins; of the layout it was cut from
+    before: (
+        Tensor  # [S] int64: the row before each sequence, R where a task's chain begins; of the layout it was cut from
+    )
 
     @property
     def sizes(self) -> list[int]:
@@ -172,7 +174,10 @@ class MemoryPolicy(GRUPolicy):
             length = data.alive[0].sum(0).long()
             times = torch.arange(len(alive[-2]), dtype=torch.int64, device=rows.device)
             lasts += [times.unsqueeze(1) == length - 1, torch.zeros_like(alive[-1])]
-            steps += [(first + times).unsqueeze(1) * len(rows) + rows, ((first + length - 1) * len(rows) + rows).unsqueeze(0)]
+            steps += [
+                (first + times).unsqueeze(1) * len(rows) + rows,
+                ((first + length - 1) * len(rows) + rows).unsqueeze(0),
+            ]
             first += len(times)
         # No step follows the last end.
         given, taken, end, last, step = (torch.cat(p[:-1]).transpose(0, 1) for p in (inputs, alive, ends, lasts, steps))
@@ -200,7 +205,9 @@ class MemoryPolicy(GRUPolicy):
             start = torch.where(begins.unsqueeze(-1), start, carries)
         own, bias = torch.split(prepared["memory.bias"][0], [2 * self.units, self.units])
         biases = prepared["input.bias"][0] + nn.functional.pad(own, (0, self.units))
-        matrix, biases = (part.roll(self.units, -1) for part in (prepared["input.weight"][0], biases))  # new comes first
+        matrix, biases = (
+            part.roll(self.units, -1) for part in (prepared["input.weight"][0], biases)
+        )  # new comes first
         shares = torch.addmm(biases, given, matrix)
         return packed_gru(shares, prepared["memory.weight"][0], bias, start, played.sizes).unsqueeze(0)
 

@@ -458,7 +458,11 @@ class _PackedGRU(torch.autograd.Function):
         ctx.mark_dirty(given)
         ctx.set_materialize_grads(False)
         units = len(weight)
-        hidden, own, minus = given.new_empty(len(given), units), given.new_empty(len(given), units), given.new_tensor(-1.0)
+        hidden, own, minus = (
+            given.new_empty(len(given), units),
+            given.new_empty(len(given), units),
+            given.new_tensor(-1.0),
+        )
         pair, single = weight[:, : 2 * units].contiguous(), weight[:, 2 * units :].contiguous()
         last, both = given.split([units, 2 * units], -1)
         before = start

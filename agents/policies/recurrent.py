@@ -103,8 +103,8 @@ class RecurrentPolicy(Policy):
         return torch.nn.functional.one_hot(action, self.action_size) if self.discrete else self.clip(action)
 
     def prepare(self, weights: Weights) -> Weights:
-        """Fold the normalisation of observations and the reward's scale into the weights (the previous action stays as it is), and
-        double what goes into ``new``: tanh(x) = 2 sigmoid(2 x) - 1, several times faster on CPUs.
+        """Fold the normalisation of observations and the reward's scale into the weights (the previous action stays as it is),
+        and double what goes into ``new``: tanh(x) = 2 sigmoid(2 x) - 1, several times faster on CPUs.
         """
         matrix, bias = self._fold(weights, weights["input.weight"], weights["input.bias"])
         if REWARD in weights:

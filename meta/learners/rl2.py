@@ -37,7 +37,6 @@ from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.problems.chains import Chain, ChainProblem
 from metaduel.meta.problems.problem import Tasks
 
-
 CARRIES = ("stored", "refreshed")
 MINIBATCHES = 4  # PPO's usual number
 TINY = 1e-12  # a mean square of targets that are 0

@@ -136,10 +136,21 @@ class Chain:
         value = policy.value(prepared, played.given.unsqueeze(0), hidden)[0]
         target = credit.target / value_scale
         return ppo_loss(
-            log_prob, credit.old, credit.advantage, value, target, spread, ~played.ends, clip, value_coefficient, entropy
+            log_prob,
+            credit.old,
+            credit.advantage,
+            value,
+            target,
+            spread,
+            ~played.ends,
+            clip,
+            value_coefficient,
+            entropy,
         )
 
-    def predictions(self, players: Players, draw: int, tasks: Mapping[Role, Tensor] | None = None) -> dict[Role, Tensor]:
+    def predictions(
+        self, players: Players, draw: int, tasks: Mapping[Role, Tensor] | None = None
+    ) -> dict[Role, Tensor]:
         """Per role the prediction loss [] of its belief, at a few steps of the chain, which depend on ``draw``; on some ``tasks``
         alone, or on all.
         """

@@ -225,7 +225,9 @@ class DuelProblem(Rows):
 
     def chained(self, played: Mapping[Role, Sequence[Trajectories]], shots: int) -> Chain:
         """The chain of episodes that were played."""
-        steps = [self._count({role: one[i] for role, one in played.items()}) for i in range(len(next(iter(played.values()))))]
+        steps = [
+            self._count({role: one[i] for role, one in played.items()}) for i in range(len(next(iter(played.values()))))
+        ]
         policies = {role: cast(MemoryPolicy, self.policies[role]) for role in played}
         return Chain(policies, played, self.objectives, self.seed, shots, sum(steps))
 

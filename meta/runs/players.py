@@ -88,4 +88,6 @@ def initial_weights(
     weights = {
         role: policy.init(derive_seed(seed, Purpose.INIT, i)) for i, (role, policy) in enumerate(policies.items())
     }
-    return {role: own | (statistics[role].neutral if role in (statistics or {}) else {}) for role, own in weights.items()}
+    return {
+        role: own | (statistics[role].neutral if role in (statistics or {}) else {}) for role, own in weights.items()
+    }

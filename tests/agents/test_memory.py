@@ -143,7 +143,12 @@ def bound(policy, prepared, chain, seed):
     given = torch.cat([known.unsqueeze(1).expand(*shape, -1), z.unsqueeze(2).expand(*shape, -1)], -1)
     out = affine(prepared, "decoded", torch.tanh(affine(prepared, "decoder", given.flatten(1, 3)))).view(*shape, -1)
     # Rewards that end an episode are told apart.
-    ends = torch.cat([one.alive - torch.cat([one.alive[:, 1:], torch.zeros_like(one.alive[:, :1])], 1) for one in chain], 1) > 0
+    ends = (
+        torch.cat(
+            [one.alive - torch.cat([one.alive[:, 1:], torch.zeros_like(one.alive[:, :1])], 1) for one in chain], 1
+        )
+        > 0
+    )
     kinds = [ends, (data.alive > 0) & ~ends]
     target = sum(torch.where(kind, data.reward, 0.0) / data.reward[kind].square().mean().sqrt() for kind in kinds)
     low, high = torch.from_numpy(policy.other_space.low), torch.from_numpy(policy.other_space.high)
@@ -244,14 +249,18 @@ def test_rewards_that_tell_the_task_are_what_a_belief_is_taught():
     0.05% of the variance of all."""
     policy, _, _, chain = learned(LatentPolicy)
     generator = torch.Generator().manual_seed(0)
-    chain = [data._replace(reward=0.005 * torch.randn(data.reward.shape, generator=generator) * data.alive) for data in chain]
+    chain = [
+        data._replace(reward=0.005 * torch.randn(data.reward.shape, generator=generator) * data.alive) for data in chain
+    ]
     for data in chain:
         data.reward.scatter_(1, (data.alive.sum(1, keepdim=True) - 1).long(), 1.0)
     played, data = policy.played(chain), join(chain)
     target, steps = policy.targets(data, played), ~played.ends
     within = steps & ~played.last
     assert target[within].std() == pytest.approx(1.0, abs=0.05)
-    share = (target[within] - target[within].mean()).square().sum() / (target[steps] - target[steps].mean()).square().sum()
+    share = (target[within] - target[within].mean()).square().sum() / (
+        target[steps] - target[steps].mean()
+    ).square().sum()
     assert share > 0.5
 
 

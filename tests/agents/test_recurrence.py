@@ -117,6 +117,8 @@ def test_packed_sequences_equal_a_loop_that_autograd_records(block, monkeypatch)
     scale = torch.linspace(-1, 1, found.numel(), dtype=found.dtype).view_as(found)
     inputs = given, weight, bias, start
     for one, other in zip(
-        torch.autograd.grad((found * scale).sum(), inputs), torch.autograd.grad((expected * scale).sum(), inputs), strict=True
+        torch.autograd.grad((found * scale).sum(), inputs),
+        torch.autograd.grad((expected * scale).sum(), inputs),
+        strict=True,
     ):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

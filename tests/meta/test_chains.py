@@ -221,7 +221,15 @@ def test_a_checkpoint_of_before_rewards_were_scaled_plays_as_it_did(tmp_path):
     assert len(new) == 5
     save_checkpoint(tmp_path / BEST, {name: value for name, value in tensors.items() if name not in new}, state)
     settings = read_config(tmp_path)
-    added = ("minibatches", "value_coefficient", "entropy", "episode_discount", "chain_episodes", "truncation", "carries")
+    added = (
+        "minibatches",
+        "value_coefficient",
+        "entropy",
+        "episode_discount",
+        "chain_episodes",
+        "truncation",
+        "carries",
+    )
     settings["learner"] = {name: value for name, value in settings["learner"].items() if name not in added}
     settings["loss"]["gae_lambda"] = 1.0
     write_config(tmp_path, settings)
@@ -260,7 +268,10 @@ def play(agent, env):
         ({"carries": "kept", "truncation": 3}, "kept"),
         ({"chain_episodes": -1}, "chain_episodes=-1 must be a whole number of at least 0"),
         ({"truncation": 28}, "truncation=28 has no effect: chains have at most 27 inputs"),
-        ({"chain_episodes": 1_000_000}, r"chains of 1000000 episodes of 6 steps on 4 tasks need about .* GiB .* 4 are allowed"),
+        (
+            {"chain_episodes": 1_000_000},
+            r"chains of 1000000 episodes of 6 steps on 4 tasks need about .* GiB .* 4 are allowed",
+        ),
     ],
 )
 def test_chains_that_cannot_work_are_refused_before_training(tmp_path, settings, message):
@@ -275,4 +286,7 @@ def test_memories_see_normalised_observations_unless_told_otherwise():
     assert TrainConfig(game="Pursuit", method="rl2").override(method="maml").normalise_observations is False
     chosen = TrainConfig(game="Pursuit", method="maml", normalise_observations=True)
     assert chosen.override(method="fomaml").normalise_observations is True
-    assert TrainConfig(game="Pursuit", method="rl2", normalise_observations=False).override(seed=1).normalise_observations is False
+    assert (
+        TrainConfig(game="Pursuit", method="rl2", normalise_observations=False).override(seed=1).normalise_observations
+        is False
+    )

@@ -103,9 +103,7 @@ def _loss(case: ChainCase, chain: Chain, role: Role, own: Weights, config: RL2Co
         only = replace(chain, episodes={role: chain.episodes[role]})
         return lambda weights: only.predictions({role: weights}, 0)[role]
     credit = chain.credit(role, own, 1.0, config.episode_discount, config.truncation)
-    return lambda weights: chain.loss(
-        role, weights, credit, 1.0, config.clip, config.value_coefficient, config.entropy
-    )
+    return lambda weights: chain.loss(role, weights, credit, 1.0, config.clip, config.value_coefficient, config.entropy)
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:

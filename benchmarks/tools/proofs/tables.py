@@ -47,9 +47,9 @@ def chain_sheet() -> Sheet:
     """The relative error of every loss on chains, for both players."""
     rows = [(*case.labels, *(f"{chain_error(case, role):.0e}" for role in ROLES)) for case in chain_cases()]
     note = (
-        "Error of the shipped gradient's directional derivatives against central differences of the loss, relative to the largest: "
-        f"one direction for each weight tensor, at weights other than those that played. Chains of {EPISODES} episodes of at most "
-        f"{LENGTH} steps of {GAME} on {TASKS} tasks, in double precision. Loss ppo: policy, critic and entropy. Memories with "
+        "Error of the shipped gradient's directional derivatives against central differences of the loss, relative to the "
+        "largest: one direction for each weight tensor, at weights other than those that played. Chains of "
+        f"{EPISODES} episodes of at most {LENGTH} steps of {GAME} on {TASKS} tasks, in double precision. Loss ppo: policy, critic and entropy. Memories with "
         "which truncated segments begin are constants."
     )
     return Sheet("Chains", ("method", "loss", "gradient", *ROLES), tuple(rows), note)
