@@ -134,8 +134,8 @@ class LatentPolicy(MemoryPolicy):
         return wrong + 0.5 * ((out[:, 1:] - (2 * (other - low) / (high - low) - 1)) ** 2).sum(-1)
 
     def targets(self, data: Trajectories, played: Played) -> Tensor:
-        """The rewards that the decoder predicts, [R]: those within episodes and those that end one, each divided by a deviation of
-        their own. A few results would be all of the variance otherwise, and rewards that tell the task would not be learned.
+        """The rewards that the decoder predicts, [R]: those within episodes and those that end one, each divided by a deviation
+        of their own. A few results would be all of the variance otherwise, and rewards that tell the task would not be learned.
         """
         reward, scaled = played.pick(data.reward), torch.zeros_like(played.given[:, 0])
         for part in (played.last, ~played.last & ~played.ends):

@@ -53,8 +53,8 @@ class Played(NamedTuple):
         mine = torch.zeros(int(self.task.max()) + 1, dtype=torch.bool, device=self.task.device)
         mine[tasks] = True
         rows, sequences = mine[self.task].nonzero().squeeze(1), mine[self.first].nonzero().squeeze(1)
-        own = (part.index_select(0, rows) for part in self[:7])
-        return Played(*own, *(part.index_select(0, sequences) for part in self[7:])), rows, sequences
+        own = [part.index_select(0, rows) for part in self[:7]]
+        return Played._make(own + [part.index_select(0, sequences) for part in self[7:]]), rows, sequences
 
     def cut(self, length: int) -> tuple[Played, Tensor]:
         """The same in segments of ``length`` inputs, and which row of this layout each of its rows is, [R] int64."""
@@ -151,7 +151,7 @@ class MemoryPolicy(GRUPolicy):
         if SHIFT in prepared:
             given = given + nn.functional.pad(prepared[SHIFT], (0, self.carried[1])).unsqueeze(1)
         if REWARD in prepared:
-            within, last = prepared[REWARD].split(1, -1)
+            within, last = torch.split(prepared[REWARD], 1, -1)
             factors = torch.ones_like(given[:, :1])
             factors[..., self.reward_at] = last / within
             given = given * factors
@@ -184,7 +184,7 @@ class MemoryPolicy(GRUPolicy):
         task, place = torch.nonzero(taken)[:, 0], taken.cumsum(1)[taken] - 1
         order, longest = _packed(task, place)
         parts = [part[order] for part in (given[taken], end[taken], last[taken], task, step[taken], place, place)]
-        return Played(*parts, longest, torch.full_like(longest, len(order)))
+        return Played._make([*parts, longest, torch.full_like(longest, len(order))])
 
     def over_chain(self, prepared: Weights, played: Played, carries: Tensor | None = None) -> Tensor:
         """The memory [1, R, units] at every input of chains, with one set of weights; first derivatives alone.

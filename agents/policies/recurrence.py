@@ -464,7 +464,7 @@ class _PackedGRU(torch.autograd.Function):
             given.new_tensor(-1.0),
         )
         pair, single = weight[:, : 2 * units].contiguous(), weight[:, 2 * units :].contiguous()
-        last, both = given.split([units, 2 * units], -1)
+        last, both = torch.split(given, [units, 2 * units], -1)
         before = start
         parts = zip(*(part.split(sizes) for part in (both, last, own, hidden)), strict=True)
         for two, new, mine, h in parts:

@@ -201,7 +201,13 @@ def _before(played: Played, hidden: Tensor) -> Tensor:
 
 @runtime_checkable
 class ChainProblem(Problem, Protocol):
-    """A problem that plays episodes one after another with memories that last."""
+    """A problem that plays episodes one after another with memories that last.
+
+    Attributes:
+        episodes: episodes of a shot.
+    """
+
+    episodes: int
 
     def chain(self, players: Players, episodes: int, shots: int) -> Chain:
         """Play ``episodes`` episodes, with one set of weights [1, ...] per player; returns are of ``shots`` parts of them."""

@@ -88,6 +88,6 @@ def initial_weights(
     weights = {
         role: policy.init(derive_seed(seed, Purpose.INIT, i)) for i, (role, policy) in enumerate(policies.items())
     }
-    return {
-        role: own | (statistics[role].neutral if role in (statistics or {}) else {}) for role, own in weights.items()
-    }
+    for role, own in (statistics or {}).items():
+        weights[role] |= own.neutral
+    return weights

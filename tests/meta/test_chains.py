@@ -36,7 +36,7 @@ def made(game="Pursuit", method="rl2", **more):
 
 def by_hand(chain, weights, scale, discount, episode_discount, gae_lambda):
     """Advantages and critic's targets of every task's steps, by a loop over its episodes from the last step back."""
-    policy, (role, episodes) = chain.policies["protagonist"], next(iter(chain.episodes.items()))
+    policy, episodes = chain.policies["protagonist"], chain.episodes["protagonist"]
     prepared, played = policy.prepare(weights), policy.played(episodes)
     value = policy.value(prepared, played.given[None], policy.over_chain(prepared, played))[0] * scale
     whole = join(episodes)
