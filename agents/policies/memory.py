@@ -66,7 +66,7 @@ class Played(NamedTuple):
         chain[self.task, self.place + 1] = torch.arange(len(rows), dtype=torch.int64, device=rows.device)
         before = chain[sequence // segments, sequence % segments * length]
         parts = self.given, self.ends, self.last, self.task, self.step, time, self.place
-        return Played(*(part[rows] for part in parts), sequence // segments, before), rows
+        return Played._make([*(part[rows] for part in parts), sequence // segments, before]), rows
 
 
 def _packed(sequence: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:

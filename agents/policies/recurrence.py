@@ -60,7 +60,7 @@ def packed_gru(given: Tensor, weight: Tensor, bias: Tensor, start: Tensor, sizes
         start: [S, H] the memory before the first step of each sequence.
         sizes: the number of sequences that have each step; R is their sum.
     """
-    hidden: Tensor = _PackedGRU.apply(given, weight, bias, start, tuple(sizes))[0]  # type: ignore[no-untyped-call]
+    hidden: Tensor = _PackedGRU.apply(given, weight, bias, start, list(sizes))[0]  # type: ignore[no-untyped-call]
     return hidden
 
 
@@ -453,27 +453,24 @@ class _PackedGRU(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, given: Tensor, weight: Tensor, bias: Tensor, start: Tensor, sizes: tuple[int, ...]
+        ctx: Any, given: Tensor, weight: Tensor, bias: Tensor, start: Tensor, sizes: list[int]
     ) -> tuple[Tensor, Tensor]:
         ctx.mark_dirty(given)
         ctx.set_materialize_grads(False)
         units = len(weight)
-        hidden, own, minus = (
-            given.new_empty(len(given), units),
-            given.new_empty(len(given), units),
-            given.new_tensor(-1.0),
-        )
-        pair, single = weight[:, : 2 * units].contiguous(), weight[:, 2 * units :].contiguous()
-        last, both = torch.split(given, [units, 2 * units], -1)
+        hidden, own = (given.new_empty(len(given), units) for _ in range(2))
+        pair, single, minus = weight[:, : 2 * units].contiguous(), weight[:, 2 * units :].contiguous(), given.new_tensor(-1.0)
+        new, reset, keep = given.chunk(3, -1)
+        # Views of all steps at once: made step by step, they would cost as much as the operations on them.
+        parts = (torch.split(part, sizes) for part in (given[:, units:], new, reset, keep, own, hidden))
         before = start
-        parts = zip(*(part.split(sizes) for part in (both, last, own, hidden)), strict=True)
-        for two, new, mine, h in parts:
-            before = before[: len(h)]
-            two.addmm_(before, pair).sigmoid_()
-            reset, keep = two.chunk(2, -1)
+        for both, n, r, k, mine, h in zip(*parts, strict=True):
+            if len(before) > len(h):
+                before = before[: len(h)]
+            both.addmm_(before, pair).sigmoid_()
             torch.addmm(bias, before, single, out=mine)
-            new.addcmul_(reset, mine).sigmoid_()
-            torch.add(minus, new, alpha=2.0, out=h).lerp_(before, keep)  # n + k (before - n), where n = 2 new - 1
+            n.addcmul_(r, mine).sigmoid_()
+            torch.add(minus, n, alpha=2.0, out=h).lerp_(before, k)  # n + k (before - n), where n = 2 new - 1
             before = h
         ctx.sizes = sizes
         ctx.save_for_backward(given, own, hidden, weight, start)
@@ -485,12 +482,14 @@ class _PackedGRU(torch.autograd.Function):
         sizes, units = ctx.sizes, len(weight)
         if of_hidden is None:
             return None, None, None, None, None
-        steps = hidden.split(sizes)
+        steps = torch.split(hidden, sizes)
         before = torch.cat([start, *(h[:size] for h, size in zip(steps, sizes[1:], strict=False))])
         found = gates.new_empty(len(gates), 4, units)
+        flat = found.flatten(1)
+        through = flat[:, units:]
         back, p = weight.mT.contiguous(), torch.zeros_like(start)
-        end = len(sizes)
-        last = len(gates)
+        own_p, wide_p = p[:0], p[:0]  # of the sequences that have the step
+        end, last = len(sizes), len(gates)
         while end:
             first, begin = last, end
             while begin and (begin == end or (last - first + sizes[begin - 1]) * units <= PACKED_BLOCK):
@@ -498,14 +497,16 @@ class _PackedGRU(torch.autograd.Function):
                 first -= sizes[begin]
             rows = slice(first, last)
             _packed_slopes(gates[rows], own[rows], before[rows], found[rows])
-            parts = [part[rows].split(sizes[begin:end])[::-1] for part in (found, of_hidden, gates[:, 2 * units :])]
-            for now, source, keep in zip(*parts, strict=True):
-                own_p = p[: len(source)].add_(source)
-                now.mul_(own_p.unsqueeze(1))
-                own_p.mul_(keep).addmm_(now.flatten(1)[:, units:], back)
+            fields = found, through, of_hidden, gates[:, 2 * units :]
+            parts = [torch.split(part[rows], sizes[begin:end])[::-1] for part in fields]
+            for now, slopes, source, keep in zip(*parts, strict=True):
+                if len(own_p) < len(source):
+                    own_p = p[: len(source)]
+                    wide_p = own_p.unsqueeze(1)
+                own_p.add_(source)
+                now.mul_(wide_p)
+                own_p.mul_(keep).addmm_(slopes, back)
             last, end = first, begin
-        flat = found.flatten(1)
-        through = flat[:, units:]
         return flat[:, : 3 * units], before.mT @ through, through[:, 2 * units :].sum(0), p, None
 
 

@@ -49,9 +49,8 @@ def chain_sheet() -> Sheet:
     note = (
         "Error of the shipped gradient's directional derivatives against central differences of the loss, relative to the "
         "largest: one direction for each weight tensor, at weights other than those that played. Chains of "
-        f"{EPISODES} episodes of at most {LENGTH} steps of {GAME} on {TASKS} tasks, in double precision. Loss ppo: policy, critic "
-        "and entropy. Memories with "
-        "which truncated segments begin are constants."
+        f"{EPISODES} episodes of at most {LENGTH} steps of {GAME} on {TASKS} tasks, in double precision. Loss ppo: policy, "
+        "critic and entropy. Memories with which truncated segments begin are constants."
     )
     return Sheet("Chains", ("method", "loss", "gradient", *ROLES), tuple(rows), note)
 
