@@ -85,8 +85,8 @@ class MemoryPolicy(GRUPolicy):
 
     Its carry is the adapted state: test episodes start from copies of the carry. Its input is [..., d + A + 2]: the
     observation, the previous action and reward (0 at the first step), and whether the episode is over. An extra input at the end
-    of an episode holds the last action and reward. A critic with one hidden layer reads the observation and what the policy reads
-    of the memory; only training needs it.
+    of an episode holds the last action and reward. A critic with one hidden layer, half as wide as the memory, reads the
+    observation and what the policy reads of the memory; only training needs it.
     """
 
     aids = ("critic", "value")
@@ -106,7 +106,7 @@ class MemoryPolicy(GRUPolicy):
         """Fresh weights of one player, with an empty memory, and a critic whose values are near 0."""
         weights = super().init(seed, dtype)
         weights["memory.start"] = torch.zeros(self.units, dtype=dtype, device="cpu")
-        sizes = self.observation_size + self.read_size, self.units, 1
+        sizes = self.observation_size + self.read_size, max(1, self.units // 2), 1
         return weights | layers(("critic", "value"), sizes, (1.0, 0.1), seed + 2, dtype)
 
     def prepare(self, weights: Weights) -> Weights:
@@ -229,8 +229,11 @@ class MemoryPolicy(GRUPolicy):
 
     def value(self, prepared: Weights, given: Tensor, hidden: Tensor) -> Tensor:
         """The critic's values [N, M] at inputs [N, M, d + A + 2] with the memory that includes them."""
-        seen = torch.cat([given[..., : self.observation_size], self.readable(prepared, hidden)], -1)
-        return affine(prepared, "value", torch.sigmoid(affine(prepared, "critic", seen))).squeeze(-1)
+        seen, read = torch.split(prepared["critic.weight"], [self.observation_size, self.read_size], -2)
+        # One product for each part: no gradient of the observation is computed.
+        inside = torch.baddbmm(prepared["critic.bias"].unsqueeze(1), given[..., : self.observation_size], seen)
+        inside = torch.baddbmm(inside, self.readable(prepared, hidden), read)
+        return affine(prepared, "value", torch.sigmoid(inside)).squeeze(-1)
 
     def prediction_loss(
         self, prepared: Weights, data: Trajectories, played: Played, hidden: Tensor, seed: int

@@ -459,7 +459,11 @@ class _PackedGRU(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         units = len(weight)
         hidden, own = (given.new_empty(len(given), units) for _ in range(2))
-        pair, single, minus = weight[:, : 2 * units].contiguous(), weight[:, 2 * units :].contiguous(), given.new_tensor(-1.0)
+        pair, single, minus = (
+            weight[:, : 2 * units].contiguous(),
+            weight[:, 2 * units :].contiguous(),
+            given.new_tensor(-1.0),
+        )
         new, reset, keep = given.chunk(3, -1)
         # Views of all steps at once: made step by step, they would cost as much as the operations on them.
         parts = (torch.split(part, sizes) for part in (given[:, units:], new, reset, keep, own, hidden))
