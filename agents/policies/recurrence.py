@@ -491,8 +491,9 @@ class _PackedGRU(torch.autograd.Function):
         found = gates.new_empty(len(gates), 4, units)
         flat = found.flatten(1)
         through = flat[:, units:]
-        back, p = weight.mT.contiguous(), torch.zeros_like(start)
-        own_p, wide_p = p[:0], p[:0]  # of the sequences that have the step
+        # The memory's whole gradient at every step; those of a step's rows are added to those of the step before.
+        total, of_start, back = of_hidden.clone(), torch.zeros_like(start), weight.mT.contiguous()
+        earlier = torch.split(total, sizes)
         end, last = len(sizes), len(gates)
         while end:
             first, begin = last, end
@@ -501,17 +502,15 @@ class _PackedGRU(torch.autograd.Function):
                 first -= sizes[begin]
             rows = slice(first, last)
             _packed_slopes(gates[rows], own[rows], before[rows], found[rows])
-            fields = found, through, of_hidden, gates[:, 2 * units :]
+            fields = found, through, total, total.unsqueeze(1), gates[:, 2 * units :]
             parts = [torch.split(part[rows], sizes[begin:end])[::-1] for part in fields]
-            for now, slopes, source, keep in zip(*parts, strict=True):
-                if len(own_p) < len(source):
-                    own_p = p[: len(source)]
-                    wide_p = own_p.unsqueeze(1)
-                own_p.add_(source)
-                now.mul_(wide_p)
-                own_p.mul_(keep).addmm_(slopes, back)
+            targets = [*earlier[max(begin - 1, 0) : end - 1][::-1], *([] if begin else [of_start])]
+            for now, slopes, p, wide, keep, target in zip(*parts, targets, strict=True):
+                now.mul_(wide)
+                target = target if len(target) == len(p) else target[: len(p)]
+                target.addcmul_(p, keep).addmm_(slopes, back)
             last, end = first, begin
-        return flat[:, : 3 * units], before.mT @ through, through[:, 2 * units :].sum(0), p, None
+        return flat[:, : 3 * units], before.mT @ through, through[:, 2 * units :].sum(0), of_start, None
 
 
 PACKED_BLOCK = 1 << 16  # as BLOCK, of the memory alone
