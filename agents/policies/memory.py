@@ -197,8 +197,8 @@ class MemoryPolicy(GRUPolicy):
         """
         given = played.given
         if SHIFT in prepared or REWARD in prepared:
-            ended = self._ended(prepared, given.unsqueeze(0))[0]
-            given = torch.where(played.ends.unsqueeze(-1), ended, given)
+            ends = played.ends.nonzero().squeeze(1)
+            given = given.index_copy(0, ends, self._ended(prepared, given[ends].unsqueeze(0))[0])
         start = prepared["memory.start"].expand(len(played.first), -1)
         if carries is not None:
             begins = played.place[: len(played.first)] == 0
