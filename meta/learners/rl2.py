@@ -254,7 +254,7 @@ class ValueScales:
 
     def add(self, role: Role, target: Tensor) -> None:
         """Include a batch's targets [R]."""
-        now = torch.stack([target.double().square().mean(), torch.ones((), dtype=torch.float64)])
+        now = torch.stack([target.double().square().mean(), torch.ones((), dtype=torch.float64, device="cpu")])
         self._squares[role] = self.KEPT * self._squares[role] + (1 - self.KEPT) * now
 
     def state(self) -> dict[str, Tensor]:
