@@ -31,7 +31,7 @@ class LossConfig:
             shorter horizon makes it less noisy.
         adversary_inner_discount: the adversary's ``inner_discount``, where its rewards come later or sooner than the
             protagonist's; None: the same. `metaduel signal` measures which discount and clip an update can use, per role.
-        gae_lambda: lambda of the advantages.
+        gae_lambda: lambda of the advantages; None: 1, or 0.95 in methods with a critic.
         baseline: the query's linear baseline and normalisation: fitted per ``task``, or once for the whole ``batch`` of
             tasks, which is better with few episodes per task (see ``fit_linear``).
         inner_baseline: fit a linear baseline to the support, always per task; without it, advantages are
@@ -48,7 +48,7 @@ class LossConfig:
     discount: float = 0.99
     inner_discount: float = 0.99
     adversary_inner_discount: float | None = None
-    gae_lambda: float = 1.0
+    gae_lambda: float | None = None
     baseline: Literal["task", "batch"] = "task"
     inner_baseline: bool = True
     normalise: bool = True
@@ -118,7 +118,7 @@ class LossConfig:
         if not fit:
             return returns
         value = fit_linear(data.observation, returns, data.alive, shared, index)
-        return gae(data.reward, value, data.alive, discount, self.gae_lambda)
+        return gae(data.reward, value, data.alive, discount, 1.0 if self.gae_lambda is None else self.gae_lambda)
 
     def _scaled(self, advantage: Tensor, alive: Tensor, discount: float, shared: Sequence[int] = ()) -> Tensor:
         if self.normalise:

@@ -24,6 +24,7 @@ MIN_LOG_STD = -3.0  # a standard deviation of 0.05: keeps the score function fin
 MIN_STD = 1e-6  # an observation that varies less is a constant: shifted, not scaled
 FIXED = "fixed."  # weights of these names belong to a player and never adapt
 SHIFT, SCALE = f"{FIXED}shift", f"{FIXED}scale"  # [d] each: networks see (observation - shift) * scale
+REWARD = f"{FIXED}reward"  # [2]: memories see rewards times the first, those that end an episode times the second
 
 
 class Policy(ABC):
@@ -39,14 +40,16 @@ class Policy(ABC):
 
     A step is ``step(weights, carry, input)``: the carry comes from ``initial_carry``, the input from ``input``, and
     ``remember`` adds the action and its reward to the carry. Weights named ``fixed.shift`` and ``fixed.scale`` normalise
-    observations; each player has its own, and they never adapt.
+    observations, and ``fixed.reward`` scales the rewards among the inputs; each player has its own, and they never adapt.
 
     Attributes:
         lasting: the carry outlives an episode: the policy adapts by remembering.
+        aids: layers that only training needs; checkpoints of before there were any lack them.
         by_row: outputs depend on the step's own input alone, and can be computed at any steps, see ``at_rows``.
     """
 
     lasting: bool = False
+    aids: tuple[str, ...] = ()
     by_row: bool = False
 
     def __init__(
@@ -86,6 +89,11 @@ class Policy(ABC):
     def carried(self) -> tuple[int, int]:
         """Sizes of the carry's two parts: the memory, and the next input's numbers after the observation."""
         return 0, 0
+
+    @property
+    def reward_at(self) -> int | None:
+        """The place of the last reward in the network's input; None: it is not there."""
+        return None
 
     @property
     def input_size(self) -> int:
@@ -232,6 +240,12 @@ def normalisation(statistics: tuple[Tensor, Tensor], dtype: torch.dtype = torch.
     """Weights that normalise observations by their mean [d] and standard deviation [d]."""
     mean, std = statistics
     return {SHIFT: mean.to(dtype), SCALE: torch.where(std > MIN_STD, 1.0 / std, 1.0).to(dtype)}
+
+
+def reward_scale(deviations: tuple[Tensor, Tensor], dtype: torch.dtype = torch.float32) -> Weights:
+    """Weights that divide rewards among the inputs by their deviations from 0, [] each: within episodes, and at their ends."""
+    found = torch.stack(deviations)
+    return {REWARD: torch.where(found > MIN_STD, 1.0 / found, 1.0).to(dtype)}
 
 
 def stack(weights: Weights, n: int) -> Weights:

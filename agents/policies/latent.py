@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
 from metaduel.agents.policies.base import ActionSpace, Weights
-from metaduel.agents.policies.memory import MemoryPolicy, Played
+from metaduel.agents.policies.memory import MemoryPolicy, Played, layers
 from metaduel.agents.policies.recurrent import affine
 from metaduel.agents.trajectories import Trajectories
 
@@ -52,21 +52,22 @@ class LatentPolicy(MemoryPolicy):
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
         """Fresh weights of one player: orthogonal, gain 0.1 at the outputs."""
         weights = super().init(seed, dtype)
-        generator = torch.Generator().manual_seed(seed + 1)
         decoded = LATENT + self.observation_size + self.action_size
-        for name, rows, columns, gain in (
-            ("belief", self.units, 2 * LATENT, 0.1),
-            ("layer", self.observation_size + 2 * LATENT, self.units, 1.0),
-            ("decoder", decoded, self.units, 1.0),
-            ("decoded", self.units, 1 + self.other_size, 0.1),
-        ):
-            matrix = torch.empty(rows, columns, dtype=torch.float64, device="cpu")
-            weights[f"{name}.weight"] = nn.init.orthogonal_(matrix, gain=gain, generator=generator).to(dtype)
-            weights[f"{name}.bias"] = torch.zeros(columns, dtype=dtype, device="cpu")
+        for i, (names, sizes, gains) in enumerate((
+            (("belief",), (self.units, 2 * LATENT), (0.1,)),
+            (("layer",), (self.observation_size + 2 * LATENT, self.units), (1.0,)),
+            (("decoder", "decoded"), (decoded, self.units, 1 + self.other_size), (1.0, 0.1)),
+        )):  # fmt: skip
+            weights |= layers(names, sizes, gains, seed + 3 + i, dtype)
         return weights
 
+    @property
+    def read_size(self) -> int:
+        """See ``MemoryPolicy``: mean and log standard deviation of the belief."""
+        return 2 * LATENT
+
     def prepare(self, weights: Weights) -> Weights:
-        """Fold the normalisation of observations into the layers that see them."""
+        """See ``MemoryPolicy``."""
         prepared = super().prepare(weights)
         for name in ("layer", "decoder"):
             matrix, bias = self._fold(weights, weights[f"{name}.weight"], weights[f"{name}.bias"])
@@ -75,9 +76,12 @@ class LatentPolicy(MemoryPolicy):
 
     def read(self, prepared: Weights, observation: Tensor, hidden: Tensor) -> Tensor:
         """Means or logits [N, M, A] at inputs [N, M, d + A + 2] with the memory [N, M, units] that includes them."""
-        belief = affine(prepared, "belief", hidden).detach()
-        x = torch.cat([observation[..., : self.observation_size], belief], -1)
+        x = torch.cat([observation[..., : self.observation_size], self.readable(prepared, hidden)], -1)
         return self._masked(affine(prepared, "output", torch.tanh(affine(prepared, "layer", x))), observation)
+
+    def readable(self, prepared: Weights, hidden: Tensor) -> Tensor:
+        """See ``MemoryPolicy``: the belief [N, M, 2 LATENT], a constant."""
+        return affine(prepared, "belief", hidden).detach()
 
     def prediction_loss(
         self, prepared: Weights, data: Trajectories, played: Played, hidden: Tensor, seed: int
@@ -88,45 +92,56 @@ class LatentPolicy(MemoryPolicy):
         Args:
             prepared: [1, ...].
             data: [1, T, M, ...] episodes that were played one after another, joined.
-            played: their steps.
-            hidden: [1, P, units] the memory at these, see ``over_chain``.
+            played: the inputs of whole chains, of all tasks or some.
+            hidden: [1, R, units] the memory at these, see ``over_chain``.
             seed: seed of the steps, the moments and the samples.
         """
         generator = torch.Generator().manual_seed(seed % (1 << 63))
-        _, steps, rows = data.reward.shape
-        mean, log_std = affine(prepared, "belief", hidden)[0].chunk(2, -1)  # [P, LATENT]
+        _, steps, tasks = data.reward.shape
+        mean, log_std = affine(prepared, "belief", hidden)[0].chunk(2, -1)  # [R, LATENT]
         moments = torch.randint(steps, (PAST,), generator=generator, dtype=torch.int64, device="cpu")
-        noise = torch.randn(1, PAST, rows, LATENT, generator=generator, dtype=mean.dtype, device="cpu")[0]
+        noise = torch.randn(1, PAST, tasks, LATENT, generator=generator, dtype=mean.dtype, device="cpu")[0]
         at = torch.randint(steps, (STEPS,), generator=generator, dtype=torch.int64, device="cpu")
-        # The tasks in which both were played, with what is decoded from what: P's index of moment and step.
-        alive = played.alive.mT
-        moment, step, task = torch.nonzero(alive[moments].unsqueeze(1) & alive[at]).unbind(1)
-        index = (played.alive.flatten().cumsum(0) - 1).view(rows, steps)
-        source, target = index[task, moments[moment]], index[task, at[step]]
+        # The tasks in which both were played, with what is decoded from what: the rows of moment and step.
+        own = (~played.ends).nonzero().squeeze(1)
+        rows = torch.full((steps * tasks,), -1, dtype=torch.int64, device=own.device)
+        rows[played.step[own]] = own
+        rows = rows.view(steps, tasks)
+        moment, step, task = torch.nonzero((rows[moments] >= 0).unsqueeze(1) & (rows[at] >= 0)).unbind(1)
+        source, target = rows[moments[moment], task], rows[at[step], task]
         z = mean[source] + torch.exp(log_std[source]) * noise[moment, task]
-        action = self.shown(played.pick(data.action)[0, target]).to(mean.dtype)
-        given = torch.cat([played.seen[0, target, : self.observation_size], action, z], -1).unsqueeze(0)
+        action = self.shown(played.pick(data.action)[target]).to(mean.dtype)
+        given = torch.cat([played.given[target, : self.observation_size], action, z], -1).unsqueeze(0)
         out = affine(prepared, "decoded", torch.tanh(affine(prepared, "decoder", given)))[0]
         decoding = self._wrong(out, data, played, target).sum() / max(len(target), 1)
         # The belief before, at the first step of every task a standard normal distribution.
-        first = torch.zeros_like(played.alive)
-        first[torch.arange(rows, dtype=torch.int64, device=first.device), played.alive.long().argmax(1)] = True
-        later = ~first[played.alive].unsqueeze(-1)
+        own = own[torch.argsort(played.task[own] * (int(played.place.max()) + 1) + played.place[own])]
+        later = (played.place[own] > 0).unsqueeze(-1)
+        mean, log_std = mean[own], log_std[own]
         before_mean, before_log_std = (belief.roll(1, 0) * later for belief in (mean, log_std))
         moved = _divergence(mean, log_std, before_mean, before_log_std).mean()
         # A moment's bound is a sum over all steps of the chain; it is given per step, like the decoding error.
         return decoding + moved / steps
 
     def _wrong(self, out: Tensor, data: Trajectories, played: Played, target: Tensor) -> Tensor:
-        """Minus the log-likelihood [Q] of rewards and the opponent's actions at P's steps ``target`` [Q], up to a constant."""
+        """Minus the log-likelihood [Q] of rewards and the opponent's actions at rows ``target`` [Q], up to a constant."""
         assert data.other is not None
-        reward, other = played.pick(data.reward)[0], played.pick(data.other)[0, target]
-        scale = reward.square().mean().sqrt().clamp(min=1e-6)
-        wrong = 0.5 * (out[:, 0] - reward[target] / scale) ** 2
+        other = played.pick(data.other)[target]
+        wrong = 0.5 * (out[:, 0] - self.targets(data, played)[target]) ** 2
         if isinstance(self.other_space, spaces.Discrete):
             return wrong - torch.log_softmax(out[:, 1:], -1).gather(-1, other.unsqueeze(-1)).squeeze(-1)
         low, high = torch.from_numpy(self.other_space.low), torch.from_numpy(self.other_space.high)
         return wrong + 0.5 * ((out[:, 1:] - (2 * (other - low) / (high - low) - 1)) ** 2).sum(-1)
+
+    def targets(self, data: Trajectories, played: Played) -> Tensor:
+        """The rewards that the decoder predicts, [R]: those within episodes and those that end one, each divided by a deviation
+        of their own. A few results would be all of the variance otherwise, and rewards that tell the task would not be learned.
+        """
+        reward, scaled = played.pick(data.reward), torch.zeros_like(played.given[:, 0])
+        for part in (played.last, ~played.last & ~played.ends):
+            own = reward[part]
+            scaled[part] = own / own.square().mean().sqrt().clamp(min=1e-6) if len(own) else own
+        return scaled
 
 
 def _divergence(mean: Tensor, log_std: Tensor, before_mean: Tensor, before_log_std: Tensor) -> Tensor:

@@ -47,6 +47,23 @@ def gru(given: Tensor, weight: Tensor, bias: Tensor, start: Tensor, steps: int) 
     return hidden
 
 
+def packed_gru(given: Tensor, weight: Tensor, bias: Tensor, start: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The memory [R, H] of a GRU at every step of sequences of different lengths, with first derivatives alone.
+
+    Rows are packed: the first steps of all sequences, the longest sequence first, then the second steps of those that have one,
+    and so on. Nothing is computed after a sequence's end.
+
+    Args:
+        given: [R, 3 H] as in ``gru``. It is overwritten.
+        weight: [H, 3 H] as in ``gru``.
+        bias: [H] as in ``gru``.
+        start: [S, H] the memory before the first step of each sequence.
+        sizes: the number of sequences that have each step; R is their sum.
+    """
+    hidden: Tensor = _PackedGRU.apply(given, weight, bias, start, list(sizes))[0]  # type: ignore[no-untyped-call]
+    return hidden
+
+
 class _LSTM(torch.autograd.Function):
     """See ``lstm``. Cells are kept doubled: c = 2 x cells, output = leave (2 sigmoid(c) - 1)."""
 
@@ -429,3 +446,84 @@ def _gru_slopes(
     of_reset = _sigmoid_backward(of_reset + of_new * own, reset)
     of_share = of_new * reset if of_own is None else of_new * reset + of_own
     return slopes.unbind(1), torch.stack([of_new, of_reset, _sigmoid_backward(of_keep, keep), of_share], -2).unbind(1)
+
+
+class _PackedGRU(torch.autograd.Function):
+    """See ``packed_gru``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, given: Tensor, weight: Tensor, bias: Tensor, start: Tensor, sizes: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        ctx.mark_dirty(given)
+        ctx.set_materialize_grads(False)
+        units = len(weight)
+        hidden, own = (given.new_empty(len(given), units) for _ in range(2))
+        pair, single, minus = (
+            weight[:, : 2 * units].contiguous(),
+            weight[:, 2 * units :].contiguous(),
+            given.new_tensor(-1.0),
+        )
+        new, reset, keep = given.chunk(3, -1)
+        # Views of all steps at once: made step by step, they would cost as much as the operations on them.
+        parts = (torch.split(part, sizes) for part in (given[:, units:], new, reset, keep, own, hidden))
+        before = start
+        for both, n, r, k, mine, h in zip(*parts, strict=True):
+            if len(before) > len(h):
+                before = before[: len(h)]
+            both.addmm_(before, pair).sigmoid_()
+            torch.addmm(bias, before, single, out=mine)
+            n.addcmul_(r, mine).sigmoid_()
+            torch.add(minus, n, alpha=2.0, out=h).lerp_(before, k)  # n + k (before - n), where n = 2 new - 1
+            before = h
+        ctx.sizes = sizes
+        ctx.save_for_backward(given, own, hidden, weight, start)
+        return hidden, given
+
+    @staticmethod
+    def backward(ctx: Any, of_hidden: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        gates, own, hidden, weight, start = ctx.saved_tensors
+        sizes, units = ctx.sizes, len(weight)
+        if of_hidden is None:
+            return None, None, None, None, None
+        steps = torch.split(hidden, sizes)
+        before = torch.cat([start, *(h[:size] for h, size in zip(steps, sizes[1:], strict=False))])
+        found = gates.new_empty(len(gates), 4, units)
+        flat = found.flatten(1)
+        through = flat[:, units:]
+        # The memory's whole gradient at every step; those of a step's rows are added to those of the step before.
+        total, of_start, back = of_hidden.clone(), torch.zeros_like(start), weight.mT.contiguous()
+        earlier = torch.split(total, sizes)
+        end, last = len(sizes), len(gates)
+        while end:
+            first, begin = last, end
+            while begin and (begin == end or (last - first + sizes[begin - 1]) * units <= PACKED_BLOCK):
+                begin -= 1
+                first -= sizes[begin]
+            rows = slice(first, last)
+            _packed_slopes(gates[rows], own[rows], before[rows], found[rows])
+            fields = found, through, total, total.unsqueeze(1), gates[:, 2 * units :]
+            parts = [torch.split(part[rows], sizes[begin:end])[::-1] for part in fields]
+            targets = [*earlier[max(begin - 1, 0) : end - 1][::-1], *([] if begin else [of_start])]
+            for now, slopes, p, wide, keep, target in zip(*parts, targets, strict=True):
+                now.mul_(wide)
+                target = target if len(target) == len(p) else target[: len(p)]
+                target.addcmul_(p, keep).addmm_(slopes, back)
+            last, end = first, begin
+        return flat[:, : 3 * units], before.mT @ through, through[:, 2 * units :].sum(0), of_start, None
+
+
+PACKED_BLOCK = 1 << 16  # as BLOCK, of the memory alone
+
+
+def _packed_slopes(gates: Tensor, own: Tensor, before: Tensor, found: Tensor) -> None:
+    """As ``_gru_slopes``, of rows [R, ...] into ``found`` [R, 4, H]."""
+    new, reset, keep = gates.chunk(3, -1)
+    by_new, by_reset, by_keep, by_own = found.unbind(1)
+    slope = torch.mul(keep, -2.0).add_(2.0)
+    _sigmoid_backward.grad_input(slope, new, grad_input=by_new)
+    torch.mul(by_new, reset, out=by_own)
+    torch.mul(by_new, own, out=slope)
+    _sigmoid_backward.grad_input(slope, reset, grad_input=by_reset)
+    torch.sub(before, new, alpha=2.0, out=slope).add_(1.0)
+    _sigmoid_backward.grad_input(slope, keep, grad_input=by_keep)

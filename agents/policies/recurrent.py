@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from metaduel.agents.policies.base import ActionSpace, Policy, Weights
+from metaduel.agents.policies.base import REWARD, ActionSpace, Policy, Weights
 from metaduel.agents.policies.recurrence import gru, lstm
 from metaduel.agents.trajectories import Carry
 
@@ -51,6 +51,11 @@ class RecurrentPolicy(Policy):
     def carried(self) -> tuple[int, int]:
         """See ``Policy``: memory; previous action and reward."""
         return self.parts * self.units, self.action_size + 1
+
+    @property
+    def reward_at(self) -> int:
+        """See ``Policy``."""
+        return self.observation_size + self.action_size
 
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Weights:
         """Fresh weights of one player: orthogonal, gain 0.1 at the output."""
@@ -98,10 +103,14 @@ class RecurrentPolicy(Policy):
         return torch.nn.functional.one_hot(action, self.action_size) if self.discrete else self.clip(action)
 
     def prepare(self, weights: Weights) -> Weights:
-        """Fold the normalisation of observations into the weights (the previous action and reward stay as they are), and double
-        what goes into ``new``: tanh(x) = 2 sigmoid(2 x) - 1, several times faster on CPUs.
+        """Fold the normalisation of observations and the reward's scale into the weights (the previous action stays as it is),
+        and double what goes into ``new``: tanh(x) = 2 sigmoid(2 x) - 1, several times faster on CPUs.
         """
         matrix, bias = self._fold(weights, weights["input.weight"], weights["input.bias"])
+        if REWARD in weights:
+            rows = torch.ones_like(matrix[..., :1])
+            rows[..., self.reward_at, 0] = weights[REWARD][..., 0]
+            matrix = matrix * rows
         prepared = {**weights, "input.weight": matrix, "input.bias": bias}
         double = bias.new_ones(self.gates * self.units)
         double[2 * self.units : 3 * self.units] = 2.0

@@ -69,8 +69,8 @@ class Memory:
         """A run's settings with these."""
         return base.override(
             method="rl2", hidden=[self.units], persona_share=0.0, iterations=self.iterations, tasks=self.personas,
-            episodes=self.lines, discount=self.discount, outer_lr=self.outer_lr, outer_steps=self.outer_steps, normalise=True,
-            exact_discount=False,
+            episodes=self.lines, discount=self.discount, episode_discount=self.discount, outer_lr=self.outer_lr,
+            outer_steps=self.outer_steps, normalise=True, exact_discount=False,
         )  # fmt: skip
 
 

@@ -296,7 +296,7 @@ def _gradients(
 ) -> Iterator[dict[Role, Tensor]]:
     """Outer gradients with respect to the starts [weights], of fresh tasks against the same opponents."""
     source, method = DuelSource(config), find_method(config.method)
-    start: Players = dict(starts or initial_weights(source.policies, config.seed, config.normalise_observations))
+    start: Players = dict(starts or initial_weights(source.policies, config.seed, source.statistics))
     heads = {role: policy.head_names for role, policy in source.policies.items()}
     learner: Any = method.learner(start, config.configured, heads)
     every = math.lcm(*(len(players) for players in source.opponents.values()))  # iterations between equal opponents

@@ -22,11 +22,14 @@ class OuterOptimiser:
         optimistic: extrapolate.
         momentum: Adam's first coefficient.
         max_norm: gradients are scaled down to this global norm first.
+        eps: what Adam adds to its divisor.
     """
 
-    def __init__(self, params: Named, lr: float, optimistic: bool, momentum: float, max_norm: float) -> None:
+    def __init__(
+        self, params: Named, lr: float, optimistic: bool, momentum: float, max_norm: float, eps: float = 1e-8
+    ) -> None:
         self.params, self.lr, self.optimistic, self.max_norm = params, lr, optimistic, max_norm
-        self._adam = torch.optim.Adam(list(params.values()), lr=lr, betas=(momentum, 0.999))
+        self._adam = torch.optim.Adam(list(params.values()), lr=lr, betas=(momentum, 0.999), eps=eps)
         self._previous: Named = {}
 
     @torch.no_grad()

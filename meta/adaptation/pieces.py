@@ -117,6 +117,7 @@ class Chaining:
 
     problem: Any
     players: Players
+    episodes: int
     shots: int
 
     @property
@@ -125,17 +126,18 @@ class Chaining:
         problem = getattr(self.problem, "kind", None)
         if problem is None:
             return None
-        return (Chaining, problem, _layout(self.players), tuple(self.problem.tasks.items()), self.shots)
+        tasks = tuple(self.problem.tasks.items())
+        return (Chaining, problem, _layout(self.players), tasks, self.episodes, self.shots)
 
     def do(self) -> Chain:
         """The chain."""
-        chain: Chain = self.problem.chain(self.players, self.shots)
+        chain: Chain = self.problem.chain(self.players, self.episodes, self.shots)
         return chain
 
     def do_all(self, pieces: Sequence[Chaining]) -> list[Chain]:
         """See ``Piece``."""
         whole: Any = merged([one.problem for one in pieces])
-        return list(whole.chains(_concatenated([one.players for one in pieces]), self.shots))
+        return list(whole.chains(_concatenated([one.players for one in pieces]), self.episodes, self.shots))
 
 
 @dataclass(frozen=True)

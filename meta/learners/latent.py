@@ -2,7 +2,8 @@
 LIAM (Papoudakis, Christianos and Albrecht, NeurIPS 2021).
 
     belief       q(z | h) from a memory h of all observations, actions and rewards on a task, over its episodes
-    policy       pi_theta(action | observation, mean and deviation of q), trained as RL^2's; its gradient stops at the belief
+    policy       pi_theta(action | observation, mean and deviation of q), trained as RL^2's, critic included; its gradient stops
+                 at the belief
     memory       trained to predict rewards and the opponent's actions from z, at any step of the chain (see ``LatentPolicy``)
 
 In every iteration the policy takes its steps first, on the beliefs that it acted with, and then the memory takes its own. If
@@ -25,7 +26,7 @@ from metaduel.meta.adaptation.outer import OuterOptimiser
 from metaduel.meta.adaptation.rates import below
 from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.learner import Learner, Starts, Update, check_finite
-from metaduel.meta.learners.rl2 import RL2, RL2Config
+from metaduel.meta.learners.rl2 import EPS, RL2, RL2Config
 from metaduel.meta.problems.chains import Chain
 from metaduel.meta.problems.problem import Tasks
 
@@ -49,14 +50,17 @@ class Latent(Learner):
         self._policy = RL2(start, config, moves=lambda name: not _predicts(name))
         self.starts = self._policy.starts
         self._beliefs = Beliefs(self.starts, config)
-        self.parts = (self.starts, self._beliefs)
+        self.parts = (*self._policy.parts, self._beliefs)
 
     def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:
         """The policy's steps on one batch of chains, then the memory's; see ``Learner.updating``."""
         chain = yield from self._policy.chain(problem)
         metrics = self._policy.learn(chain, lr_scale)
-        for step in range(self.config.outer_steps):
-            metrics |= self._beliefs.step(chain, step, lr_scale)
+        step = 0
+        for epoch in range(self.config.outer_steps):
+            for tasks in self._policy.batches(chain, self.config.outer_steps + epoch):
+                metrics |= self._beliefs.step(chain, tasks, step, lr_scale)
+                step += 1
         return Update(metrics, chain=chain)
 
 
@@ -73,15 +77,15 @@ class Beliefs:
         self._optimisers = {
             role: OuterOptimiser(
                 {name: value for name, value in adapting(weights).items() if _predicts(name)},
-                config.outer_lr, False, 0.9, config.max_norm,
+                config.outer_lr, False, 0.9, config.max_norm, EPS,
             )
             for role, weights in starts.weights.items()
         }  # fmt: skip
 
-    def step(self, chain: Chain, draw: int, lr_scale: float) -> dict[str, float]:
-        """One step of every player on its belief's prediction loss; returns metrics by name."""
+    def step(self, chain: Chain, tasks: Mapping[Role, Tensor], draw: int, lr_scale: float) -> dict[str, float]:
+        """One step of every player on its belief's prediction loss on some tasks; returns metrics by name."""
         metrics: dict[str, float] = {}
-        for role, loss in chain.predictions(self._starts.once(), draw).items():
+        for role, loss in chain.predictions(self._starts.once(), draw, tasks).items():
             optimiser = self._optimisers[role]
             flat = torch.autograd.grad(loss, list(optimiser.params.values()), materialize_grads=True)
             gradient = dict(zip(optimiser.params, flat, strict=True))

@@ -115,7 +115,9 @@ class Learner(ABC):
 Optimiser = Callable[[Weights, float], OuterOptimiser]  # of leaves and a step size
 
 
-def adam(players: int, momentum: float = 0.0, max_norm: float = 10.0, simultaneous: bool = True) -> Optimiser:
+def adam(
+    players: int, momentum: float = 0.0, max_norm: float = 10.0, simultaneous: bool = True, eps: float = 1e-8
+) -> Optimiser:
     """Adam, optimistic where two players move at once.
 
     Args:
@@ -123,11 +125,12 @@ def adam(players: int, momentum: float = 0.0, max_norm: float = 10.0, simultaneo
         momentum: where two players move at once; 0.9 otherwise.
         max_norm: bound on the outer gradient's global norm, per player.
         simultaneous: both players move in an outer step.
+        eps: what Adam adds to its divisor.
     """
     optimistic = simultaneous and players > 1
 
     def make(params: Weights, lr: float) -> OuterOptimiser:
-        return OuterOptimiser(params, lr, optimistic, momentum if optimistic else 0.9, max_norm)
+        return OuterOptimiser(params, lr, optimistic, momentum if optimistic else 0.9, max_norm, eps)
 
     return make
 
@@ -195,9 +198,8 @@ class Starts:
         return {f"{role}/gradient_norm": self.optimisers[role].step(gradient, lr_scale)}
 
     def normalise(self, role: Role, fixed: Weights) -> None:
-        """Replace a player's weights that never adapt."""
-        own = adapting(self.weights[role])
-        self.weights[role] = own | {name: value.clone() for name, value in fixed.items()}
+        """Replace weights of a player that never adapt; the others stay."""
+        self.weights[role] = self.weights[role] | {name: value.clone() for name, value in fixed.items()}
 
     def state(self) -> dict[str, Tensor]:
         """See ``Stateful``."""

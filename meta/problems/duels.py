@@ -218,14 +218,16 @@ class DuelProblem(Rows):
         opponents = _Opponents([self.matchups], data) if self.matchups.duels else None
         return Drawn(self.policies, self.objectives, players, data, self._count(data), self.duel.horizon, opponents)
 
-    def chain(self, players: Players, shots: int) -> Chain:
+    def chain(self, players: Players, episodes: int, shots: int) -> Chain:
         """See ``ChainProblem.chain``."""
-        played, _ = self.in_turn(players, 0, shots * self.episodes)
+        played, _ = self.in_turn(players, 0, episodes)
         return self.chained(played, shots)
 
     def chained(self, played: Mapping[Role, Sequence[Trajectories]], shots: int) -> Chain:
         """The chain of episodes that were played."""
-        steps = [self._count({role: one[i] for role, one in played.items()}) for i in range(shots * self.episodes)]
+        steps = [
+            self._count({role: one[i] for role, one in played.items()}) for i in range(len(next(iter(played.values()))))
+        ]
         policies = {role: cast(MemoryPolicy, self.policies[role]) for role in played}
         return Chain(policies, played, self.objectives, self.seed, shots, sum(steps))
 
@@ -311,17 +313,14 @@ class DuelsTogether(Rows):
         opponents = _Opponents(meet, data) if any(one.duels for one in meet) else None
         return DrawnTogether(parts, data, opponents)
 
-    def chains(self, players: Players, shots: int) -> list[Chain]:
+    def chains(self, players: Players, episodes: int, shots: int) -> list[Chain]:
         """Each run's chain; every run has one set of weights and as many tasks as the others."""
-        played, _ = self.in_turn(players, 0, shots * self.episodes)
+        played, _ = self.in_turn(players, 0, episodes)
         every = [{role: slice(i, i + 1) for role in played} for i in range(len(self.problems))]
         results = []
         for problem, where in zip(self.problems, every, strict=True):
-            episodes = [
-                _trimmed({role: chain[e] for role, chain in played.items()}, where)
-                for e in range(shots * self.episodes)
-            ]
-            results.append(problem.chained({role: [one[role] for one in episodes] for role in played}, shots))
+            own = [_trimmed({role: chain[e] for role, chain in played.items()}, where) for e in range(episodes)]
+            results.append(problem.chained({role: [one[role] for one in own] for role in played}, shots))
         return results
 
     def without(self, role: Role, tasks: Collection[int]) -> Problem:

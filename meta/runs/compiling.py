@@ -99,8 +99,10 @@ def _pays(configs: Sequence[TrainConfig], source: DuelSource) -> bool:
 
 def _steps(config: TrainConfig, source: DuelSource) -> float:
     """Steps of all rollouts of a run, about."""
-    rollouts, horizon = config.configured.steps + 1, source.duel.horizon
-    iterations, rows = float(config.iterations), config.tasks * config.episodes_per_batch
+    # The episodes of chains are played one by one.
+    rollouts, horizon = config.chain_episodes or config.configured.steps + 1, source.duel.horizon
+    iterations = float(config.iterations)
+    rows = config.tasks * (1 if config.chain_episodes else config.episodes_per_batch)
     for limit, counted in ((config.environment_steps, len(config.roles)), (config.player_steps, 1)):
         if limit:
             iterations = min(iterations, limit / (ALIVE * rows * counted * rollouts * horizon))
@@ -112,7 +114,7 @@ def _seconds_per_step(config: TrainConfig, source: DuelSource) -> float:
     problem = source.matchups(0)
     if problem is None:
         return 0.0
-    start = initial_weights(source.policies, config.seed, config.normalise_observations)
+    start = initial_weights(source.policies, config.seed, source.statistics)
     players: Players = {role: stack(start[role], n) for role, n in problem.tasks.items()}
     problem.collect(players, 0)
     began = time.perf_counter()

@@ -23,6 +23,7 @@ from metaduel.envs.players.names import check_name, player_name
 from metaduel.meta.learners.joint import JointConfig
 from metaduel.meta.learners.maml import MAMLConfig
 from metaduel.meta.learners.methods import METHODS, find_method
+from metaduel.meta.learners.rl2 import RL2Config, check_chains
 
 LEARNED = "learned"
 
@@ -50,7 +51,8 @@ class RunConfig:
         initial_log_std: initial value of a Gaussian policy's log standard deviation.
         context: number of inputs of the policy networks that are weights themselves, in which an update can encode the task.
         normalise_observations: shift and scale observations to mean 0 and deviation 1 over all training steps so far. The
-            statistics belong to the checkpoint, and do not change while a player adapts.
+            statistics belong to the checkpoint, and do not change while a player adapts. None: in methods that adapt by
+            remembering. Rewards among a network's inputs are always divided by their deviation.
         warm_start: the folder of a run whose best weights are the start of this one; it has the same roles, or more, and
             networks. Empty: new weights. A run that has begun does not need that folder any more.
         learner: the meta-learner's settings, of the method's own class.
@@ -75,7 +77,7 @@ class RunConfig:
     hidden: tuple[int, ...] = (64, 64)
     initial_log_std: float = -0.5
     context: int = 0
-    normalise_observations: bool = False
+    normalise_observations: bool | None = None
     warm_start: str = ""
     learner: MAMLConfig = field(default_factory=MAMLConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -93,6 +95,8 @@ class RunConfig:
             if own.name not in settings.__dataclass_fields__ and getattr(self.learner, own.name) != own.default:
                 _refuse_of_others(self.method, own.name, getattr(self.learner, own.name))
         object.__setattr__(self, "learner", settings)
+        if self.normalise_observations is None:
+            object.__setattr__(self, "normalise_observations", find_method(self.method).memory is not None)
         _ = self.configured  # refuses an unknown method, and settings that contradict it
         fitting = find_method(self.method).surrogates
         if self.objective.kind not in fitting:
@@ -123,6 +127,7 @@ class RunConfig:
                     raise InvalidInputError(
                         f"{name}={getattr(self.loss, name)!r}: method {self.method} has no use for it; leave it out"
                     )
+            check_chains(self.learner, self.loss, self.tasks)
         if self.network == "own" and find_method(self.method).memory is not None:
             raise InvalidInputError(f"network='own': method {self.method} has a network of its own; leave network out")
         recurrent = self.network in RECURRENT or find_method(self.method).memory is not None
@@ -147,6 +152,11 @@ class RunConfig:
     def configured(self) -> MAMLConfig:
         """The learner's settings, adjusted to the method."""
         return find_method(self.method).configure(self.learner)
+
+    @property
+    def chain_episodes(self) -> int:
+        """Episodes that are played one after another in an iteration; 0: the method plays no chains."""
+        return self.learner.chain(self.episodes) if isinstance(self.learner, RL2Config) else 0
 
     @property
     def objective(self) -> LossConfig:
@@ -219,6 +229,8 @@ class RunConfig:
             changes["warm_start"] = os.fspath(changes["warm_start"])
         changed: dict[str, dict[str, Any]] = {"": {}, "learner": {}, "loss": {}}
         method = _convert(str, changes.get("method", self.method), "method")
+        if self.normalise_observations == (find_method(self.method).memory is not None):
+            changed[""]["normalise_observations"] = None  # another method has its own default
         base = {"learner": _settings_of(method, self.learner), "loss": self.loss}
         nested_types = {where: type(base[where]) for where in _NESTED}
         hints = {where: typing.get_type_hints(kind) for where, kind in (("", type(self)), *nested_types.items())}

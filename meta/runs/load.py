@@ -234,9 +234,12 @@ def _horizon(config: RunConfig, simulator: Simulator) -> int:
 
 
 def _in_order(folder: Path, role: Role, policy: Policy, found: Weights) -> Weights:
-    """Weights in the policy's own order, which the rates follow; a file has another order."""
+    """Weights in the policy's own order, which the rates follow; a file has another order, and an old one none of the aids."""
     weights = adapting(found)
     expected = {name: value.shape for name, value in policy.init(0).items()}
+    aids = {name for name in expected if name.split(".")[0] in policy.aids}
+    if not aids & set(weights):
+        expected = {name: shape for name, shape in expected.items() if name not in aids}
     if {name: value.shape for name, value in weights.items()} != expected:
         raise InvalidInputError(f"{folder}: the {role}'s weights don't fit the config.yaml, or this version's spaces")
     fixed = {name: value for name, value in found.items() if name not in weights}

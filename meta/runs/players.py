@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import torch
 from gymnasium import spaces
 from torch import nn
 
-from metaduel.agents.policies.base import ActionSpace, Policy, Weights, normalisation
+from metaduel.agents.policies.base import ActionSpace, Policy, Weights
 from metaduel.agents.policies.mlp import MLPPolicy
 from metaduel.agents.policies.module import ModulePolicy
 from metaduel.agents.policies.recurrent import RECURRENT
-from metaduel.agents.policies.statistics import RunningStatistics
+from metaduel.agents.policies.statistics import InputStatistics
 from metaduel.agents.policies.tabular import PerState
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
@@ -74,21 +73,21 @@ def policy_of(
     return MLPPolicy(observation_size, action_space, config.hidden, log_std, config.context, mask=mask)
 
 
-def running_statistics(policies: Mapping[Role, Policy], config: RunConfig) -> dict[Role, RunningStatistics]:
-    """Per role empty statistics, if observations are to be normalised."""
-    if not config.normalise_observations:
-        return {}
-    return {role: RunningStatistics(policy.observation_size) for role, policy in policies.items()}
+def input_statistics(policies: Mapping[Role, Policy], config: RunConfig) -> dict[Role, InputStatistics]:
+    """Empty statistics of the roles whose inputs are normalised, see ``RunConfig.normalise_observations``; rewards among the
+    inputs always are.
+    """
+    found = {role: InputStatistics(policy, bool(config.normalise_observations)) for role, policy in policies.items()}
+    return {role: own for role, own in found.items() if own}
 
 
-def initial_weights(policies: Mapping[Role, Policy], seed: int, normalise: bool = False) -> dict[Role, Weights]:
-    """The weights at the start of a run with this seed, before any normalisation of observations."""
+def initial_weights(
+    policies: Mapping[Role, Policy], seed: int, statistics: Mapping[Role, InputStatistics] | None = None
+) -> dict[Role, Weights]:
+    """The weights at the start of a run with this seed, with those that will normalise inputs where there are ``statistics``."""
     weights = {
         role: policy.init(derive_seed(seed, Purpose.INIT, i)) for i, (role, policy) in enumerate(policies.items())
     }
-    if not normalise:
-        return weights
-    for role, policy in policies.items():
-        nothing = torch.zeros(policy.observation_size, dtype=torch.float32, device="cpu")
-        weights[role] |= normalisation((nothing, torch.ones_like(nothing)))
+    for role, own in (statistics or {}).items():
+        weights[role] |= own.neutral
     return weights

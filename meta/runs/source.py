@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from metaduel.agents.compiled import Play
-from metaduel.agents.policies.base import Policy, Weights, normalisation, stack
-from metaduel.agents.policies.statistics import RunningStatistics
+from metaduel.agents.policies.base import Policy, Weights, stack
+from metaduel.agents.policies.statistics import InputStatistics
 from metaduel.agents.rollout import rollout
 from metaduel.envs.core.duel import Duel
 from metaduel.envs.core.errors import InvalidInputError
@@ -29,7 +29,7 @@ from metaduel.meta.adaptation.adapters import GradientAdapter, adapter_of
 from metaduel.meta.adaptation.few_shot import Evaluating, Failed, Settings
 from metaduel.meta.adaptation.inner import FIRST_ORDER
 from metaduel.meta.adaptation.pieces import Adapting, Unrolling
-from metaduel.meta.adaptation.rates import Rates
+from metaduel.meta.adaptation.rates import Rates, below
 from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.joint import JointConfig
 from metaduel.meta.learners.learner import Learner, Update
@@ -37,7 +37,7 @@ from metaduel.meta.problems.duels import DuelProblem, Matchups
 from metaduel.meta.problems.personas import Personas, problem_sizes
 from metaduel.meta.problems.problem import Given, Mixture, Part, Played, Players, Tasks, played
 from metaduel.meta.runs.config import ForeignConfig, RunConfig, TrainConfig
-from metaduel.meta.runs.players import Network, make_duel, make_policy, running_statistics
+from metaduel.meta.runs.players import Network, input_statistics, make_duel, make_policy
 from metaduel.meta.runs.trainer import Validation
 
 TUNING_TASKS = 5  # of the validation panel, at most, on which step sizes of fine-tuning are compared
@@ -56,8 +56,9 @@ class PlayedSource(ABC):
     Attributes:
         policies: per learner.
         opponents: per learner, the scripted players that it meets.
+        horizon: the most steps of an episode.
         play: plays the episodes of matchups: ``rollout``, or the same compiled.
-        statistics: statistics of the learners' observations in training; empty: not normalised.
+        statistics: per learner, statistics of its inputs in training, if these are normalised.
     """
 
     def __init__(
@@ -71,8 +72,8 @@ class PlayedSource(ABC):
         self.policies: Mapping[Role, Policy] = policies or {
             role: make_policy(config, simulator, role, network) for role in config.roles
         }
-        self.statistics: Mapping[Role, RunningStatistics] = running_statistics(self.policies, config)
-        self._run, self.opponents = config, opponents
+        self.statistics: Mapping[Role, InputStatistics] = input_statistics(self.policies, config)
+        self._run, self.opponents, self.horizon = config, opponents, simulator.horizon
         self.play: Play = rollout
         self._duels, self._scripted = config.met["learned"], config.met["scripted"]
         self._grid = _fine_tuning_rates(self.policies, config)
@@ -182,7 +183,7 @@ class PlayedSource(ABC):
         return {}, score
 
     def record(self, update: Update) -> dict[str, float]:
-        """See ``trainer.Source``. From the next iteration on, observations are normalised by all statistics so far."""
+        """See ``trainer.Source``. From the next iteration on, inputs are normalised by all statistics so far."""
         drawn = [played(batch) for shot in update.shots for batch in shot]
         steps = update.abandoned_steps + sum(batch.environment_steps for batch in drawn)
         returns: list[Mapping[Role, Tensor]] = [joined_returns(map(played, shot)) for shot in update.shots]
@@ -195,7 +196,7 @@ class PlayedSource(ABC):
         for role, data in itertools.chain.from_iterable(seen):
             own[role] += int(data.alive.sum(dtype=torch.float64))
             if role in self.statistics:
-                self.statistics[role].add(data.observation, data.alive)
+                self.statistics[role].add(data)
         metrics = {"environment_steps": float(steps)} | self.shares()
         metrics |= {f"{role}/player_steps": float(n) for role, n in own.items()}
         for shot, values in enumerate(returns):
@@ -203,9 +204,8 @@ class PlayedSource(ABC):
         return metrics
 
     def fixed(self, role: Role) -> Weights:
-        """See ``trainer.Source``: the normalisation of the role's observations."""
-        found = self.statistics[role].statistics if role in self.statistics else None
-        return {} if found is None else normalisation(found)
+        """See ``trainer.Source``: the normalisation of the role's inputs."""
+        return self.statistics[role].fixed if role in self.statistics else {}
 
     def state(self) -> dict[str, Tensor]:
         """See ``trainer.Source``."""
@@ -217,7 +217,7 @@ class PlayedSource(ABC):
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See ``trainer.Source``."""
         for role, running in self.statistics.items():
-            running.load({name: state[f"{role}/statistics/{name}"] for name in running.state()})
+            running.load(below(state, f"{role}/statistics/"))
 
 
 def _fine_tuning_rates(policies: Mapping[Role, Policy], config: RunConfig) -> dict[Role, dict[float, Tensor]]:

@@ -26,7 +26,7 @@ from metaduel.meta.runs.players import Network, initial_weights
 from metaduel.meta.runs.recommended import advised
 from metaduel.meta.runs.signal import warn_of_noise
 from metaduel.meta.runs.source import DuelSource, PlayedSource
-from metaduel.meta.runs.stack import stacks
+from metaduel.meta.runs.stack import check_chains_fit, stacks
 from metaduel.meta.runs.trainer import Trainer, TrainingStopped, check_folder, run_together
 from metaduel.meta.runs.warm import warm_started
 
@@ -293,10 +293,15 @@ def _recorded(tasks: Sequence[Any]) -> Any:
 
 
 def make_learner(config: RunConfig, source: PlayedSource) -> Learner:
-    """The learner at its start."""
+    """The learner at its start.
+
+    Raises:
+        InvalidInputError: chains of episodes that memory does not allow.
+    """
+    check_chains_fit(config, source)
     heads = {role: policy.head_names for role, policy in source.policies.items()}
     learner = find_method(config.method).learner
-    start = initial_weights(source.policies, config.seed, config.normalise_observations)
+    start = initial_weights(source.policies, config.seed, source.statistics)
     return learner(start, config.configured, heads)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metaduel.agents.policies.base import normalisation, stack
+from metaduel.agents.policies.base import normalisation, reward_scale, stack
 from metaduel.agents.policies.latent import LATENT, PAST, STEPS, LatentPolicy
 from metaduel.agents.policies.memory import MemoryPolicy, join
 from metaduel.agents.policies.recurrent import GRUPolicy, affine
@@ -17,6 +17,7 @@ from metaduel.envs.core.registry import find
 from metaduel.envs.players.names import load_player
 
 TASKS = 3
+DEVIATIONS = torch.tensor(0.02, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)  # of rewards
 
 
 @pytest.fixture(autouse=True)
@@ -62,13 +63,15 @@ def test_a_chain_played_step_by_step_and_replayed_at_once_are_the_same(kind, gam
     policy = made(kind, duel)
     size = policy.observation_size
     statistics = torch.linspace(-0.2, 0.3, size), torch.linspace(0.5, 2.0, size)
-    weights = random_weights(policy, 1) | stack(normalisation(statistics, torch.float64), 1)
+    fixed = normalisation(statistics, torch.float64) | reward_scale(DEVIATIONS, torch.float64)
+    weights = random_weights(policy, 1) | stack(fixed, 1)
     chain = play(duel, policy, weights, 3, deterministic=True)
     if game == "Pursuit":
         assert any(data.alive.min() == 0 for data in chain)  # or gaps would not be seen
     prepared, played, data = policy.prepare(weights), policy.played(chain), join(chain)
-    mode = policy.head(weights, policy.read(prepared, played.seen, policy.over_chain(prepared, played))).mode()
-    torch.testing.assert_close(mode, played.pick(data.action))
+    mode = policy.head(weights, policy.read(prepared, played.given[None], policy.over_chain(prepared, played))).mode()
+    steps = ~played.ends
+    torch.testing.assert_close(mode[0, steps], played.pick(data.action)[steps])
     # The memory after the last episode, too.
     after = policy.end_episode(prepared, Carry(over_steps(policy, prepared, chain)[:, -1], policy._last(chain[-1])))
     torch.testing.assert_close(after.memory, chain[-1].carry.memory)
@@ -92,6 +95,7 @@ def learned(kind, precision=torch.float64):
     policy = made(kind, duel)
     weights = {name: value.requires_grad_() for name, value in random_weights(policy, 1).items()}
     own = normalisation((torch.linspace(-0.2, 0.3, policy.observation_size), torch.ones(policy.observation_size)))
+    own |= reward_scale(DEVIATIONS)
     fixed = {name: value.double() for name, value in stack(own, 1).items()}
     chain = play(duel, policy, {name: value.detach() for name, value in weights.items()} | fixed, 3)
     assert any(data.alive.min() == 0 for data in chain)
@@ -111,7 +115,9 @@ def gradient(loss, weights):
 def test_the_memory_of_the_played_steps_and_its_gradient_equal_those_of_a_loop_over_all(precision, tolerance):
     policy, weights, fixed, chain = learned(MemoryPolicy, precision)
     prepared, played = policy.prepare(weights | fixed), policy.played(chain)
-    found, expected = policy.over_chain(prepared, played), played.pick(over_steps(policy, prepared, chain))
+    steps = ~played.ends
+    found = policy.over_chain(prepared, played)[0, steps]
+    expected = played.pick(over_steps(policy, prepared, chain))[steps]
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
     scale = torch.linspace(-1, 1, found.numel(), dtype=precision).view_as(found)
     for name, one, other in zip(
@@ -136,10 +142,18 @@ def bound(policy, prepared, chain, seed):
     shape = (1, PAST, STEPS, rows)
     given = torch.cat([known.unsqueeze(1).expand(*shape, -1), z.unsqueeze(2).expand(*shape, -1)], -1)
     out = affine(prepared, "decoded", torch.tanh(affine(prepared, "decoder", given.flatten(1, 3)))).view(*shape, -1)
-    scale = data.reward[data.alive > 0].square().mean().sqrt()
+    # Rewards that end an episode are told apart.
+    ends = (
+        torch.cat(
+            [one.alive - torch.cat([one.alive[:, 1:], torch.zeros_like(one.alive[:, :1])], 1) for one in chain], 1
+        )
+        > 0
+    )
+    kinds = [ends, (data.alive > 0) & ~ends]
+    target = sum(torch.where(kind, data.reward, 0.0) / data.reward[kind].square().mean().sqrt() for kind in kinds)
     low, high = torch.from_numpy(policy.other_space.low), torch.from_numpy(policy.other_space.high)
     other = 2 * (data.other[:, at].unsqueeze(1) - low) / (high - low) - 1
-    wrong = (out[..., 0] - data.reward[:, at].unsqueeze(1) / scale) ** 2 + ((out[..., 1:] - other) ** 2).sum(-1)
+    wrong = (out[..., 0] - target[:, at].unsqueeze(1)) ** 2 + ((out[..., 1:] - other) ** 2).sum(-1)
     counted = data.alive[:, moments].unsqueeze(2) * data.alive[:, at].unsqueeze(1)
     old_mean, old_log_std = (torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1) for x in (mean, log_std))
     normal = torch.distributions.Normal
@@ -158,11 +172,96 @@ def test_the_prediction_loss_and_its_gradient_equal_those_over_all_steps():
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12 * float(other.abs().max()))
 
 
-def test_steps_are_picked_task_by_task_and_spread_again():
+def test_rows_hold_every_step_once_and_are_spread_again():
     policy, _, _, chain = learned(MemoryPolicy)
     played, data = policy.played(chain), join(chain)
-    torch.testing.assert_close(played.spread(played.pick(data.reward)), data.reward * data.alive)
-    torch.testing.assert_close(played.pick(data.observation), played.seen)
+    torch.testing.assert_close(played.spread(played.pick(data.reward), data.reward), data.reward * data.alive)
+    steps = ~played.ends
+    torch.testing.assert_close(played.pick(data.observation)[steps], played.given[steps])
+    assert int(played.last.sum()) == TASKS * len(chain)
+    assert int(played.ends.sum()) == TASKS * (len(chain) - 1)
+    assert sum(played.sizes) == len(played.given)
+    assert played.sizes == sorted(played.sizes, reverse=True)
+
+
+@pytest.mark.parametrize("length", [1, 7, 1000])
+def test_segments_with_the_memories_before_them_are_the_whole_chain(length):
+    policy, weights, fixed, chain = learned(MemoryPolicy)
+    prepared, whole = policy.prepare(weights | fixed), policy.played(chain)
+    hidden = policy.over_chain(prepared, whole)[0]
+    cut, rows = whole.cut(length)
+    carries = torch.cat([hidden, hidden[:1]])[cut.before].detach()
+    torch.testing.assert_close(policy.over_chain(prepared, cut, carries)[0], hidden[rows])
+    torch.testing.assert_close(cut.given, whole.given[rows])
+    assert len(cut.sizes) == min(length, len(whole.sizes))
+    # No gradient goes back beyond a segment.
+    reached = torch.autograd.grad(policy.over_chain(prepared, cut, carries)[0][cut.place == length], weights["memory.start"],
+                                  torch.ones_like(hidden[whole.place == length]), allow_unused=True)[0]  # fmt: skip
+    assert reached is None or not reached.any()
+
+
+def test_some_tasks_of_a_chain_are_what_they_are_among_all():
+    policy, weights, fixed, chain = learned(MemoryPolicy)
+    prepared, whole = policy.prepare(weights | fixed), policy.played(chain)
+    hidden = policy.over_chain(prepared, whole)[0]
+    some, rows, _ = whole.of(torch.tensor([2, 0]))
+    assert set(some.task.tolist()) == {0, 2}
+    torch.testing.assert_close(policy.over_chain(prepared, some)[0], hidden[rows])
+
+
+def test_rewards_are_scaled_within_episodes_and_at_their_ends():
+    """A policy on rewards divided by their deviations is the policy with ``fixed.reward`` on the rewards themselves."""
+    policy = MemoryPolicy(2, spaces.Box(-1, 1, (1,)), units=4)
+    weights = random_weights(policy, 1)
+    scaled = weights | stack(reward_scale(DEVIATIONS, torch.float64), 1)
+    before, hidden = torch.tensor([[[0.5, 0.01, 0.0]]]), torch.full((1, 1, 4), 0.3)
+    observation = torch.tensor([[[0.1, 0.2]]])
+
+    def after(own, factor):
+        prepared, carry = policy.prepare(own), Carry(hidden, before * torch.tensor([1.0, factor, 1.0]))
+        return policy.advance(prepared, policy.input(observation, carry), carry)[1].memory
+
+    def closed(own, factor):
+        return policy.end_episode(policy.prepare(own), Carry(hidden, before * torch.tensor([1.0, factor, 1.0]))).memory
+
+    torch.testing.assert_close(after(scaled, 1.0), after(weights, 1 / 0.02))
+    torch.testing.assert_close(closed(scaled, 1.0), closed(weights, 1 / 0.7))
+    assert not torch.allclose(after(scaled, 1.0), after(weights, 1.0))
+
+
+@pytest.mark.parametrize("kind", [MemoryPolicy, LatentPolicy])
+def test_the_critic_reads_observation_and_memory(kind):
+    policy, weights, fixed, chain = learned(kind)
+    prepared, played = policy.prepare(weights | fixed), policy.played(chain)
+    hidden = policy.over_chain(prepared, played)
+    found = policy.value(prepared, played.given[None], hidden)
+    seen = (played.given[None, :, : policy.observation_size] - fixed["fixed.shift"]) * fixed["fixed.scale"]
+    read = hidden if kind is MemoryPolicy else affine(weights, "belief", hidden)
+    by_hand = affine(weights, "value", torch.tanh(affine(weights, "critic", torch.cat([seen, read], -1))))
+    torch.testing.assert_close(found, by_hand.squeeze(-1))
+    reached = gradient(found.sum(), weights)
+    moved = {name.split(".")[0] for name, g in zip(weights, reached, strict=True) if g.any()}
+    assert moved == {"critic", "value"} | ({"input", "memory"} if kind is MemoryPolicy else set())
+
+
+def test_rewards_that_tell_the_task_are_what_a_belief_is_taught():
+    """In Sumo results of 1 or -1 end an episode, and the rewards before them that tell the tilt are below 0.01: they were
+    0.05% of the variance of all."""
+    policy, _, _, chain = learned(LatentPolicy)
+    generator = torch.Generator().manual_seed(0)
+    chain = [
+        data._replace(reward=0.005 * torch.randn(data.reward.shape, generator=generator) * data.alive) for data in chain
+    ]
+    for data in chain:
+        data.reward.scatter_(1, (data.alive.sum(1, keepdim=True) - 1).long(), 1.0)
+    played, data = policy.played(chain), join(chain)
+    target, steps = policy.targets(data, played), ~played.ends
+    within = steps & ~played.last
+    assert target[within].std() == pytest.approx(1.0, abs=0.05)
+    share = (target[within] - target[within].mean()).square().sum() / (
+        target[steps] - target[steps].mean()
+    ).square().sum()
+    assert share > 0.5
 
 
 def test_chains_of_several_sets_of_weights_are_refused():
@@ -225,16 +324,16 @@ def test_the_policys_gradient_stops_at_the_belief_and_the_decoders_does_not_reac
     chain = play(duel, policy, {name: value.detach() for name, value in weights.items()}, 2)
     played, data = policy.played(chain), join(chain)
     hidden = policy.over_chain(weights, played)
-    out = policy.read(weights, played.seen, hidden)
+    out = policy.read(weights, played.given[None], hidden)
 
     def reached(loss):
         found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, retain_graph=True)
         return {name for name, g in zip(weights, found, strict=True) if g is not None and g.abs().sum() > 0}
 
-    acts = reached(policy.head(weights, out).log_prob(played.pick(data.action)).sum())
+    acts = reached(policy.head(weights, out).log_prob(played.pick(data.action)[None]).sum())
     assert acts == {"layer.weight", "layer.bias", "output.weight", "output.bias"}
     believes = reached(policy.prediction_loss(weights, data, played, hidden, 0))
-    assert believes == set(weights) - acts
+    assert believes == set(weights) - acts - {f"{layer}.{part}" for layer in policy.aids for part in ("weight", "bias")}
 
 
 def test_what_is_known_beforehand_is_decoded_better_after_training():

@@ -103,3 +103,22 @@ def test_every_call_gives_the_same_numbers(unit, sizes):
     inputs = random(*sizes, dtype=torch.float32)
     once, again = (derivatives(unit, inputs, False) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
+
+
+@pytest.mark.parametrize("block", [1 << 16, 1])  # all steps at once, or one
+def test_packed_sequences_equal_a_loop_that_autograd_records(block, monkeypatch):
+    monkeypatch.setattr(recurrence, "PACKED_BLOCK", block)
+    sizes = [3, 3, 2, 1, 1]
+    given, weight, bias, start = random((1, T * M, 3 * H), (1, H, 3 * H), (1, H), (1, M, H))
+    there = torch.stack([torch.arange(M) < size for size in sizes]).flatten()
+    found = recurrence.packed_gru(given[0][there], weight[0], bias[0], start[0], sizes)
+    expected = gru_loop(given, weight, bias, start, T).flatten(0, 2)[there]
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    scale = torch.linspace(-1, 1, found.numel(), dtype=found.dtype).view_as(found)
+    inputs = given, weight, bias, start
+    for one, other in zip(
+        torch.autograd.grad((found * scale).sum(), inputs),
+        torch.autograd.grad((expected * scale).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

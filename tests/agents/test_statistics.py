@@ -1,7 +1,14 @@
 import numpy as np
+import pytest
 import torch
+from gymnasium import spaces
 
-from metaduel.agents.policies.statistics import RunningStatistics
+from metaduel.agents.policies.base import REWARD, SHIFT
+from metaduel.agents.policies.memory import MemoryPolicy
+from metaduel.agents.policies.mlp import MLPPolicy
+from metaduel.agents.policies.recurrent import GRUPolicy
+from metaduel.agents.policies.statistics import InputStatistics, RunningStatistics
+from metaduel.agents.trajectories import Trajectories
 
 
 def batches(sizes=(3, 1, 7), spread=(1.0, 1e-3, 40.0), centre=(0.0, 1000.0, -5.0)):
@@ -56,3 +63,28 @@ def test_nothing_seen_is_no_statistics_and_further_inputs_are_left_out():
     assert running.statistics is None
     running.add(torch.tensor([1.0, 4.0, 99.0]).expand(1, 2, 3, 3), torch.ones(1, 2, 3))
     assert [part.tolist() for part in running.statistics] == [[1.0, 4.0], [0.0, 0.0]]
+
+
+def test_rewards_within_episodes_and_at_their_ends_have_deviations_of_their_own():
+    # Inputs show the reward of the step before: 0 3, and 0; the episodes end with 4 and with 12.
+    policy = MemoryPolicy(2, spaces.Discrete(3), units=4)
+    statistics = InputStatistics(policy, observations=False)
+    assert statistics.fixed == {}
+    assert statistics.neutral[REWARD].tolist() == [1.0, 1.0]
+    alive = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]]).unsqueeze(0)
+    reward = torch.tensor([[3.0, 12.0], [4.0, 0.0], [0.0, 0.0]]).unsqueeze(0)
+    given = torch.zeros(1, 3, 2, policy.input_size)
+    given[0, 1, 0, policy.reward_at] = 3.0
+    statistics.add(Trajectories(given, torch.zeros(1, 3, 2), reward, alive))
+    assert statistics.fixed[REWARD].tolist() == pytest.approx([(3 / 9) ** 0.5, (2 / 160) ** 0.5])
+    again = InputStatistics(policy, observations=False)
+    again.load(statistics.state())
+    assert torch.equal(again.fixed[REWARD], statistics.fixed[REWARD])
+
+
+def test_a_state_of_before_rewards_were_scaled_goes_on_without():
+    statistics = InputStatistics(GRUPolicy(2, spaces.Discrete(3), 4), observations=True)
+    assert set(statistics.neutral) == {REWARD, SHIFT, "fixed.scale"}
+    statistics.load({name: torch.ones(2, dtype=torch.float64) for name in ("count", "mean", "squares")})
+    assert REWARD not in statistics.neutral
+    assert not InputStatistics(MLPPolicy(2, spaces.Discrete(3), (4,)), observations=False)

@@ -164,9 +164,10 @@ def test_a_player_that_remembers_does_so_over_shots_and_its_peer_learns():
     assert [data.observation.shape[:3] for data in episodes] == [(1, 10, 6 * 4)] * 3
     prepared = policy.prepare(stacked)
     # What was recorded is what replaying the whole chain gives.
-    hidden = policy.over_chain(prepared, policy.played(episodes)).view(1, 6 * 4, 3, 10, -1)  # all steps are played
+    played = policy.played(episodes)
+    hidden = policy.over_chain(prepared, played)[0, ~played.ends].view(3, 10, 6 * 4, -1)  # all steps are played
     for shot, data in enumerate(episodes):
-        after = policy.end_episode(prepared, Carry(hidden[:, :, shot, -1], policy._last(data)))
+        after = policy.end_episode(prepared, Carry(hidden[shot, -1:], policy._last(data)))
         assert torch.allclose(after.memory, data.carry.memory, atol=1e-5)
     again = remembering.learn(memory, config, them)[1]
     assert all(torch.equal(value, again[name]) for name, value in weights.items())

@@ -11,11 +11,13 @@ from metaduel.benchmarks.tools.enumerated import AllBatches, AllTrajectories
 from metaduel.benchmarks.tools.proofs import page as learners
 from metaduel.benchmarks.tools.proofs import tables
 from metaduel.benchmarks.tools.proofs.cases import RATE, STEPS, Case, cases, gradient_based
+from metaduel.benchmarks.tools.proofs.chains import chain_cases, chain_error
 from metaduel.benchmarks.tools.proofs.gradients import BOUND, Gradient, declared, error, relative, shipped
 from metaduel.benchmarks.tools.proofs.sampled import FEW, MANY, sampled
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.meta.adaptation import pieces
 from metaduel.meta.learners.methods import METHODS
+from metaduel.meta.problems import chains
 
 ROLES = ("protagonist", "adversary")
 PAGE = Path(__file__).parents[2] / "docs" / "learners.md"
@@ -31,6 +33,24 @@ def test_every_learner_estimates_what_it_declares(case):
         for role in ROLES:
             assert error(ours[role], exact[role]) < BOUND
             assert exact[role].start.norm() > 1e-3
+
+
+@pytest.mark.parametrize("case", chain_cases(), ids=lambda case: "-".join(case.labels))
+def test_losses_on_chains_have_the_gradients_of_finite_differences(case):
+    assert max(chain_error(case, role) for role in ROLES) < BOUND
+
+
+def test_a_wrong_gradient_on_chains_is_noticed(monkeypatch):
+    def halved(*arguments):
+        return 0.5 * loss(*arguments) + 0.5 * loss(*arguments).detach()
+
+    loss = chains.ppo_loss
+    monkeypatch.setattr(chains, "ppo_loss", halved)
+    assert chain_error(chain_cases()[0], "protagonist") > 0.1
+
+
+def test_every_method_that_remembers_is_among_them():
+    assert {case.method for case in chain_cases()} == {name for name, own in METHODS.items() if own.memory is not None}
 
 
 def test_every_gradient_based_method_is_among_them():
@@ -130,11 +150,11 @@ def test_the_committed_page_is_what_the_program_writes():
         f"### {name}" for name in METHODS
     ]
     errors = [float(found) for found in ERROR.findall(page)]
-    assert len(errors) == sum(2 * (len(STEPS) if case.updates else 1) for case in cases())
+    assert len(errors) == sum(2 * (len(STEPS) if case.updates else 1) for case in cases()) + 2 * len(chain_cases())
     assert max(errors) < BOUND
     before, _, rest = page.partition("### Small batches")
     small, _, _ = rest.partition("### Memory")
     assert re.search(r"\| joint \| 0 \| fitted \| 20 \|", small)
-    ours = learners.page([tables.proof_sheet(), tables.bias_sheet()])
+    ours = learners.page([tables.proof_sheet(), tables.chain_sheet(), tables.bias_sheet()])
     again = "run metaduel proofs"
     assert ERROR.sub("error", before).strip() == ERROR.sub("error", ours).strip(), again

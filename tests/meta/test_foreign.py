@@ -405,8 +405,11 @@ def test_a_memory_hears_of_every_episode_while_it_takes_part():
         assert torch.equal(data.observation[0, :, 0, 4:6], torch.tensor([[0.0, -1.0]] + [[0.0, 0.0]] * 4))
     # The memory after both episodes is that of the steps that were played, each episode closed once.
     prepared = policy.prepare(weights)
-    hidden = policy.over_chain(prepared, policy.played(episodes))  # 1 + 1 steps, and 3 + 3
-    closed = policy._close(prepared, policy._last(episodes[1]), hidden[:, [1, 7]])
+    played = policy.played(episodes)
+    hidden = policy.over_chain(prepared, played)
+    last = [int(((played.task == task) & played.last).nonzero()[-1]) for task in (0, 1)]
+    assert played.place[last].tolist() == [2, 6]  # 1 + 1 steps and 3 + 3, with an end between
+    closed = policy._close(prepared, policy._last(episodes[1]), hidden[:, last])
     torch.testing.assert_close(episodes[1].carry.memory, closed)
 
 

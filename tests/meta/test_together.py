@@ -67,6 +67,7 @@ SETTINGS = {
     "meta_pg": {"persona_share": 0.5},
     "reptile": {"persona_share": 0.25},
     "rarl": {"protagonist_turns": 2},
+    "rl2": {"chain_episodes": 3, "truncation": 5, "minibatches": 2},
     "self_play": {"pool_every": 3, "learned_share": 1.0},
     "maml_trpo": {"cg_iterations": 3, "damping": 0.1, "max_kl": 1e-3},
 }

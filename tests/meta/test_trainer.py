@@ -232,8 +232,18 @@ def test_statistics_of_observations_travel_with_the_checkpoint_and_stay(settings
         assert ours == pytest.approx(theirs, abs=1e-4)
 
 
-def test_a_run_with_statistics_resumes_to_the_same_numbers(tmp_path, monkeypatch):
-    config = TINY.override(normalise_observations=True)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"normalise_observations": True},
+        {"method": "rl2", "truncation": 3, "carries": "refreshed", "minibatches": 2},
+        {"method": "latent"},
+        {"network": "gru"},
+    ],
+    ids=str,
+)
+def test_a_run_with_statistics_resumes_to_the_same_numbers(tmp_path, monkeypatch, more):
+    config = TINY.override(**more)
     train(config, tmp_path / "unbroken", quiet=True)
     act_in_iteration(monkeypatch, 2, raise_interrupt)
     with pytest.raises(KeyboardInterrupt):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from metaduel.agents.runtime import configured
 from metaduel.benchmarks.core.report import Sheet
 from metaduel.benchmarks.tools.proofs.cases import Case, cases
-from metaduel.benchmarks.tools.proofs.tables import bias_sheet, memory_sheet, proof_sheet, sampled_sheet
+from metaduel.benchmarks.tools.proofs.tables import bias_sheet, chain_sheet, memory_sheet, proof_sheet, sampled_sheet
 from metaduel.envs.core.arguments import AnyPath, as_path
 from metaduel.envs.core.files import write_atomic
 from metaduel.meta.learners.maml import MAML
@@ -39,7 +39,7 @@ def prove(out: AnyPath) -> Sheet:
         The table of the proofs.
     """
     path = as_path(out, "out")
-    sheets = [proof_sheet(), bias_sheet(), sampled_sheet(), memory_sheet()]
+    sheets = [proof_sheet(), chain_sheet(), bias_sheet(), sampled_sheet(), memory_sheet()]
     write_atomic(path, page(sheets).encode())
     return sheets[0]
 
@@ -139,7 +139,8 @@ _MEASURED = """
 
 The proofs use the shipped losses, inner step and learners on games so short that all outcomes can be listed and weighted by their
 probability. The estimate is then its own expectation, without chance. It must equal the derivative of the objective in closed
-form, which the tests compare with finite differences in turn. Methods that remember instead of taking an inner step have no row.
+form, which the tests compare with finite differences in turn. Methods that remember instead of taking an inner
+step are compared with finite differences on chains that were played.
 """
 
 
@@ -148,6 +149,10 @@ _READING = {
 - ProMP and TRPO: the gradient at the weights that drew the data. The gradient of ProMP's later steps on the same data, and the
   curvature of TRPO's trust region, are compared with finite differences and with double differentiation in the tests.
 - RARL takes the gradient of `joint`, for one player at a time.
+""",
+    "Chains": """
+- Advantages and the critic's targets are constants of the loss; the tests compare them with numbers that are worked by hand.
+- The gradient of `latent`'s policy stops at the belief.
 """,
     "Biases": """
 - Biased methods, too, are proven to estimate what they declare; this table gives the distance from the exact derivative. It grows

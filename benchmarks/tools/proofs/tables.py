@@ -11,6 +11,7 @@ from rich.progress import track
 from metaduel.benchmarks.core.report import Sheet, number
 from metaduel.benchmarks.tools.enumerated import AllTrajectories, Flow
 from metaduel.benchmarks.tools.proofs.cases import BATCH, DISCOUNT, HORIZON, RATE, STEPS, Case, cases
+from metaduel.benchmarks.tools.proofs.chains import EPISODES, GAME, LENGTH, TASKS, chain_cases, chain_error
 from metaduel.benchmarks.tools.proofs.gradients import declared, error, relative, shipped
 from metaduel.benchmarks.tools.proofs.memory import held
 from metaduel.benchmarks.tools.proofs.sampled import FEW, MANY, SAMPLED_HORIZON, sampled
@@ -40,6 +41,18 @@ def proof_sheet() -> Sheet:
         "second derivative. K is 0 for methods without an inner step. Rounding alone gives 1e−16 to 1e−14."
     )
     return Sheet("Proofs", header, tuple(rows), note)
+
+
+def chain_sheet() -> Sheet:
+    """The relative error of every loss on chains, for both players."""
+    rows = [(*case.labels, *(f"{chain_error(case, role):.0e}" for role in ROLES)) for case in chain_cases()]
+    note = (
+        "Error of the shipped gradient's directional derivatives against central differences of the loss, relative to the "
+        "largest: one direction for each weight tensor, at weights other than those that played. Chains of "
+        f"{EPISODES} episodes of at most {LENGTH} steps of {GAME} on {TASKS} tasks, in double precision. Loss ppo: policy, "
+        "critic and entropy. Memories with which truncated segments begin are constants."
+    )
+    return Sheet("Chains", ("method", "loss", "gradient", *ROLES), tuple(rows), note)
 
 
 def truth(case: Case) -> Flow | None:
