@@ -41,6 +41,8 @@ class RunConfig:
         player_steps: steps of its own, in training tasks whose loss it uses, that every learner is to play; the run ends when all
             of them have, even if iterations or environment steps are left. In a duel both players count theirs. 0: no limit.
         tasks: tasks per iteration and player.
+        opponents_at_once: scripted opponents that a player meets in an iteration, in turn: each costs small operations of its own
+            at every step, and with few of them outer steps go to and fro between what each asks for. 0: all.
         episodes: episodes per task and shot in training.
         horizon: the most steps of an episode, which is cut off there; losses are per step of it. 0: the family's own; a
             user's own environments have none and need the number.
@@ -71,6 +73,7 @@ class RunConfig:
     environment_steps: int = 0
     player_steps: int = 0
     tasks: int = 20
+    opponents_at_once: int = 2
     episodes: int = 10
     horizon: int = 0
     network: Literal["mlp", "gru", "lstm", "own"] = "mlp"
@@ -106,7 +109,7 @@ class RunConfig:
             )
         for name in ("iterations", "tasks", "episodes", "validate_every", "validation_tasks", "threads"):
             check_whole(name, getattr(self, name))
-        for name in ("environment_steps", "player_steps"):
+        for name in ("opponents_at_once", "environment_steps", "player_steps"):
             check_whole(name, getattr(self, name), 0)
         if isinstance(self.horizon, bool) or not isinstance(self.horizon, int) or self.horizon < 0:
             raise InvalidInputError(f"horizon={self.horizon!r} must be a whole number of at least 0 steps")
@@ -335,6 +338,8 @@ class TrainConfig(RunConfig):
                     f"against_{role}",
                     f"no task is left for scripted opponents beside learned_share={self._learned:g}",
                 )
+        if not self.met["scripted"]:
+            yield "opponents_at_once", "no task is left for scripted opponents"
         if all(isinstance(self.spec.action_spaces[role], spaces.Discrete) for role in self.roles):
             yield "initial_log_std", f"actions of {self.spec.name} are discrete"
 

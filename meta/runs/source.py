@@ -107,17 +107,13 @@ class PlayedSource(ABC):
         return DuelProblem(simulator, self.policies, matchups, config.episodes_per_batch, seed, loss, play=self.play)
 
     def _met(self, role: Role, iteration: int) -> list[tuple[Player, int]]:
-        """The scripted opponents of an iteration with the number of tasks of each: two of them in turn, since each opponent
-        costs small operations of its own at every step.
-        """
-        players = self.opponents.get(role, ())
-        if not players or not self._scripted:
+        """The scripted opponents of an iteration with the number of tasks of each: ``opponents_at_once`` of them in turn."""
+        players, tasks = self.opponents.get(role, ()), self._scripted
+        if not players or not tasks:
             return []
-        first, second = players[iteration % len(players)], players[(iteration + 1) % len(players)]
-        half = self._scripted // 2
-        if len(players) == 1 or not half:
-            return [(first, self._scripted)]
-        return [(first, self._scripted - half), (second, half)]
+        n = min(self._run.opponents_at_once or len(players), len(players), tasks)
+        met = [players[(iteration + i) % len(players)] for i in range(n)]
+        return [(player, tasks // n + (i < tasks % n)) for i, player in enumerate(met)]
 
     def validate(self, learner: Learner) -> Work[Validation]:
         """Few-shot returns of each role on its validation panel, and its score. Methods without an inner step are fine-tuned

@@ -107,7 +107,15 @@ def test_runs_trained_together_end_by_their_own_budgets(tmp_path):
 
 def test_environments_of_your_own_have_it_too(tmp_path):
     game = functools.partial(rps_v2.parallel_env, max_cycles=3)
-    settings = {"tasks": 1, "episodes": 2, "steps": 1, "hidden": (4,), "validation_tasks": 1, "quiet": True}
+    settings = {
+        "tasks": 1,
+        "episodes": 2,
+        "steps": 1,
+        "hidden": (4,),
+        "validation_tasks": 1,
+        "horizon": 3,
+        "quiet": True,
+    }
     train_meta_adversarial(game, "maml", tmp_path / "run", player_steps=24, **settings)
     assert steps(tmp_path / "run") == {role: [12.0, 24.0] for role in ROLES}
 

@@ -71,9 +71,9 @@ def test_momentum_undoes_it():
 
 
 def test_plain_adam_does_not(monkeypatch):
-    def plain(params, lr, optimistic, momentum, max_norm):
+    def plain(params, lr, optimistic, momentum, max_norm, eps):
         assert optimistic  # two players learn: the default is the optimistic step
-        return OuterOptimiser(params, lr, False, 0.9, max_norm)
+        return OuterOptimiser(params, lr, False, 0.9, max_norm, eps)
 
     monkeypatch.setattr(parts, "OuterOptimiser", plain)
     for seed in (1, 2):
