@@ -116,14 +116,13 @@ class LossConfig:
         return advantage
 
     def cost(self, data: Trajectories, index: Index | None = None) -> Tensor:
-        """See ``Sampled.costs``: [N]. The baseline is the other tasks' mean; a single task has none. ``index``: of the data, if
-        it is known.
+        """See ``Played.costs``: [N]. The baseline is the other tasks' mean; a single task has none. The divisor is one for all
+        tasks: each task's own would credit its batches for the spread of what follows. ``index``: of the data, if it is known.
         """
         cost = -discounted_returns(data.reward, self.discount)[:, 0].mean(1) / data.reward.shape[1]
         if self.normalise:
-            shared = self._shared([len(cost)])
-            own = self._advantages(data, self.discount, index, shared=shared)
-            cost = cost / spread(own, data.alive, shared)
+            own = self._advantages(data, self.discount, index, shared=self._shared([len(cost)]))
+            cost = cost / spread(own, data.alive, [len(cost)])
         return (cost - cost.mean()) * len(cost) / (len(cost) - 1) if len(cost) > 1 else cost
 
     def advantages(

@@ -139,6 +139,7 @@ METHODS: dict[str, Method] = {
             "own learning, second order, and the probability of the adaptation data",
             e_maml.configure,
             e_maml.EMAML,
+            e_maml.EMAMLConfig,
             surrogates=("plain",),
         ),
         Method(
