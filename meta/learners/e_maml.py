@@ -10,8 +10,8 @@ is exact for the finite batches of an update, where LVC and DiCE estimate the gr
 With several updates, and losses at several shots, each loss is credited to the data of all updates before it. The other player
 adapts to the same batches, so that the second term also covers the effect of a player's exploration on the other's learning.
 
-Order: second. Limits: the second term's variance grows with the number of steps per update, and can exceed the first by far:
-``exploration`` scales it down, at the price of a bias. Not with ``peer``.
+Order: second. Limits: the second term's variance grows with the number of steps per update; ``exploration`` scales the term
+down, at the price of a bias; not with ``peer``.
 """
 
 from __future__ import annotations
@@ -65,10 +65,8 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     return config
 
 
-def explored(
-    exploration: float, learner: MAML, problem: Tasks
-) -> Work[tuple[dict[Role, Tensor], Sequence[Unrolled]]]:
-    """E-MAML's objective: MAML's, and ``exploration`` times the term whose gradient is that of the adaptation data's probability."""
+def explored(exploration: float, learner: MAML, problem: Tasks) -> Work[tuple[dict[Role, Tensor], Sequence[Unrolled]]]:
+    """E-MAML's objective: MAML's, and ``exploration`` times the term whose gradient is that of the data's probability."""
     unrolled = yield from learner.unrolling(problem)
     history = unrolled.losses
     first = learner.config.steps if learner.config.outer_shots == "last" else 1

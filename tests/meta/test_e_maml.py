@@ -121,7 +121,10 @@ def test_what_the_method_needs_is_said_or_chosen():
         config.override(surrogate="dice")
     for settings, message in (
         ({"peer": True}, "covers the other's learning already"),
-        ({"exploration": 0.0}, "exploration=0.0 must be a finite number above 0; use method maml to have no second term"),
+        (
+            {"exploration": 0.0},
+            "exploration=0.0 must be a finite number above 0; use method maml to have no second term",
+        ),
         ({"second_order": False}, "second_order=False: E-MAML differentiates at least 1 update"),
         ({"steps": 0}, "steps=0: E-MAML differentiates at least 1 update"),
     ):
