@@ -155,10 +155,11 @@ METHODS: dict[str, Method] = {
         Method(
             "reptile",
             "Nichol, Achiam and Schulman, 2018",
-            "all weights, with one fixed rate",
+            "all weights, with one fixed rate per update",
             "nothing: the start moves towards the adapted weights",
             reptile.configure,
             reptile.Reptile,
+            reptile.ReptileConfig,
             on_data=True,
             ignores=(
                 "learn_inner_lr",

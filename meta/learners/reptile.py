@@ -5,13 +5,15 @@
 
 Both players at once, each by its own difference. Order: first, and no query data: K batches per iteration instead of K + 1.
 
-Limits: with K = 1 it is joint training. Step sizes cannot be learned (nothing is differentiated); they stay at ``inner_lr``.
+Limits: with K = 1 it is joint training. Step sizes cannot be learned (nothing is differentiated); they stay at ``inner_lr``, or
+shrink from update to update by ``inner_decay``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -40,6 +42,23 @@ from metaduel.meta.problems.problem import Batch, Losses, Part, Players, Tasks, 
 Shot = TypeVar("Shot")
 
 
+@dataclass(frozen=True)
+class ReptileConfig(MAMLConfig):
+    """MAML's settings, and
+
+    Attributes:
+        inner_decay: each update's step size is this times the one before, in (0, 1]: with normalised advantages, updates of one
+            size step over the optimum that the first of them reaches.
+    """
+
+    inner_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.inner_decay <= 1:
+            raise InvalidInputError(f"inner_decay={self.inner_decay!r} must be above 0 and at most 1")
+
+
 def configure(config: MAMLConfig) -> MAMLConfig:
     """Reptile's settings.
 
@@ -65,13 +84,16 @@ class Reptile(Learner):
     def __init__(
         self,
         start: Mapping[Role, Weights],
-        config: MAMLConfig,
+        config: ReptileConfig,
         heads: Mapping[Role, tuple[str, ...]] | None = None,
     ) -> None:
         self.config = config
         self.starts = Starts(start, config.outer_lr, adam(len(start), config.momentum, config.max_norm))
         only = (heads or {}) if config.adapts == "head" else None
         self._rates = self.inner = Rates(self.start, config.steps, config.inner_lr, config.inner_lr_per, only)
+        with torch.no_grad():
+            for rates in self._rates.log_rates.values():
+                rates += math.log(config.inner_decay) * torch.arange(config.steps).to(rates).unsqueeze(1)
         self.skipped = Skipped(config.max_skipped)
         self.parts = (self.skipped, self.starts, self._rates)
 
