@@ -57,6 +57,8 @@ class ReptileConfig(MAMLConfig):
         super().__post_init__()
         if not 0 < self.inner_decay <= 1:
             raise InvalidInputError(f"inner_decay={self.inner_decay!r} must be above 0 and at most 1")
+        if self.inner_decay < 1 and self.steps == 1:
+            raise InvalidInputError(f"inner_decay={self.inner_decay!r} has no effect with 1 update; leave it out")
 
 
 def configure(config: MAMLConfig) -> MAMLConfig:
