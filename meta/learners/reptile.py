@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -61,8 +61,8 @@ class ReptileConfig(MAMLConfig):
             raise InvalidInputError(f"inner_decay={self.inner_decay!r} has no effect with 1 update; leave it out")
 
 
-def configure(config: MAMLConfig) -> MAMLConfig:
-    """Reptile's settings.
+def configure(config: MAMLConfig) -> ReptileConfig:
+    """Reptile's settings, of its own class also where MAML's are given, as on data.
 
     Raises:
         InvalidInputError: no inner step, or a setting that differentiates it.
@@ -71,7 +71,8 @@ def configure(config: MAMLConfig) -> MAMLConfig:
         raise InvalidInputError("peer=True: Reptile differentiates no update; use method maml")
     if config.steps < 1:
         raise InvalidInputError(f"steps={config.steps}: Reptile needs at least 1 update, 2 to differ from method joint")
-    return replace(config, learn_inner_lr=False, second_order=False)
+    own = {f.name: getattr(config, f.name) for f in fields(config)}
+    return ReptileConfig(**{**own, "learn_inner_lr": False, "second_order": False})
 
 
 class Reptile(Learner):
