@@ -129,7 +129,8 @@ class LossConfig:
         return advantage
 
     def cost(self, data: Trajectories, horizon: int, index: Index | None = None) -> Tensor:
-        """See ``Played.costs``: [N]. The baseline is the other tasks' mean; a single task has none.
+        """See ``Played.costs``: [N]. The baseline is the other tasks' mean; a single task has none. The divisor is one for
+        all tasks: each task's own would credit its batches for the spread of what follows.
 
         Args:
             data: the trajectories.
@@ -138,9 +139,8 @@ class LossConfig:
         """
         cost = -discounted_returns(data.reward, self.discount)[:, 0].mean(1) / horizon
         if self.normalise:
-            shared = self._shared([len(cost)])
-            own = self._advantages(data, self.discount, index, shared=shared)
-            cost = cost / spread(own, data.alive, shared)
+            own = self._advantages(data, self.discount, index, shared=self._shared([len(cost)]))
+            cost = cost / spread(own, data.alive, [len(cost)])
         return (cost - cost.mean()) * len(cost) / (len(cost) - 1) if len(cost) > 1 else cost
 
     def advantages(

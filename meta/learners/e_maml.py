@@ -10,12 +10,15 @@ is exact for the finite batches of an update, where LVC and DiCE estimate the gr
 With several updates, and losses at several shots, each loss is credited to the data of all updates before it. The other player
 adapts to the same batches, so that the second term also covers the effect of a player's exploration on the other's learning.
 
-Order: second. Limits: the second term's variance grows with the number of episodes per update; not with ``peer``.
+Order: second. Limits: the second term's variance grows with the number of steps per update; ``exploration`` scales the term
+down, at the price of a bias; not with ``peer``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,6 +29,24 @@ from metaduel.envs.core.spec import Role
 from metaduel.meta.adaptation.work import Work
 from metaduel.meta.learners.maml import MAML, MAMLConfig, Unrolled
 from metaduel.meta.problems.problem import Tasks
+
+
+@dataclass(frozen=True)
+class EMAMLConfig(MAMLConfig):
+    """MAML's settings, and
+
+    Attributes:
+        exploration: weight of the second term, above 0; 1 gives the gradient of the objective.
+    """
+
+    exploration: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.exploration < float("inf"):
+            raise InvalidInputError(
+                f"exploration={self.exploration!r} must be a finite number above 0; use method maml to have no second term"
+            )
 
 
 def configure(config: MAMLConfig) -> MAMLConfig:
@@ -44,8 +65,8 @@ def configure(config: MAMLConfig) -> MAMLConfig:
     return config
 
 
-def explored(learner: MAML, problem: Tasks) -> Work[tuple[dict[Role, Tensor], Sequence[Unrolled]]]:
-    """E-MAML's objective: MAML's, and the term whose gradient is that of the adaptation data's probability."""
+def explored(exploration: float, learner: MAML, problem: Tasks) -> Work[tuple[dict[Role, Tensor], Sequence[Unrolled]]]:
+    """E-MAML's objective: MAML's, and ``exploration`` times the term whose gradient is that of the data's probability."""
     unrolled = yield from learner.unrolling(problem)
     history = unrolled.losses
     first = learner.config.steps if learner.config.outer_shots == "last" else 1
@@ -54,12 +75,13 @@ def explored(learner: MAML, problem: Tasks) -> Work[tuple[dict[Role, Tensor], Se
         drawn = torch.stack([losses.log_prob[role] for losses in history]).cumsum(0)
         terms = [(drawn[k - 1] * unrolled.costs(role, k)).mean() for k in range(first, len(history))]
         # The start's own play has no adaptation data: where shot 0 counts, its term is 0.
-        result[role] = learner.outer_loss(role, history) + torch.stack(terms).sum() / len(learner.counted(history))
+        mean = torch.stack(terms).sum() / len(learner.counted(history))
+        result[role] = learner.outer_loss(role, history) + exploration * mean
     return result, [unrolled]
 
 
 def EMAML(
-    start: Mapping[Role, Weights], config: MAMLConfig, heads: Mapping[Role, tuple[str, ...]] | None = None
+    start: Mapping[Role, Weights], config: EMAMLConfig, heads: Mapping[Role, tuple[str, ...]] | None = None
 ) -> MAML:
     """MAML with E-MAML's objective; see the module."""
-    return MAML(start, config, heads, explored)
+    return MAML(start, config, heads, partial(explored, config.exploration))

@@ -141,6 +141,7 @@ METHODS: dict[str, Method] = {
             "own learning, second order, and the probability of the adaptation data",
             e_maml.configure,
             e_maml.EMAML,
+            e_maml.EMAMLConfig,
             surrogates=("plain",),
         ),
         Method(
@@ -156,10 +157,11 @@ METHODS: dict[str, Method] = {
         Method(
             "reptile",
             "Nichol, Achiam and Schulman, 2018",
-            "all weights, with one fixed rate",
+            "all weights, with one fixed rate per update",
             "nothing: the start moves towards the adapted weights",
             reptile.configure,
             reptile.Reptile,
+            reptile.ReptileConfig,
             on_data=True,
             ignores=(
                 "learn_inner_lr",

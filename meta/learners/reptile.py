@@ -5,13 +5,15 @@
 
 Both players at once, each by its own difference. Order: first, and no query data: K batches per iteration instead of K + 1.
 
-Limits: with K = 1 it is joint training. Step sizes cannot be learned (nothing is differentiated); they stay at ``inner_lr``.
+Limits: with K = 1 it is joint training. Step sizes cannot be learned (nothing is differentiated); they stay at ``inner_lr``, or
+shrink from update to update by ``inner_decay``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -40,8 +42,27 @@ from metaduel.meta.problems.problem import Batch, Losses, Part, Players, Tasks, 
 Shot = TypeVar("Shot")
 
 
-def configure(config: MAMLConfig) -> MAMLConfig:
-    """Reptile's settings.
+@dataclass(frozen=True)
+class ReptileConfig(MAMLConfig):
+    """MAML's settings, and
+
+    Attributes:
+        inner_decay: each update's step size is this times the one before, in (0, 1]: with normalised advantages, updates of one
+            size step over the optimum that the first of them reaches.
+    """
+
+    inner_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.inner_decay <= 1:
+            raise InvalidInputError(f"inner_decay={self.inner_decay!r} must be above 0 and at most 1")
+        if self.inner_decay < 1 and self.steps == 1:
+            raise InvalidInputError(f"inner_decay={self.inner_decay!r} has no effect with 1 update; leave it out")
+
+
+def configure(config: MAMLConfig) -> ReptileConfig:
+    """Reptile's settings, of its own class also where MAML's are given, as on data.
 
     Raises:
         InvalidInputError: no inner step, or a setting that differentiates it.
@@ -50,7 +71,8 @@ def configure(config: MAMLConfig) -> MAMLConfig:
         raise InvalidInputError("peer=True: Reptile differentiates no update; use method maml")
     if config.steps < 1:
         raise InvalidInputError(f"steps={config.steps}: Reptile needs at least 1 update, 2 to differ from method joint")
-    return replace(config, learn_inner_lr=False, second_order=False)
+    own = {f.name: getattr(config, f.name) for f in fields(config)}
+    return ReptileConfig(**{**own, "learn_inner_lr": False, "second_order": False})
 
 
 class Reptile(Learner):
@@ -65,7 +87,7 @@ class Reptile(Learner):
     def __init__(
         self,
         start: Mapping[Role, Weights],
-        config: MAMLConfig,
+        config: ReptileConfig,
         heads: Mapping[Role, tuple[str, ...]] | None = None,
     ) -> None:
         self.config = config
@@ -73,6 +95,9 @@ class Reptile(Learner):
         only = (heads or {}) if config.adapts == "head" else None
         inner_lr = {role: config.inner_lr_of(role) for role in self.start}
         self._rates = self.inner = Rates(self.start, config.steps, inner_lr, config.inner_lr_per, only)
+        with torch.no_grad():
+            for rates in self._rates.log_rates.values():
+                rates += math.log(config.inner_decay) * torch.arange(config.steps).to(rates).unsqueeze(1)
         self.skipped = Skipped(config.max_skipped)
         self.parts = (self.skipped, self.starts, self._rates)
 

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from metaduel.agents.objective.config import LossConfig
+from metaduel.agents.trajectories import Trajectories
 from metaduel.benchmarks.tools.enumerated import AllBatches, batches_loss
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.meta.learners.methods import METHODS
@@ -92,6 +94,34 @@ def test_costs_are_losses_less_what_the_other_tasks_lost():
     assert torch.allclose(unrolled.costs("protagonist", 1), expected.to(torch.float32), rtol=1e-5)
 
 
+def test_a_batch_that_lost_more_costs_more_whatever_the_spread_of_its_returns():
+    # Per step, episodes of three tasks lose 1 each, with a spread of 0.01; 2 with a spread of 1; 3 with a spread of 0.1.
+    torch.set_default_dtype(torch.float32)
+    noise = torch.randn(3, 8, 50, generator=torch.Generator().manual_seed(0))
+    reward = -torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1) + torch.tensor([0.01, 1.0, 0.1]).view(3, 1, 1) * noise
+    data = Trajectories(torch.zeros(3, 8, 50, 1), torch.zeros(3, 8, 50, 1), reward, torch.ones(3, 8, 50))
+    costs = LossConfig(discount=1.0).cost(data)
+    assert costs[0] < costs[1] < costs[2]
+    assert costs[1] - costs[0] == pytest.approx(float(costs[2] - costs[1]), rel=0.2)
+
+
+@pytest.mark.parametrize("exploration", [0.5, 1.0])
+def test_the_weight_scales_the_second_term(exploration):
+    torch.set_default_dtype(torch.float32)
+    config = TrainConfig(game="Navigation", method="e_maml", roles=("protagonist",)).override(
+        tasks=3, episodes=4, horizon=6, hidden=(4,)
+    )
+    source = DuelSource(config)
+
+    def gradient(weight):
+        learner = make_learner(config.override(exploration=weight), source)
+        return learner.gradients(source.problem(0))["protagonist"][0]["layer0.bias"]
+
+    whole, part, none = gradient(1.0), gradient(exploration), gradient(1e-9)
+    assert (whole - none).norm() > 0.1 * none.norm()
+    torch.testing.assert_close(part - none, exploration * (whole - none), rtol=1e-3, atol=1e-6)
+
+
 def test_a_single_task_has_no_baseline():
     torch.set_default_dtype(torch.float32)
     config = TrainConfig(game="Navigation", method="e_maml", roles=("protagonist",)).override(
@@ -109,6 +139,10 @@ def test_what_the_method_needs_is_said_or_chosen():
         config.override(surrogate="dice")
     for settings, message in (
         ({"peer": True}, "covers the other's learning already"),
+        (
+            {"exploration": 0.0},
+            "exploration=0.0 must be a finite number above 0; use method maml to have no second term",
+        ),
         ({"second_order": False}, "second_order=False: E-MAML differentiates at least 1 update"),
         ({"steps": 0}, "steps=0: E-MAML differentiates at least 1 update"),
     ):

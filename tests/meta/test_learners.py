@@ -53,7 +53,7 @@ class Quadratic:
 
 
 def made(method, **settings):
-    config = METHODS[method].configure(MAMLConfig(inner_lr=RATE, **settings))
+    config = METHODS[method].configure(METHODS[method].settings(inner_lr=RATE, **settings))
     start = {"protagonist": {name: torch.tensor([value], dtype=torch.float64) for name, value in START.items()}}
     return METHODS[method].learner(start, config, {"protagonist": ("head",)})
 
@@ -75,6 +75,15 @@ def test_reptile_moves_to_the_adapted_weights(steps):
     for name, value in ours.items():
         assert value == pytest.approx((1 - shrink(name, steps)) * (START[name] - float(MINIMA[name].mean())), rel=1e-12)
     assert not rates.any()
+
+
+def test_reptiles_rate_may_shrink_from_update_to_update():
+    # Rates a and a / 2: w_2 - c = (1 - a h / 2) (1 - a h) (w - c).
+    ours, _ = gradient(learner := made("reptile", steps=2, inner_decay=0.5))
+    for name, value in ours.items():
+        left = shrink(name, 1, RATE / 2) * shrink(name, 1)
+        assert value == pytest.approx((1 - left) * (START[name] - float(MINIMA[name].mean())), rel=1e-6)
+    assert learner.rates("protagonist")[:, 0].tolist() == pytest.approx([RATE, RATE / 2])
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
@@ -191,6 +200,8 @@ def test_every_adapting_learner_adapts_a_loaded_player(method, tmp_path):
     ("method", "settings", "message"),
     [
         ("reptile", {"peer": True}, "peer=True: Reptile differentiates no update; use method maml"),
+        ("reptile", {"inner_decay": 1.5}, "inner_decay=1.5 must be above 0 and at most 1"),
+        ("reptile", {"inner_decay": 0.5, "steps": 1}, "inner_decay=0.5 has no effect with 1 update"),
         ("reptile", {"steps": 0}, "steps=0: Reptile needs at least 1 update"),
         ("rarl", {"peer": True}, "peer=True: RARL has no updates to differentiate"),
         ("rarl", {"adversary_turns": 0}, "adversary_turns=0 must be a whole number of at least 1"),
