@@ -112,12 +112,14 @@ def tune(game: str, method: str, folder: AnyPath, search: Search) -> Found:
     target = as_path(folder, "folder")
     base = advised(game, method).override(**search.settings)
     space = {
-        name: tuple(values) for name, values in (search.space or _space(method)).items() if name not in search.settings
+        name: tuple(values) for name, values in (search.space or _space(base)).items() if name not in search.settings
     }
-    own = _own(base, space)
+    own = _own(base, space, search.settings)
     tried = list(_draw(base, space, own, search.candidates))
-    for settings in tried:
-        base.override(**settings)  # refuses bad values before anything is trained
+    configs = [base.override(**settings) for settings in tried]  # refuses bad values before anything is trained
+    for name in (*search.settings, *search.space):
+        if not any(_has_effect(config, name) for config in configs):
+            configs[0].refuse_idle([name])
     made_with = {"game": base.family, "method": method, "search": asdict(search), "candidates": tried}
     _check(target / "search.json", made_with)
 
@@ -140,27 +142,39 @@ def tune(game: str, method: str, folder: AnyPath, search: Search) -> Found:
     return found
 
 
-def _space(method: str) -> Space:
+def _space(base: TrainConfig) -> Space:
     """The settings that are worth a search, by what the method has."""
-    kind = find_method(method)
+    kind = find_method(base.method)
     if kind.memory is not None:
-        return REMEMBERING
-    return ADAPTING if kind.configure(kind.settings()).steps else PRETRAINING
+        space = REMEMBERING
+    else:
+        space = ADAPTING if kind.configure(kind.settings()).steps else PRETRAINING
+    return {name: values for name, values in space.items() if _has_effect(base, name)}
 
 
-def _own(base: TrainConfig, space: Space) -> dict[Role, list[str]]:
-    """Per player the searched settings that it has of its own."""
+def _has_effect(config: TrainConfig, name: str) -> bool:
+    try:
+        config.refuse_idle([name])
+    except InvalidInputError:
+        return False
+    return True
+
+
+def _own(base: TrainConfig, space: Space, given: Mapping[str, Any]) -> dict[Role, list[str]]:
+    """Per player the searched settings that it has of its own; the adversary's are left out where they are ``given``."""
     if len(base.roles) < 2:
         return {}
     parts = [base, base.learner, base.loss]
     names = [name for name in space if any(hasattr(part, f"adversary_{name}") for part in parts)]
-    return {"protagonist": names, "adversary": [f"adversary_{name}" for name in names]}
+    theirs = [f"adversary_{name}" for name in names]
+    return {"protagonist": names, "adversary": [name for name in theirs if name not in given]}
 
 
 def _draw(base: TrainConfig, space: Space, own: Mapping[Role, Sequence[str]], n: int) -> Iterator[dict[str, Any]]:
     """Different candidates, ``n`` at most; the first is what ``base`` has."""
-    names = {name: values for name, values in space.items()}
-    names |= {f"adversary_{name}": space[name] for name in own.get("protagonist", ())}
+    names = dict(space)
+    for name in own.get("adversary", ()):
+        names.setdefault(name, space[name.removeprefix("adversary_")])
     present = {name: _value(base, name) for name in names}
     for name, value in present.items():
         if value is None and name.startswith("adversary_"):

@@ -122,7 +122,7 @@ def tune(
         candidates: trainings of the first round, with settings drawn from the space; the first has the present settings.
         finalists: the best of them, which are trained again with other seeds in the last round.
         seeds: seeds of each training of the last round.
-        steps: environment steps of each training.
+        steps: steps of its own that each player plays in a training.
         set: a setting of all trainings, its value in YAML, as in --set tasks=40; may be repeated.
         search: a setting to search and its values, as in --search inner_discount=[0,0.9]; may be repeated, and replaces the
             method's own space.
@@ -146,12 +146,19 @@ def tune(
     except TrainingStopped as error:
         stopped(error)
     except KeyboardInterrupt:
-        resumable("tune", game, "--method", method, "--folder", str(target))
+        sizes = {"candidates": candidates, "finalists": finalists, "seeds": seeds, "steps": steps}
+        more = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
+        more += [word for text in set for word in ("--set", text)] + [
+            word for text in search for word in ("--search", text)
+        ]
+        resumable("tune", game, "--method", method, "--folder", str(target), *more)
         raise
     for sheet in found.sheets:
         wide_console().print(sheet.rich())
     if recommend is not None:
-        recommended.recommend(recommend, game, method, {**size.settings, **found.settings})
+        # The search began with what is recommended now: what it left as it was stays.
+        known = recommended.recommended(game, method)
+        recommended.recommend(recommend, game, method, {**known, **size.settings, **found.settings})
     print(f"wrote {target / 'tuned.yaml'} and {target / 'tuning.md'}")
 
 

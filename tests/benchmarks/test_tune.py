@@ -1,5 +1,6 @@
 """The search for settings, and the settings that a method starts from on a family."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import yaml
 from metaduel.benchmarks.core import trainings
 from metaduel.benchmarks.tools import tune as tool
 from metaduel.benchmarks.tools.tune import Search, tune
+from metaduel.cli import training as cli
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import ROLES
 from metaduel.meta.runs import recommended
@@ -66,6 +68,69 @@ def test_a_search_trains_writes_a_config_file_and_resumes(tmp_path: Path) -> Non
     assert found.sheets[0].markdown() in (tmp_path / "tuning.md").read_text()
     with pytest.raises(InvalidInputError, match="another search"):
         tune("Pursuit", "fomaml", tmp_path, Search(3, 1, 1, 60, SETTINGS, SPACE))
+
+
+def test_settings_that_are_set_are_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = _without_training(monkeypatch)
+    own = {**SETTINGS, "adversary_inner_discount": 0.7}
+    found = tune("Pursuit", "fomaml", tmp_path / "a", Search(4, 1, 1, 60, own, SPACE))
+    assert {config.loss.adversary_inner_discount for config in trained} == {0.7}
+    assert "adversary_inner_discount" not in found.settings
+    # Values that are given for the adversary alone are its own.
+    trained.clear()
+    space = {"inner_discount": (0.0, 0.5), "adversary_inner_discount": (0.1, 0.2)}
+    tune("Pursuit", "fomaml", tmp_path / "b", Search(5, 1, 1, 60, SETTINGS, space))
+    assert {config.loss.adversary_inner_discount for config in trained} <= {0.1, 0.2, 0.99}
+
+
+def test_settings_without_effect_are_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "discount" not in tool._space(TrainConfig(game="Pursuit").override(method="reptile"))
+    trained = _without_training(monkeypatch)
+    for settings, space in (({}, {"discount": (0.9, 0.95)}), ({"discount": 0.9}, {})):
+        with pytest.raises(InvalidInputError, match=r"discount=0\.9.* has no effect: method reptile has no use"):
+            tune("Pursuit", "reptile", tmp_path / "a", Search(2, 1, 1, 60, {**SETTINGS, **settings}, space))
+    assert not trained
+    # What has an effect in some candidates is searched.
+    personas = {"persona_share": (0.0, 0.5), "persona_lr": (0.1, 0.2)}
+    assert tune("Pursuit", "fomaml", tmp_path / "b", Search(4, 1, 1, 60, SETTINGS, personas)).settings
+
+
+def test_a_search_keeps_what_was_recommended_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "own.yaml"
+    recommended.recommend(path, "Pursuit", "fomaml", {"inner_lr": 0.25, "outer_lr": 0.123})
+    monkeypatch.setattr(recommended, "PATH", path)
+    _without_training(monkeypatch)
+    cli.tune(
+        "Pursuit", "fomaml", tmp_path / "tune", candidates=2, finalists=1, seeds=1, set=["tasks=3"],
+        search=["outer_lr=[0.1]"], recommend=path,
+    )  # fmt: skip
+    kept = recommended.recommended("Pursuit", "fomaml")
+    assert (kept["inner_lr"], kept["tasks"]) == (0.25, 3)
+    assert kept["outer_lr"] in (0.1, 0.123)
+
+
+def test_an_interrupted_search_names_the_command_that_resumes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tool, "learn_steps", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cli.tune(
+            "Pursuit", "fomaml", tmp_path, candidates=3, finalists=1, set=["tasks=3"], search=["outer_lr=[0.1,0.2]"]
+        )
+    words = shlex.split(capsys.readouterr().err.split("resume with: ")[1])
+    for option in (["--candidates", "3"], ["--set", "tasks=3"], ["--search", "outer_lr=[0.1,0.2]"]):
+        assert words[words.index(option[0]) + 1] == option[1]
+
+
+def _without_training(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
+    """The settings that would be trained, which all get the same score."""
+    trained: list[TrainConfig] = []
+    monkeypatch.setattr(tool, "learn_steps", lambda plans, quiet: trained.extend(config for config, _, _ in plans))
+    monkeypatch.setattr(tool, "best_score", lambda *_: 0.0)
+    return trained
 
 
 def test_scores_of_both_players_count_alike() -> None:
