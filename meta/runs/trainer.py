@@ -299,15 +299,32 @@ def check_folder(folder: Path, config: Mapping[str, Any], resume: bool) -> None:
         return
     if not resume:
         raise InvalidInputError(f"{folder} holds a run already: resume it (--resume) or name another folder")
-    old = read_config(folder)
-    for name in sorted(set(old) | set(config)):
-        if name not in old and not config[name]:
+    old, new = _flat(read_config(folder)), _flat(config)
+    for name in sorted(set(old) | set(new), key=lambda one: (one not in ("game", "method"), one)):
+        if name not in old and (not new[name] or _BEFORE.get(name) == new[name]):
             continue  # a setting that is newer than the run, and off
-        if old.get(name) != config.get(name):
+        if old.get(name) != new.get(name):
+            if name not in old:
+                raise InvalidInputError(
+                    f"{folder} was started before there was {name}={new[name]!r}, and cannot go on with it: name another folder"
+                )
             raise InvalidInputError(
-                f"{folder} was started with {name}={old.get(name)!r}, not {config.get(name)!r}: "
+                f"{folder} was started with {name}={old[name]!r}, not {new.get(name)!r}: "
                 "resume with the same settings or name another folder"
             )
+
+
+# What runs of before there were these settings have, where that is not off.
+_BEFORE = {"opponents_at_once": 2, "learner.exploration": 1.0, "learner.inner_decay": 1.0}
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by name, those of the learner and of the loss with a prefix."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        inside = value if name in ("learner", "loss") and isinstance(value, Mapping) else None
+        found |= {name: value} if inside is None else {f"{name}.{key}": one for key, one in inside.items()}
+    return found
 
 
 def _holds_run(folder: Path) -> bool:

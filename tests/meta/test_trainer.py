@@ -168,12 +168,23 @@ def test_environment_steps_end_a_run_and_its_decay(finished, tmp_path, capsys, m
 
 
 def test_a_run_that_is_older_than_a_setting_goes_on_while_that_is_off(finished, copy):
-    settings = yaml.safe_load((copy / "config.yaml").read_text())
-    del settings["environment_steps"]
-    (copy / "config.yaml").write_text(yaml.safe_dump(settings))
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    del config["environment_steps"], config["player_steps"], config["warm_start"], config["opponents_at_once"]
+    del config["learner"]["adversary_inner_lr"], config["loss"]["adversary_inner_clip"]
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
     train(TINY, copy, resume=True, quiet=True)
-    with pytest.raises(InvalidInputError, match="environment_steps=None, not 7"):
-        train(TINY.override(environment_steps=7), copy, resume=True, quiet=True)
+    assert_same_run(finished, copy)
+    for newer in ({"environment_steps": 1000}, {"opponents_at_once": 1}, {"adversary_inner_lr": 0.25}):
+        ((name, value),) = newer.items()
+        with pytest.raises(InvalidInputError, match=f"before there was .*{name}={value}"):
+            train(TINY.override(**newer), copy, resume=True, quiet=True)
+
+
+def test_another_setting_of_the_learner_is_named_alone(copy):
+    with pytest.raises(InvalidInputError, match=r"was started with learner\.inner_lr=0\.5, not 0\.25: resume"):
+        train(TINY.override(inner_lr=0.25), copy, resume=True, quiet=True)
+    with pytest.raises(InvalidInputError, match=r"was started with method='maml', not 'reptile'"):
+        train(TINY.override(method="reptile"), copy, resume=True, quiet=True)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, copy):
