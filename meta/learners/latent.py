@@ -48,7 +48,7 @@ class Latent(Learner):
     ) -> None:
         self.config = config
         self._policy = RL2(start, config, moves=lambda name: not _predicts(name))
-        self.starts = self._policy.starts
+        self.starts, self.scales = self._policy.starts, self._policy.scales
         self._beliefs = Beliefs(self.starts, config)
         self.parts = (*self._policy.parts, self._beliefs)
 

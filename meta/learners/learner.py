@@ -65,11 +65,13 @@ class Learner(ABC):
         starts: its players' weights.
         parts: the parts that a checkpoint holds, the starts among them.
         inner: the step sizes of its inner step; None: there is no inner step.
+        scales: the scales that its critics' values are in; None: there are no critics.
     """
 
     starts: Starts
     parts: tuple[Stateful, ...]
     inner: Rates | None = None
+    scales: Stateful | None = None
 
     @abstractmethod
     def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:

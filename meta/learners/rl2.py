@@ -167,7 +167,7 @@ class RL2(Learner):
         self.config = config
         optimiser = adam(len(start), config.momentum, config.max_norm, eps=EPS)
         self.starts = Starts(start, config.outer_lr, optimiser, moves)
-        self._values = ValueScales(start)
+        self._values = self.scales = ValueScales(start)
         self.parts = (self.starts, self._values)
 
     def updating(self, problem: Tasks, lr_scale: float = 1.0) -> Work[Update]:

@@ -23,7 +23,7 @@ from metaduel.meta.runs.trainer import BEST, LAST
 def warm_started(learner: Learner, source: PlayedSource, config: RunConfig, folder: Path) -> Learner:
     """The learner, with the weights that ``config.warm_start`` names, unless the run in ``folder`` has a checkpoint of its own.
 
-    Where observations are normalised, their statistics go on as well.
+    Where inputs are normalised, their statistics go on as well, and so do the scales of critics.
 
     Args:
         learner: the learner at its start.
@@ -43,8 +43,11 @@ def warm_started(learner: Learner, source: PlayedSource, config: RunConfig, fold
         if not before[role]:
             raise _refused(config, f"holds no {role}")
         _check_networks(config, old, role, weights, before[role])
+    state = load_checkpoint(as_path(config.warm_start, "warm_start") / LAST)[0]
     if source.statistics:
-        source.load(load_checkpoint(as_path(config.warm_start, "warm_start") / LAST)[0])
+        source.load(state)
+    if learner.scales is not None:
+        learner.scales.load(state)
     with torch.no_grad():
         for role, weights in learner.start.items():
             for name, value in adapting(weights).items():

@@ -58,6 +58,18 @@ def test_the_start_is_the_best_of_the_other_run(method, roles, joint, tmp_path):
         assert not torch.equal(learner.start[roles[0]]["layer0.weight"], before)
 
 
+@pytest.mark.parametrize("method", ["rl2", "latent"])
+def test_critics_go_on_in_their_scale(method, tmp_path):
+    config = TINY.override(method=method, iterations=2)
+    train(config, tmp_path / "first", quiet=True)
+    old = load_checkpoint(tmp_path / "first" / LAST)[0]
+    for roles in (ROLES, ROLES[1:]):
+        learner, _ = begun(config.override(warm_start=tmp_path / "first", roles=roles), tmp_path)
+        for role in roles:
+            assert old[f"{role}/value_squares"][1] > 0
+            assert torch.equal(learner.state()[f"{role}/value_squares"], old[f"{role}/value_squares"])
+
+
 def test_it_is_recorded_and_a_run_that_has_begun_needs_the_folder_no_more(joint, tmp_path):
     folder = tmp_path / "other"
     shutil.copytree(joint, folder)
