@@ -197,7 +197,9 @@ def measure(
             raise InvalidInputError(f"{run} is a run on {config.game}, not on {game}")
         if find_method(config.method).memory is not None:
             raise InvalidInputError(f"{run}: method {config.method} adapts by remembering, not by updates")
-        config = config.override(method="fomaml", roles=tuple(trained.agents)).override(**settings)
+        config = config.override(method="fomaml", peer=False, recompute=None, roles=tuple(trained.agents)).override(
+            **settings
+        )
     config.refuse_idle(settings)
     source = DuelSource(config)
     starts = None if trained is None else {role: agent.weights for role, agent in trained.agents.items()}

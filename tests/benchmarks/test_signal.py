@@ -84,6 +84,13 @@ def test_a_runs_start_is_measured_with_its_own_settings(tmp_path):
         measure("Sumo", {}, TINY, tmp_path)
 
 
+@pytest.mark.parametrize("settings", [{"peer": True}, {"recompute": True}])
+def test_a_runs_ways_to_differentiate_do_not_matter(settings, tmp_path):
+    own = {**SHORT, **settings, "tasks": 2, "episodes": 1, "steps": 1, "iterations": 1, "validation_tasks": 1}
+    train(TrainConfig(game="Pursuit", method="maml").override(**own), tmp_path, quiet=True)
+    assert measure("Pursuit", {}, replace(TINY, methods=("fomaml",)), tmp_path, quiet=True).outer["fomaml"]
+
+
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
