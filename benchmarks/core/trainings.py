@@ -15,7 +15,7 @@ from metaduel.meta.runs.train import train_all
 
 Plan = tuple[TrainConfig, Path]  # a training and its folder
 Budgeted = tuple[TrainConfig, int, Path]  # the same with the steps of each player; the run is in the folder's `run`
-VALIDATIONS = 6  # of a training with a number of steps, about
+VALIDATIONS = 6  # of a training with a number of steps, about; half as many at least, however long its episodes become
 
 
 def trained_together(name: str, config: TrainConfig) -> Together:
@@ -36,10 +36,18 @@ def learn_steps(plans: Sequence[Budgeted], quiet: bool = True) -> None:
     for config, steps, folder in plans:
         first = metrics_of(folder / "probe")[0]
         expected = steps / min(float(first[f"{role}/player_steps"]) for role in config.roles)
-        # Episodes may become shorter than in the first iteration, which gives more iterations; never ten times as many.
-        own = {"iterations": math.ceil(10 * expected), "validate_every": max(1, round(expected / VALIDATIONS))}
+        # Episodes may become shorter than in the first iteration, which gives more iterations; never ten times as many. They may
+        # become as long as the horizon, which gives fewer.
+        every = min(round(expected / VALIDATIONS), math.floor(2 * steps / _most(config) / VALIDATIONS))
+        own = {"iterations": math.ceil(10 * expected), "validate_every": max(1, every)}
         configs.append(config.override(player_steps=steps, **own))
     learn_all(list(zip(configs, [folder / "run" for _, _, folder in plans], strict=True)), quiet)
+
+
+def _most(config: TrainConfig) -> int:
+    """Steps of a player's own in an iteration whose episodes all last until the horizon."""
+    episodes = config.chain_episodes or config.episodes_per_batch * (config.configured.steps + 1)
+    return config.tasks * episodes * (config.horizon or config.spec.horizon)
 
 
 def curve(folder: Path, role: Role) -> list[tuple[int, float]]:
