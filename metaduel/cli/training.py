@@ -36,7 +36,7 @@ def train(
     """Train both players of a game into a run folder. Ctrl-C saves; --resume continues to the same numbers.
 
     Flags override the settings of the config file, and --set overrides both. A run's own config.yaml is a config file. Without
-    one, a method starts from the settings that are recommended for it on the game, where there are some, and from its defaults for
+    one, a method starts from the settings that are recommended for it on the game, where there are some, and its defaults for
     the rest.
 
     Args:
