@@ -87,7 +87,9 @@ class Search:
             raise InvalidInputError(f"finalists={self.finalists!r} must be at most candidates={self.candidates!r}")
         for name, value in (*self.settings.items(), *self.space.items()):
             if name in _OPTIONS:
-                raise InvalidInputError(f"{name}={value!r} is no setting of a search's trainings: give {_OPTIONS[name]}")
+                raise InvalidInputError(
+                    f"{name}={value!r} is no setting of a search's trainings: give {_OPTIONS[name]}"
+                )
         for name, values in self.space.items():
             if isinstance(values, str) or not isinstance(values, Sequence) or not values:
                 raise InvalidInputError(f"{name}={values!r} must be a list of values to try, such as [0.0, 0.9]")
@@ -116,7 +118,10 @@ def tune(game: str, method: str, folder: AnyPath, search: Search) -> Found:
     """
     target = as_path(folder, "folder")
     base = advised(game, method).override(**search.settings)
-    base.refuse_idle({*search.settings, *search.space})
+    base.refuse_idle(search.settings)
+    for name, values in search.space.items():
+        for value in values:
+            base.override(**{name: value}).refuse_idle([name])
     space = {
         name: tuple(values) for name, values in (search.space or _space(method)).items() if name not in search.settings
     }

@@ -207,7 +207,7 @@ def signal(
         batches: independent outer gradients of the largest number; up to twice as many of smaller ones.
         seed: seed of all random numbers.
         set: any setting of a training, its value in YAML, as in --set horizon=20; may be repeated. Outer gradients have the best
-            inner discount and clip unless they are set.
+            inner discount and clip, unless they are set or --run has its own.
         out: also write the tables here, as Markdown.
         quiet: no progress.
     """

@@ -97,8 +97,9 @@ def test_bad_values_are_refused_before_anything_is_trained(tmp_path: Path) -> No
         tune("Pursuit", "fomaml", tmp_path / "a", Search(4, 1, 1, 60, SETTINGS, {"outer_lr": (-1.0, -2.0)}))
     with pytest.raises(InvalidInputError, match="outer_speed"):
         tune("Pursuit", "fomaml", tmp_path / "a", Search(4, 1, 1, 60, SETTINGS, {"outer_speed": (1.0, 2.0)}))
-    with pytest.raises(InvalidInputError, match=r"inner_discount=.* has no effect: method rl2"):
-        tune("Pursuit", "rl2", tmp_path / "a", Search(4, 1, 1, 60, SETTINGS, {"inner_discount": (0.0, 1.0)}))
+    for method, name in (("rl2", "inner_discount"), ("joint", "inner_lr")):
+        with pytest.raises(InvalidInputError, match=rf"{name}=0\.25 has no effect: method {method}"):
+            tune("Pursuit", method, tmp_path / "a", Search(4, 1, 1, 60, SETTINGS, {name: (0.25, 0.5)}))
     assert not (tmp_path / "a").exists()
 
 
