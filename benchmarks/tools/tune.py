@@ -119,8 +119,8 @@ def tune(game: str, method: str, folder: AnyPath, search: Search) -> Found:
     target = as_path(folder, "folder")
     base = advised(game, method).override(**search.settings)
     base.refuse_idle(search.settings)
-    for name, values in search.space.items():
-        for value in values:
+    for name, choices in search.space.items():
+        for value in choices:
             base.override(**{name: value}).refuse_idle([name])
     space = {
         name: tuple(values) for name, values in (search.space or _space(method)).items() if name not in search.settings
