@@ -9,6 +9,7 @@ from metaduel.envs.core import registry
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "docs" / "choosing-settings.md").read_text()
 
 
 def test_snippets_run_in_order(tmp_path, monkeypatch):
@@ -34,13 +35,20 @@ def test_snippets_run_in_order(tmp_path, monkeypatch):
     }
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", README))
-def test_links_lead_somewhere(target):
-    assert (ROOT / target).exists()
+@pytest.mark.parametrize(
+    ("folder", "target"),
+    [
+        (folder, target)
+        for folder, page in (("", README), ("docs", SETTINGS))
+        for target in re.findall(r"\]\(([^)#]+)", page)
+    ],
+)
+def test_links_lead_somewhere(folder, target):
+    assert (ROOT / folder / target).exists()
 
 
 def test_commands_exist():
     from metaduel import cli
 
-    named = set(re.findall(r"`metaduel (\w+)", README)) | set(re.findall(r"metaduel (\w+) --", README))
+    named = set(re.findall(r"(?:`|    |^)metaduel (\w+)", README + SETTINGS, re.MULTILINE))
     assert named <= {command for command in dir(cli)} | {"list"}

@@ -1,4 +1,4 @@
-"""What updates and outer steps know before anybody trains, per role of a game: ``metaduel signal``.
+"""What updates and outer steps know before training, per role of a game: ``metaduel signal``.
 
 - **Inner signal**: the mean cosine of an update's gradient, from as few episodes as a shot has, with the gradient of the
   undiscounted return from many episodes of the same task against the same opponent, over discounts and clips of the update. One

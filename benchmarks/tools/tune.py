@@ -56,6 +56,8 @@ REMEMBERING: Space = {
     "entropy": (0.0, 0.003, 0.01),
 }
 _DRAWS = 100  # per candidate, after which fewer different ones than asked for are taken
+_OPTIONS = {"game": "GAME", "method": "--method", "seed": "--seeds"}
+_OPTIONS |= dict.fromkeys(("iterations", "player_steps", "validate_every"), "--steps")  # these follow from it
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ class Search:
             check_whole(name, getattr(self, name))
         if self.finalists > self.candidates:
             raise InvalidInputError(f"finalists={self.finalists!r} must be at most candidates={self.candidates!r}")
+        for name, value in (*self.settings.items(), *self.space.items()):
+            if name in _OPTIONS:
+                raise InvalidInputError(
+                    f"{name}={value!r} is no setting of a search's trainings: give {_OPTIONS[name]}"
+                )
         for name, values in self.space.items():
             if isinstance(values, str) or not isinstance(values, Sequence) or not values:
                 raise InvalidInputError(f"{name}={values!r} must be a list of values to try, such as [0.0, 0.9]")
@@ -107,7 +114,7 @@ def tune(game: str, method: str, folder: AnyPath, search: Search) -> Found:
     """Search, and write ``folder/tuned.yaml`` (a config file of the best settings) and ``folder/tuning.md``.
 
     Raises:
-        InvalidInputError: a setting that cannot work, or a folder of another search; nothing was written.
+        InvalidInputError: a setting that cannot work or has no effect, or a folder of another search; nothing was written.
     """
     target = as_path(folder, "folder")
     base = advised(game, method).override(**search.settings)

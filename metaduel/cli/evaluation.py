@@ -191,23 +191,23 @@ def signal(
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     quiet: bool = False,
 ) -> None:
-    """Measure what updates and outer steps know before anybody trains, for both roles of a game, in about a minute.
+    """Measure before training, for both roles of a game, how much of the return's gradient updates and outer steps know.
 
     Inner signal: the cosine of an update from a few episodes with the gradient of the undiscounted return from 600 episodes, over
-    discounts and clips; where it is 0, no method can adapt by updates. Outer noise: the cosine of independent outer gradients,
-    over numbers of tasks; recommended settings have at least 0.2.
+    discounts and clips of updates; where it is 0, no method can adapt by updates. Outer gradients: the cosine of independent
+    ones, over numbers of tasks; below 0.2 an outer step is mostly noise. Takes about a minute.
 
     Args:
         game: the game's name, as `metaduel list` shows it.
         run: measure at the start that this run has learned; by default at random starts.
         episodes: episodes per shot; outer gradients have the first number.
         tasks: training tasks of the inner signal, each against one of the training opponents.
-        methods: the methods whose outer gradients are compared; none: only the inner signal.
-        outer_tasks: tasks of an outer step; a method ends with the first number that is enough for both roles.
+        methods: the methods whose outer gradients are compared; --methods without a name: only the inner signal.
+        outer_tasks: numbers of tasks of an outer step, in turn; a method ends with the first that is enough for both roles.
         batches: independent outer gradients of the largest number; up to twice as many of smaller ones.
         seed: seed of all random numbers.
         set: any setting of a training, its value in YAML, as in --set horizon=20; may be repeated. Outer gradients have the best
-            inner discount and clip unless they are set.
+            inner discount and clip, unless they are set or --run has its own.
         out: also write the tables here, as Markdown.
         quiet: no progress.
     """

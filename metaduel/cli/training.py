@@ -36,18 +36,19 @@ def train(
     """Train both players of a game into a run folder. Ctrl-C saves; --resume continues to the same numbers.
 
     Flags override the settings of the config file, and --set overrides both. A run's own config.yaml is a config file. Without
-    one, a method starts from the settings that are recommended for it on the game, see `metaduel tune`.
+    one, a method starts from the settings that are recommended for it on the game, where there are some, and its defaults for
+    the rest.
 
     Args:
         game: the game's name, as `metaduel list` shows it; not needed where the config file names it.
         config: a YAML file of settings, such as a run's config.yaml.
         folder: the run's folder; runs/GAME-METHOD-SEED-TIME by default. With --seeds: the folder of the runs' folders seed-N.
         resume: continue the run in the folder, with its own config.yaml unless --config is given.
-        quiet: no live display.
-        method: the learning method; `metaduel methods` lists them.
+        quiet: no live display, and no warning of an inner discount with which updates are noise.
+        method: the learning method, maml by default; `metaduel methods` lists them.
         seed: seed of all random numbers.
         seeds: train a run with each of these seeds in one process, several times faster than one after the other.
-        iterations: outer steps.
+        iterations: outer steps, at most, 200 by default: give more with a budget such as --set player_steps=3000000.
         tasks: tasks per iteration and player.
         episodes: episodes per task and shot.
         threads: number of torch's threads.
@@ -111,22 +112,24 @@ def tune(
     search: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="NAME=[VALUE,VALUE]")] = [],  # noqa: B006
     recommend: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
 ) -> None:
-    """Search for a method's settings on a game, judged on validation tasks; the best become a config file.
+    """Search for a method's settings on a game, judged on validation tasks; the best become a config file for `metaduel train`.
 
-    An interrupted search resumes when the command is called again; finished trainings are not repeated.
+    Searched are, unless --search names others: each player's inner discount and clip, the outer rate and the discount; of methods
+    with updates in training each player's inner rate, too; of methods with a memory the outer rate, the discount and the entropy
+    bonus. An interrupted search resumes when the command is called again; finished trainings are not repeated.
 
     Args:
         game: the game's name, as `metaduel list` shows it.
         method: the learning method; `metaduel methods` lists them.
         folder: for tuned.yaml, tuning.md and the trainings; runs/tune-GAME-METHOD by default.
-        candidates: trainings of the first round, with settings drawn from the space; the first has the present settings.
-        finalists: the best of them, which are trained again with other seeds in the last round.
-        seeds: seeds of each training of the last round.
-        steps: steps of its own that each player plays in a training.
+        candidates: trainings of the first round, with settings drawn at random; the first has those that a training starts from.
+        finalists: the best of them, which are trained again in the last round, beside one put together from each player's best.
+        seeds: seeds of each of them in the last round, other ones than in the first.
+        steps: steps of its own that each player plays in a training. The config file of the result sets no such budget.
         set: a setting of all trainings, its value in YAML, as in --set tasks=40; may be repeated.
         search: a setting to search and its values, as in --search inner_discount=[0,0.9]; may be repeated, and replaces the
             method's own space.
-        recommend: also write the result into this file of recommended settings.
+        recommend: also write the result into this file of recommended settings, such as meta/runs/recommended.yaml of a clone.
     """
     from metaduel.benchmarks.tools import tune as tool
     from metaduel.meta.runs import recommended

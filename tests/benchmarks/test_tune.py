@@ -147,6 +147,9 @@ def test_scores_of_both_players_count_alike() -> None:
         ({"space": {"outer_lr": 0.1}}, "outer_lr=0.1 must be a list"),
         ({"space": {"outer_lr": "high"}}, "outer_lr='high' must be a list"),
         ({"space": {"outer_lr": [0.1]}, "settings": {"outer_lr": 0.2}}, "outer_lr=0.2"),
+        ({"settings": {"player_steps": 100}}, "player_steps=100 .*: give --steps"),
+        ({"settings": {"method": "rl2"}}, "method='rl2' .*: give --method"),
+        ({"space": {"seed": [0, 1]}}, r"seed=\[0, 1\] .*: give --seeds"),
     ],
 )
 def test_bad_searches_are_refused(settings: dict[str, object], words: str) -> None:
@@ -159,6 +162,9 @@ def test_bad_values_are_refused_before_anything_is_trained(tmp_path: Path) -> No
         tune("Pursuit", "fomaml", tmp_path / "a", Search(4, 1, 1, 60, SETTINGS, {"outer_lr": (-1.0, -2.0)}))
     with pytest.raises(InvalidInputError, match="outer_speed"):
         tune("Pursuit", "fomaml", tmp_path / "a", Search(4, 1, 1, 60, SETTINGS, {"outer_speed": (1.0, 2.0)}))
+    for method, name in (("rl2", "inner_discount"), ("joint", "inner_lr")):
+        with pytest.raises(InvalidInputError, match=rf"{name}=0\.25 has no effect: method {method}"):
+            tune("Pursuit", method, tmp_path / "a", Search(4, 1, 1, 60, SETTINGS, {name: (0.25, 0.5)}))
     assert not (tmp_path / "a").exists()
 
 
