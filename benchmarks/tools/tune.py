@@ -124,9 +124,9 @@ def tune(game: str, method: str, folder: AnyPath, search: Search) -> Found:
     own = _own(base, space, search.settings)
     tried = list(_draw(base, space, own, search.candidates))
     configs = [base.override(**settings) for settings in tried]  # refuses bad values before anything is trained
-    for name in (*search.settings, *search.space):
+    for name, value in {**search.settings, **{name: values[0] for name, values in search.space.items()}}.items():
         if not any(_has_effect(config, name) for config in configs):
-            configs[0].refuse_idle([name])
+            configs[0].override(**{name: value}).refuse_idle([name])
     made_with = {"game": base.family, "method": method, "search": asdict(search), "candidates": tried}
     _check(target / "search.json", made_with)
 
