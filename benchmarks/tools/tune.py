@@ -117,16 +117,20 @@ def tune(game: str, method: str, folder: AnyPath, search: Search) -> Found:
         InvalidInputError: a setting that cannot work or has no effect, or a folder of another search; nothing was written.
     """
     target = as_path(folder, "folder")
-    base = advised(game, method).override(**search.settings)
+    start = advised(game, method)
+    base = start.override(**search.settings)
     space = {
         name: tuple(values) for name, values in (search.space or _space(base)).items() if name not in search.settings
     }
     own = _own(base, space, search.settings)
     tried = list(_draw(base, space, own, search.candidates))
     configs = [base.override(**settings) for settings in tried]  # refuses bad values before anything is trained
-    for name, value in {**search.settings, **{name: values[0] for name, values in search.space.items()}}.items():
-        if not any(_has_effect(config, name) for config in configs):
-            configs[0].override(**{name: value}).refuse_idle([name])
+    for name, values in ({name: (value,) for name, value in search.settings.items()} | search.space).items():
+        # The value that a method has anyway is never refused: another one tells whether the setting has an effect.
+        value = next((value for value in values if value != _value(start, name)), values[0])
+        with_it = [config.override(**{name: value}) for config in configs]
+        if not any(_has_effect(config, name) for config in with_it):
+            with_it[0].refuse_idle([name])
     made_with = {"game": base.family, "method": method, "search": asdict(search), "candidates": tried}
     _check(target / "search.json", made_with)
 
