@@ -16,6 +16,7 @@ from metaduel.meta.adaptation import few_shot as adaptation
 from metaduel.meta.adaptation.adapters import adapter_of
 from metaduel.meta.adaptation.few_shot import adapt_and_test
 from metaduel.meta.adaptation.work import alone
+from metaduel.meta.learners.joint import JointConfig
 from metaduel.meta.runs import source as source_module
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.load import load
@@ -47,6 +48,14 @@ def returns_of(run, role, adapter, tasks, adapt, test):
     seeds = derive_seed(0, adapt), derive_seed(0, test)
     found = adapt_and_test(panel[0], adapter, role, panel[1][:tasks], panel[2], 2, 3, 3, *seeds)
     return found.returns.mean((1, 2, 3))
+
+
+def test_the_grid_of_validation_ends_where_tests_find_the_best():
+    # CartPole's adversary has returns of -55 with a rate of 15, -50 with 40 and -49 with 100, where its episodes end early.
+    best = 100.0
+    for grid in (JointConfig().fine_tuning_lrs, few_shot.RATES):
+        assert grid[0] <= 0.1
+        assert grid[-1] >= best
 
 
 def test_the_best_checkpoint_is_the_best_after_fine_tuning(finished):
