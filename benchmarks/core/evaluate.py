@@ -426,8 +426,12 @@ class _Plan:
     def _block(self, seat: _Seat, result: Result) -> Table:
         """A contender's rows of one panel."""
         shots = self.protocol.shots + 1 if seat.adapts else 1
-        rows = _rows(result, seat.player.duel.spec, shots)
-        return rows if result.protocol is seat.panels[0] else rows.filter(shot=(0, *key_shots(self.protocol.shots)))
+        if result.protocol is seat.panels[0]:
+            return _rows(result, seat.player.duel.spec, shots)
+        tested = (0, *key_shots(self.protocol.shots))
+        returns = result.returns.copy()
+        returns[[shot for shot in range(len(returns)) if shot not in tested]] = 0.0  # these rows are left out
+        return _rows(result._replace(returns=returns), seat.player.duel.spec, shots).filter(shot=tested)
 
     def _finished(
         self, jobs: Sequence[_Job | _Seat], found: Mapping[int, list[Table] | Failed], out: Path | None
