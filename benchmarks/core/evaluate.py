@@ -1,8 +1,8 @@
 """The few-shot evaluation of all kinds of players, on the same tasks, into one table and its report.
 
 Contenders, for each role: every entry (see ``entries``); for each meta-learned run a random start of the same seed; every
-scripted player that reads no hidden context; optionally, Stable-Baselines3's PPO from scratch (see ``scratch``). Inner rates
-that were not meta-learned are tuned on validation first. Informed players don't adapt.
+scripted player that reads no hidden context; optionally, Stable-Baselines3's PPO from scratch (see ``scratch``). Players of
+runs have rates of their own; those without have one tuned on validation first. Informed players don't adapt.
 """
 
 from __future__ import annotations
