@@ -140,6 +140,8 @@ def test_the_head_alone_is_fine_tuned(tmp_path):
     [
         ({"fine_tuning_lrs": (0.1,), "steps": 0}, "fine_tuning_lrs=.0.1,. has no effect: steps=0"),
         ({"fine_tuning_lrs": (0.1,), "informed": True}, "fine_tuning_lrs=.* informed players do not adapt"),
+        ({"inner_discount": 0.5, "informed": True}, "inner_discount=0.5 has no effect: informed players do not adapt"),
+        ({"adversary_inner_clip": 0.5, "informed": True}, "adversary_inner_clip=0.5 .*: informed players do not adapt"),
         ({"fine_tuning_lrs": (0.1,), "method": "maml"}, "method maml has no such setting"),
         ({"fine_tuning_lrs": ()}, "fine_tuning_lrs=.* must be finite numbers above 0, at least one"),
         ({"fine_tuning_lrs": (0.1, 0.0)}, "fine_tuning_lrs=.* must be finite numbers above 0"),
