@@ -1,8 +1,8 @@
 """The few-shot evaluation of all kinds of players, on the same tasks, into one table and its report.
 
 Contenders, for each role: every entry (see ``entries``); for each meta-learned run a random start of the same seed; every
-scripted player that reads no hidden context; optionally, Stable-Baselines3's PPO from scratch (see ``scratch``). Inner rates
-that were not meta-learned are tuned on validation first. Informed players don't adapt.
+scripted player that reads no hidden context; optionally, Stable-Baselines3's PPO from scratch (see ``scratch``). Players of
+runs have rates of their own; those without have one tuned on validation first. Informed players don't adapt.
 """
 
 from __future__ import annotations
@@ -426,8 +426,12 @@ class _Plan:
     def _block(self, seat: _Seat, result: Result) -> Table:
         """A contender's rows of one panel."""
         shots = self.protocol.shots + 1 if seat.adapts else 1
-        rows = _rows(result, seat.player.duel.spec, shots)
-        return rows if result.protocol is seat.panels[0] else rows.filter(shot=(0, *key_shots(self.protocol.shots)))
+        if result.protocol is seat.panels[0]:
+            return _rows(result, seat.player.duel.spec, shots)
+        tested = (0, *key_shots(self.protocol.shots))
+        returns = result.returns.copy()
+        returns[[shot for shot in range(len(returns)) if shot not in tested]] = 0.0  # these rows are left out
+        return _rows(result._replace(returns=returns), seat.player.duel.spec, shots).filter(shot=tested)
 
     def _finished(
         self, jobs: Sequence[_Job | _Seat], found: Mapping[int, list[Table] | Failed], out: Path | None

@@ -454,7 +454,7 @@ class Comparison(Suite):
         return concatenate(tables)
 
     def _tuned(self, player: Contender, folder: Path) -> Contender:
-        """The player with a tuned rate, if its rate was not meta-learned; the choice is kept."""
+        """The player with a tuned rate, if it has none of its own; the choice is kept."""
         if player.adapter.adapts:
             return player
         path = folder / f"rate-{player.role}.json"

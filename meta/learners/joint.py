@@ -37,7 +37,7 @@ class JointConfig(MAMLConfig):
         fine_tuning_lrs: step sizes that are tried at every validation; each is that of all updates.
     """
 
-    fine_tuning_lrs: tuple[float, ...] = (0.1, 0.3, 1.0, 2.5, 6.0, 15.0)
+    fine_tuning_lrs: tuple[float, ...] = (0.1, 0.3, 1.0, 2.5, 6.0, 15.0, 40.0, 100.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

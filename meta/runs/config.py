@@ -325,6 +325,15 @@ class TrainConfig(RunConfig):
             # A persona without a rate of its own takes the learner's.
             if name not in ("inner_lr", "adversary_inner_lr") or not personas or self.persona_lr is not None:
                 yield name, why
+        if self.informed and not self.configured.steps and not personas:
+            update = (
+                "inner_discount",
+                "adversary_inner_discount",
+                "inner_clip",
+                "adversary_inner_clip",
+                "inner_baseline",
+            )
+            yield from ((name, self._unadapted) for name in update)
         if not personas:
             yield "persona_lr", f"persona_share={self.persona_share:g} of {self.tasks} tasks is no persona"
         if len(self.roles) == 1:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from metaduel.envs.core.arguments import AnyPath, as_path
+from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.files import write_atomic
 from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import GameSpec
@@ -35,6 +36,25 @@ def recommended(game: str | GameSpec, method: str) -> dict[str, Any]:
 def advised(game: str | GameSpec, method: str) -> TrainConfig:
     """The settings of a run of a method on a family: the recommended ones, and defaults for the rest."""
     return TrainConfig(game=find(game).name).override(method=method).override(**recommended(game, method))
+
+
+def starting(game: str | GameSpec, method: str, given: Mapping[str, Any]) -> TrainConfig:
+    """``advised``, with the settings that were ``given`` over them.
+
+    Raises:
+        InvalidInputError: settings that cannot work; where only recommended ones stand in the way, these are named.
+    """
+    try:
+        return advised(game, method).override(**given)
+    except InvalidInputError as error:
+        others = {name: value for name, value in recommended(game, method).items() if name not in given}
+        if others:
+            TrainConfig(game=find(game).name).override(method=method).override(**given)
+            names = ", ".join(f"{name}={value!r}" for name, value in others.items())
+            raise InvalidInputError(
+                f"{error} (recommended for {method} on {find(game).name}, unless set: {names})"
+            ) from None
+        raise
 
 
 def recommend(path: AnyPath, game: str | GameSpec, method: str, settings: Mapping[str, Any]) -> None:

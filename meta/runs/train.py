@@ -23,7 +23,7 @@ from metaduel.meta.runs.config import ForeignConfig, RunConfig, TrainConfig
 from metaduel.meta.runs.foreign import ForeignSource
 from metaduel.meta.runs.load import LISTS, ForeignRun, Run, load
 from metaduel.meta.runs.players import Network, initial_weights
-from metaduel.meta.runs.recommended import advised
+from metaduel.meta.runs.recommended import starting
 from metaduel.meta.runs.signal import warn_of_noise
 from metaduel.meta.runs.source import DuelSource, PlayedSource
 from metaduel.meta.runs.stack import check_chains_fit, stacks
@@ -108,7 +108,7 @@ def train_meta_adversarial(
         raise InvalidInputError("tasks=None: a TaskList of a family must hold its tasks")
     name = use(game).name if isinstance(game, GameSpec) else game
     own, kind = (network, "own") if callable(network) else (None, network)
-    config = advised(name, method).override(**settings, network=kind)
+    config = starting(name, method, {**settings, "network": kind})
     config.refuse_idle({**settings, **({} if kind == "mlp" else {"network": kind})})
     target = as_path(folder, "folder") if folder is not None else default_folder(config, name)
     return train(config, target, tasks, resume, quiet, own)

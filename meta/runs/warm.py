@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from metaduel.agents.policies.base import Weights, adapting
+from metaduel.agents.policies.base import REWARD, Weights, adapting
 from metaduel.envs.core.arguments import as_path
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import Role
@@ -71,6 +71,8 @@ def _check_networks(config: RunConfig, old: Mapping[str, object], role: Role, ow
         raise _refused(config, f"is of method {method.name}, whose network method {config.method} does not have")
     if old.get("network", "mlp") != config.network:
         raise _refused(config, f"has network={old.get('network')!r}, this run {config.network!r}")
+    if REWARD not in theirs:  # of before rewards were scaled: this run goes on without
+        own = {name: value for name, value in own.items() if name != REWARD}
     if set(theirs) != set(own) and set(adapting(theirs)) == set(adapting(own)):
         raise _refused(config, f"must have normalise_observations={config.normalise_observations}, as this run")
     shapes, wanted = ({name: tuple(value.shape) for name, value in weights.items()} for weights in (theirs, own))

@@ -44,7 +44,8 @@ def evaluate(
     share a name are training seeds of one method.
 
     Random starts of meta-learned runs and every scripted player that reads no hidden context are evaluated beside the entries.
-    Inner rates that were not meta-learned are tuned on validation tasks first.
+    Players of runs have the rates that they learned, or that were best in their own validation; others, such as random
+    starts, have one tuned on validation tasks first.
 
     Args:
         entries: what to evaluate, all in one game.

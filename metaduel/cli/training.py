@@ -71,15 +71,16 @@ def train(
     values = _config(file, game)
 
     from metaduel.meta.runs.config import TrainConfig
-    from metaduel.meta.runs.recommended import advised
+    from metaduel.meta.runs.recommended import starting
     from metaduel.meta.runs.train import default_folder, train_all
     from metaduel.meta.runs.trainer import LAST, TrainingStopped
 
     task_list = values.pop("task_list", None)
-    first_settings = (
-        advised(values["game"], str(changes.get("method", "maml"))) if file is None else TrainConfig.from_dict(values)
+    settings = (
+        starting(values["game"], str(changes.get("method", "maml")), changes)
+        if file is None
+        else TrainConfig.from_dict(values).override(**changes)
     )
-    settings = first_settings.override(**changes)
     settings.refuse_idle(changes)
     runs = [settings.override(seed=one) for one in seeds] or [settings]
     if seeds:

@@ -175,6 +175,14 @@ def test_the_crossed_panels_are_all_there(finished):
     assert table.filter(method="random start", task_split="train").values("task") == []
 
 
+def test_crossed_panels_have_the_reported_shots_alone(folders, tmp_path):
+    protocol = Protocol(shots=3, episodes=1, test_episodes=1, task_count=2)
+    table = evaluate_runs([folders["maml-0"], folders["joint-0"]], protocol, tmp_path, quiet=True)
+    own = table.filter(method=("maml", "joint"), role="protagonist")
+    assert own.filter(task_split="held_out", opponent_split="held_out").values("shot") == [0, 1, 2, 3]
+    assert own.filter(task_split="train", opponent_split="held_out").values("shot") == [0, 1, 3]
+
+
 def test_both_players_adapting_is_a_two_by_two(folders, finished):
     run = load(folders["maml-0"])
     rows = concatenate(both_adapt(run, PROTOCOL))

@@ -194,3 +194,19 @@ def test_a_method_starts_from_recommended_settings(tmp_path: Path, monkeypatch: 
     )
     assert (run.config.loss.inner_discount, run.config.learner.outer_lr) == (0.75, 0.5)
     assert len(run.config.roles) == len(ROLES)
+
+
+def test_recommended_settings_that_stand_in_the_way_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "own.yaml"
+    recommended.recommend(path, "Pursuit", "fomaml", {"inner_clip": 0.4, "tasks": 8})
+    monkeypatch.setattr(recommended, "PATH", path)
+    for settings, words in (
+        (
+            {"normalise": False},
+            r"inner_clip=0.4.* \(recommended for fomaml on Pursuit, unless set: inner_clip=0.4, tasks=8\)$",
+        ),
+        ({"normalise": False, "tasks": 0}, "^tasks=0 must be a whole number of at least 1$"),
+    ):
+        with pytest.raises(InvalidInputError, match=words):
+            recommended.starting("Pursuit", "fomaml", settings)
+    assert recommended.starting("Pursuit", "fomaml", {"normalise": False, "inner_clip": 0.0}).tasks == 8

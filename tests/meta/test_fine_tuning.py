@@ -16,6 +16,7 @@ from metaduel.meta.adaptation import few_shot as adaptation
 from metaduel.meta.adaptation.adapters import adapter_of
 from metaduel.meta.adaptation.few_shot import adapt_and_test
 from metaduel.meta.adaptation.work import alone
+from metaduel.meta.learners.joint import JointConfig
 from metaduel.meta.runs import source as source_module
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.load import load
@@ -47,6 +48,14 @@ def returns_of(run, role, adapter, tasks, adapt, test):
     seeds = derive_seed(0, adapt), derive_seed(0, test)
     found = adapt_and_test(panel[0], adapter, role, panel[1][:tasks], panel[2], 2, 3, 3, *seeds)
     return found.returns.mean((1, 2, 3))
+
+
+def test_the_grid_of_validation_ends_where_tests_find_the_best():
+    # CartPole's adversary has returns of -55 with a rate of 15, -50 with 40 and -49 with 100, where its episodes end early.
+    best = 100.0
+    for grid in (JointConfig().fine_tuning_lrs, few_shot.RATES):
+        assert grid[0] <= 0.1
+        assert grid[-1] >= best
 
 
 def test_the_best_checkpoint_is_the_best_after_fine_tuning(finished):
@@ -131,6 +140,8 @@ def test_the_head_alone_is_fine_tuned(tmp_path):
     [
         ({"fine_tuning_lrs": (0.1,), "steps": 0}, "fine_tuning_lrs=.0.1,. has no effect: steps=0"),
         ({"fine_tuning_lrs": (0.1,), "informed": True}, "fine_tuning_lrs=.* informed players do not adapt"),
+        ({"inner_discount": 0.5, "informed": True}, "inner_discount=0.5 has no effect: informed players do not adapt"),
+        ({"adversary_inner_clip": 0.5, "informed": True}, "adversary_inner_clip=0.5 .*: informed players do not adapt"),
         ({"fine_tuning_lrs": (0.1,), "method": "maml"}, "method maml has no such setting"),
         ({"fine_tuning_lrs": ()}, "fine_tuning_lrs=.* must be finite numbers above 0, at least one"),
         ({"fine_tuning_lrs": (0.1, 0.0)}, "fine_tuning_lrs=.* must be finite numbers above 0"),

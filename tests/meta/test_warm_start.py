@@ -9,7 +9,7 @@ from pettingzoo.classic import rps_v2
 
 from metaduel.envs.core.errors import InvalidInputError
 from metaduel.envs.core.spec import ROLES
-from metaduel.meta.runs.checkpoint import load_checkpoint, read_config
+from metaduel.meta.runs.checkpoint import load_checkpoint, read_config, save_checkpoint
 from metaduel.meta.runs.config import TrainConfig
 from metaduel.meta.runs.load import load
 from metaduel.meta.runs.source import DuelSource
@@ -68,6 +68,19 @@ def test_critics_go_on_in_their_scale(method, tmp_path):
         for role in roles:
             assert old[f"{role}/value_squares"][1] > 0
             assert torch.equal(learner.state()[f"{role}/value_squares"], old[f"{role}/value_squares"])
+
+
+def test_runs_of_before_rewards_were_scaled_are_starts_too(tmp_path):
+    config = TINY.override(method="fomaml", network="gru", normalise_observations=False, iterations=1)
+    train(config, tmp_path / "first", quiet=True)
+    for name in (BEST, LAST):
+        tensors, state = load_checkpoint(tmp_path / "first" / name)
+        kept = {one: value for one, value in tensors.items() if "fixed.reward" not in one and "/statistics/" not in one}
+        save_checkpoint(tmp_path / "first" / name, kept, state)
+    learner, source = begun(config.override(warm_start=tmp_path / "first"), tmp_path)
+    source.record(learner.update(source.problem(0)))
+    assert source.fixed("protagonist") == {}
+    assert learner.start["protagonist"]["fixed.reward"].tolist() == [1.0, 1.0]
 
 
 def test_it_is_recorded_and_a_run_that_has_begun_needs_the_folder_no_more(joint, tmp_path):
