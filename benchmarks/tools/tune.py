@@ -125,10 +125,10 @@ def tune(game: str, method: str, folder: AnyPath, search: Search) -> Found:
     own = _own(base, space, search.settings)
     tried = list(_draw(base, space, own, search.candidates))
     configs = [base.override(**settings) for settings in tried]  # refuses bad values before anything is trained
-    for name, values in ({name: (value,) for name, value in search.settings.items()} | search.space).items():
+    for name, choices in ({name: (value,) for name, value in search.settings.items()} | search.space).items():
         # The value that a method has anyway is never refused: another one tells whether the setting has an effect.
-        value = next((value for value in values if value != _value(start, name)), values[0])
-        with_it = [config.override(**{name: value}) for config in configs]
+        choice = next((one for one in choices if one != _value(start, name)), choices[0])
+        with_it = [config.override(**{name: choice}) for config in configs]
         if not any(_has_effect(config, name) for config in with_it):
             with_it[0].refuse_idle([name])
     made_with = {"game": base.family, "method": method, "search": asdict(search), "candidates": tried}
