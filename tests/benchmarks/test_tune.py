@@ -12,6 +12,7 @@ from metaduel.benchmarks.tools import tune as tool
 from metaduel.benchmarks.tools.tune import Search, tune
 from metaduel.cli import training as cli
 from metaduel.envs.core.errors import InvalidInputError
+from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES
 from metaduel.meta.runs import recommended
 from metaduel.meta.runs.config import TrainConfig
@@ -25,7 +26,16 @@ SETTINGS = {
     "horizon": 5,
     "compile": False,
 }
+SHIPPED = recommended.PATH
 SPACE = {"inner_discount": (0.0, 0.5), "outer_lr": (0.001, 0.002)}
+
+
+@pytest.fixture(autouse=True)
+def nothing_recommended(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches begin with defaults, whatever the package recommends."""
+    path = tmp_path_factory.mktemp("none") / "recommended.yaml"
+    path.write_text("{}")
+    monkeypatch.setattr(recommended, "PATH", path)
 
 
 def test_search_finds_the_settings_with_the_best_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,13 +178,15 @@ def test_bad_values_are_refused_before_anything_is_trained(tmp_path: Path) -> No
     assert not (tmp_path / "a").exists()
 
 
-def test_recommended_settings_are_valid_and_of_present_families() -> None:
-    table = recommended._read(recommended.PATH)
+def test_recommended_settings_are_valid_and_of_present_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recommended, "PATH", SHIPPED)
+    table = recommended._read(SHIPPED)
+    assert table
     for family, methods in table.items():
         for method, settings in methods.items():
             config = recommended.advised(family, method)
             assert (config.family, config.method) == (family, method)
-            assert config == TrainConfig(game=family).override(method=method).override(**settings)
+            assert config == TrainConfig(game=find(family).name).override(method=method).override(**settings)
 
 
 def test_a_method_starts_from_recommended_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
