@@ -63,6 +63,7 @@ from metaduel.envs.core.registry import find
 from metaduel.envs.core.spec import ROLES, Role, other
 from metaduel.envs.players.scripted import scripted
 from metaduel.meta.adaptation.adapters import adapter_of
+from metaduel.meta.learners.methods import find_method
 from metaduel.meta.runs.config import TrainConfig, build
 from metaduel.meta.runs.load import load
 from metaduel.meta.runs.players import make_duel, make_policy
@@ -213,9 +214,21 @@ class Comparison(Suite):
                     if own.sb3:
                         check_pretrainable(config)
                         self.ppo(family, name, trial)
-        if self.longer is not None and self.longer.seeds > self.seeds:
-            raise InvalidInputError(f"longer.seeds={self.longer.seeds} must be at most seeds={self.seeds}")
+        if self.longer is not None:
+            self._check_longer(self.longer)
         _ = self.protocol
+
+    def _check_longer(self, longer: Longer) -> None:
+        if longer.seeds > self.seeds:
+            raise InvalidInputError(f"longer.seeds={longer.seeds} must be at most seeds={self.seeds}")
+        for family in longer.families:
+            for name in (*self._learners, *longer.beside):
+                config = self.config(family, name, self.methods[name].trials_in(family)[0], 0)
+                if find_method(config.method).meets:
+                    raise InvalidInputError(
+                        f"longer: {name!r} trains both players against each other, and the second part trains each alone: leave "
+                        "it out"
+                    )
 
     def _check_families(self) -> None:
         named = [family for own in self.methods.values() for family in own.families]

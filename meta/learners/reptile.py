@@ -97,7 +97,8 @@ class Reptile(Learner):
         self._rates = self.inner = Rates(self.start, config.steps, inner_lr, config.inner_lr_per, only)
         with torch.no_grad():
             for rates in self._rates.log_rates.values():
-                rates += math.log(config.inner_decay) * torch.arange(config.steps).to(rates).unsqueeze(1)
+                updates = torch.arange(config.steps, dtype=rates.dtype, device=rates.device)
+                rates += math.log(config.inner_decay) * updates.unsqueeze(1)
         self.skipped = Skipped(config.max_skipped)
         self.parts = (self.skipped, self.starts, self._rates)
 

@@ -119,6 +119,14 @@ def test_equal_budgets_the_best_tuning_runs_and_a_report_of_all_methods(tmp_path
             {"methods": {**TINY["methods"], "ppo": {"sb3": True, "trials": [{"gamma": 2}, {}]}}},
             r"gamma=2.0 must be in \[0, 1\]",
         ),
+        (
+            {
+                "methods": {**TINY["methods"], "self_play": {"trials": TRIALS}},
+                "non_adapting": ["joint", "ppo", "self_play"],
+                "longer": {**TINY["longer"], "beside": ["self_play"]},
+            },
+            "longer: 'self_play' trains both players against each other",
+        ),
         ({"evaluation": {"shot": 1}}, "unknown setting of evaluation 'shot'"),
         ({"settings": {"taskss": 4}}, "unknown setting 'taskss'"),
         ({"seeds": 1}, "seeds=1 must be a whole number of at least 2"),
