@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,7 +72,7 @@ def train(
     values = _config(file, game)
 
     from metaduel.meta.runs.config import TrainConfig
-    from metaduel.meta.runs.recommended import starting
+    from metaduel.meta.runs.recommended import recommended, starting
     from metaduel.meta.runs.train import default_folder, train_all
     from metaduel.meta.runs.trainer import LAST, TrainingStopped
 
@@ -82,6 +83,9 @@ def train(
         else TrainConfig.from_dict(values).override(**changes)
     )
     settings.refuse_idle(changes)
+    if file is None and not quiet and (found := recommended(settings.game, settings.method)):
+        left = [name for name in found if name not in changes]
+        print(f"recommended for {settings.method} on {settings.game}: {', '.join(left)}", file=sys.stderr)
     runs = [settings.override(seed=one) for one in seeds] or [settings]
     if seeds:
         base = folder or default_folder(settings, settings.game)
