@@ -217,7 +217,7 @@ def difference_sheet(table: Table, role: str, comparisons: Sequence[Comparison])
         found = [cell(paired_difference(a, b, RNG_SEED, statistic)) for statistic in STATISTICS]
         rows.append((one.label, *found, seed_values(a - b, "iqm")))
     title = f"Paired differences of return as {role} ({_where(table)})"
-    header = ("difference", *(NAMES[statistic] for statistic in STATISTICS), "interquartile mean of each seed")
+    header = ("difference", *(NAMES[statistic] for statistic in STATISTICS), "interquartile means by seed")
     return Sheet(title, header, tuple(rows), cover_note(arrays, "iqm"), tuple(tests))
 
 

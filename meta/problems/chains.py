@@ -94,7 +94,7 @@ class Chain:
             old = self._head(role, prepared, played, hidden)[0]
             value = policy.value(prepared, played.given.unsqueeze(0), hidden)[0] * value_scale
         reward = played.pick(self._joined[role].reward)
-        factor = torch.where(played.last, episode_discount, loss.discount)
+        factor = torch.where(played.last, value.new_full((), episode_discount), value.new_full((), loss.discount))
         gae_lambda = CRITIC_LAMBDA if loss.gae_lambda is None else loss.gae_lambda
         advantage = chain_advantages(reward, value, factor, played.ends, played.sizes, gae_lambda)
         target = advantage + value

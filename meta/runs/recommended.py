@@ -39,17 +39,21 @@ def advised(game: str | GameSpec, method: str) -> TrainConfig:
 
 
 def starting(game: str | GameSpec, method: str, given: Mapping[str, Any]) -> TrainConfig:
-    """``advised``, with the settings that were ``given`` over them.
+    """``advised``, with the settings that were ``given`` over them. What is recommended for the usual networks is left out where
+    others are given.
 
     Raises:
         InvalidInputError: settings that cannot work; where only recommended ones stand in the way, these are named.
     """
+    others = {name: value for name, value in recommended(game, method).items() if name not in given}
+    if "hidden" in given or given.get("network", "mlp") != "mlp":
+        others.pop("context", None)
+    plain = TrainConfig(game=find(game).name).override(method=method)
     try:
-        return advised(game, method).override(**given)
+        return plain.override(**others).override(**given)
     except InvalidInputError as error:
-        others = {name: value for name, value in recommended(game, method).items() if name not in given}
         if others:
-            TrainConfig(game=find(game).name).override(method=method).override(**given)
+            plain.override(**given)  # refuses what is wrong without them
             names = ", ".join(f"{name}={value!r}" for name, value in others.items())
             raise InvalidInputError(
                 f"{error} (recommended for {method} on {find(game).name}, unless set: {names})"

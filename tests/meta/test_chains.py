@@ -267,7 +267,7 @@ def play(agent, env):
         ({"carries": "refreshed"}, "carries='refreshed' has no effect: truncation=0"),
         ({"carries": "kept", "truncation": 3}, "kept"),
         ({"chain_episodes": -1}, "chain_episodes=-1 must be a whole number of at least 0"),
-        ({"truncation": 28}, "truncation=28 has no effect: chains have at most 27 inputs"),
+        ({"truncation": 28, "chain_episodes": 4}, "truncation=28 has no effect: chains have at most 27 inputs"),
         (
             {"chain_episodes": 1_000_000},
             r"chains of 1000000 episodes of 6 steps on 4 tasks need about .* GiB .* 4 are allowed",

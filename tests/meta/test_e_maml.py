@@ -100,7 +100,7 @@ def test_a_batch_that_lost_more_costs_more_whatever_the_spread_of_its_returns():
     noise = torch.randn(3, 8, 50, generator=torch.Generator().manual_seed(0))
     reward = -torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1) + torch.tensor([0.01, 1.0, 0.1]).view(3, 1, 1) * noise
     data = Trajectories(torch.zeros(3, 8, 50, 1), torch.zeros(3, 8, 50, 1), reward, torch.ones(3, 8, 50))
-    costs = LossConfig(discount=1.0).cost(data)
+    costs = LossConfig(discount=1.0).cost(data, 8)
     assert costs[0] < costs[1] < costs[2]
     assert costs[1] - costs[0] == pytest.approx(float(costs[2] - costs[1]), rel=0.2)
 
