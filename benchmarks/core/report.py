@@ -209,15 +209,18 @@ def difference_sheet(table: Table, role: str, comparisons: Sequence[Comparison])
     """Paired differences of methods or shots (rows), in the mean and the interquartile mean (columns), and in each seed; see
     ``starred``.
     """
-    arrays, rows, tests = list[Array](), list[tuple[str, ...]](), list[tuple[int, int, float]]()
+    arrays, rows, tests, each = list[Array](), list[tuple[str, ...]](), list[tuple[int, int, float]](), list[str]()
     for one in several(comparisons):
         a, b = table.pair(one.method, one.other, role, one.shot, one.other_shot)
         arrays.append(a)
         tests += [(len(rows), i, p_value(a - b, statistic)) for i, statistic in enumerate(STATISTICS, 1)]
         found = [cell(paired_difference(a, b, RNG_SEED, statistic)) for statistic in STATISTICS]
-        rows.append((one.label, *found, seed_values(a - b, "iqm")))
+        rows.append((one.label, *found))
+        each.append(seed_values(a - b, "iqm"))
     title = f"Paired differences of return as {role} ({_where(table)})"
-    header = ("difference", *(NAMES[statistic] for statistic in STATISTICS), "interquartile means by seed")
+    header = ("difference", *(NAMES[statistic] for statistic in STATISTICS))
+    if any(each):
+        header, rows = (*header, "each seed"), [(*row, own) for row, own in zip(rows, each, strict=True)]
     return Sheet(title, header, tuple(rows), cover_note(arrays, "iqm"), tuple(tests))
 
 
