@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,7 +84,7 @@ def train(
     settings.refuse_idle(changes)
     if file is None and not quiet and (found := recommended(settings.game, settings.method)):
         left = [name for name in found if name not in changes]
-        print(f"recommended for {settings.method} on {settings.game}: {', '.join(left)}", file=sys.stderr)
+        print(f"recommended for {settings.method} on {settings.game}: {', '.join(left)}")
     runs = [settings.override(seed=one) for one in seeds] or [settings]
     if seeds:
         base = folder or default_folder(settings, settings.game)
