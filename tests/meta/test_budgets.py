@@ -137,3 +137,17 @@ def test_runs_from_before_steps_were_counted_go_on_without(tmp_path):
 def test_bad_budgets_are_refused(value):
     with pytest.raises(InvalidInputError, match=f"player_steps={value}"):
         TINY.override(player_steps=value)
+
+
+@pytest.mark.parametrize(
+    ("at_once", "tasks", "sizes"), [(2, 5, [3, 2]), (0, 10, [3, 3, 2, 2]), (9, 3, [1, 1, 1]), (1, 4, [4])]
+)
+def test_scripted_opponents_of_an_iteration(at_once, tasks, sizes):
+    config = TrainConfig(game="Pursuit", tasks=tasks, learned_share=0.0, opponents_at_once=at_once)
+    source = DuelSource(config)
+    rows = [source.problem(i).matchups.against_adversaries for i in range(4)]
+    assert [[n for _, n in met] for met in rows] == [sizes] * 4
+    seen = {id(player) for met in rows for player, _ in met}  # in turn: all are met
+    assert len(seen) == len(source.opponents["protagonist"]) == 4
+    with pytest.raises(InvalidInputError, match="opponents_at_once=-1"):
+        TINY.override(opponents_at_once=-1)
