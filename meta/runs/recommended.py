@@ -1,4 +1,4 @@
-"""Recommended settings of a method on a family, found on validation tasks by `metaduel tune` and shipped in ``recommended.yaml``.
+"""Recommended settings of a method on a family, shipped in ``recommended.yaml``; `metaduel tune` finds such ones.
 
 A new version of a family has none until it is searched again: its numbers are others.
 """
@@ -20,7 +20,7 @@ from metaduel.envs.core.spec import GameSpec
 from metaduel.meta.runs.config import TrainConfig
 
 PATH = Path(__file__).with_name("recommended.yaml")
-_HEADING = "# Settings by family and method, as `metaduel tune` found them: {family: {method: {setting: value}}}.\n"
+_HEADING = "# Settings by family and method: {family: {method: {setting: value}}}. see docs/results/tuning.md.\n"
 
 
 def recommended(game: str | GameSpec, method: str) -> dict[str, Any]:
